@@ -1,0 +1,2 @@
+DROP TABLE test_network_logs;
+DROP TABLE test_console_logs;

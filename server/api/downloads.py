@@ -1,0 +1,45 @@
+"""Downloads: the bytes of an artifact."""
+
+from uuid import UUID
+
+from aiohttp import web
+from msgspec import Struct
+from prometheus_client import Counter
+
+from server.context import CALLER, CONFIG, LOG, POOL, SQL, STORAGE
+from server.errors import ArtifactNotFound, ContentMissing
+from server.http import files
+from server.http.files import Span
+from server.http.reply import Response
+
+MISSING = Counter("reportd_content_missing", "Downloads of artifacts whose file is missing or short")
+
+
+class DownloadQuery(Struct):
+    download: bool = False
+
+
+async def show(request: web.Request, artifact_id: UUID, query: DownloadQuery) -> Response:
+    """The bytes of an artifact, whole or a range."""
+    row = await request.app[POOL].fetchrow(
+        request.app[SQL].artifacts.for_download, artifact_id, request[CALLER].project_id
+    )
+    if row is None:
+        raise ArtifactNotFound()
+    storage_path, file_name, size, mime_type, checksum = row
+    cache_control = request.app[CONFIG].artifacts.cache_control
+    headers = files.headers_of(file_name, mime_type, checksum, cache_control, query.download)
+    if files.not_modified(request.headers.get("If-None-Match"), checksum):
+        return web.Response(status=304, headers=headers)
+    span = files.span_of(request.headers.get("Range"), request.headers.get("If-Range"), checksum, size)
+    file = await request.app[STORAGE].open_file(storage_path, size)
+    if file is None:
+        MISSING.inc()
+        LOG.error("artifact %s: the file is missing or not %d bytes long", artifact_id, size)
+        raise ContentMissing()
+    with file:
+        response = web.StreamResponse(status=200 if span is None else 206, headers=headers)
+        if span is not None:
+            response.headers["Content-Range"] = f"bytes {span.start}-{span.start + span.count - 1}/{size}"
+        await files.send(request, response, file, span or Span(0, size))
+    return response

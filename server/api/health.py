@@ -1,0 +1,62 @@
+"""Whether the process lives, whether it can serve, and its figures."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import prometheus_client
+from aiohttp import web
+
+from server.auth.tokens import authenticate
+from server.context import CONFIG, POOL, SQL, STORAGE
+from server.errors import ReportError
+from server.http import reply
+from server.http.reply import Response
+from server.migrate import known_versions
+
+
+@dataclass(slots=True)
+class Health:
+    status: str
+
+
+class NotReady(ReportError):
+    """The server cannot serve right now."""
+
+    status, code = 503, "not_ready"
+
+    def __init__(self, detail: str, code: str) -> None:
+        super().__init__(detail, headers={"Retry-After": "2"})
+        self.code = code
+
+
+async def live(request: web.Request) -> Response:
+    """200 as long as the process answers."""
+    return reply.ok(Health("ok"))
+
+
+async def ready(request: web.Request) -> Response:
+    """200 when database, schema and storage are there; else 503 naming the one that is not."""
+    try:
+        rows: list[Any] = await request.app[POOL].fetch(request.app[SQL].health.schema_versions)
+    except asyncpg.UndefinedTableError:
+        rows = []
+    except Exception as error:
+        raise NotReady("The database does not answer.", "database_unavailable") from error
+    if not known_versions() <= {row["migration_id"] for row in rows}:
+        raise NotReady("The database schema is older than this server: run reportd migrate.", "schema_outdated")
+    try:
+        await request.app[STORAGE].check()
+    except ReportError as error:
+        raise NotReady("The storage folder cannot be written.", error.code) from error
+    return reply.ok(Health("ready"))
+
+
+async def metrics(request: web.Request) -> Response:
+    """The figures of this process in Prometheus' text format."""
+    if not request.app[CONFIG].auth.metrics_public:
+        await authenticate(request)
+    return web.Response(
+        body=prometheus_client.generate_latest(),
+        headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST},
+    )

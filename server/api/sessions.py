@@ -1,0 +1,28 @@
+"""Browser sessions: a cookie that is good for reading, so that `<img src="…/download">` shows."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from server.auth.tokens import COOKIE, start_session
+from server.context import ANYONE, CALLER
+from server.errors import Unauthorized
+from server.http import reply
+from server.http.reply import Response
+
+
+@dataclass(slots=True)
+class Session:
+    expires_at: datetime
+
+
+async def create(request: web.Request) -> Response:
+    """Sets a session cookie for the token that the request carries."""
+    if request[CALLER] is ANYONE:
+        raise Unauthorized()
+    secret, ends = await start_session(request, request[CALLER].id)
+    response = reply.created(Session(ends))
+    seconds = int((ends - datetime.now(UTC)).total_seconds())
+    response.set_cookie(COOKIE, secret, max_age=seconds, path="/", httponly=True, samesite="Lax", secure=request.secure)
+    return response

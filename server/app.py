@@ -1,0 +1,75 @@
+"""create_app(config): the whole server, put together. Does no I/O itself; that begins when it starts."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from server.auth import tokens
+from server.config import Config
+from server.context import CONFIG, LOG, POOL, SQL, STORAGE
+from server.db import load_sql, open_pool
+from server.http.middleware import mark, outermost
+from server.http.openapi import ROUTE_TABLE
+from server.http.route import bind, hold_back
+from server.removal import remove_files
+from server.routes import ROUTES
+from server.uploads.storage import Storage
+
+_SWEEP_SECONDS = 600.0
+
+
+def create_app(config: Config) -> web.Application:
+    """The application for `config`. It is complete: nothing else is configured anywhere."""
+    app = web.Application(middlewares=[outermost])
+    app[CONFIG] = config
+    app[SQL] = load_sql()
+    app[STORAGE] = Storage(config.artifacts.storage_path, config.artifacts.durability)
+    app[ROUTE_TABLE] = ROUTES
+    app[tokens.CACHE] = {}
+    for route in ROUTES:
+        handler = bind(route, tokens.authenticate)
+        app.router.add_route(route.method, route.path, handler, expect_handler=hold_back)
+        if route.method == "GET":
+            app.router.add_route("HEAD", route.path, handler, expect_handler=hold_back)
+    app.on_response_prepare.append(mark)
+    app.cleanup_ctx.extend([_storage, _database, _sweeper])
+    return app
+
+
+async def _storage(app: web.Application) -> AsyncIterator[None]:
+    await asyncio.to_thread(app[STORAGE].open)
+    yield
+    await asyncio.to_thread(app[STORAGE].close)
+
+
+async def _database(app: web.Application) -> AsyncIterator[None]:
+    app[POOL] = await open_pool(app[CONFIG].database)
+    yield
+    with contextlib.suppress(asyncio.TimeoutError):
+        async with asyncio.timeout(10):
+            await app[POOL].close()
+    app[POOL].terminate()
+
+
+async def _sweeper(app: web.Application) -> AsyncIterator[None]:
+    """Finishes removals that a crash cut short, and forgets old idempotency keys and sessions."""
+
+    async def sweep() -> None:
+        while True:
+            try:
+                await remove_files(app[POOL], app[SQL], app[STORAGE])
+                hours = app[CONFIG].api.idempotency_hours
+                while await app[POOL].execute(app[SQL].idempotency.sweep, hours) == "DELETE 1000":
+                    await asyncio.sleep(0.1)
+                await app[POOL].execute(app[SQL].tokens.sweep_sessions)
+            except Exception as error:  # the database may be away; the next round comes
+                LOG.warning("sweeping: %r", error)
+            await asyncio.sleep(_SWEEP_SECONDS)
+
+    task = asyncio.create_task(sweep())
+    yield
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,235 @@
+"""The `reportd` command."""
+
+import argparse
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import psycopg
+
+from server import __version__, config, embedded, log, migrate, serve, up
+from server.auth.tokens import hash_of, new_token
+from server.config import ConfigError
+from server.db import load_sql
+from server.http.openapi import document
+from server.ids import new_id
+from server.routes import ROUTES
+
+
+class Refused(Exception):
+    """What was asked for cannot be done; the text says why."""
+
+
+_EXPECTED = (Refused, ConfigError, embedded.EmbeddedError, up.InUse, serve.OldSchema, OSError, psycopg.Error)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code: 0 done, 1 not, 2 wrong usage."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options) or 0)
+    except (*_EXPECTED, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        print(f"reportd: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _up(options: argparse.Namespace) -> None:
+    data = options.data.absolute()
+    settings = up.settings(data, options.config, _listening(options))
+    log.set_up(settings.log)
+    up.up(data, settings)
+
+
+def _serve(options: argparse.Namespace) -> None:
+    settings = config.load(options.config, overrides={"server": _listening(options)})
+    log.set_up(settings.log)
+    serve.check_schema(settings)
+    asyncio.run(serve.run(settings, lambda url: print(f"reportd is ready at {url}", flush=True)))
+
+
+def _migrate(options: argparse.Namespace) -> None:
+    with _database(options) as dsn:
+        if options.status:
+            for name, applied in migrate.status(dsn):
+                print(f"{'applied' if applied else 'missing':8} {name}")
+        elif options.rollback is not None:
+            for name in migrate.rollback(dsn, options.rollback):
+                print(f"rolled back {name}")
+        else:
+            done = migrate.apply(dsn)
+            print("\n".join(f"applied {name}" for name in done) or "nothing to apply")
+
+
+def _config(options: argparse.Namespace) -> None:
+    print(config.to_toml(config.masked(config.load(options.config))), end="")
+
+
+def _openapi(options: argparse.Namespace) -> None:
+    print(json.dumps(document(ROUTES, __version__), indent=2))
+
+
+def _token_create(options: argparse.Namespace) -> None:
+    token = new_token()
+    expires_at = None if options.expires is None else datetime.now(UTC) + options.expires
+
+    async def work(connection: Any, sql: Any) -> None:
+        project_id = None
+        if options.project is not None:
+            project_id = await connection.fetchval(sql.projects.ensure, new_id(0), options.project)
+        try:
+            await connection.execute(
+                sql.tokens.create, new_id(0), options.name, hash_of(token), project_id, options.shape, expires_at
+            )
+        except asyncpg.UniqueViolationError:
+            raise Refused(f"There is a token named {options.name} already; revoke it or choose another.") from None
+
+    _with_database(options, work)
+    print(token)
+
+
+def _token_list(options: argparse.Namespace) -> None:
+    rows: list[Any] = []
+
+    async def work(connection: Any, sql: Any) -> None:
+        rows.extend(await connection.fetch(sql.tokens.all))
+
+    _with_database(options, work)
+    print(f"{'ID':36}  {'NAME':20}  {'PROJECT':12}  {'CREATED':16}  {'LAST USED':16}  {'EXPIRES':16}  STATE")
+    for row in rows:
+        times = [
+            time.strftime("%Y-%m-%d %H:%M") if (time := row[key]) else "never"
+            for key in ("created_at", "last_used_at", "expires_at")
+        ]
+        state = "revoked" if row["revoked_at"] else "valid"
+        if state == "valid" and row["expires_at"] and row["expires_at"] < datetime.now(UTC):
+            state = "expired"
+        shown = [f"{row['name']:20}", f"{row['project'] or '(all)':12}", *(f"{time:16}" for time in times), state]
+        print(row["id"], *shown, sep="  ")
+
+
+def _token_revoke(options: argparse.Namespace) -> None:
+    async def work(connection: Any, sql: Any) -> None:
+        row = await connection.fetchrow(sql.tokens.revoke, options.token)
+        if row is None:
+            raise Refused(f"There is no valid token with the id or name {options.token}.")
+        print(f"revoked {row['name']} ({row['id']}); it stops working within 5 seconds")
+
+    _with_database(options, work)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from server import verify  # its HTTP client is needed by no other command
+
+    return asyncio.run(verify.verify(options.url.rstrip("/"), options.token, options.dsn))
+
+
+def _listening(options: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in ("host", "port") if getattr(options, name) is not None}
+
+
+class _database:
+    """The DSN of the configuration, or of a folder of `up`, whose PostgreSQL is started for the while if need be."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._dsn = "" if options.data else config.load(options.config).database.dsn
+        self._private = up.postgres(options.data.absolute()) if options.data else None
+        self._started = False
+
+    def __enter__(self) -> str:
+        if self._private is None:
+            return self._dsn
+        if not self._private.data.exists():
+            raise Refused(f"{self._private.folder.parent} holds no database of `reportd up`.")
+        self._started = not self._private.running()
+        if self._started:
+            self._private.start()
+        return self._private.dsn()
+
+    def __exit__(self, *_: object) -> None:
+        if self._private is not None and self._started:
+            self._private.stop()
+
+
+def _with_database(options: argparse.Namespace, work: Callable[[Any, Any], Awaitable[None]]) -> None:
+    async def connected(dsn: str) -> None:
+        connection = await asyncpg.connect(dsn, timeout=10)
+        try:
+            await work(connection, load_sql())
+        finally:
+            await connection.close()
+
+    with _database(options) as dsn:
+        asyncio.run(connected(dsn))
+
+
+def _duration(text: str) -> timedelta:
+    match = re.fullmatch(r"(\d{1,5})([hdw])", text)
+    if not match or match[1].strip("0") == "":
+        raise argparse.ArgumentTypeError("must be like 12h, 90d or 52w")
+    return timedelta(**{{"h": "hours", "d": "days", "w": "weeks"}[match[2]]: int(match[1])})
+
+
+def _name(text: str) -> str:
+    if not 1 <= len(text) <= 100 or not text.isprintable():
+        raise argparse.ArgumentTypeError("must be 1 to 100 printable characters")
+    return text
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="reportd", description="A self-hosted test-report server.")
+    parser.add_argument("--version", action="version", version=f"reportd {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(where: Any, name: str, run: Callable[[argparse.Namespace], object], text: str) -> Any:
+        added = where.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run)
+        return added
+
+    def configured(added: Any) -> Any:
+        added.add_argument("--config", type=Path, metavar="FILE", help="a config.toml")
+        return added
+
+    def stored(added: Any) -> Any:
+        configured(added).add_argument("--data", type=Path, metavar="DIR", help="a folder of `reportd up` instead")
+        return added
+
+    one = configured(command(commands, "up", _up, "start everything: a private PostgreSQL and the server"))
+    one.add_argument("--data", type=Path, default=Path(".reportd"), metavar="DIR", help="default: .reportd")
+    for listening in (one, configured(command(commands, "serve", _serve, "serve, on a database that exists"))):
+        listening.add_argument("--host", help="address to listen on")
+        listening.add_argument("--port", type=int, help="port to listen on; 0 picks a free one")
+    one = stored(command(commands, "migrate", _migrate, "bring the database schema up to date"))
+    choice = one.add_mutually_exclusive_group()
+    choice.add_argument("--status", action="store_true", help="only tell what is applied")
+    choice.add_argument("--rollback", type=_count, metavar="N", help="take the last N migrations back")
+    configured(command(commands, "config", _config, "print the effective configuration, secrets masked"))
+    command(commands, "openapi", _openapi, "print the API as OpenAPI 3.1")
+    one = command(commands, "verify", _verify, "try every endpoint of a running server, and print what came back")
+    one.add_argument("--url", required=True, help="like http://127.0.0.1:8000")
+    one.add_argument("--token", required=True)
+    one.add_argument("--dsn", help="also look at the rows, in the server's database")
+
+    tokens = commands.add_parser("token", help="make, list and revoke tokens").add_subparsers(required=True)
+    one = stored(command(tokens, "create", _token_create, "make a token; it is shown once"))
+    one.add_argument("--name", required=True, type=_name)
+    one.add_argument("--project", type=_name, help="only this project, made if need be; default: all projects")
+    one.add_argument("--shape", choices=["object", "array"], help="how its lists look (array: S0's clients)")
+    one.add_argument("--expires", type=_duration, metavar="90d", help="12h, 90d, 52w; default: never")
+    stored(command(tokens, "list", _token_list, "list tokens"))
+    one = stored(command(tokens, "revoke", _token_revoke, "make a token invalid"))
+    one.add_argument("token", metavar="ID_OR_NAME")
+    return parser

@@ -1,0 +1,242 @@
+"""Every setting with its default, and how config.toml and the environment change them. No globals."""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from server.uploads.content import KNOWN_TYPES
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Positive = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+
+# The names of S1, "Server Configuration". The project's own REPORTD_… names win over them.
+S1_NAMES = {
+    "ARTIFACT_STORAGE_PATH": ("artifacts", "storage_path"),
+    "ARTIFACT_MAX_FILE_SIZE": ("artifacts", "max_file_size"),
+    "ARTIFACT_ALLOWED_TYPES": ("artifacts", "allowed_types"),
+    "ARTIFACT_BATCH_MAX_FILES": ("artifacts", "batch_max_files"),
+}
+_UNITS = {
+    "": 1,
+    "B": 1,
+    "KB": 1 << 10,
+    "KIB": 1 << 10,
+    "MB": 1 << 20,
+    "MIB": 1 << 20,
+    "GB": 1 << 30,
+    "GIB": 1 << 30,
+}
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the text names the key and what is allowed."""
+
+
+class Size(int):
+    """A number of bytes. Written as an integer or like `10MiB` (`10MB` means the same)."""
+
+
+class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    shutdown_timeout: Seconds = 60.0
+
+
+class DatabaseConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    dsn: str = "postgresql://reportd@localhost/reportd"
+    pool_size: Positive = 10
+    connect_timeout: Seconds = 10.0
+    command_timeout: Seconds = 30.0
+    programs: str = ""
+
+
+class ArtifactsConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    storage_path: str = "/var/data/test-artifacts"
+    max_file_size: Size = Size(10 << 20)
+    allowed_types: list[str] = field(
+        default_factory=lambda: [
+            "image/png",
+            "image/jpeg",
+            "image/gif",
+            "application/json",
+            "text/plain",
+            "text/html",
+            "application/pdf",
+        ]
+    )
+    batch_max_files: Annotated[int, Meta(ge=1, le=1000)] = 50
+    durability: Literal["full", "none"] = "full"
+    cache_control: str = "public, max-age=31536000"
+
+
+class ApiConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    collection_shape: Literal["object", "array"] = "object"
+    max_json_size: Size = Size(16 << 20)
+    idempotency_hours: Annotated[int, Meta(ge=48)] = 48
+
+
+class AuthConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    required: bool = True
+    metrics_public: bool = False
+    session_hours: Positive = 12
+
+
+class LogConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True):
+    """All settings. `Config()` is a complete, valid configuration."""
+
+    server: ServerConfig = ServerConfig()
+    database: DatabaseConfig = DatabaseConfig()
+    artifacts: ArtifactsConfig = field(default_factory=ArtifactsConfig)
+    api: ApiConfig = ApiConfig()
+    auth: AuthConfig = AuthConfig()
+    log: LogConfig = LogConfig()
+
+
+def load(
+    path: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    defaults: Mapping[str, Mapping[str, Any]] | None = None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Config:
+    """The configuration from `defaults`, then the file, then the environment, then `overrides`.
+
+    All four are sections of keys. Raises ConfigError naming the key that is unknown or wrong.
+    """
+    merged: dict[str, dict[str, Any]] = {name: {} for name in Config.__struct_fields__}
+    layers = [defaults or {}, _read(path), _from_environment(os.environ if environ is None else environ)]
+    for layer in [*layers, overrides or {}]:
+        for section, keys in layer.items():
+            if section not in merged or not isinstance(keys, Mapping):
+                raise ConfigError(f"[{section}] is unknown. Known sections: {_known(Config)}")
+            merged[section].update(keys)
+    try:
+        config = msgspec.convert(merged, Config, dec_hook=_convert_size)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_sentence(str(error))) from None
+    _check(config)
+    return config
+
+
+def masked(config: Config) -> dict[str, dict[str, Any]]:
+    """The effective configuration as plain values, secrets hidden, for `reportd config`."""
+    plain: dict[str, dict[str, Any]] = msgspec.to_builtins(config, enc_hook=int)
+    dsn = re.sub(r"(://[^/@:]*):[^/]*@", r"\1:***@", config.database.dsn)
+    plain["database"]["dsn"] = re.sub(r"(?i)\b(password|passfile|sslpassword)=[^&\s]*", r"\1=***", dsn)
+    return plain
+
+
+def to_toml(plain: Mapping[str, Mapping[str, Any]]) -> str:
+    """Sections of keys as TOML; strings, numbers, booleans and lists of strings are all there is."""
+    lines: list[str] = []
+    for section, keys in plain.items():
+        lines.append(f"[{section}]")
+        # JSON's strings, numbers, booleans and arrays are written the same in TOML.
+        lines += [f"{key} = {msgspec.json.encode(value).decode()}" for key, value in keys.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def parse_size(value: object) -> Size:
+    """Bytes from `10485760`, `"10485760"`, `"10MiB"` or `"10 MB"`. Raises ValueError."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        number, unit = value, ""
+    else:
+        match = re.fullmatch(r"\s*(\d{1,18})\s*([KMG]?I?B?)\s*", str(value).upper())
+        if not match or match[2] not in _UNITS:
+            raise ValueError("must be a size: an integer of bytes, or like 512KiB, 10MiB, 2GiB")
+        number, unit = int(match[1]), match[2]
+    if not 1 <= number * _UNITS[unit] < 1 << 50:
+        raise ValueError("must be a size from 1 byte to 1 PiB")
+    return Size(number * _UNITS[unit])
+
+
+def _convert_size(wanted: type, value: object) -> object:
+    if wanted is Size:
+        return parse_size(value)
+    raise NotImplementedError(f"no conversion to {wanted}")  # pragma: no cover
+
+
+def _read(path: Path | None) -> Mapping[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for name, (section, key) in S1_NAMES.items():
+        if name in environ:
+            found.setdefault(section, {})[key] = _parse(section, key, environ[name], name)
+    sections = {name: info.type for name, info in _fields(Config).items()}
+    for name, text in environ.items():
+        section, _, key = name.removeprefix("REPORTD_").lower().partition("_")
+        if not name.startswith("REPORTD_") or section not in sections or not key:
+            continue
+        if key not in _fields(sections[section]):
+            raise ConfigError(f"{name} is unknown. Keys of [{section}]: {_known(sections[section])}")
+        found.setdefault(section, {})[key] = _parse(section, key, text, name)
+    return found
+
+
+def _parse(section: str, key: str, text: str, name: str) -> Any:
+    """Text of the environment as the type of its key, so that `8000` is a port and `true` a boolean."""
+    wanted = _fields(_fields(Config)[section].type)[key].type
+    try:
+        if wanted == list[str] and not text.lstrip().startswith("["):
+            return [part.strip() for part in text.split(",") if part.strip()]
+        if wanted == list[str]:
+            return msgspec.json.decode(text, type=list[str])
+        return msgspec.convert(text, wanted, strict=False, dec_hook=_convert_size)
+    except msgspec.MsgspecError as error:
+        raise ConfigError(_sentence(f"{name}: {error}")) from None
+
+
+def _check(config: Config) -> None:
+    unknown = [kind for kind in config.artifacts.allowed_types if kind not in KNOWN_TYPES]
+    if unknown or not config.artifacts.allowed_types:
+        raise ConfigError(
+            f"artifacts.allowed_types: {', '.join(unknown) or 'the empty list'} cannot be checked. "
+            f"Types that can be told from content: {', '.join(sorted(KNOWN_TYPES))}"
+        )
+    if "\n" in config.artifacts.cache_control or "\r" in config.artifacts.cache_control:
+        raise ConfigError("artifacts.cache_control: must be one line")
+    if not config.database.dsn.startswith(("postgresql://", "postgres://")):
+        raise ConfigError("database.dsn: must start with postgresql://")
+
+
+def _fields(struct: type) -> dict[str, Any]:
+    return {info.name: info for info in msgspec.structs.fields(struct)}
+
+
+def _known(struct: type) -> str:
+    return ", ".join(_fields(struct))
+
+
+def _sentence(message: str) -> str:
+    """msgspec's sentence with the key first: `artifacts.durability: …`, and for a wrong key the known ones."""
+    text, _, path = message.partition(" - at `$.")
+    path = path.rstrip("`")
+    section, _, key = path.partition(".")
+    section_type = _fields(Config)[section].type if section in _fields(Config) else Config
+    if "unknown field" in text:
+        return f"{path}: {text}. Known keys: {_known(section_type)}"
+    if "Invalid enum" in text and key in _fields(section_type):
+        text = f"{text}. Allowed: {', '.join(_fields(section_type)[key].type.__args__)}"
+    return f"{path}: {text}" if path else text

@@ -1,0 +1,177 @@
+"""Every error a client can meet: its name, HTTP status, code and sentence (the docstring)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One wrong value. `path` is like `steps[2].status`, empty for the body as a whole."""
+
+    path: str
+    message: str
+
+
+class ReportError(Exception):
+    """Something went wrong on the server."""
+
+    status = 500
+    code = "internal_error"
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        problems: Sequence[Problem] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.detail = detail or type(self).__doc__ or self.code
+        self.problems = tuple(problems)
+        self.headers = dict(headers or {})
+        super().__init__(self.detail)
+
+
+class MalformedBody(ReportError):
+    """The body could not be read."""
+
+    status, code = 400, "malformed_body"
+
+
+class Unauthorized(ReportError):
+    """A valid token is needed: send it as Authorization: Bearer <token>."""
+
+    status, code = 401, "unauthorized"
+
+    def __init__(self) -> None:
+        super().__init__(headers={"WWW-Authenticate": "Bearer"})
+
+
+class RouteNotFound(ReportError):
+    """There is nothing at this address. The API is described at /docs."""
+
+    status, code = 404, "route_not_found"
+
+
+class SuiteRunNotFound(ReportError):
+    """Suite run not found"""
+
+    status, code = 404, "suite_run_not_found"
+
+
+class CaseNotFound(ReportError):
+    """Test case result not found"""
+
+    status, code = 404, "test_case_result_not_found"
+
+
+class StepNotFound(ReportError):
+    """Step not found"""
+
+    status, code = 404, "step_not_found"
+
+
+class ArtifactNotFound(ReportError):
+    """Artifact not found"""
+
+    status, code = 404, "artifact_not_found"
+
+
+class MethodNotAllowed(ReportError):
+    """This address does not take this method; Allow names those it takes."""
+
+    status, code = 405, "method_not_allowed"
+
+
+class StepsExist(ReportError):
+    """Steps already exist for this test case. Use PUT to update."""
+
+    status, code = 409, "steps_exist"
+
+
+class CheckpointsExist(ReportError):
+    """Checkpoints with these numbers already exist for this test case."""
+
+    status, code = 409, "checkpoints_exist"
+
+
+class ArtifactElsewhere(ReportError):
+    """The artifact belongs to another test case."""
+
+    status, code = 409, "artifact_of_other_test_case"
+
+
+class Conflict(ReportError):
+    """Another request changed the same thing at the same time. Send it again."""
+
+    status, code = 409, "conflict"
+
+
+class InProgress(ReportError):
+    """A request with this Idempotency-Key is still running. Send it again in a moment."""
+
+    status, code = 409, "idempotency_in_progress"
+
+    def __init__(self) -> None:
+        super().__init__(headers={"Retry-After": "1"})
+
+
+class ContentMissing(ReportError):
+    """Artifact content is missing"""
+
+    status, code = 410, "artifact_content_missing"
+
+
+class TooLarge(ReportError):
+    """The request is larger than allowed."""
+
+    status, code = 413, "too_large"
+
+
+class NotMultipart(ReportError):
+    """Send the file as multipart/form-data with a boundary, not compressed."""
+
+    status, code = 415, "not_multipart"
+
+
+class RangeNotSatisfiable(ReportError):
+    """The range lies outside the file."""
+
+    status, code = 416, "range_not_satisfiable"
+
+
+class Invalid(ReportError):
+    """The request has wrong values."""
+
+    status, code = 422, "invalid"
+
+    def __init__(self, *problems: Problem, code: str = "") -> None:
+        first = problems[0]
+        super().__init__(f"{first.path}: {first.message}" if first.path else first.message, problems=problems)
+        self.code = code or self.code
+
+
+class KeyReused(ReportError):
+    """This Idempotency-Key was used for a different request."""
+
+    status, code = 422, "idempotency_key_reused"
+
+
+class Unavailable(ReportError):
+    """The database is not available right now. Send the request again in a moment."""
+
+    status, code = 503, "database_unavailable"
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail, headers={"Retry-After": "2"})
+
+
+class OutcomeUnknown(Unavailable):
+    """The connection to the database was lost while saving. Sending the request again is safe."""
+
+    code = "outcome_unknown"
+
+
+class StorageFull(ReportError):
+    """Storage is full"""
+
+    status, code = 507, "storage_full"

@@ -1,0 +1,158 @@
+"""Bodies and queries in, checked values out. Says where a value is wrong and what is allowed."""
+
+import json
+import re
+from collections.abc import Hashable, Mapping
+from functools import cache
+from typing import Any, TypeVar, cast
+
+import msgspec
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from msgspec import inspect
+
+from server.errors import Invalid, MalformedBody, Problem, TooLarge
+from server.http.fields import WORDS
+
+T = TypeVar("T")
+
+_BAD_TEXT = re.compile("[\x00\ud800-\udfff]")
+_PHRASES = [
+    (re.compile(r"Expected `(\w+)` of length <= (\d+)"), r"must be at most \2 characters long"),
+    (re.compile(r"Expected `(\w+)` of length >= (\d+)"), r"must be at least \2 characters long"),
+    (re.compile(r"Expected `(\w+)` (<=|>=) (-?[\d.]+)"), r"must be \2 \3"),
+    (re.compile(r"Expected `([^`]+)`, got `([^`]+)`"), r"must be \1, not \2"),
+]
+
+
+def decode_hook(wanted: Any, value: object) -> object:
+    """How msgspec reads the classes of fields.py."""
+    return wanted.parse(value)
+
+
+@cache
+def _decoder(wanted: Hashable) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(cast(Any, wanted), dec_hook=decode_hook)
+
+
+def from_json(raw: bytes, wanted: type[T]) -> T:
+    """`raw` as `wanted`. Raises MalformedBody (not JSON) or Invalid (wrong values, NUL, lone surrogates)."""
+    try:
+        value: T = _decoder(cast(Hashable, wanted)).decode(raw)
+    except msgspec.ValidationError as error:
+        raise Invalid(problem_of(error, wanted)) from None
+    except RecursionError:
+        raise Invalid(Problem("", "must not be nested so deeply")) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        _refuse_bad_text(raw)
+        raise MalformedBody(f"The body is not valid JSON: {error}") from None
+    if b"\\u0000" in raw:
+        _refuse_bad_text(raw)
+    return value
+
+
+def from_text(values: Mapping[str, str], wanted: type[T]) -> T:
+    """Values of a query or a form as `wanted`: numbers and booleans from text, an empty one is absent."""
+    present = {name: text for name, text in values.items() if text != ""}
+    check_text(present)
+    return from_plain(present, wanted, strict=False)
+
+
+def from_plain(value: object, wanted: type[T], strict: bool = True) -> T:
+    """Decoded JSON or a form's values as `wanted`. Raises Invalid."""
+    try:
+        return msgspec.convert(value, wanted, strict=strict, dec_hook=decode_hook)
+    except msgspec.ValidationError as error:
+        raise Invalid(problem_of(error, wanted)) from None
+
+
+def check_text(value: object, path: str = "") -> None:
+    """Raises Invalid naming the first text, or key, with a NUL character or a lone surrogate."""
+    pending: list[tuple[str, object]] = [(path, value)]
+    while pending:
+        path, item = pending.pop()
+        if isinstance(item, str) and _BAD_TEXT.search(item):
+            raise Invalid(Problem(path, "must not contain NUL characters or lone surrogates"))
+        if isinstance(item, Mapping):
+            for key, child in reversed(list(item.items())):
+                name = _BAD_TEXT.sub("\ufffd", str(key))
+                where = f"{path}.{name}" if path else name
+                pending += [(where, child), (where, key)]
+        elif isinstance(item, list):
+            pending += [(f"{path}[{i}]", child) for i, child in reversed(list(enumerate(item)))]
+
+
+def _refuse_bad_text(raw: bytes) -> None:
+    """Text that is valid JSON and still cannot be stored. Python's decoder lets it through to be found."""
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError):
+        return
+    check_text(value)
+
+
+def problem_of(error: msgspec.ValidationError, wanted: Any) -> Problem:
+    """msgspec's message as ours: `steps[2].status` must be one of: …"""
+    text, _, where = str(error).partition(" - at `$")
+    path = where.removesuffix("`").removeprefix(".")
+    missing = re.fullmatch(r"Object missing required field `(\w+)`", text)
+    if missing:
+        return Problem(f"{path}.{missing[1]}".removeprefix("."), "is required")
+    if text.startswith("Invalid enum value"):
+        return Problem(path, "must be one of: " + ", ".join(_allowed(wanted, path)))
+    if text.startswith("Expected `array` of length"):
+        return Problem(path, re.sub(r".*<= (\d+)", r"must have at most \1 entries", text))
+    for pattern, phrase in _PHRASES:
+        text = pattern.sub(phrase, text)
+    return Problem(path, text)
+
+
+def _allowed(wanted: Any, path: str) -> list[str]:
+    """The words that the Literal at `path` of a type takes."""
+    kind: Any = inspect.type_info(wanted)
+    for name in re.findall(r"\w+|\[", path):
+        kind = _some(kind, inspect.StructType, inspect.ListType, inspect.DictType)
+        if isinstance(kind, inspect.StructType):
+            known = {field.encode_name: field.type for field in kind.fields}
+            if name in known:
+                kind = known[name]
+        elif name == "[" and isinstance(kind, inspect.ListType):
+            kind = kind.item_type
+    kind = _some(kind, inspect.LiteralType)
+    values = set(kind.values) if isinstance(kind, inspect.LiteralType) else set()
+    return next((list(words) for words in WORDS if set(words) == values), [])
+
+
+def _some(kind: Any, *kinds: type) -> Any:
+    """The member of a union that is one of `kinds`, without its metadata."""
+    while isinstance(kind, inspect.Metadata):
+        kind = kind.type
+    if isinstance(kind, inspect.UnionType):
+        return next((found for member in kind.types if isinstance(found := _some(member, *kinds), kinds)), kind)
+    return kind
+
+
+def check_length(request: web.Request, limit: int, detail: str = "") -> None:
+    """Raises TooLarge when the announced body is larger than `limit` bytes."""
+    if (request.content_length or 0) > limit:
+        raise TooLarge(detail or f"The body is larger than {limit} bytes.")
+
+
+async def next_chunk(request: web.Request) -> bytes:
+    """What has come of the body, b"" at its end. Raises MalformedBody for broken framing or compression."""
+    try:
+        return await request.content.readany()
+    except (web.RequestPayloadError, HttpProcessingError) as error:
+        raise MalformedBody(f"The body could not be read: {error}") from None
+
+
+async def read_body(request: web.Request, limit: int) -> bytes:
+    """The whole body. Raises TooLarge as soon as more than `limit` bytes have come."""
+    parts: list[bytes] = []
+    size = 0
+    while chunk := await next_chunk(request):
+        size += len(chunk)
+        if size > limit:
+            raise TooLarge(f"The body is larger than {limit} bytes.")
+        parts.append(chunk)
+    return b"".join(parts)

@@ -1,0 +1,158 @@
+"""The types that request bodies and queries are made of, with their limits: what is wrong is found while decoding.
+
+A class with `parse` is decoded by it; ValueError there is the message a client reads.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal, get_args
+
+import orjson
+from msgspec import Meta, Struct
+
+from server.redact import redact_headers
+
+INT32_MAX = 2**31 - 1
+MAX_OBJECT_BYTES = 64 << 10
+MAX_OBJECT_DEPTH = 32
+
+IndexedText = Annotated[str, Meta(max_length=500)]  # sits in a B-tree index
+RequiredText = Annotated[str, Meta(min_length=1, max_length=500)]
+FreeText = Annotated[str, Meta(max_length=1 << 20)]
+Text50 = Annotated[str, Meta(max_length=50)]
+Text64 = Annotated[str, Meta(max_length=64)]
+Text100 = Annotated[str, Meta(max_length=100)]
+Text255 = Annotated[str, Meta(max_length=255)]
+Text2000 = Annotated[str, Meta(max_length=2000)]
+Natural = Annotated[int, Meta(ge=0, le=INT32_MAX)]
+Positive = Annotated[int, Meta(ge=1, le=INT32_MAX)]
+Tags = Annotated[list[Annotated[str, Meta(min_length=1, max_length=500)]], Meta(max_length=100)]
+
+Status = Literal["Passed", "Failed", "Skipped", "Pending"]
+RunStatus = Literal["Passed", "Failed", "Skipped", "Pending", "Running"]
+ArtifactType = Literal["screenshot", "log", "video", "har", "other"]
+Category = Literal["before", "after", "error", "checkpoint"]
+Shape = Literal["object", "array"]
+# As declared: msgspec forgets the order.
+WORDS = [get_args(words) for words in (Status, RunStatus, ArtifactType, Category, Shape)]
+
+
+class Instant(datetime):
+    """ISO 8601 with any offset; a missing offset means UTC. Years 1970 to 9998."""
+
+    @classmethod
+    def parse(cls, value: object) -> "Instant":
+        try:
+            if not isinstance(value, str):
+                raise ValueError
+            moment = cls.fromisoformat(value)
+            moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        except (ValueError, OverflowError):
+            raise ValueError("must be an ISO 8601 time like 2026-01-24T12:00:00.000Z") from None
+        if not 1970 <= moment.year <= 9998:
+            raise ValueError("must lie in the years 1970 to 9998")
+        return moment
+
+    schema = {"type": "string", "format": "date-time"}  # noqa: RUF012 - a constant, never changed
+
+
+class JsonObject(str):
+    """A JSON object of at most 64 KiB and 32 levels, kept as the JSON text that PostgreSQL takes for jsonb."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, value: object) -> "JsonObject":
+        if not isinstance(value, dict):
+            raise ValueError("must be an object")
+        if _deeper_than(value, MAX_OBJECT_DEPTH):
+            raise ValueError(f"must not be nested deeper than {MAX_OBJECT_DEPTH} levels")
+        try:
+            text = orjson.dumps(value)
+        except orjson.JSONEncodeError:
+            raise ValueError("must hold numbers of at most 64 bits") from None
+        if len(text) > MAX_OBJECT_BYTES:
+            raise ValueError("must be at most 64 KiB as JSON")
+        return cls(text.decode())
+
+    schema = {"type": "object"}  # noqa: RUF012 - a constant, never changed
+
+
+class HeaderMap(str):
+    """HTTP headers as a JSON object of strings or lists of strings; credentials are redacted."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, value: object) -> "HeaderMap":
+        if not isinstance(value, dict):
+            raise ValueError("must be an object")
+        for item in value.values():
+            strings = item if isinstance(item, list) else [item]
+            if not all(isinstance(text, str) for text in strings):
+                raise ValueError("must hold strings or lists of strings")
+        return cls(JsonObject.parse(redact_headers(value)))
+
+    schema = {  # noqa: RUF012 - a constant, never changed
+        "type": "object",
+        "additionalProperties": {
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+        },
+    }
+
+
+class Level(str):
+    """A console level. The words of other tools are mapped, so that one odd word does not lose a bulk."""
+
+    __slots__ = ()
+    words = {  # noqa: RUF012 - a constant, never changed
+        **dict.fromkeys(("debug", "trace", "verbose"), "debug"),
+        **dict.fromkeys(("info", "log"), "info"),
+        **dict.fromkeys(("warning", "warn"), "warning"),
+        **dict.fromkeys(("error", "severe", "fatal"), "error"),
+    }
+
+    @classmethod
+    def parse(cls, value: object) -> "Level":
+        known = cls.words.get(value.strip().lower()) if isinstance(value, str) else None
+        if known is None:
+            raise ValueError("must be one of: " + ", ".join(cls.words))
+        return cls(known)
+
+    schema = {"type": "string", "enum": list(words)}  # noqa: RUF012 - a constant, never changed
+
+
+class Page(Struct):
+    """S1's paging. `per_page` above the maximum is clamped, not refused."""
+
+    page: Annotated[int, Meta(ge=1, le=INT32_MAX)] | None = None
+    per_page: Annotated[int, Meta(ge=1)] | None = None
+
+    @property
+    def number(self) -> int:
+        return self.page or 1
+
+    @property
+    def size(self) -> int:
+        return min(self.per_page or 100, 500)
+
+    @property
+    def offset(self) -> int:
+        return (self.number - 1) * self.size
+
+    @property
+    def asked(self) -> bool:
+        return self.page is not None or self.per_page is not None
+
+
+def _deeper_than(value: object, levels: int) -> bool:
+    layer: list[object] = [value]
+    for _ in range(levels + 1):
+        layer = [
+            child
+            for parent in layer
+            if isinstance(parent, dict | list)
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+        ]
+        if not layer:
+            return False
+    return True

@@ -1,0 +1,102 @@
+"""Sends a stored file: whole or a range, conditional requests (RFC 9110, 13 and 14), headers that make it harmless."""
+
+import asyncio
+import re
+from dataclasses import dataclass
+from io import FileIO
+from urllib.parse import quote
+
+from aiofiles.threadpool import wrap
+from aiohttp import web
+
+from server.errors import RangeNotSatisfiable
+
+_CHUNK = 256 << 10
+_RANGE = re.compile(r"bytes=(?:(\d+)-(\d*)|-(\d+))")
+
+_SANDBOX = (
+    "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; frame-ancestors 'self'"
+)
+_PDF_POLICY = "frame-ancestors 'self'"  # a sandbox breaks Chrome's PDF viewer
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The part of a file to send: its first byte and how many."""
+
+    start: int
+    count: int
+
+
+def headers_of(file_name: str, mime_type: str, checksum: str, cache_control: str, attachment: bool) -> dict[str, str]:
+    """S1's headers and those that keep uploaded content from doing harm (contract, section 7)."""
+    return {
+        "Content-Type": f"{mime_type}; charset=utf-8" if mime_type.startswith("text/") else mime_type,
+        "Content-Disposition": disposition(file_name, attachment),
+        "Cache-Control": cache_control,
+        "ETag": f'"{checksum}"',
+        "Accept-Ranges": "bytes",
+        "Vary": "Authorization, Cookie",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Content-Security-Policy": _PDF_POLICY if mime_type == "application/pdf" else _SANDBOX,
+    }
+
+
+def disposition(file_name: str, attachment: bool) -> str:
+    """Content-Disposition with a quoted name, and `filename*` (RFC 8187) for what ASCII cannot say."""
+    kind = "attachment" if attachment else "inline"
+    plain = re.sub(r"[^\x20-\x7e]", "_", file_name).replace("\\", "\\\\").replace('"', '\\"')
+    extended = "" if file_name.isascii() else f"; filename*=UTF-8''{quote(file_name, safe='')}"
+    return f'{kind}; filename="{plain}"{extended}'
+
+
+def not_modified(if_none_match: str | None, checksum: str) -> bool:
+    """Whether the caller's copy is the one we have; weak comparison (RFC 9110, 13.1.2)."""
+    if if_none_match is None:
+        return False
+    tags = re.findall(r'(?:W/)?"([^"]*)"', if_none_match)
+    return if_none_match.strip() == "*" or checksum in tags
+
+
+def span_of(range_header: str | None, if_range: str | None, checksum: str, size: int) -> Span | None:
+    """The range asked for; None for the whole file (no range, several, malformed, or another version's).
+
+    Raises RangeNotSatisfiable for one that lies outside the file.
+    """
+    match = _RANGE.fullmatch((range_header or "").strip())
+    if match is None or (if_range is not None and if_range.strip() != f'"{checksum}"'):
+        return None
+    first, last, suffix = match.groups()
+    if suffix is not None:
+        start, end = max(0, size - int(suffix)), size
+    else:
+        start, end = int(first), min(int(last) + 1, size) if last else size
+        if last and int(last) < start:
+            return None
+    if start >= end:
+        raise RangeNotSatisfiable(headers={"Content-Range": f"bytes */{size}"})
+    return Span(start, end - start)
+
+
+async def send(request: web.Request, response: web.StreamResponse, file: FileIO, span: Span) -> None:
+    """Sends the head and the bytes; the kernel copies them where the event loop and the transport can."""
+    response.content_length = span.count
+    await response.prepare(request)
+    if request.method != "HEAD" and span.count:
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the client has gone")
+        try:
+            await asyncio.get_running_loop().sendfile(transport, file, span.start, span.count, fallback=False)
+        except (NotImplementedError, asyncio.SendfileNotAvailableError):
+            await _copy(response, file, span)
+    await response.write_eof()
+
+
+async def _copy(response: web.StreamResponse, file: FileIO, span: Span) -> None:
+    reader = wrap(file)
+    await reader.seek(span.start)
+    left = span.count
+    while left and (chunk := await reader.read(min(left, _CHUNK))):
+        await response.write(chunk)
+        left -= len(chunk)

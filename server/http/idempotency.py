@@ -1,0 +1,76 @@
+"""Runs the database part of a POST once per Idempotency-Key, in the same transaction as the key."""
+
+import hashlib
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from server.context import BODY_HASH, CALLER, POOL, SQL
+from server.db import transaction
+from server.errors import InProgress, Invalid, KeyReused, Problem
+from server.http import reply
+
+HEADER = "Idempotency-Key"
+_KEY = re.compile(r"[\x20-\x7e]{1,200}")
+
+
+async def once(
+    request: web.Request,
+    work: Callable[[Any], Awaitable[web.Response]],
+    content: bytes | None = None,
+) -> web.Response:
+    """`work(connection)` in a transaction; for a request that was answered before, the first reply again.
+
+    `content` is what tells two requests with the same address apart: the hash of the JSON body, or of what an
+    upload brought. Kept are 2xx replies that a repetition could not better. Raises InProgress, KeyReused, Invalid.
+    """
+    key = key_of(request)
+    async with transaction(request.app[POOL]) as connection:
+        if key is None:
+            return await work(connection)
+        sql, caller = request.app[SQL].idempotency, request[CALLER].id
+        fingerprint = _fingerprint(request, request.get(BODY_HASH, b"") if content is None else content)
+        # Only the wait for a twin is bounded so tightly, not the waits of the work itself.
+        await connection.execute("SET LOCAL lock_timeout = '2s'")
+        claimed = await connection.fetchval(sql.claim, caller, key, fingerprint)
+        await connection.execute("SET LOCAL lock_timeout TO DEFAULT")
+        if claimed is None:
+            return _again(await connection.fetchrow(sql.kept, caller, key), fingerprint)
+        response = await work(connection)
+        if _final(response):
+            await connection.execute(sql.keep, caller, key, response.status, response.body)
+        else:
+            await connection.execute(sql.release, caller, key)
+        return response
+
+
+def key_of(request: web.Request) -> str | None:
+    """The request's key. Raises Invalid when it is not 1 to 200 printable characters."""
+    key = request.headers.get(HEADER)
+    if key is not None and not _KEY.fullmatch(key):
+        raise Invalid(Problem(HEADER, "must be 1 to 200 printable ASCII characters"), code="invalid_idempotency_key")
+    return key
+
+
+def partial_failure(response: web.Response) -> web.Response:
+    """Marks a 207 whose failures were the server's: the same request may well succeed later, so it is not kept."""
+    response["not_final"] = True
+    return response
+
+
+def _final(response: web.Response) -> bool:
+    return 200 <= response.status < 300 and "not_final" not in response
+
+
+def _fingerprint(request: web.Request, content: bytes) -> bytes:
+    return hashlib.sha256(f"{request.method} {request.raw_path}\n".encode() + content).digest()
+
+
+def _again(kept: Any, fingerprint: bytes) -> web.Response:
+    if kept is None:  # released between the two statements
+        raise InProgress()
+    if kept["fingerprint"] != fingerprint:
+        raise KeyReused()
+    return reply.raw(kept["status"], kept["body"], {"Idempotent-Replayed": "true"})

@@ -1,0 +1,103 @@
+"""Around every request: its id, its line in the log, its count, and errors as JSON."""
+
+import asyncio
+import re
+import time
+import uuid
+from contextlib import suppress
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+from prometheus_client import Counter, Histogram
+
+from server.context import LOG, REQUEST_ID
+from server.db import as_report_error
+from server.errors import MethodNotAllowed, ReportError, RouteNotFound
+from server.http import reply
+
+REQUESTS = Counter("reportd_requests", "Requests answered", ["method", "route", "status"])
+SECONDS = Histogram("reportd_request_seconds", "Time from the head of a request to its reply", ["method", "route"])
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_DISCARD_BYTES = 1 << 20
+_DISCARD_SECONDS = 2.0
+
+
+@web.middleware
+async def outermost(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turns whatever happens into a reply that a client can act on."""
+    started = time.perf_counter()
+    sent_id = request.headers.get("X-Request-Id", "")
+    request[REQUEST_ID] = sent_id if _SANE_ID.fullmatch(sent_id) else uuid.uuid4().hex
+    response: web.StreamResponse
+    try:
+        response = await handler(request)
+    except web.HTTPException as found:
+        response = reply.failure(request, _of_http(found))
+    except ReportError as error:
+        response = reply.failure(request, error)
+    except Exception as error:
+        if request.transport is None:
+            raise  # the client has gone: nobody to answer
+        response = reply.failure(request, _of_exception(request, error))
+    route, seconds = _route_of(request), time.perf_counter() - started
+    REQUESTS.labels(request.method, route, response.status).inc()
+    SECONDS.labels(request.method, route).observe(seconds)
+    line = "%s %s %d %.1f ms %s"
+    LOG.info(line, request.method, request.raw_path, response.status, seconds * 1000, request[REQUEST_ID])
+    if not response.prepared and not request.content.is_eof():
+        await _answer_and_close(request, response)
+    return response
+
+
+async def mark(request: web.Request, response: web.StreamResponse) -> None:
+    """What every reply carries; a signal, so that replies which are sent as they are made have it too."""
+    response.headers["X-Request-Id"] = request.get(REQUEST_ID, "")
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Server"] = "reportd"
+
+
+async def _answer_and_close(request: web.Request, response: web.StreamResponse) -> None:
+    """Answers at once and reads on for a bounded while: a socket closed with unread bytes would reset the
+    connection, and the client would lose the answer."""
+    response.force_close()
+    response.headers[hdrs.CONNECTION] = "close"
+    try:
+        await response.prepare(request)
+        await response.write_eof()
+        discarded = 0
+        with suppress(asyncio.TimeoutError):
+            async with asyncio.timeout(_DISCARD_SECONDS):
+                while discarded < _DISCARD_BYTES and (chunk := await request.content.readany()):
+                    discarded += len(chunk)
+    except Exception as error:
+        LOG.debug("while refusing a body: %r", error)
+    finally:
+        request.protocol.force_close()
+
+
+def _of_http(found: web.HTTPException) -> ReportError:
+    """What aiohttp's router says, in our words."""
+    if isinstance(found, web.HTTPMethodNotAllowed):
+        return MethodNotAllowed(headers={"Allow": found.headers.get("Allow", "")})
+    if isinstance(found, web.HTTPNotFound):
+        return RouteNotFound()
+    error = ReportError(found.reason)
+    error.status, error.code = found.status, re.sub(r"\W+", "_", found.reason.lower())
+    return error
+
+
+def _of_exception(request: web.Request, error: Exception) -> ReportError:
+    known = as_report_error(error)
+    if known is None:
+        LOG.error("request %s failed", request[REQUEST_ID], exc_info=error)
+        return ReportError()
+    if known.status >= 500:
+        LOG.warning("request %s: %s (%r)", request[REQUEST_ID], known.detail, error)
+    return known
+
+
+def _route_of(request: web.Request) -> str:
+    """The route's pattern, never the path: labels must stay few."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "unknown"

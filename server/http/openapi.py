@@ -1,0 +1,201 @@
+"""OpenAPI 3.1 from ROUTES and the types that validate requests, so that it cannot drift from them."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from aiohttp import web
+
+from server.http.fields import Page
+from server.http.route import RESOURCES, Route
+
+ROUTE_TABLE = web.AppKey("route_table", Sequence[Route])
+
+ERRORS = {
+    400: "Malformed JSON or multipart",
+    401: "No valid token",
+    404: "Not found",
+    409: "Conflict",
+    413: "Too large",
+    415: "Not multipart, or a type that is not allowed",
+    422: "Wrong values",
+    503: "Overload or database away; see Retry-After",
+    507: "Storage full",
+}
+_ERROR_SCHEMA = {
+    "type": "object",
+    "required": ["detail", "code", "request_id"],
+    "properties": {
+        "detail": {"type": "string", "description": "A sentence a person can act on"},
+        "code": {"type": "string"},
+        "request_id": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"path": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
+    },
+}
+
+
+def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
+    """The whole document as plain values."""
+    types = [kind for route in routes for kind in _types_of(route)]
+    schemas, components = _schemas(types)
+    known = dict(zip(map(_key, types), schemas, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, known)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "reportd",
+            "version": version,
+            "description": "A self-hosted test-report server. Send what a test did; read why it failed.",
+        },
+        "security": [{"bearer": []}, {"session": []}],
+        "paths": paths,
+        "components": {
+            "schemas": {**components, "Error": _ERROR_SCHEMA},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "session": {"type": "apiKey", "in": "cookie", "name": "reportd_session"},
+            },
+        },
+    }
+
+
+def _types_of(route: Route) -> list[Any]:
+    kinds = [*(kind for name, kind in route.takes.items() if name == "body"), route.reply]
+    if route.upload is not None:
+        kinds.append(route.upload.fields)
+    return [kind for kind in kinds if kind not in {None, bytes, str, dict, UUID}]
+
+
+def _operation(route: Route, known: dict[str, Any]) -> dict[str, Any]:
+    noun, _, verb = f"{route.handler.__module__.rpartition('.')[2]}.{route.handler.__name__}".partition(".")
+    operation: dict[str, Any] = {
+        "operationId": f"{noun}_{verb}",
+        "tags": [noun],
+        "summary": (route.handler.__doc__ or "").strip(),
+        "parameters": [*_path_parameters(route), *_query_parameters(route)],
+        "responses": _responses(route, known),
+    }
+    if route.public:
+        operation["security"] = []
+    if route.method == "POST" and route.path.startswith("/api/v1/reports"):
+        operation["parameters"].append(
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "description": "The same key and request give the first reply again",
+                "schema": {"type": "string", "minLength": 1, "maxLength": 200},
+            }
+        )
+    if "body" in route.takes:
+        schema = known[_key(route.takes["body"])]
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    if route.upload is not None:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"multipart/form-data": {"schema": _upload_schema(route)}},
+        }
+    return operation
+
+
+def _path_parameters(route: Route) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+        for name in re.findall(r"{(\w+)}", route.path)
+        if name in RESOURCES
+    ]
+
+
+def _query_parameters(route: Route) -> list[dict[str, Any]]:
+    wanted = route.takes.get("query")
+    if wanted is None:
+        return []
+    properties = _object_schema(wanted)["properties"]
+    names = sorted(properties, key=lambda name: (name in Page.__struct_fields__, name == "shape"))
+    return [{"name": name, "in": "query", "schema": _without_null(properties[name])} for name in names]
+
+
+def _upload_schema(route: Route) -> dict[str, Any]:
+    upload = route.upload
+    if upload is None:
+        return {}
+    schema = _object_schema(upload.fields)
+    file: dict[str, Any] = {"type": "string", "contentMediaType": "application/octet-stream"}
+    many = upload.file_field == "files"
+    properties = {upload.file_field: {"type": "array", "items": file} if many else file}
+    properties |= {name: _form_field(_without_null(kind)) for name, kind in schema["properties"].items()}
+    return {
+        "type": "object",
+        "required": [upload.file_field, *schema.get("required", [])],
+        "properties": properties,
+    }
+
+
+def _responses(route: Route, known: dict[str, Any]) -> dict[str, Any]:
+    success: dict[str, Any] = {"description": "Success"}
+    if route.reply is bytes:
+        success["content"] = {"*/*": {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}}}
+    elif route.reply is str:
+        success["content"] = {"text/plain": {"schema": {"type": "string"}}}
+    elif route.reply is dict:
+        success["content"] = {"application/json": {"schema": {"type": "object"}}}
+    elif route.reply is not None:
+        schema: dict[str, Any] = known[_key(route.reply)]
+        if route.array:
+            schema = {"anyOf": [schema, {"type": "array", "items": {"type": "object"}}]}
+        success["content"] = {"application/json": {"schema": schema}}
+    responses = {str(route.status): success}
+    if route.upload is not None and route.upload.file_field == "files":
+        responses["207"] = {**success, "description": "Some files were refused; `failed` says which and why"}
+    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    for status, description in ERRORS.items():
+        if not route.public or status >= 500:
+            responses[str(status)] = {"description": description, "content": error}
+    return responses
+
+
+def _object_schema(kind: Any) -> dict[str, Any]:
+    """A struct's own schema with every reference resolved: parameters are listed one by one."""
+    (schema,), components = _schemas([kind])
+    found: dict[str, Any] = components[schema["$ref"].rpartition("/")[2]]
+    return found
+
+
+def _schemas(kinds: list[Any]) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
+    return msgspec.json.schema_components(kinds, schema_hook=_custom, ref_template="#/components/schemas/{name}")
+
+
+def _form_field(schema: dict[str, Any]) -> dict[str, Any]:
+    """A list in a form is one text field that holds JSON."""
+    if schema.get("type") != "array":
+        return schema
+    return {"type": "string", "contentMediaType": "application/json", "contentSchema": schema}
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A query or form has no null: an absent field is absent."""
+    choices = [choice for choice in schema.get("anyOf", []) if choice != {"type": "null"}]
+    rest = {key: value for key, value in schema.items() if key not in {"anyOf", "default"}}
+    if len(choices) == 1:
+        return {**choices[0], **rest}
+    if "enum" in rest:
+        rest["enum"] = [word for word in rest["enum"] if word is not None]
+    return {**rest, "anyOf": choices} if choices else rest
+
+
+def _custom(kind: Any) -> dict[str, Any]:
+    schema: dict[str, Any] = kind.schema
+    return schema
+
+
+def _key(kind: Any) -> str:
+    return str(kind)

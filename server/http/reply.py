@@ -1,0 +1,82 @@
+"""Makes JSON replies: the one place that says how ids, times and errors look on the wire."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from aiohttp import web
+
+from server.context import CALLER, CONFIG, REQUEST_ID
+from server.errors import ReportError
+
+Response = web.StreamResponse
+
+_JSON = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+
+
+def encode(value: Any) -> bytes:
+    """JSON bytes. Times are UTC with three digits and `Z`, as in S1's examples."""
+    return orjson.dumps(value, default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="milliseconds")[:-6] + "Z"
+    if isinstance(value, UUID):  # asyncpg's own subclass
+        return str(value)
+    raise TypeError(f"cannot be sent: {type(value)}")
+
+
+def ok(value: Any, headers: Mapping[str, str] | None = None) -> web.Response:
+    """200 with JSON."""
+    return json(200, value, headers)
+
+
+def created(value: Any) -> web.Response:
+    """201 with JSON."""
+    return json(201, value)
+
+
+def no_content() -> web.Response:
+    """204."""
+    return web.Response(status=204, headers={"Cache-Control": "no-store"})
+
+
+def json(status: int, value: Any, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Any status with JSON."""
+    return raw(status, encode(value), headers)
+
+
+def raw(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Any status with JSON that is bytes already."""
+    return web.Response(status=status, body=body, headers={**_JSON, **(headers or {})})
+
+
+def error_body(request: web.Request, error: ReportError) -> dict[str, Any]:
+    """The error object of the contract, section 1."""
+    body: dict[str, Any] = {
+        "detail": error.detail,
+        "code": error.code,
+        "request_id": request.get(REQUEST_ID, ""),
+    }
+    if error.problems:
+        body["errors"] = [{"path": p.path, "message": p.message} for p in error.problems]
+    return body
+
+
+def failure(request: web.Request, error: ReportError) -> web.Response:
+    """The reply to a request that met `error`."""
+    return json(error.status, error_body(request, error), error.headers)
+
+
+def wants_array(request: web.Request, asked: str | None) -> bool:
+    """S0's bare array or S1's object: the query says, else the token, else the configuration."""
+    shape = asked or request[CALLER].shape or request.app[CONFIG].api.collection_shape
+    return shape == "array"
+
+
+def array(items: list[Any], total: int) -> web.Response:
+    """S0's bare array; the rows matching the filters are in X-Total-Count."""
+    return ok(items, {"X-Total-Count": str(total)})

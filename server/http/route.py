@@ -1,0 +1,137 @@
+"""A row of the API's table of contents, and how it becomes what aiohttp calls."""
+
+import hashlib
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+from uuid import UUID
+
+from aiohttp import web
+
+from server.context import BODY_HASH, CALLER, CONFIG, POOL, SQL, Caller
+from server.errors import (
+    ArtifactNotFound,
+    CaseNotFound,
+    Invalid,
+    MalformedBody,
+    ReportError,
+    StepNotFound,
+    SuiteRunNotFound,
+)
+from server.http import decode
+from server.http.reply import Response
+
+Handler = Callable[..., Awaitable[Response]]
+Authenticate = Callable[[web.Request], Awaitable[Caller]]
+
+# An id in a path: its query file, and what is said when it is malformed or there is no such thing.
+RESOURCES: Mapping[str, tuple[str, type[ReportError]]] = {
+    "suite_id": ("suite_runs", SuiteRunNotFound),
+    "case_id": ("test_cases", CaseNotFound),
+    "step_id": ("steps", StepNotFound),
+    "artifact_id": ("artifacts", ArtifactNotFound),
+}
+# A larger body is asked for only when the thing it is for exists.
+_SMALL_BODY = 256 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What a multipart route takes, for its documentation: the file field and the text fields."""
+
+    file_field: str
+    fields: type
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One endpoint. A handler names what it needs: path ids by name, `query` and `body` by type."""
+
+    method: str
+    path: str
+    handler: Handler
+    reply: Any = None
+    status: int = 200
+    public: bool = False
+    upload: Upload | None = None
+    array: bool = False  # S0's clients may read the list as a bare array
+
+    @property
+    def ids(self) -> list[str]:
+        return [name for name in RESOURCES if "{" + name + "}" in self.path]
+
+    @property
+    def takes(self) -> dict[str, Any]:
+        """Types of the handler's parameters by name, its request aside."""
+        hints = get_type_hints(self.handler, include_extras=True)
+        names = list(inspect.signature(self.handler).parameters)[1:]
+        return {name: hints[name] for name in names}
+
+
+def bind(route: Route, authenticate: Authenticate) -> Callable[[web.Request], Awaitable[Response]]:
+    """The aiohttp handler of a route: who, then which thing, then what, in the contract's order of checks."""
+    takes, ids = route.takes, route.ids
+    query_type, body_type = takes.get("query"), takes.get("body")
+
+    async def handle(request: web.Request) -> Response:
+        if not route.public:
+            request[CALLER] = await authenticate(request)
+        if body_type is not None:
+            decode.check_length(request, request.app[CONFIG].api.max_json_size)
+        arguments: dict[str, Any] = {name: _path_id(request, name) for name in ids}
+        if body_type is not None and _is_asking_or_large(request):
+            await must_exist(request, arguments)
+            await go_on(request)
+        try:
+            if query_type is not None:
+                arguments["query"] = decode.from_text(request.query, query_type)
+            if body_type is not None:
+                raw = await decode.read_body(request, request.app[CONFIG].api.max_json_size)
+                arguments["body"] = decode.from_json(raw, body_type)
+                if request.method == "POST":
+                    request[BODY_HASH] = hashlib.sha256(raw).digest()
+        except (Invalid, MalformedBody):
+            # A small body is read before anything is asked of the database, and still 404 comes first.
+            await must_exist(request, arguments)
+            raise
+        return await route.handler(request, **arguments)
+
+    return handle
+
+
+async def must_exist(request: web.Request, arguments: Mapping[str, Any]) -> None:
+    """Raises the noun's own 404 unless the thing in the path exists and the caller may see it."""
+    for name in RESOURCES.keys() & arguments.keys():
+        noun, missing = RESOURCES[name]
+        query = getattr(request.app[SQL], noun).exists
+        if not await request.app[POOL].fetchval(query, arguments[name], request[CALLER].project_id):
+            raise missing()
+
+
+async def go_on(request: web.Request) -> None:
+    """Tells a client that waits for it (RFC 9110, 10.1.1) that its body is wanted."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        transport = request.transport
+        if transport is not None:
+            transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+async def hold_back(request: web.Request) -> None:
+    """aiohttp's expect handler: says nothing yet, because go_on does, once the checks are passed."""
+
+
+def _is_asking_or_large(request: web.Request) -> bool:
+    return "Expect" in request.headers or (request.content_length or _SMALL_BODY + 1) > _SMALL_BODY
+
+
+def _path_id(request: web.Request, name: str) -> UUID:
+    text = request.match_info[name]
+    try:
+        found = UUID(text)
+    except ValueError:
+        raise RESOURCES[name][1]() from None
+    # UUID() also takes braces, urn: and no hyphens; a thing has one address.
+    if str(found) != text.lower():
+        raise RESOURCES[name][1]()
+    return found

@@ -1,0 +1,57 @@
+"""The database's schema: applies and rolls back migrations/ with yoyo, one process at a time."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import yoyo
+
+from server.db import data_folder
+
+# Any number that is ours: whoever holds it is the one that migrates.
+_LOCK = 0x7265706F727464
+
+
+def known_versions() -> set[str]:
+    """The migrations that this server is written for."""
+    return {path.stem for path in data_folder("migrations").glob("*.sql") if not path.stem.endswith(".rollback")}
+
+
+def apply(dsn: str) -> list[str]:
+    """Applies what is missing; the ids applied. Blocking. Raises psycopg.Error."""
+    with _exclusive(dsn) as (backend, migrations):
+        missing = backend.to_apply(migrations)
+        backend.apply_migrations(missing)
+        return [migration.id for migration in missing]
+
+
+def rollback(dsn: str, count: int) -> list[str]:
+    """Takes back the last `count` migrations; their ids, newest first. Blocking."""
+    with _exclusive(dsn) as (backend, migrations):
+        last = backend.to_rollback(migrations)[:count]
+        backend.rollback_migrations(last)
+        return [migration.id for migration in last]
+
+
+def status(dsn: str) -> list[tuple[str, bool]]:
+    """Every migration and whether it is applied, in order. Blocking."""
+    with _exclusive(dsn) as (backend, migrations):
+        missing = {migration.id for migration in backend.to_apply(migrations)}
+        return [(migration.id, migration.id not in missing) for migration in migrations]
+
+
+@contextmanager
+def _exclusive(dsn: str) -> Iterator[tuple[Any, Any]]:
+    """yoyo's backend and migrations under a lock that dies with its connection: yoyo's own is a row, which a
+    killed process would leave behind for good."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+        backend = yoyo.get_backend(
+            dsn.replace("postgres://", "postgresql://", 1).replace("postgresql", "postgresql+psycopg", 1)
+        )
+        try:
+            backend.break_lock()
+            yield backend, yoyo.read_migrations(str(data_folder("migrations")))
+        finally:
+            backend.connection.close()

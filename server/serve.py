@@ -1,0 +1,67 @@
+"""Runs the server until it is told to stop."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import psycopg
+from aiohttp import web
+
+from server import migrate
+from server.app import create_app
+from server.config import Config
+from server.context import LOG
+
+Ready = Callable[[str], None]
+
+
+class OldSchema(Exception):
+    """The database schema is older than this server: run `reportd migrate` first."""
+
+
+def check_schema(config: Config) -> None:
+    """Refuses an old schema. A database that is away is none: the server starts, and /readyz tells. Blocking."""
+    try:
+        missing = [name for name, applied in migrate.status(config.database.dsn) if not applied]
+    except psycopg.OperationalError as error:
+        LOG.warning("the database does not answer yet: %s", error)
+        return
+    if missing:
+        raise OldSchema(f"{OldSchema.__doc__} Missing: {', '.join(missing)}")
+
+
+async def run(config: Config, ready: Ready, *companions: Callable[[], object]) -> None:
+    """Serves until SIGINT or SIGTERM, then finishes what is in progress within `shutdown_timeout`.
+
+    `ready` is called with the address once requests are accepted; `companions` are coroutine functions that run
+    beside the server. Raises OSError when the address cannot be taken or the storage not be opened.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    runner = web.AppRunner(
+        create_app(config),
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=config.server.shutdown_timeout,
+    )
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(runner.cleanup)
+        await runner.setup()
+        site = web.TCPSite(runner, config.server.host, config.server.port, backlog=1024, reuse_address=True)
+        await site.start()
+        ready(_url(runner.addresses[0]))
+        tasks = [asyncio.ensure_future(companion()) for companion in companions]  # type: ignore[call-overload]
+        await stop.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _url(address: tuple[str, int]) -> str:
+    """Where this machine reaches the server; a wildcard address is answered on loopback."""
+    host, port = address[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

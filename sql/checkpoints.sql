@@ -1,0 +1,32 @@
+-- name: insert_many
+INSERT INTO test_checkpoints (
+    id, test_case_result_id, iteration_number, checkpoint_number, step_number, name, checkpoint_type, status,
+    expected_value, actual_value, message, screenshot_artifact_id, captured_at)
+SELECT n.id, $1, n.iteration_number, n.checkpoint_number, n.step_number, n.name, n.checkpoint_type, n.status,
+       n.expected_value, n.actual_value, n.message, n.screenshot_artifact_id, n.captured_at
+FROM unnest($2::uuid[], $3::int[], $4::int[], $5::int[], $6::text[], $7::text[], $8::text[],
+            $9::text[], $10::text[], $11::text[], $12::uuid[], $13::timestamptz[])
+     AS n(id, iteration_number, checkpoint_number, step_number, name, checkpoint_type, status,
+          expected_value, actual_value, message, screenshot_artifact_id, captured_at)
+ORDER BY n.id
+
+-- name: count_for_case
+-- One row when the test case exists and the caller may see it, else none.
+SELECT (SELECT count(*) FROM test_checkpoints k
+        WHERE k.test_case_result_id = c.id
+          AND ($3::int IS NULL OR k.step_number = $3)
+          AND ($4::int IS NULL OR k.iteration_number = $4)) AS total
+FROM test_case_results c WHERE c.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
+
+-- name: for_case
+SELECT id, test_case_result_id, iteration_number, checkpoint_number, step_number, name, checkpoint_type, status,
+       expected_value, actual_value, message, screenshot_artifact_id, captured_at, created_at
+FROM test_checkpoints
+WHERE test_case_result_id = $1
+  AND ($2::int IS NULL OR step_number = $2)
+  AND ($3::int IS NULL OR iteration_number = $3)
+ORDER BY seq LIMIT $4 OFFSET $5
+
+-- name: own_artifacts
+-- Those of some artifacts that belong to the test case.
+SELECT id FROM test_artifacts WHERE test_case_result_id = $1 AND id = ANY($2::uuid[])

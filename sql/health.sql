@@ -1,0 +1,2 @@
+-- name: schema_versions
+SELECT migration_id FROM _yoyo_migration

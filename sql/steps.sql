@@ -1,0 +1,159 @@
+-- name: exists
+SELECT 1 FROM test_step_results s JOIN test_case_results c ON c.id = s.test_case_result_id
+WHERE s.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
+
+-- name: any_of_iterations
+-- S1's 409: under the test case's row lock, because no constraint can say "this iteration has steps".
+SELECT EXISTS (SELECT FROM test_step_results WHERE test_case_result_id = $1 AND iteration_number = ANY($2::int[]))
+
+-- name: insert_many
+INSERT INTO test_step_results (
+    id, test_case_result_id, iteration_number, step_number, step_type, action, description, status, duration_ms,
+    element_selector, element_name, element_type, input_value, expected_value, actual_value,
+    error_message, error_type, stack_trace, screenshot_path, started_at, completed_at)
+SELECT n.id, $1, n.iteration_number, n.step_number, n.step_type, n.action, n.description, n.status, n.duration_ms,
+       n.element_selector, n.element_name, n.element_type, n.input_value, n.expected_value, n.actual_value,
+       n.error_message, n.error_type, n.stack_trace, n.screenshot_path, n.started_at, n.completed_at
+FROM unnest($2::uuid[], $3::int[], $4::int[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int[],
+            $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[],
+            $16::text[], $17::text[], $18::text[], $19::text[], $20::timestamptz[], $21::timestamptz[])
+     AS n(id, iteration_number, step_number, step_type, action, description, status, duration_ms,
+          element_selector, element_name, element_type, input_value, expected_value, actual_value,
+          error_message, error_type, stack_trace, screenshot_path, started_at, completed_at)
+
+-- name: replace_many
+-- Ids, creation times and pinned screenshots stay; everything else is as sent now.
+INSERT INTO test_step_results AS old (
+    id, test_case_result_id, iteration_number, step_number, step_type, action, description, status, duration_ms,
+    element_selector, element_name, element_type, input_value, expected_value, actual_value,
+    error_message, error_type, stack_trace, screenshot_path, started_at, completed_at)
+SELECT n.id, $1, n.iteration_number, n.step_number, n.step_type, n.action, n.description, n.status, n.duration_ms,
+       n.element_selector, n.element_name, n.element_type, n.input_value, n.expected_value, n.actual_value,
+       n.error_message, n.error_type, n.stack_trace, n.screenshot_path, n.started_at, n.completed_at
+FROM unnest($2::uuid[], $3::int[], $4::int[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int[],
+            $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[],
+            $16::text[], $17::text[], $18::text[], $19::text[], $20::timestamptz[], $21::timestamptz[])
+     AS n(id, iteration_number, step_number, step_type, action, description, status, duration_ms,
+          element_selector, element_name, element_type, input_value, expected_value, actual_value,
+          error_message, error_type, stack_trace, screenshot_path, started_at, completed_at)
+ON CONFLICT ON CONSTRAINT unique_step_per_test DO UPDATE SET
+    step_type = EXCLUDED.step_type, action = EXCLUDED.action, description = EXCLUDED.description,
+    status = EXCLUDED.status, duration_ms = EXCLUDED.duration_ms, element_selector = EXCLUDED.element_selector,
+    element_name = EXCLUDED.element_name, element_type = EXCLUDED.element_type, input_value = EXCLUDED.input_value,
+    expected_value = EXCLUDED.expected_value, actual_value = EXCLUDED.actual_value,
+    error_message = EXCLUDED.error_message, error_type = EXCLUDED.error_type, stack_trace = EXCLUDED.stack_trace,
+    screenshot_path = EXCLUDED.screenshot_path, started_at = EXCLUDED.started_at,
+    completed_at = EXCLUDED.completed_at, updated_at = CURRENT_TIMESTAMP
+RETURNING id, iteration_number, step_number
+
+-- name: prune
+-- The steps that were not sent, of the iterations that were.
+DELETE FROM test_step_results s
+WHERE s.test_case_result_id = $1
+  AND s.iteration_number = ANY($2::int[])
+  AND NOT EXISTS (SELECT FROM unnest($2::int[], $3::int[]) AS sent(iteration_number, step_number)
+                  WHERE sent.iteration_number = s.iteration_number AND sent.step_number = s.step_number)
+RETURNING s.id
+
+-- name: link
+-- Decides every screenshot of a test case anew, whatever order things arrived in: a step that no PATCH has pinned
+-- shows the best screenshot of its iteration, by the name in screenshot_path, else by step number. An artifact
+-- belongs to the step of its number, else to the first step that shows it. Gives the artifacts that changed hands.
+WITH candidate AS (
+    SELECT s.id AS step_id, a.id AS artifact_id, 0 AS tier, a.artifact_category
+    FROM test_step_results s
+    JOIN test_artifacts a ON a.test_case_result_id = s.test_case_result_id
+        AND a.iteration_number = s.iteration_number AND a.artifact_type = 'screenshot'
+        AND a.file_name = regexp_replace(s.screenshot_path, '^.*[/\\]', '')
+    WHERE s.test_case_result_id = $1 AND NOT s.screenshot_pinned
+    UNION ALL
+    SELECT s.id, a.id, 1, a.artifact_category
+    FROM test_step_results s
+    JOIN test_artifacts a ON a.test_case_result_id = s.test_case_result_id
+        AND a.iteration_number = s.iteration_number AND a.artifact_type = 'screenshot'
+        AND a.step_number = s.step_number
+    WHERE s.test_case_result_id = $1 AND NOT s.screenshot_pinned
+), best AS (
+    SELECT DISTINCT ON (step_id) step_id, artifact_id
+    FROM candidate
+    ORDER BY step_id, tier,
+             CASE WHEN artifact_category = 'error' THEN 0 WHEN artifact_category = 'after' THEN 1
+                  WHEN artifact_category IS NULL THEN 2 ELSE 3 END,
+             artifact_id
+), wanted AS (
+    SELECT s.id AS step_id, s.screenshot_artifact_id AS present,
+           CASE WHEN s.screenshot_pinned THEN s.screenshot_artifact_id ELSE b.artifact_id END AS artifact_id
+    FROM test_step_results s LEFT JOIN best b ON b.step_id = s.id
+    WHERE s.test_case_result_id = $1
+), shown AS (
+    UPDATE test_step_results s SET screenshot_artifact_id = w.artifact_id, updated_at = CURRENT_TIMESTAMP
+    FROM wanted w
+    WHERE s.id = w.step_id AND w.artifact_id IS DISTINCT FROM w.present
+), first_showing AS (
+    SELECT DISTINCT ON (artifact_id) artifact_id, step_id
+    FROM wanted WHERE artifact_id IS NOT NULL
+    ORDER BY artifact_id, step_id
+), owner AS (
+    SELECT a.id AS artifact_id, COALESCE(n.id, f.step_id) AS step_id
+    FROM test_artifacts a
+    LEFT JOIN test_step_results n ON n.test_case_result_id = a.test_case_result_id
+        AND n.iteration_number = a.iteration_number AND n.step_number = a.step_number
+    LEFT JOIN first_showing f ON f.artifact_id = a.id
+    WHERE a.test_case_result_id = $1
+)
+UPDATE test_artifacts a SET step_result_id = o.step_id
+FROM owner o
+WHERE a.id = o.artifact_id AND a.step_result_id IS DISTINCT FROM o.step_id
+RETURNING a.id, a.step_result_id
+
+-- name: counts
+-- One row when the test case exists and the caller may see it, else none. Follows the iteration, never the status.
+SELECT count(s.id) AS total_steps,
+       count(s.id) FILTER (WHERE s.status = 'Passed') AS passed_steps,
+       count(s.id) FILTER (WHERE s.status = 'Failed') AS failed_steps,
+       count(s.id) FILTER (WHERE s.status = 'Skipped') AS skipped_steps,
+       count(s.id) FILTER (WHERE s.status = 'Pending') AS pending_steps,
+       count(s.id) FILTER (WHERE $4::text IS NULL OR s.status = $4) AS matching
+FROM test_case_results c
+LEFT JOIN test_step_results s ON s.test_case_result_id = c.id AND ($3::int IS NULL OR s.iteration_number = $3)
+WHERE c.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
+GROUP BY c.id
+
+-- name: for_case
+SELECT id, test_case_result_id, iteration_number, step_number, step_type, action, description, status, duration_ms,
+       element_selector, element_name, element_type, input_value, expected_value, actual_value,
+       error_message, error_type, stack_trace, screenshot_path, screenshot_artifact_id,
+       started_at, completed_at, created_at, updated_at
+FROM test_step_results
+WHERE test_case_result_id = $1
+  AND ($2::int IS NULL OR iteration_number = $2)
+  AND ($3::text IS NULL OR status = $3)
+ORDER BY iteration_number, step_number
+LIMIT $4 OFFSET $5
+
+-- name: by_ids
+-- Ids of one request ascend, so this is the order sent.
+SELECT id, test_case_result_id, iteration_number, step_number, step_type, action, description, status, duration_ms,
+       element_selector, element_name, element_type, input_value, expected_value, actual_value,
+       error_message, error_type, stack_trace, screenshot_path, screenshot_artifact_id,
+       started_at, completed_at, created_at, updated_at
+FROM test_step_results WHERE id = ANY($1::uuid[])
+ORDER BY id
+
+-- name: case_of
+-- Which test case a step belongs to, if the caller may see it.
+SELECT s.test_case_result_id
+FROM test_step_results s JOIN test_case_results c ON c.id = s.test_case_result_id
+WHERE s.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
+
+-- name: pin
+-- Pinned to an artifact, or to none: from now on linking leaves this step's screenshot alone.
+UPDATE test_step_results
+SET screenshot_artifact_id = $2, screenshot_pinned = true, updated_at = CURRENT_TIMESTAMP
+WHERE id = $1
+RETURNING step_number
+
+-- name: unpin
+-- Before its artifact is deleted; the foreign key then clears the reference itself.
+UPDATE test_step_results SET screenshot_pinned = false
+WHERE test_case_result_id = $1 AND screenshot_artifact_id = $2 AND screenshot_pinned

@@ -1,0 +1,86 @@
+-- name: exists
+SELECT 1 FROM suite_runs WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
+
+-- name: create
+-- Nothing comes back when the project already has this run_key: parallel shards meet in one run.
+INSERT INTO suite_runs (id, project_id, run_key, name, status, environment, branch, commit_sha, build_url,
+                        browser, platform, triggered_by, tags, metadata, started_at)
+VALUES ($1, $2, $3, $4, COALESCE($5, 'Running'), $6, $7, $8, $9, $10, $11, $12, COALESCE($13::text[], '{}'),
+        COALESCE($14::jsonb, '{}'), COALESCE($15, CURRENT_TIMESTAMP))
+ON CONFLICT (project_id, run_key) DO NOTHING
+RETURNING id
+
+-- name: by_key
+SELECT id FROM suite_runs WHERE project_id = $1 AND run_key = $2
+
+-- name: by_id
+SELECT r.id, p.name AS project, r.run_key, r.name, r.status, r.environment, r.branch, r.commit_sha, r.build_url,
+       r.browser, r.platform, r.triggered_by, r.tags, r.metadata, r.started_at, r.finished_at,
+       r.created_at, r.updated_at
+FROM suite_runs r JOIN projects p ON p.id = r.project_id
+WHERE r.id = $1 AND ($2::uuid IS NULL OR r.project_id = $2)
+
+-- name: page
+-- Newest first. Ids are made in the order of time, so the last id of a page is the cursor to the next.
+SELECT r.id, p.name AS project, r.run_key, r.name, r.status, r.environment, r.branch, r.commit_sha, r.build_url,
+       r.browser, r.platform, r.triggered_by, r.tags, r.metadata, r.started_at, r.finished_at,
+       r.created_at, r.updated_at
+FROM suite_runs r JOIN projects p ON p.id = r.project_id
+WHERE ($1::uuid IS NULL OR r.project_id = $1)
+  AND ($2::uuid IS NULL OR r.id < $2)
+  AND ($3::text IS NULL OR r.status = $3)
+  AND ($4::text IS NULL OR r.name = $4)
+  AND ($5::text IS NULL OR r.branch = $5)
+  AND ($6::text IS NULL OR r.environment = $6)
+  AND ($7::text IS NULL OR r.tags @> ARRAY[$7::text])
+  AND ($8::timestamptz IS NULL OR r.started_at >= $8)
+  AND ($9::timestamptz IS NULL OR r.started_at < $9)
+ORDER BY r.id DESC
+LIMIT $10
+
+-- name: counts
+-- Counted when asked, for all runs of a page at once: shards would fight over a counter column.
+SELECT suite_run_id,
+       count(*) AS total,
+       count(*) FILTER (WHERE status = 'Passed') AS passed,
+       count(*) FILTER (WHERE status = 'Failed') AS failed,
+       count(*) FILTER (WHERE status = 'Skipped') AS skipped,
+       count(*) FILTER (WHERE status = 'Pending') AS pending,
+       COALESCE(sum(duration_ms), 0)::bigint AS total_duration_ms
+FROM test_case_results WHERE suite_run_id = ANY($1)
+GROUP BY suite_run_id
+
+-- name: update
+-- $3 is the patch as sent: a key that is there is written, one that is not stays. Metadata merges (RFC 7396, top level).
+UPDATE suite_runs SET
+    name = CASE WHEN $3::jsonb ? 'name' THEN $3::jsonb->>'name' ELSE name END,
+    status = CASE WHEN $3::jsonb ? 'status' THEN $3::jsonb->>'status' ELSE status END,
+    environment = CASE WHEN $3::jsonb ? 'environment' THEN $3::jsonb->>'environment' ELSE environment END,
+    branch = CASE WHEN $3::jsonb ? 'branch' THEN $3::jsonb->>'branch' ELSE branch END,
+    commit_sha = CASE WHEN $3::jsonb ? 'commit_sha' THEN $3::jsonb->>'commit_sha' ELSE commit_sha END,
+    build_url = CASE WHEN $3::jsonb ? 'build_url' THEN $3::jsonb->>'build_url' ELSE build_url END,
+    browser = CASE WHEN $3::jsonb ? 'browser' THEN $3::jsonb->>'browser' ELSE browser END,
+    platform = CASE WHEN $3::jsonb ? 'platform' THEN $3::jsonb->>'platform' ELSE platform END,
+    triggered_by = CASE WHEN $3::jsonb ? 'triggered_by' THEN $3::jsonb->>'triggered_by' ELSE triggered_by END,
+    tags = CASE WHEN $3::jsonb ? 'tags'
+                THEN ARRAY(SELECT jsonb_array_elements_text($3::jsonb->'tags')) ELSE tags END,
+    metadata = CASE WHEN $3::jsonb ? 'metadata'
+                    THEN (metadata || ($3::jsonb->'metadata')) - $4::text[] ELSE metadata END,
+    started_at = CASE WHEN $3::jsonb ? 'started_at'
+                      THEN ($3::jsonb->>'started_at')::timestamptz ELSE started_at END,
+    finished_at = CASE WHEN $3::jsonb ? 'finished_at'
+                       THEN ($3::jsonb->>'finished_at')::timestamptz ELSE finished_at END,
+    updated_at = CURRENT_TIMESTAMP
+WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
+RETURNING octet_length(metadata::text) AS metadata_size
+
+-- name: lock
+-- Before a delete: no test case can be added to the run any more (its foreign key waits for this row).
+SELECT id FROM suite_runs WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2) FOR UPDATE
+
+-- name: lock_cases
+-- Waits for uploads in progress, always in the same order, so that the list of files is complete.
+SELECT id FROM test_case_results WHERE suite_run_id = $1 ORDER BY id FOR UPDATE
+
+-- name: delete
+DELETE FROM suite_runs WHERE id = $1

@@ -1,0 +1,167 @@
+"""A real PostgreSQL for the whole run, a database and a storage folder of its own for every test."""
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psycopg
+import pytest
+from psycopg.pq import ExecStatus
+
+from server import migrate
+from server.app import create_app
+from server.auth.tokens import hash_of, new_token
+from server.config import ArtifactsConfig, Config, DatabaseConfig
+from server.embedded import Postgres
+from server.ids import new_id
+
+_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory) -> Iterator[Postgres]:
+    """A private PostgreSQL with a migrated template; one for each worker of a parallel run."""
+    memory = Path("/dev/shm")  # a database for each test costs a third there
+    folder = Path(tempfile.mkdtemp(prefix="reportd-tests-", dir=memory)) if os.access(memory, os.W_OK) else None
+    with Postgres(folder or tmp_path_factory.mktemp("postgres"), settings=_FAST) as server:
+        with psycopg.connect(server.dsn("postgres"), autocommit=True) as connection:
+            connection.execute("CREATE DATABASE template_reportd TEMPLATE template0")
+        migrate.apply(server.dsn("template_reportd"))
+        yield server
+    if folder is not None:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def dsn(postgres) -> Iterator[str]:
+    """A database of this test's own, migrated."""
+    name = f"test_{next(_numbers)}"
+    with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template_reportd")
+    yield postgres.dsn(name)
+    with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def rows(dsn) -> Callable[..., list[dict[str, Any]]]:
+    """rows("SELECT …", parameters…): what the database holds, as dicts. psycopg's placeholders: %s."""
+
+    def query(sql: str, *parameters: Any) -> list[dict[str, Any]]:
+        with psycopg.connect(dsn, autocommit=True, row_factory=psycopg.rows.dict_row) as connection:
+            cursor = connection.execute(sql, parameters)
+            return cursor.fetchall() if cursor.pgresult.status == ExecStatus.TUPLES_OK else []
+
+    return query
+
+
+@pytest.fixture
+def config(dsn, tmp_path) -> Config:
+    """The configuration of this test's server. Durable files are tested where durability is the matter."""
+    return Config(
+        database=DatabaseConfig(dsn=dsn, pool_size=8),
+        artifacts=ArtifactsConfig(storage_path=str(tmp_path / "artifacts"), durability="none"),
+    )
+
+
+@pytest.fixture
+def storage(config) -> Path:
+    """The storage folder."""
+    return Path(config.artifacts.storage_path)
+
+
+@pytest.fixture
+def stored_files(storage) -> Callable[[], list[str]]:
+    """stored_files(): every file in the storage folder, wherever it lies, but the cache of contents."""
+
+    def listed() -> list[str]:
+        files = (str(path.relative_to(storage)) for path in storage.rglob("*") if path.is_file())
+        return sorted(name for name in files if not name.startswith(".content/"))
+
+    return listed
+
+
+@pytest.fixture
+def make_token(rows) -> Callable[..., str]:
+    """make_token(project="default" or None for all, shape=…, expires_at=…): a token that is valid."""
+
+    def make(name: str = "", project: str | None = None, shape: str | None = None, expires_at: Any = None) -> str:
+        token, project_id = new_token(), None
+        if project is not None:
+            rows("INSERT INTO projects (name) VALUES (%s) ON CONFLICT DO NOTHING", project)
+            project_id = rows("SELECT id FROM projects WHERE name = %s", project)[0]["id"]
+        rows(
+            "INSERT INTO tokens (id, name, token_hash, project_id, collection_shape, expires_at)"
+            " VALUES (%s, %s, %s, %s, %s, %s)",
+            new_id(0),
+            name or f"token-{next(_numbers)}",
+            hash_of(token),
+            project_id,
+            shape,
+            expires_at,
+        )
+        return token
+
+    return make
+
+
+@pytest.fixture
+async def start(aiohttp_client, config, make_token):
+    """start(section={"key": value}, token=…): a running server with a client that carries a token (all projects)."""
+
+    async def started(token: str | None = None, **sections: dict[str, Any]):
+        changed = {name: msgspec.structs.replace(getattr(config, name), **keys) for name, keys in sections.items()}
+        app = create_app(msgspec.structs.replace(config, **changed))
+        bearer = f"Bearer {token or make_token()}"
+        return await aiohttp_client(app, headers={"Authorization": bearer})
+
+    return started
+
+
+@pytest.fixture
+async def client(start):
+    """A client of a running server with the defaults; it carries a token for all projects."""
+    return await start()
+
+
+@pytest.fixture
+def make_run(client) -> Callable[..., Any]:
+    """await make_run(**fields): the id of a new suite run."""
+
+    async def make(**fields: Any) -> str:
+        reply = await client.post("/api/v1/reports/suite-runs", json={"name": "nightly", **fields})
+        assert reply.status == 201, await reply.text()
+        return (await reply.json())["id"]
+
+    return make
+
+
+@pytest.fixture
+def make_case(client, make_run) -> Callable[..., Any]:
+    """await make_case(**fields): the id of a new test case result, in a new run unless `run` says which."""
+
+    async def make(run: str | None = None, **fields: Any) -> str:
+        run = run or await make_run()
+        reply = await client.post(
+            f"/api/v1/reports/suite-runs/{run}/test-cases", json={"name": "login works", **fields}
+        )
+        assert reply.status == 201, await reply.text()
+        return (await reply.json())["id"]
+
+    return make
+
+
+@pytest.fixture
+def case_url(make_case) -> Callable[..., Any]:
+    """await case_url(): the address of a new test case result."""
+
+    async def make(**fields: Any) -> str:
+        return f"/api/v1/reports/test-case-results/{await make_case(**fields)}"
+
+    return make

@@ -1,0 +1,333 @@
+"""Steps in both dialects, and which screenshot each one shows."""
+
+import asyncio
+import uuid
+
+import pytest
+from aiohttp import FormData
+
+from tests.makers import png
+
+
+def a_step(number=1, **fields):
+    return {"step_number": number, "step_type": "click", **fields}
+
+
+async def send_png(client, case, seed=0, name="shot.png", **fields):
+    form = FormData()
+    form.add_field("file", png(8, 8, seed), filename=name, content_type="image/png")
+    for key, value in {"artifact_type": "screenshot", **fields}.items():
+        form.add_field(key, str(value))
+    reply = await client.post(f"{case}/artifacts", data=form)
+    assert reply.status == 201, await reply.text()
+    return (await reply.json())["id"]
+
+
+async def shown(client, case, **query):
+    """Screenshot ids by (iteration, step number)."""
+    steps = (await (await client.get(f"{case}/steps", params=query)).json())["steps"]
+    return {(s["iteration_number"], s["step_number"]): s["screenshot_artifact_id"] for s in steps}
+
+
+async def test_create_answers_as_s1_says(client, case_url, rows):
+    case = await case_url()
+    reply = await client.post(f"{case}/steps", json={"steps": [a_step(2), a_step(1), a_step(3)]})
+    body = await reply.json()
+    assert reply.status == 201
+    assert body["message"] == "Successfully created 3 step results"
+    assert body["test_case_result_id"] in case
+    saved = {str(row["id"]): row["step_number"] for row in rows("SELECT id, step_number FROM test_step_results")}
+    assert [saved[step_id] for step_id in body["step_ids"]] == [2, 1, 3]
+    assert body["step_ids"] == sorted(body["step_ids"])
+
+
+async def test_every_field_comes_back(client, case_url):
+    case = await case_url()
+    step = {
+        "step_number": 7,
+        "step_type": "type",
+        "iteration_number": 2,
+        "action": "Enter name",
+        "description": "Typing – “äöü” 🙂",
+        "status": "Failed",
+        "duration_ms": 2**31 - 1,
+        "element_selector": "#a > b",
+        "element_name": "Name",
+        "element_type": "input",
+        "input_value": "x",
+        "expected_value": "y",
+        "actual_value": "z",
+        "error_message": "no",
+        "error_type": "E",
+        "stack_trace": "a\nb",
+        "screenshot_path": "shots\\a.png",
+        "started_at": "2026-01-24T14:00:00.1239+02:00",
+        "completed_at": "2026-01-24T12:00:01",
+    }
+    ignored = {"id": "x", "created_at": 5, "screenshot_artifact_id": str(uuid.uuid4()), "unknown": {}}
+    assert (await client.post(f"{case}/steps", json={"steps": [{**step, **ignored}]})).status == 201
+    (got,) = (await (await client.get(f"{case}/steps")).json())["steps"]
+    times = {"started_at": "2026-01-24T12:00:00.123Z", "completed_at": "2026-01-24T12:00:01.000Z"}
+    assert {key: got[key] for key in step} == {**step, **times}
+    assert got["screenshot"] is None and got["artifacts"] == [] and got["screenshot_artifact_id"] is None
+
+
+async def test_the_second_post_of_an_iteration_is_refused_with_s1s_sentence(client, case_url, rows):
+    case = await case_url()
+    await client.post(f"{case}/steps", json={"steps": [a_step(1)]})
+    reply = await client.post(f"{case}/steps", json={"steps": [a_step(5)]})
+    assert reply.status == 409
+    assert (await reply.json())["detail"] == "Steps already exist for this test case. Use PUT to update."
+    other = await client.post(f"{case}/steps", json={"steps": [a_step(5, iteration_number=2)]})
+    assert other.status == 201
+    assert len(rows("SELECT FROM test_step_results")) == 2
+
+
+async def test_bulk_takes_chunks_and_answers_with_whole_steps(client, case_url):
+    case = await case_url()
+    steps = [
+        {"step_number": 1, "action": "navigate", "screenshot_path": "step_001.png"},
+        {"step_number": 2, "action": "fill", "status": "Passed"},
+    ]
+    reply = await client.post(f"{case}/steps/bulk", json={"steps": steps})
+    body = await reply.json()
+    assert (reply.status, body["created"]) == (201, 2)
+    assert [step["step_type"] for step in body["steps"]] == ["navigate", "other"]
+    assert body["steps"][0]["screenshot_path"] == "step_001.png" and body["steps"][0]["status"] == "Pending"
+    assert "screenshot" not in body["steps"][0]
+    assert (await client.post(f"{case}/steps/bulk", json={"steps": [{"step_number": 3}]})).status == 201
+    again = await client.post(f"{case}/steps/bulk", json={"steps": [{"step_number": 4}, {"step_number": 3}]})
+    assert again.status == 409
+    assert (await (await client.get(f"{case}/steps")).json())["total_steps"] == 3
+
+
+async def test_no_steps_is_no_mistake(client, case_url):
+    case = await case_url()
+    reply = await client.post(f"{case}/steps", json={"steps": []})
+    assert reply.status == 201 and (await reply.json())["step_ids"] == []
+    reply = await client.post(f"{case}/steps/bulk", json={"steps": []})
+    assert (await reply.json()) == {"created": 0, "steps": []}
+
+
+async def test_put_replaces_by_number_and_keeps_ids(client, case_url):
+    case = await case_url()
+    first = await client.post(f"{case}/steps", json={"steps": [a_step(1, action="old"), a_step(2), a_step(9)]})
+    old_ids = (await first.json())["step_ids"]
+    reply = await client.put(f"{case}/steps", json={"steps": [a_step(3), a_step(1, status="Passed")]})
+    body = await reply.json()
+    assert (body["created"], body["updated"], body["removed"]) == (1, 1, 0)
+    assert body["step_ids"][1] == old_ids[0]
+    steps = {s["step_number"]: s for s in (await (await client.get(f"{case}/steps")).json())["steps"]}
+    assert steps[1]["action"] is None and steps[1]["status"] == "Passed"
+    assert sorted(steps) == [1, 2, 3, 9]
+    pruned = await client.put(f"{case}/steps", params={"prune": "TRUE"}, json={"steps": [a_step(3)]})
+    assert (await pruned.json())["removed"] == 3
+    assert sorted(await shown(client, case)) == [(1, 3)]
+
+
+async def test_prune_touches_only_the_iterations_sent(client, case_url):
+    case = await case_url()
+    steps = [a_step(1), a_step(1, iteration_number=2), a_step(2, iteration_number=2)]
+    await client.post(f"{case}/steps", json={"steps": steps})
+    await client.put(f"{case}/steps?prune=1", json={"steps": [a_step(2, iteration_number=2)]})
+    assert sorted(await shown(client, case)) == [(1, 1), (2, 2)]
+    assert (await (await client.put(f"{case}/steps?prune=1", json={"steps": []})).json())["removed"] == 0
+
+
+async def test_counts_follow_the_iteration_and_never_the_status(client, case_url):
+    case = await case_url()
+    words = ["Passed", "Passed", "Failed", "Skipped", "Pending"]
+    steps = [a_step(i, status=word) for i, word in enumerate(words)] + [a_step(0, iteration_number=2)]
+    await client.post(f"{case}/steps", json={"steps": steps})
+    body = await (await client.get(f"{case}/steps", params={"status": "Failed", "iteration_number": 1})).json()
+    counts = [body[f"{word}_steps"] for word in ("total", "passed", "failed", "skipped", "pending")]
+    assert counts == [5, 2, 1, 1, 1]
+    assert [step["step_number"] for step in body["steps"]] == [2]
+    assert (await (await client.get(f"{case}/steps")).json())["total_steps"] == 6
+
+
+async def test_the_array_shape_of_s0(client, case_url, start, make_token):
+    case = await case_url()
+    steps = [a_step(i, status="Passed" if i % 2 else "Failed") for i in range(7)]
+    await client.post(f"{case}/steps", json={"steps": steps})
+    reply = await client.get(f"{case}/steps?shape=array&status=Failed&include_artifacts=false")
+    assert reply.headers["X-Total-Count"] == "4"
+    items = await reply.json()
+    assert [item["step_number"] for item in items] == [0, 2, 4, 6] and "artifacts" not in items[0]
+    page = await (await client.get(f"{case}/steps?shape=array&per_page=3&page=2")).json()
+    assert [item["step_number"] for item in page] == [3, 4, 5]
+    by_token = await start(token=make_token(shape="array"))
+    assert isinstance(await (await by_token.get(f"{case}/steps")).json(), list)
+    assert isinstance(await (await by_token.get(f"{case}/steps?shape=object")).json(), dict)
+    by_config = await start(api={"collection_shape": "array"})
+    assert isinstance(await (await by_config.get(f"{case}/steps")).json(), list)
+
+
+async def test_a_screenshot_finds_its_step_whatever_comes_first(client, case_url):
+    before, after = await case_url(), await case_url()
+    step = a_step(3, screenshot_path="x/step_003.png")
+    await client.post(f"{before}/steps/bulk", json={"steps": [step]})
+    first = await send_png(client, before, name="step_003.png")
+    second = await send_png(client, after, name="step_003.png")
+    await client.post(f"{after}/steps/bulk", json={"steps": [step]})
+    assert await shown(client, before) == {(1, 3): first}
+    assert await shown(client, after) == {(1, 3): second}
+    (linked,) = (await (await client.get(f"{after}/steps")).json())["steps"]
+    assert linked["screenshot"]["url"] == linked["screenshot"]["download_url"]
+    assert [item["id"] for item in linked["artifacts"]] == [second]
+    artifact = await (await client.get(f"/api/v1/reports/artifacts/{second}")).json()
+    assert artifact["step_result_id"] == linked["id"]
+
+
+async def test_the_best_screenshot_wins(client, case_url):
+    case = await case_url()
+    await client.post(f"{case}/steps/bulk", json={"steps": [{"step_number": 1, "screenshot_path": "named.png"}]})
+    ranks = ["checkpoint", "before", None, "after", "error"]
+    best = []
+    for seed, category in enumerate(ranks):
+        fields = {"artifact_category": category} if category else {}
+        best.append(await send_png(client, case, seed, f"{seed}.png", step_number=1, **fields))
+    # Of checkpoint and before, which rank alike, the first to come stays.
+    expected = [best[0], best[0], *best[2:]]
+    by_name = await send_png(client, case, 9, "named.png", step_number=5, artifact_category="before")
+    assert await shown(client, case) == {(1, 1): by_name}
+    for gone, left in [(by_name, best[4]), (best[4], expected[3]), (best[3], expected[2]), (best[2], expected[1])]:
+        assert (await client.delete(f"/api/v1/reports/artifacts/{gone}")).status == 204
+        assert await shown(client, case) == {(1, 1): left}
+
+
+async def test_only_screenshots_of_the_same_iteration_are_shown(client, case_url):
+    case = await case_url()
+    await client.post(f"{case}/steps", json={"steps": [a_step(1), a_step(1, iteration_number=2)]})
+    await send_png(client, case, 1, "log.png", step_number=1, artifact_type="other")
+    second = await send_png(client, case, 2, step_number=1, iteration_number=2)
+    assert await shown(client, case) == {(1, 1): None, (2, 1): second}
+    first, _ = (await (await client.get(f"{case}/steps")).json())["steps"]
+    assert [item["artifact_type"] for item in first["artifacts"]] == ["other"]
+
+
+async def test_a_pin_stays_until_its_artifact_goes(client, case_url):
+    case = await case_url()
+    created = await client.post(f"{case}/steps", json={"steps": [a_step(1)]})
+    (step,) = (await created.json())["step_ids"]
+    plain = await send_png(client, case, 1, "a.png", step_number=1)
+    chosen = await send_png(client, case, 2, "b.png", step_number=8)
+    reply = await client.patch(f"/api/v1/reports/steps/{step}", json={"screenshot_artifact_id": chosen})
+    assert await reply.json() == {
+        "id": step,
+        "step_number": 1,
+        "screenshot_artifact_id": chosen,
+        "message": "Step updated successfully",
+    }
+    await send_png(client, case, 3, "c.png", step_number=1, artifact_category="error")
+    await client.put(f"{case}/steps", json={"steps": [a_step(1, action="again")]})
+    assert await shown(client, case) == {(1, 1): chosen}
+    (linked,) = (await (await client.get(f"{case}/steps")).json())["steps"]
+    assert linked["screenshot"]["id"] == chosen
+    await client.delete(f"/api/v1/reports/artifacts/{chosen}")
+    assert (await shown(client, case))[(1, 1)] not in (None, chosen, plain)
+
+
+async def test_a_pin_to_nothing_shows_nothing(client, case_url):
+    case = await case_url()
+    created = await client.post(f"{case}/steps", json={"steps": [a_step(1)]})
+    (step,) = (await created.json())["step_ids"]
+    await client.patch(f"/api/v1/reports/steps/{step}", json={"screenshot_artifact_id": None})
+    await send_png(client, case, 1, step_number=1)
+    assert await shown(client, case) == {(1, 1): None}
+
+
+async def test_pinning_refuses_what_is_not_there_or_elsewhere(client, case_url, start, make_token):
+    case, other = await case_url(), await case_url()
+    created = await client.post(f"{case}/steps", json={"steps": [a_step(1)]})
+    (step,) = (await created.json())["step_ids"]
+    url = f"/api/v1/reports/steps/{step}"
+    foreign = await send_png(client, other)
+
+    async def refusal(client, artifact, url=url):
+        reply = await client.patch(url, json={"screenshot_artifact_id": artifact})
+        return reply.status, (await reply.json())["detail"]
+
+    assert await refusal(client, foreign) == (409, "The artifact belongs to another test case.")
+    assert await refusal(client, str(uuid.uuid4())) == (404, "Artifact not found")
+    assert await refusal(client, "no-uuid") == (422, "screenshot_artifact_id: Invalid UUID")
+    assert (await client.patch(url, json={})).status == 422
+    unknown = f"/api/v1/reports/steps/{uuid.uuid4()}"
+    assert await refusal(client, foreign, unknown) == (404, "Step not found")
+    assert await refusal(client, foreign, "/api/v1/reports/steps/nonsense") == (404, "Step not found")
+    stranger = await start(token=make_token(project="theirs"))
+    assert await refusal(stranger, foreign) == (404, "Step not found")
+
+
+BAD_STEPS = [
+    ({"steps": [{"step_type": "x"}]}, "steps[0].step_number", "is required"),
+    ({"steps": [{"step_number": 1}]}, "steps[0].step_type", "is required"),
+    ({"steps": [a_step(-1)]}, "steps[0].step_number", "must be >= 0"),
+    ({"steps": [a_step(2**31)]}, "steps[0].step_number", "must be <= 2147483647"),
+    ({"steps": [a_step(1, duration_ms=3 * 10**9)]}, "steps[0].duration_ms", "must be <= 2147483647"),
+    ({"steps": [a_step(1, duration_ms=1.5)]}, "steps[0].duration_ms", "must be int | null, not float"),
+    ({"steps": [a_step(1, iteration_number=0)]}, "steps[0].iteration_number", "must be >= 1"),
+    ({"steps": [a_step(1), a_step(2, status="passed")]}, "steps[1].status", "must be one of: Passed, Failed, Skipped"),
+    ({"steps": [a_step(1, action="x" * 101)]}, "steps[0].action", "must be at most 100 characters long"),
+    ({"steps": [a_step(1, description="x" * (2**20 + 1))]}, "steps[0].description", "must be at most 1048576"),
+    ({"steps": [a_step(1, description="a\0b")]}, "steps[0].description", "must not contain NUL"),
+    ({"steps": [a_step(1, description="\ud800")]}, "steps[0].description", "must not contain NUL"),
+    ({"steps": [a_step(1, started_at="yesterday")]}, "steps[0].started_at", "must be an ISO 8601 time"),
+    ({"steps": [a_step(1, started_at=5)]}, "steps[0].started_at", "must be an ISO 8601 time"),
+    ({"steps": [a_step(1, started_at="1969-12-31T23:59:59Z")]}, "steps[0].started_at", "must lie in the years"),
+    ({"steps": [a_step(1, started_at="0001-01-01T00:00:00+14:00")]}, "steps[0].started_at", "must be an ISO 8601"),
+    ({"steps": [a_step(1), a_step(1)]}, "steps[1].step_number", "is sent twice for the same iteration"),
+    ({"steps": [a_step(i) for i in range(10_001)]}, "steps", "must have at most 10000 entries"),
+    ({"steps": {}}, "steps", "must be array, not object"),
+    ({}, "steps", "is required"),
+    ([], "", "must be object, not array"),
+]
+
+
+@pytest.mark.parametrize(("body", "path", "message"), BAD_STEPS, ids=lambda value: str(value)[:40])
+async def test_wrong_values_are_named(client, case_url, rows, body, path, message):
+    case = await case_url()
+    reply = await client.post(f"{case}/steps", json=body)
+    problem = (await reply.json())["errors"][0]
+    assert (reply.status, problem["path"]) == (422, path)
+    assert problem["message"].startswith(message)
+    assert not rows("SELECT FROM test_step_results")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"NaN", b"\xff", b'{"steps": [}', b'{"steps":[]} x', b"{'a': 1}"])
+async def test_what_is_not_json_is_malformed(client, case_url, body):
+    case = await case_url()
+    for method, path in [("POST", "/steps"), ("POST", "/steps/bulk"), ("PUT", "/steps")]:
+        reply = await client.request(method, f"{case}{path}", data=body)
+        assert (reply.status, (await reply.json())["code"]) == (400, "malformed_body")
+
+
+async def test_an_unknown_test_case_comes_before_a_wrong_body(client):
+    for unknown in (uuid.uuid4(), "nonsense", "%00"):
+        for method, path in [("POST", "steps"), ("POST", "steps/bulk"), ("PUT", "steps"), ("GET", "steps?status=x")]:
+            reply = await client.request(method, f"/api/v1/reports/test-case-results/{unknown}/{path}", data=b"{")
+            assert (reply.status, (await reply.json())["detail"]) == (404, "Test case result not found")
+
+
+async def test_a_nesting_bomb_is_refused(client, case_url):
+    case = await case_url()
+    body = b'{"steps": [{"step_number": 1, "step_type": "x", "y": ' + b"[" * 200_000 + b"]" * 200_000 + b"}]}"
+    reply = await client.post(f"{case}/steps", data=body)
+    assert reply.status in (201, 422)  # an unknown field may be skipped unread
+
+
+async def test_a_body_over_the_limit_is_refused(client, case_url):
+    case = await case_url()
+    reply = await client.post(f"{case}/steps", data=b" " * (16 * 2**20 + 1))
+    assert (reply.status, (await reply.json())["code"]) == (413, "too_large")
+
+
+async def test_shards_that_send_the_same_steps_at_once_do_not_hurt(client, case_url, rows):
+    case = await case_url()
+    body = {"steps": [a_step(i) for i in range(20)]}
+    replies = await asyncio.gather(*(client.post(f"{case}/steps", json=body) for _ in range(8)))
+    assert sorted(reply.status for reply in replies) == [201] + [409] * 7
+    assert len(rows("SELECT FROM test_step_results")) == 20
+    bulk = {"steps": [a_step(i, iteration_number=3) for i in range(20)]}
+    replies = await asyncio.gather(*(client.post(f"{case}/steps/bulk", json=bulk) for _ in range(8)))
+    assert sorted(reply.status for reply in replies) == [201] + [409] * 7
