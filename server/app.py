@@ -12,7 +12,7 @@ from server.context import CONFIG, LOG, POOL, SQL, STORAGE
 from server.db import load_sql, open_pool
 from server.http.middleware import mark, outermost
 from server.http.openapi import ROUTE_TABLE
-from server.http.route import bind, hold_back
+from server.http.route import handlers, hold_back
 from server.removal import remove_files
 from server.routes import ROUTES
 from server.uploads.storage import Storage
@@ -22,17 +22,15 @@ _SWEEP_SECONDS = 600.0
 
 def create_app(config: Config) -> web.Application:
     """The application for `config`. It is complete: nothing else is configured anywhere."""
-    app = web.Application(middlewares=[outermost])
+    # Compressed bodies are decode.py's matter: aiohttp would refuse those it does not know before we see them.
+    app = web.Application(middlewares=[outermost], handler_args={"auto_decompress": False, "access_log": None})
     app[CONFIG] = config
     app[SQL] = load_sql()
     app[STORAGE] = Storage(config.artifacts.storage_path, config.artifacts.durability)
     app[ROUTE_TABLE] = ROUTES
     app[tokens.CACHE] = {}
-    for route in ROUTES:
-        handler = bind(route, tokens.authenticate)
-        app.router.add_route(route.method, route.path, handler, expect_handler=hold_back)
-        if route.method == "GET":
-            app.router.add_route("HEAD", route.path, handler, expect_handler=hold_back)
+    for method, path, handler in handlers(ROUTES, tokens.authenticate):
+        app.router.add_route(method, path, handler, expect_handler=hold_back)
     app.on_response_prepare.append(mark)
     app.cleanup_ctx.extend([_storage, _database, _sweeper])
     return app

@@ -47,6 +47,7 @@ class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: Port = 8000
     shutdown_timeout: Seconds = 60.0
+    body_timeout: Seconds = 60.0
 
 
 class DatabaseConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -118,8 +119,10 @@ def load(
     layers = [defaults or {}, _read(path), _from_environment(os.environ if environ is None else environ)]
     for layer in [*layers, overrides or {}]:
         for section, keys in layer.items():
-            if section not in merged or not isinstance(keys, Mapping):
+            if section not in merged:
                 raise ConfigError(f"[{section}] is unknown. Known sections: {_known(Config)}")
+            if not isinstance(keys, Mapping):
+                raise ConfigError(f"{section}: must be a section of keys: [{section}]")
             merged[section].update(keys)
     try:
         config = msgspec.convert(merged, Config, dec_hook=_convert_size)
@@ -205,7 +208,9 @@ def _parse(section: str, key: str, text: str, name: str) -> Any:
             return msgspec.json.decode(text, type=list[str])
         return msgspec.convert(text, wanted, strict=False, dec_hook=_convert_size)
     except msgspec.MsgspecError as error:
-        raise ConfigError(_sentence(f"{name}: {error}")) from None
+        words = getattr(wanted, "__args__", ()) if "Invalid enum" in str(error) else ()
+        allowed = f". Allowed: {', '.join(words)}" if words else ""
+        raise ConfigError(f"{name}: {str(error).partition(' - at')[0]}{allowed}") from None
 
 
 def _check(config: Config) -> None:

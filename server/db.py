@@ -50,6 +50,8 @@ _AWAY = (
     asyncpg.TooManyConnectionsError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.QueryCanceledError,
+    asyncpg.ObjectNotInPrerequisiteStateError,  # the database takes no connections
+    asyncpg.InvalidCatalogNameError,  # it is away, for a restore
 )
 
 

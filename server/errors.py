@@ -82,6 +82,12 @@ class MethodNotAllowed(ReportError):
     status, code = 405, "method_not_allowed"
 
 
+class BodyTimeout(ReportError):
+    """The body stopped coming."""
+
+    status, code = 408, "body_timeout"
+
+
 class StepsExist(ReportError):
     """Steps already exist for this test case. Use PUT to update."""
 
@@ -131,6 +137,12 @@ class NotMultipart(ReportError):
     """Send the file as multipart/form-data with a boundary, not compressed."""
 
     status, code = 415, "not_multipart"
+
+
+class UnknownEncoding(ReportError):
+    """Send the body as it is, or compressed with gzip or deflate."""
+
+    status, code = 415, "unknown_encoding"
 
 
 class RangeNotSatisfiable(ReportError):

@@ -1,5 +1,6 @@
 """The database's schema: applies and rolls back migrations/ with yoyo, one process at a time."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -45,6 +46,9 @@ def status(dsn: str) -> list[tuple[str, bool]]:
 def _exclusive(dsn: str) -> Iterator[tuple[Any, Any]]:
     """yoyo's backend and migrations under a lock that dies with its connection: yoyo's own is a row, which a
     killed process would leave behind for good."""
+    os.environ.setdefault(
+        "LOGNAME", str(os.getuid())
+    )  # yoyo asks for the user's name; in a container there may be none
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
         backend = yoyo.get_backend(

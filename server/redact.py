@@ -6,26 +6,31 @@ from collections.abc import Mapping
 REDACTED = "[redacted]"
 
 _SECRET_HEADERS = {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key"}
-_USER_INFO = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*://[^/?#@:]*):[^/?#]*@")
-# Names of parameters that carry a credential: `token`, `access_token`, `apiKey`, `X-Amz-Signature`, `password` …
-# Lengths are bounded, so that a URL made of separators cannot cost quadratic time.
+_USER_INFO = re.compile(r"(//[^/?#@:\s]*):[^/?#\s]*@")
+# Names of parameters that carry a credential: those that end with one of the long words, like `access_token`,
+# `newPassword` or `user[password]`, and the short words on their own. Lengths are bounded, so that a URL made of
+# separators cannot cost quadratic time.
 _SECRET_PARAMETER = re.compile(
-    r"(?i)(?<=[?&;#])((?:[^=&;#?]{0,80}[_.\-])?(?:[a-z]{0,40}token|api[_-]?key|[a-z]{0,40}secret|password|passwd"
-    r"|pwd|passphrase|signature|sig|credentials?|auth|authorization|jwt|session[_-]?id|otp))=[^&;#]*"
+    r"(?i)(?<=[?&;#])("
+    r"(?:[^=&;#?]{0,120}?(?:token|secret|password|passwd|passphrase|signature|credentials?|api[_-]?key|authorization"
+    r"|session[_-]?id)|(?:[^=&;#?]{0,80}(?:[_.\[-]|%5B))?(?:auth|sig|otp|pwd|jwt))"
+    r"(?:\[\d{0,9}\]|\]|%5B\d{0,9}%5D|%5D){0,2})=(?:[^&#;]|;(?![^=&#;]*=))*"
 )
 
 
 def redact_headers(headers: Mapping[str, str | list[str]]) -> dict[str, str | list[str]]:
-    """The same headers, the values of credential headers replaced; a list keeps its length."""
-    return {
-        name: ([REDACTED] * len(value) if isinstance(value, list) else REDACTED)
-        if name.strip().lower() in _SECRET_HEADERS
-        else value
-        for name, value in headers.items()
-    }
+    """The same headers: values of credential headers replaced, addresses in the others redacted."""
+    return {name: _redact_header(name.strip().lower(), value) for name, value in headers.items()}
 
 
 def redact_url(url: str) -> str:
     """The same URL without its password and without the values of parameters named like credentials."""
-    url = _USER_INFO.sub(rf"\1:{REDACTED}@", url)
+    if "//" in url:
+        url = _USER_INFO.sub(rf"\1:{REDACTED}@", url)
     return _SECRET_PARAMETER.sub(rf"\1={REDACTED}", url) if "=" in url else url
+
+
+def _redact_header(name: str, value: str | list[str]) -> str | list[str]:
+    if isinstance(value, list):
+        return [REDACTED if name in _SECRET_HEADERS else redact_url(text) for text in value]
+    return REDACTED if name in _SECRET_HEADERS else redact_url(value)

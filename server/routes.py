@@ -22,7 +22,7 @@ _CASE = f"{_BASE}/test-case-results/{{case_id}}"
 _ARTIFACT = f"{_BASE}/artifacts/{{artifact_id}}"
 
 ROUTES = [
-    Route("POST", f"{_BASE}/suite-runs", suite_runs.create, suite_runs.SuiteRun, 201),
+    Route("POST", f"{_BASE}/suite-runs", suite_runs.create, suite_runs.SuiteRun, 201, also=(200,)),
     Route("GET", f"{_BASE}/suite-runs", suite_runs.index, suite_runs.SuiteRunPage),
     Route("GET", _RUN, suite_runs.show, suite_runs.SuiteRun),
     Route("PATCH", _RUN, suite_runs.update, suite_runs.SuiteRun),
@@ -58,16 +58,17 @@ ROUTES = [
         uploads.create_batch,
         uploads.BatchUploaded,
         201,
+        also=(207,),
         upload=Upload("files", uploads.BatchForm),
     ),
     Route("GET", f"{_CASE}/artifacts", artifacts.index, artifacts.ArtifactPage, array=True),
     Route("GET", _ARTIFACT, artifacts.show, artifacts.Artifact),
-    Route("GET", f"{_ARTIFACT}/download", downloads.show, bytes),
+    Route("GET", f"{_ARTIFACT}/download", downloads.show, "*/*", also=(206, 304)),
     Route("DELETE", _ARTIFACT, artifacts.delete, None, 204),
     Route("POST", "/api/v1/auth/session", sessions.create, sessions.Session, 201),
     Route("GET", "/healthz", health.live, health.Health, public=True),
     Route("GET", "/readyz", health.ready, health.Health, public=True),
-    Route("GET", "/metrics", health.metrics, str, public=True),
-    Route("GET", "/api/v1/openapi.json", docs.openapi, dict, public=True),
-    Route("GET", "/docs", docs.page, str, public=True),
+    Route("GET", "/metrics", health.metrics, "text/plain", public=lambda config: config.auth.metrics_public),
+    Route("GET", "/api/v1/openapi.json", docs.openapi, "application/json", public=True),
+    Route("GET", "/docs", docs.page, "text/html", public=True),
 ]

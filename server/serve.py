@@ -2,8 +2,9 @@
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from typing import Any
 
 import psycopg
 from aiohttp import web
@@ -31,11 +32,11 @@ def check_schema(config: Config) -> None:
         raise OldSchema(f"{OldSchema.__doc__} Missing: {', '.join(missing)}")
 
 
-async def run(config: Config, ready: Ready, *companions: Callable[[], object]) -> None:
+async def run(config: Config, ready: Ready, *companions: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Serves until SIGINT or SIGTERM, then finishes what is in progress within `shutdown_timeout`.
 
-    `ready` is called with the address once requests are accepted; `companions` are coroutine functions that run
-    beside the server. Raises OSError when the address cannot be taken or the storage not be opened.
+    `ready` is called with the address once requests are accepted; `companions` run beside the server, and end it
+    when they fail. Raises OSError when the address cannot be taken or the storage not be opened.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -51,13 +52,20 @@ async def run(config: Config, ready: Ready, *companions: Callable[[], object]) -
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
         site = web.TCPSite(runner, config.server.host, config.server.port, backlog=1024, reuse_address=True)
-        await site.start()
+        try:
+            await site.start()
+        except OSError as error:
+            raise OSError(f"Cannot listen on {config.server.host}, port {config.server.port}: {error}") from None
         ready(_url(runner.addresses[0]))
-        tasks = [asyncio.ensure_future(companion()) for companion in companions]  # type: ignore[call-overload]
+        tasks = [asyncio.create_task(companion()) for companion in companions]
+        for task in tasks:
+            task.add_done_callback(lambda _: stop.set())
         await stop.wait()
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                raise outcome
 
 
 def _url(address: tuple[str, int]) -> str:

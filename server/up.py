@@ -135,6 +135,9 @@ async def _watch(database: Postgres) -> None:
     """Starts PostgreSQL again when something has ended it."""
     while True:
         await asyncio.sleep(_WATCH_SECONDS)
+        if not database.data.exists():
+            # A disk that is unmounted for a moment must not leave an empty database in its place.
+            raise EmbeddedError(f"{database.data} has gone. Bring it back, then start again.")
         if not await asyncio.to_thread(database.running):
             LOG.error("PostgreSQL has ended; starting it again")
             try:

@@ -15,6 +15,8 @@ from typing import Any
 import aiohttp
 import asyncpg
 
+from server.db import load_sql
+
 BASE = "/api/v1/reports"
 TIMEOUT = aiohttp.ClientTimeout(total=60, connect=10)
 NOTED = ("Location", "X-Request-Id")  # headers that help to find out why
@@ -129,7 +131,8 @@ def download(number: int) -> Check:
 
 def count(table: str, sent: int) -> Check:
     async def check(play: Play, _: str) -> str:
-        query = f"SELECT count(*) FROM {table} WHERE test_case_result_id::text = ANY($1)"  # noqa: S608
+        queries = load_sql().verify
+        query = queries.test_artifacts if table == "test_artifacts" else queries.test_step_results
         try:
             found = await play.database.fetchval(query, [play.made["case_s0"], play.made["case_s1"]])
         except DATABASE_ERRORS as error:

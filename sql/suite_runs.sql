@@ -72,7 +72,7 @@ UPDATE suite_runs SET
                        THEN ($3::jsonb->>'finished_at')::timestamptz ELSE finished_at END,
     updated_at = CURRENT_TIMESTAMP
 WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
-RETURNING octet_length(metadata::text) AS metadata_size
+RETURNING metadata::text AS metadata
 
 -- name: lock
 -- Before a delete: no test case can be added to the run any more (its foreign key waits for this row).

@@ -69,4 +69,4 @@ UPDATE test_case_results SET
                         THEN ($3::jsonb->>'completed_at')::timestamptz ELSE completed_at END,
     updated_at = CURRENT_TIMESTAMP
 WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
-RETURNING octet_length(metadata::text) AS metadata_size
+RETURNING metadata::text AS metadata

@@ -1,7 +1,6 @@
 """Artifacts: screenshots, logs and other files of a test case; how they are listed, shown and deleted."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 from aiohttp import web
@@ -10,7 +9,7 @@ from server.context import CALLER, POOL, SQL, STORAGE
 from server.db import transaction
 from server.errors import ArtifactNotFound, CaseNotFound
 from server.http import reply
-from server.http.fields import ArtifactType, Category, Natural, Page, Positive, Shape
+from server.http.fields import ArtifactType, Category, Moment, Natural, Page, Positive, Shape
 from server.http.lock import lock_case
 from server.http.reply import Response
 from server.removal import remove_files
@@ -40,9 +39,9 @@ class Artifact:
     storage_path: str
     description: str | None
     download_url: str
-    captured_at: datetime | None
-    uploaded_at: datetime
-    created_at: datetime
+    captured_at: Moment | None
+    uploaded_at: Moment
+    created_at: Moment
 
 
 @dataclass(slots=True)

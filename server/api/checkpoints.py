@@ -1,7 +1,6 @@
 """Checkpoints: named verifications within a test case."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -11,7 +10,7 @@ from msgspec import Meta, Struct
 from server.context import CALLER, POOL, SQL
 from server.errors import CaseNotFound, Invalid, Problem
 from server.http import reply
-from server.http.fields import FreeText, Instant, Natural, Page, Positive, RequiredText, Status, Text50
+from server.http.fields import FreeText, Instant, Moment, Natural, Page, Positive, RequiredText, Status, Text50
 from server.http.idempotency import once
 from server.http.lock import lock_case
 from server.http.reply import Response
@@ -55,8 +54,8 @@ class Checkpoint:
     actual_value: str | None
     message: str | None
     screenshot_artifact_id: UUID | None
-    captured_at: datetime | None
-    created_at: datetime
+    captured_at: Moment | None
+    created_at: Moment
 
 
 @dataclass(slots=True)

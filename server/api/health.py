@@ -7,8 +7,7 @@ import asyncpg
 import prometheus_client
 from aiohttp import web
 
-from server.auth.tokens import authenticate
-from server.context import CONFIG, POOL, SQL, STORAGE
+from server.context import POOL, SQL, STORAGE
 from server.errors import ReportError
 from server.http import reply
 from server.http.reply import Response
@@ -54,8 +53,6 @@ async def ready(request: web.Request) -> Response:
 
 async def metrics(request: web.Request) -> Response:
     """The figures of this process in Prometheus' text format."""
-    if not request.app[CONFIG].auth.metrics_public:
-        await authenticate(request)
     return web.Response(
         body=prometheus_client.generate_latest(),
         headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST},

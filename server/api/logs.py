@@ -1,7 +1,6 @@
 """Console and network logs of a test case: appended in bulk, read back in the order sent."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -11,7 +10,7 @@ from msgspec import Meta, Struct
 from server.context import CALLER, POOL, SQL
 from server.errors import CaseNotFound
 from server.http import reply
-from server.http.fields import FreeText, HeaderMap, Instant, Level, Natural, Page, Positive, Text50
+from server.http.fields import FreeText, HeaderMap, Instant, Level, Moment, Natural, Page, Positive, Text50
 from server.http.idempotency import once
 from server.http.lock import lock_case
 from server.http.reply import Response
@@ -83,8 +82,8 @@ class ConsoleEntry:
     column_number: int | None
     step_number: int | None
     iteration_number: int
-    logged_at: datetime | None
-    created_at: datetime
+    logged_at: Moment | None
+    created_at: Moment
 
 
 @dataclass(slots=True)
@@ -103,8 +102,8 @@ class NetworkEntry:
     error_text: str | None
     step_number: int | None
     iteration_number: int
-    started_at: datetime | None
-    created_at: datetime
+    started_at: Moment | None
+    created_at: Moment
 
 
 @dataclass(slots=True)

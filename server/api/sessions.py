@@ -9,12 +9,13 @@ from server.auth.tokens import COOKIE, start_session
 from server.context import ANYONE, CALLER
 from server.errors import Unauthorized
 from server.http import reply
+from server.http.fields import Moment
 from server.http.reply import Response
 
 
 @dataclass(slots=True)
 class Session:
-    expires_at: datetime
+    expires_at: Moment
 
 
 async def create(request: web.Request) -> Response:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -24,6 +23,7 @@ from server.http import reply
 from server.http.fields import (
     FreeText,
     Instant,
+    Moment,
     Natural,
     Page,
     Positive,
@@ -140,10 +140,10 @@ class Step:
     stack_trace: str | None
     screenshot_path: str | None
     screenshot_artifact_id: UUID | None
-    started_at: datetime | None
-    completed_at: datetime | None
-    created_at: datetime
-    updated_at: datetime
+    started_at: Moment | None
+    completed_at: Moment | None
+    created_at: Moment
+    updated_at: Moment
 
 
 @dataclass(slots=True)
@@ -163,7 +163,7 @@ class StepArtifact:
     file_name: str
     file_size: int
     mime_type: str
-    captured_at: datetime | None
+    captured_at: Moment | None
     download_url: str
 
 

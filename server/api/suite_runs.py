@@ -3,7 +3,6 @@
 import base64
 import binascii
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -18,6 +17,7 @@ from server.http.fields import (
     IndexedText,
     Instant,
     JsonObject,
+    Moment,
     RequiredText,
     RunStatus,
     Tags,
@@ -103,10 +103,10 @@ class SuiteRun:
     triggered_by: str | None
     tags: list[str]
     metadata: dict[str, Any]
-    started_at: datetime
-    finished_at: datetime | None
-    created_at: datetime
-    updated_at: datetime
+    started_at: Moment
+    finished_at: Moment | None
+    created_at: Moment
+    updated_at: Moment
     test_counts: TestCounts
     total_duration_ms: int
 

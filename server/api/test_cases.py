@@ -1,7 +1,6 @@
 """Test case results: what one test did in one suite run, and the report of it."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -17,6 +16,7 @@ from server.http.fields import (
     FreeText,
     Instant,
     JsonObject,
+    Moment,
     Natural,
     Page,
     Positive,
@@ -87,10 +87,10 @@ class TestCase:
     browser: str | None
     tags: list[str]
     metadata: dict[str, Any]
-    started_at: datetime | None
-    completed_at: datetime | None
-    created_at: datetime
-    updated_at: datetime
+    started_at: Moment | None
+    completed_at: Moment | None
+    created_at: Moment
+    updated_at: Moment
 
 
 @dataclass(slots=True)

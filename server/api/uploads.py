@@ -1,6 +1,7 @@
 """Uploads: how files become artifacts of a test case, one at a time or up to 50 in a batch."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -8,7 +9,6 @@ from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
-import msgspec
 import orjson
 from aiohttp import web
 from msgspec import Meta, Struct
@@ -148,8 +148,10 @@ async def _store(
     project_id = await lock_case(request, connection, case_id)
     rows = await connection.fetch(sql.artifacts.duplicates, case_id, [item.dedupe_key for item in accepted])
     known = {key: tuple(columns) for key, *columns in rows}
-    fresh = {item.dedupe_key: item for item in accepted if item.dedupe_key not in known}
     again = {item.dedupe_key: item for item in accepted if item.dedupe_key in known}
+    # Of the same thing twice in one request, the first stays.
+    fresh = {item.dedupe_key: item for item in reversed(accepted) if item.dedupe_key not in known}
+    fresh = dict(reversed(fresh.items()))
 
     ids = new_ids(bucket_of(case_id), len(fresh))
     names = await _free_names(connection, sql, case_id, dict(zip(ids, fresh.values(), strict=True)))
@@ -270,11 +272,12 @@ def _entries(form: spool.Form) -> list[Entry]:
     if "metadata" not in form.fields:
         raise Invalid(Problem("metadata", "is required: a JSON array with an object for each file"))
     try:
-        entries = msgspec.json.decode(
-            form.fields["metadata"], type=Annotated[list[dict[str, Any]], Meta(max_length=1000)]
-        )
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise Invalid(Problem("metadata", "must be a JSON array of objects, at most 1000")) from None
+        # Python's own decoder lets lone surrogates through: they are then a wrong value of one file.
+        entries = json.loads(form.fields["metadata"])
+    except (ValueError, RecursionError):
+        entries = None
+    if not isinstance(entries, list) or len(entries) > 1000 or not all(isinstance(item, dict) for item in entries):
+        raise Invalid(Problem("metadata", "must be a JSON array of objects, at most 1000"))
     return [_entry(entry) for entry in entries]
 
 
@@ -320,11 +323,15 @@ def _none_kept(request: web.Request, refused: list[Refused]) -> web.Response:
     error: ReportError = (
         StorageFull()
         if any(item.refusal.by_server for item in refused)
-        else Invalid(*[Problem(f"files[{item.index}]", item.refusal.sentence) for item in refused], code="no_file_kept")
+        else Invalid(*[Problem(_where(item), item.refusal.sentence) for item in refused], code="no_file_kept")
     )
     message = f"Uploaded 0 of {len(refused)} artifacts"
     body = reply.error_body(request, error)
     return reply.json(error.status, {**body, "message": message, "artifacts": [], "failed": _failed(refused)})
+
+
+def _where(refused: Refused) -> str:
+    return "metadata" if refused.index is None else f"files[{refused.index}]"
 
 
 def _failed(refused: list[Refused]) -> list[FailedFile]:

@@ -1,7 +1,9 @@
 """Bodies and queries in, checked values out. Says where a value is wrong and what is allowed."""
 
+import asyncio
 import json
 import re
+import zlib
 from collections.abc import Hashable, Mapping
 from functools import cache
 from typing import Any, TypeVar, cast
@@ -11,7 +13,8 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from msgspec import inspect
 
-from server.errors import Invalid, MalformedBody, Problem, TooLarge
+from server.context import CONFIG
+from server.errors import BodyTimeout, Invalid, MalformedBody, Problem, TooLarge, UnknownEncoding
 from server.http.fields import WORDS
 
 T = TypeVar("T")
@@ -139,20 +142,45 @@ def check_length(request: web.Request, limit: int, detail: str = "") -> None:
 
 
 async def next_chunk(request: web.Request) -> bytes:
-    """What has come of the body, b"" at its end. Raises MalformedBody for broken framing or compression."""
+    """What has come of the body, b"" at its end.
+
+    Raises MalformedBody for broken framing, BodyTimeout when nothing comes for too long. (Framing that breaks while
+    we wait is not told to us by aiohttp: then it is the time-out that ends the request.)
+    """
     try:
-        return await request.content.readany()
+        async with asyncio.timeout(request.app[CONFIG].server.body_timeout):
+            return await request.content.readany()
+    except TimeoutError:
+        raise BodyTimeout() from None
     except (web.RequestPayloadError, HttpProcessingError) as error:
         raise MalformedBody(f"The body could not be read: {error}") from None
 
 
 async def read_body(request: web.Request, limit: int) -> bytes:
-    """The whole body. Raises TooLarge as soon as more than `limit` bytes have come."""
+    """The whole body, inflated if it is compressed. Raises TooLarge as soon as there are more than `limit` bytes."""
+    inflate = _inflater(request.headers.get("Content-Encoding", ""))
     parts: list[bytes] = []
     size = 0
     while chunk := await next_chunk(request):
+        if inflate is not None:
+            try:
+                chunk = inflate.decompress(chunk, limit + 1 - size)
+            except zlib.error as error:
+                raise MalformedBody(f"The body is not what its Content-Encoding says: {error}") from None
         size += len(chunk)
         if size > limit:
             raise TooLarge(f"The body is larger than {limit} bytes.")
         parts.append(chunk)
+    if inflate is not None and not inflate.eof:
+        raise MalformedBody("The compressed body ends too early.")
     return b"".join(parts)
+
+
+def _inflater(encoding: str) -> Any:
+    """What undoes a Content-Encoding; None for a plain body. Raises UnknownEncoding."""
+    encoding = encoding.strip().lower()
+    if encoding in {"", "identity"}:
+        return None
+    if encoding not in {"gzip", "x-gzip", "deflate"}:
+        raise UnknownEncoding()
+    return zlib.decompressobj(wbits=zlib.MAX_WBITS | (0 if encoding == "deflate" else 16))

@@ -27,6 +27,9 @@ Natural = Annotated[int, Meta(ge=0, le=INT32_MAX)]
 Positive = Annotated[int, Meta(ge=1, le=INT32_MAX)]
 Tags = Annotated[list[Annotated[str, Meta(min_length=1, max_length=500)]], Meta(max_length=100)]
 
+# A time in a reply; what it says of itself is for the documentation.
+Moment = Annotated[datetime, Meta(tz=True)]
+
 Status = Literal["Passed", "Failed", "Skipped", "Pending"]
 RunStatus = Literal["Passed", "Failed", "Skipped", "Pending", "Running"]
 ArtifactType = Literal["screenshot", "log", "video", "har", "other"]

@@ -9,10 +9,12 @@ from urllib.parse import quote
 from aiofiles.threadpool import wrap
 from aiohttp import web
 
+from server.context import LOG
 from server.errors import RangeNotSatisfiable
 
 _CHUNK = 256 << 10
-_RANGE = re.compile(r"bytes=(?:(\d+)-(\d*)|-(\d+))")
+_RANGE = re.compile(r"bytes=(?:([0-9]+)-([0-9]*)|-([0-9]+))")
+_BEYOND = 1 << 62  # more than any file has
 
 _SANDBOX = (
     "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; frame-ancestors 'self'"
@@ -68,35 +70,55 @@ def span_of(range_header: str | None, if_range: str | None, checksum: str, size:
         return None
     first, last, suffix = match.groups()
     if suffix is not None:
-        start, end = max(0, size - int(suffix)), size
+        start, end = max(0, size - _number(suffix)), size
     else:
-        start, end = int(first), min(int(last) + 1, size) if last else size
-        if last and int(last) < start:
+        start, end = _number(first), min(_number(last) + 1, size) if last else size
+        if last and _number(last) < start:
             return None
     if start >= end:
         raise RangeNotSatisfiable(headers={"Content-Range": f"bytes */{size}"})
     return Span(start, end - start)
 
 
+def _number(digits: str) -> int:
+    """A number that may have thousands of digits, which int() refuses."""
+    digits = digits.lstrip("0")
+    return int(digits or "0") if len(digits) < 19 else _BEYOND
+
+
 async def send(request: web.Request, response: web.StreamResponse, file: FileIO, span: Span) -> None:
     """Sends the head and the bytes; the kernel copies them where the event loop and the transport can."""
     response.content_length = span.count
     await response.prepare(request)
-    if request.method != "HEAD" and span.count:
-        transport = request.transport
-        if transport is None:
-            raise ConnectionResetError("the client has gone")
+    transport = request.transport
+    if request.method != "HEAD" and transport is not None:
         try:
-            await asyncio.get_running_loop().sendfile(transport, file, span.start, span.count, fallback=False)
-        except (NotImplementedError, asyncio.SendfileNotAvailableError):
-            await _copy(response, file, span)
+            sent = await _send_bytes(response, transport, file, span)
+        except ConnectionError:
+            sent = 0  # the client has left
+        except OSError as error:
+            sent = 0
+            LOG.error("while sending a file: %r", error)
+        if sent != span.count:
+            # The client must see that the body it was promised is not whole.
+            transport.abort()
+            return
     await response.write_eof()
 
 
-async def _copy(response: web.StreamResponse, file: FileIO, span: Span) -> None:
+async def _send_bytes(response: web.StreamResponse, transport: asyncio.WriteTransport, file: FileIO, span: Span) -> int:
+    """How many bytes have been sent: fewer than the span has when the file was cut."""
+    try:
+        return await asyncio.get_running_loop().sendfile(transport, file, span.start, span.count, fallback=False)
+    except (NotImplementedError, asyncio.SendfileNotAvailableError):
+        return await _copy(response, file, span)
+
+
+async def _copy(response: web.StreamResponse, file: FileIO, span: Span) -> int:
     reader = wrap(file)
     await reader.seek(span.start)
     left = span.count
     while left and (chunk := await reader.read(min(left, _CHUNK))):
         await response.write(chunk)
         left -= len(chunk)
+    return span.count - left

@@ -13,6 +13,7 @@ from server.errors import InProgress, Invalid, KeyReused, Problem
 from server.http import reply
 
 HEADER = "Idempotency-Key"
+_PARTIAL = web.ResponseKey("partial", bool)
 _KEY = re.compile(r"[\x20-\x7e]{1,200}")
 
 
@@ -56,12 +57,12 @@ def key_of(request: web.Request) -> str | None:
 
 def partial_failure(response: web.Response) -> web.Response:
     """Marks a 207 whose failures were the server's: the same request may well succeed later, so it is not kept."""
-    response["not_final"] = True
+    response[_PARTIAL] = True
     return response
 
 
 def _final(response: web.Response) -> bool:
-    return 200 <= response.status < 300 and "not_final" not in response
+    return 200 <= response.status < 300 and _PARTIAL not in response
 
 
 def _fingerprint(request: web.Request, content: bytes) -> bytes:

@@ -12,7 +12,7 @@ from prometheus_client import Counter, Histogram
 
 from server.context import LOG, REQUEST_ID
 from server.db import as_report_error
-from server.errors import MethodNotAllowed, ReportError, RouteNotFound
+from server.errors import ReportError
 from server.http import reply
 
 REQUESTS = Counter("reportd_requests", "Requests answered", ["method", "route", "status"])
@@ -32,8 +32,6 @@ async def outermost(request: web.Request, handler: Handler) -> web.StreamRespons
     response: web.StreamResponse
     try:
         response = await handler(request)
-    except web.HTTPException as found:
-        response = reply.failure(request, _of_http(found))
     except ReportError as error:
         response = reply.failure(request, error)
     except Exception as error:
@@ -41,8 +39,9 @@ async def outermost(request: web.Request, handler: Handler) -> web.StreamRespons
             raise  # the client has gone: nobody to answer
         response = reply.failure(request, _of_exception(request, error))
     route, seconds = _route_of(request), time.perf_counter() - started
-    REQUESTS.labels(request.method, route, response.status).inc()
-    SECONDS.labels(request.method, route).observe(seconds)
+    method = request.method if request.method in hdrs.METH_ALL else "other"
+    REQUESTS.labels(method, route, response.status).inc()
+    SECONDS.labels(method, route).observe(seconds)
     line = "%s %s %d %.1f ms %s"
     LOG.info(line, request.method, request.raw_path, response.status, seconds * 1000, request[REQUEST_ID])
     if not response.prepared and not request.content.is_eof():
@@ -76,17 +75,6 @@ async def _answer_and_close(request: web.Request, response: web.StreamResponse) 
         request.protocol.force_close()
 
 
-def _of_http(found: web.HTTPException) -> ReportError:
-    """What aiohttp's router says, in our words."""
-    if isinstance(found, web.HTTPMethodNotAllowed):
-        return MethodNotAllowed(headers={"Allow": found.headers.get("Allow", "")})
-    if isinstance(found, web.HTTPNotFound):
-        return RouteNotFound()
-    error = ReportError(found.reason)
-    error.status, error.code = found.status, re.sub(r"\W+", "_", found.reason.lower())
-    return error
-
-
 def _of_exception(request: web.Request, error: Exception) -> ReportError:
     known = as_report_error(error)
     if known is None:
@@ -100,4 +88,5 @@ def _of_exception(request: web.Request, error: Exception) -> ReportError:
 def _route_of(request: web.Request) -> str:
     """The route's pattern, never the path: labels must stay few."""
     resource = request.match_info.route.resource
-    return resource.canonical if resource is not None else "unknown"
+    known = resource is not None and not resource.canonical.startswith("/{")  # that one takes what no route does
+    return resource.canonical if resource is not None and known else "unknown"

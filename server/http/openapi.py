@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
 import msgspec
 from aiohttp import web
@@ -18,11 +17,24 @@ ERRORS = {
     401: "No valid token",
     404: "Not found",
     409: "Conflict",
+    408: "The body stopped coming",
+    410: "The stored content is missing",
     413: "Too large",
     415: "Not multipart, or a type that is not allowed",
+    416: "The range lies outside the file",
     422: "Wrong values",
     503: "Overload or database away; see Retry-After",
     507: "Storage full",
+}
+_MEDIA = {
+    "*/*": {"type": "string", "contentMediaType": "application/octet-stream"},
+    "application/json": {"type": "object"},
+}
+ALSO = {
+    200: "It was there already",
+    206: "The range that was asked for",
+    207: "Some files were refused; `failed` says which and why",
+    304: "The caller's copy is still right",
 }
 _ERROR_SCHEMA = {
     "type": "object",
@@ -73,7 +85,7 @@ def _types_of(route: Route) -> list[Any]:
     kinds = [*(kind for name, kind in route.takes.items() if name == "body"), route.reply]
     if route.upload is not None:
         kinds.append(route.upload.fields)
-    return [kind for kind in kinds if kind not in {None, bytes, str, dict, UUID}]
+    return [kind for kind in kinds if kind is not None and not isinstance(kind, str)]
 
 
 def _operation(route: Route, known: dict[str, Any]) -> dict[str, Any]:
@@ -85,7 +97,7 @@ def _operation(route: Route, known: dict[str, Any]) -> dict[str, Any]:
         "parameters": [*_path_parameters(route), *_query_parameters(route)],
         "responses": _responses(route, known),
     }
-    if route.public:
+    if route.public is True:
         operation["security"] = []
     if route.method == "POST" and route.path.startswith("/api/v1/reports"):
         operation["parameters"].append(
@@ -142,23 +154,21 @@ def _upload_schema(route: Route) -> dict[str, Any]:
 
 def _responses(route: Route, known: dict[str, Any]) -> dict[str, Any]:
     success: dict[str, Any] = {"description": "Success"}
-    if route.reply is bytes:
-        success["content"] = {"*/*": {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}}}
-    elif route.reply is str:
-        success["content"] = {"text/plain": {"schema": {"type": "string"}}}
-    elif route.reply is dict:
-        success["content"] = {"application/json": {"schema": {"type": "object"}}}
+    if isinstance(route.reply, str):
+        success["content"] = {route.reply: {"schema": _MEDIA.get(route.reply, {"type": "string"})}}
     elif route.reply is not None:
         schema: dict[str, Any] = known[_key(route.reply)]
         if route.array:
             schema = {"anyOf": [schema, {"type": "array", "items": {"type": "object"}}]}
         success["content"] = {"application/json": {"schema": schema}}
     responses = {str(route.status): success}
-    if route.upload is not None and route.upload.file_field == "files":
-        responses["207"] = {**success, "description": "Some files were refused; `failed` says which and why"}
+    for status in route.also:
+        responses[str(status)] = {**success, "description": ALSO[status]}
+        if status == 304:
+            del responses["304"]["content"]
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     for status, description in ERRORS.items():
-        if not route.public or status >= 500:
+        if route.public is not True or status >= 500:
             responses[str(status)] = {"description": description, "content": error}
     return responses
 

@@ -1,5 +1,7 @@
 """PATCH: what is absent stays, null clears, metadata merges (RFC 7396, top level)."""
 
+import json
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -8,7 +10,6 @@ from msgspec import UNSET, Struct
 
 from server.errors import Invalid, Problem, ReportError
 from server.http.fields import MAX_OBJECT_BYTES, JsonObject
-from server.http.reply import encode
 
 
 async def merge(
@@ -29,8 +30,14 @@ async def merge(
         metadata: dict[str, Any] = orjson.loads(str(fields["metadata"]))
         removed = [key for key, value in metadata.items() if value is None]
         fields["metadata"] = metadata
-    row = await connection.fetchrow(query, some_id, project_id, encode(fields).decode(), removed)
+    text = orjson.dumps(fields, default=datetime.isoformat, option=orjson.OPT_PASSTHROUGH_DATETIME).decode()
+    row = await connection.fetchrow(query, some_id, project_id, text, removed)
     if row is None:
         raise missing()
-    if row["metadata_size"] > 2 * MAX_OBJECT_BYTES:
+    if "metadata" in fields and len(_compact(row["metadata"])) > MAX_OBJECT_BYTES:
         raise Invalid(Problem("metadata", "would be larger than 64 KiB after merging"))
+
+
+def _compact(jsonb: str) -> bytes:
+    """JSON as clients send it: PostgreSQL puts a space behind every colon and comma."""
+    return json.dumps(json.loads(jsonb), separators=(",", ":"), ensure_ascii=False).encode()

@@ -2,20 +2,23 @@
 
 import hashlib
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 from uuid import UUID
 
 from aiohttp import web
 
+from server.config import Config
 from server.context import BODY_HASH, CALLER, CONFIG, POOL, SQL, Caller
 from server.errors import (
     ArtifactNotFound,
     CaseNotFound,
     Invalid,
     MalformedBody,
+    MethodNotAllowed,
     ReportError,
+    RouteNotFound,
     StepNotFound,
     SuiteRunNotFound,
 )
@@ -23,6 +26,7 @@ from server.http import decode
 from server.http.reply import Response
 
 Handler = Callable[..., Awaitable[Response]]
+Bound = Callable[[web.Request], Awaitable[Response]]
 Authenticate = Callable[[web.Request], Awaitable[Caller]]
 
 # An id in a path: its query file, and what is said when it is malformed or there is no such thing.
@@ -51,10 +55,11 @@ class Route:
     method: str
     path: str
     handler: Handler
-    reply: Any = None
+    reply: Any = None  # a dataclass that goes out as JSON, or a media type
     status: int = 200
-    public: bool = False
+    public: bool | Callable[[Config], bool] = False  # whether no token is asked for
     upload: Upload | None = None
+    also: tuple[int, ...] = ()  # other statuses of success
     array: bool = False  # S0's clients may read the list as a bare array
 
     @property
@@ -69,13 +74,34 @@ class Route:
         return {name: hints[name] for name in names}
 
 
-def bind(route: Route, authenticate: Authenticate) -> Callable[[web.Request], Awaitable[Response]]:
+def handlers(routes: Sequence[Route], authenticate: Authenticate) -> Iterator[tuple[str, str, Bound]]:
+    """Method, path and handler of everything that aiohttp is to know, also of what is refused."""
+    methods: dict[str, list[str]] = {}
+    for route in routes:
+        handler = bind(route, authenticate)
+        for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
+            methods.setdefault(route.path, []).append(method)
+            yield method, route.path, handler
+    # aiohttp's own refusals would tell a client to go on with its body first.
+    for path, allowed in methods.items():
+        yield "*", path, _refusing(MethodNotAllowed(headers={"Allow": ", ".join(sorted(allowed))}))
+    yield "*", "/{anything:.*}", _refusing(RouteNotFound())
+
+
+def _refusing(error: ReportError) -> Bound:
+    async def refuse(request: web.Request) -> Response:
+        raise error.with_traceback(None)
+
+    return refuse
+
+
+def bind(route: Route, authenticate: Authenticate) -> Bound:
     """The aiohttp handler of a route: who, then which thing, then what, in the contract's order of checks."""
     takes, ids = route.takes, route.ids
     query_type, body_type = takes.get("query"), takes.get("body")
 
     async def handle(request: web.Request) -> Response:
-        if not route.public:
+        if not (route.public if isinstance(route.public, bool) else route.public(request.app[CONFIG])):
             request[CALLER] = await authenticate(request)
         if body_type is not None:
             decode.check_length(request, request.app[CONFIG].api.max_json_size)

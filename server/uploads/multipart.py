@@ -53,7 +53,7 @@ def boundary_of(content_type: str) -> bytes:
     kind, _, _ = content_type.partition(";")
     if kind.strip().lower() != "multipart/form-data":
         raise NotMultipart()
-    return _parameters(content_type).get("boundary", "").encode()
+    return _parameters(content_type).get("boundary", "").encode("utf-8", "surrogateescape")
 
 
 class Parser:
@@ -103,8 +103,9 @@ class Parser:
         if data[position : position + 2] == b"--":
             self._state = _State.EPILOGUE
             return position + 2
-        at = data.find(b"\r\n", position)
-        if at < 0 and len(data) - position <= _MAX_PADDING:
+        limit = position + _MAX_PADDING + 2  # looked at no further, so that the cut of the body decides nothing
+        at = data.find(b"\r\n", position, limit)
+        if at < 0 and len(data) < limit:
             self._rest = data[position:]
             return None
         if at < 0 or data[position:at].strip(b" \t"):
@@ -117,8 +118,9 @@ class Parser:
 
     def _headers(self, data: bytes, position: int) -> Generator[Event, None, int | None]:
         # From the line end before the headers, so that no headers at all are found as well.
-        at = data.find(b"\r\n\r\n", position)
-        if (at if at >= 0 else len(data)) - position > MAX_PART_HEADERS:
+        limit = position + MAX_PART_HEADERS + 4
+        at = data.find(b"\r\n\r\n", position, limit)
+        if at < 0 and len(data) >= limit:
             raise TooLarge("The headers of a part are larger than 8 KiB.")
         # The line end that closes the headers may be a delimiter's own: a part with no data at all (RFC 2046, 5.1.1).
         following = data[at + 2 : at + 2 + len(self._delimiter)]

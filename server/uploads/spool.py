@@ -203,7 +203,8 @@ class _Reception:
 
     def _begin(self, part: Part) -> None:
         is_file = part.name in self._rules.file_fields
-        if not is_file and part.file_name is not None and part.name != "metadata":
+        is_metadata = part.name == "metadata" and not self._rules.single
+        if not is_file and part.file_name is not None and not is_metadata:
             wanted = " or ".join(sorted(self._rules.file_fields))
             raise Invalid(Problem(part.name, f"is not a file field; send files as {wanted}"))
         if is_file:

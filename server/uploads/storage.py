@@ -13,7 +13,7 @@ import shutil
 import socket
 import stat
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import FileIO
@@ -83,7 +83,7 @@ class Storage:
             self.staging = host / uuid.uuid4().hex
             self.staging.mkdir(parents=True, mode=0o750)
             self._lock = _try_lock(self.staging)
-        for other in (self.root / STAGING).glob(f"{glob.escape(socket.gethostname())}-*/*"):
+        for other in (self.root / STAGING).glob(f"{glob.escape(socket.gethostname())}-{'?' * 8}/*"):
             _sweep(other)
 
     def close(self) -> None:
@@ -94,9 +94,18 @@ class Storage:
             self._lock = None
             shutil.rmtree(self.staging, ignore_errors=True)
 
-    def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:
-        """`work` in a thread. What the disk says comes back as StorageFull or StorageAway."""
-        return asyncio.get_running_loop().run_in_executor(self._threads, lambda: self._worded(work, *args, **kwargs))
+    async def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """`work` in a thread. What the disk says comes back as StorageFull or StorageAway.
+
+        Returns, also when it is cancelled, only when the thread has done its work: nothing that it uses is taken away.
+        """
+        loop = asyncio.get_running_loop()
+        done = loop.run_in_executor(self._threads, lambda: self._worded(work, *args, **kwargs))
+        try:
+            return await asyncio.shield(done)
+        except asyncio.CancelledError:
+            await asyncio.wait([done])
+            raise
 
     def stage(self) -> "Stage":
         """A place for the files of one request."""
@@ -154,8 +163,10 @@ class Storage:
 
     def _check(self) -> None:
         probe = self.staging / f"probe-{uuid.uuid4().hex}"
-        probe.write_bytes(b"x")
-        probe.unlink()
+        try:
+            probe.write_bytes(b"x")
+        finally:
+            probe.unlink(missing_ok=True)
 
     def place(self, item: Placement) -> str:
         """Gives a staged file its name. Blocking; returns the relative path taken."""
@@ -193,20 +204,14 @@ class Storage:
 
     def _link(self, source: Path, staged: Path, final: Path) -> None:
         """A new name for the bytes of `source`, or of `staged`. Raises FileExistsError, never overwrites."""
-        self.make_folder(final.parent)
         try:
-            os.link(source, final)
+            self.make_folder(final.parent)
+            _link_or_move(source, staged, final)
         except FileNotFoundError:
             # The folder was removed as empty, or the content entry with its last file, since we looked.
             self._durable_folders.clear()
             self.make_folder(final.parent)
-            os.link(staged, final)
-        except OSError as error:
-            if error.errno not in _NO_LINK:
-                raise
-            # Claim the name, then move the staged bytes over our own empty file: still nothing is overwritten.
-            os.close(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640))
-            os.replace(staged, final)
+            _link_or_move(staged, staged, final)
 
     def _same_bytes(self, item: Placement) -> Path | None:
         content = self.root / content_path(item.project_id, item.checksum)
@@ -255,7 +260,7 @@ class Stage:
         taken_back = [] if error is None or isinstance(error, OutcomeUnknown) else self._published
         if self._staged or taken_back:
             with contextlib.suppress(ReportError):  # a disk that is gone must not hide the reply
-                await asyncio.shield(asyncio.ensure_future(self._storage.run(self._clean, taken_back)))
+                await self._storage.run(self._clean, taken_back)
 
     def new_path(self) -> Path:
         """Where the next file of the request is staged."""
@@ -288,6 +293,21 @@ class Stage:
         for path in list(self._staged):
             self.discard(path)
         self._storage.remove_now(taken_back)
+
+
+def _link_or_move(source: Path, staged: Path, final: Path) -> None:
+    try:
+        os.link(source, final)
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        # Claim the name, then move the staged bytes over our own empty file: still nothing is overwritten.
+        os.close(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640))
+        try:
+            os.replace(staged, final)
+        except OSError:
+            final.unlink()
+            raise
 
 
 def _boot_id() -> str:

@@ -1,0 +1,345 @@
+"""The configuration: its defaults, the file, the environment, and what is said of a wrong one."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from server import config
+from server.config import Config, ConfigError, load, masked, parse_size, to_toml
+
+MIB = 1 << 20
+S1_TYPES = [
+    "image/png",
+    "image/jpeg",
+    "image/gif",
+    "application/json",
+    "text/plain",
+    "text/html",
+    "application/pdf",
+]
+
+
+@pytest.fixture
+def from_toml(tmp_path):
+    """from_toml(text, **environ): what a file with that text gives."""
+
+    def loaded(text, **environ):
+        path = tmp_path / "config.toml"
+        path.write_text(text, "utf-8")
+        return load(path, environ)
+
+    return loaded
+
+
+def refusal(work, *args, **kwargs):
+    """The sentence of the ConfigError."""
+    with pytest.raises(ConfigError) as caught:
+        work(*args, **kwargs)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# --- defaults --------------------------------------------------------------------------------------------------
+
+
+def test_the_defaults_are_s1s():
+    artifacts = load(environ={}).artifacts
+    assert artifacts.storage_path == "/var/data/test-artifacts"
+    assert artifacts.max_file_size == 10 * 1024 * 1024
+    assert artifacts.allowed_types == S1_TYPES
+    assert artifacts.batch_max_files == 50
+    assert artifacts.cache_control == "public, max-age=31536000"
+    assert artifacts.durability == "full"
+
+
+def test_without_a_file_everything_has_its_default():
+    assert load(environ={}) == Config()
+    assert load(environ={"HOME": "/", "REPORTD": "x", "REPORTD_": "x", "PORT": "1", "SERVER_PORT": "1"}) == Config()
+    plain = load(environ={})
+    assert plain.auth.required and not plain.auth.metrics_public and plain.api.collection_shape == "object"
+    assert (plain.server.host, plain.api.max_json_size, plain.api.idempotency_hours) == ("127.0.0.1", 16 * MIB, 48)
+
+
+def test_a_configuration_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        Config().server.port = 1
+
+
+# --- the file --------------------------------------------------------------------------------------------------
+
+
+def test_a_file_changes_what_it_names(from_toml):
+    got = from_toml(
+        """
+        [server]
+        port = 9000
+        shutdown_timeout = 5
+        [artifacts]
+        max_file_size = "2MiB"
+        allowed_types = ["image/png", "video/mp4"]
+        durability = "none"
+        [auth]
+        required = false
+        """
+    )
+    assert (got.server.port, got.server.shutdown_timeout, got.server.host) == (9000, 5.0, "127.0.0.1")
+    assert (got.artifacts.max_file_size, got.artifacts.durability) == (2 * MIB, "none")
+    assert got.artifacts.allowed_types == ["image/png", "video/mp4"]
+    assert got.auth.required is False
+    assert got.database == Config().database
+    assert from_toml("") == Config()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[servers]\nport = 1", ["servers", "server, database, artifacts, api, auth, log"]),
+        ("port = 1", ["port", "server, database, artifacts, api, auth, log"]),
+        ("[server]\nprot = 1", ["server", "prot", "host, port, shutdown_timeout"]),
+        ('[server]\nport = "80"', ["server.port", "int"]),
+        ("[server]\nport = 70000", ["server.port", "65535"]),
+        ("[server]\nport = -1", ["server.port", "0"]),
+        ("[server]\nport = true", ["server.port", "int"]),
+        ("[server]\nshutdown_timeout = 0", ["server.shutdown_timeout", "0"]),
+        ("[database]\npool_size = 0", ["database.pool_size", "1"]),
+        ('[database]\ndsn = "mysql://x"', ["database.dsn", "postgresql://"]),
+        ("[database]\ndsn = 5", ["database.dsn", "str"]),
+        ('[artifacts]\nmax_file_size = "10 apples"', ["artifacts.max_file_size", "10MiB"]),
+        ("[artifacts]\nmax_file_size = 0", ["artifacts.max_file_size", "1 byte to 1 PiB"]),
+        ("[artifacts]\nmax_file_size = 1.5", ["artifacts.max_file_size", "10MiB"]),
+        ("[artifacts]\nmax_file_size = true", ["artifacts.max_file_size", "10MiB"]),
+        ('[artifacts]\nallowed_types = "image/png"', ["artifacts.allowed_types", "array"]),
+        ("[artifacts]\nallowed_types = [1]", ["artifacts.allowed_types[0]", "str"]),
+        ("[artifacts]\nallowed_types = []", ["artifacts.allowed_types", "image/png"]),
+        (
+            '[artifacts]\nallowed_types = ["image/png", "image/tiff"]',
+            ["artifacts.allowed_types", "image/tiff", "image/webp"],
+        ),
+        ("[artifacts]\nbatch_max_files = 0", ["artifacts.batch_max_files", "1"]),
+        ("[artifacts]\nbatch_max_files = 1001", ["artifacts.batch_max_files", "1000"]),
+        ('[artifacts]\ndurability = "half"', ["artifacts.durability", "half", "full, none"]),
+        ('[artifacts]\ncache_control = "a\\nb"', ["artifacts.cache_control", "one line"]),
+        ('[api]\ncollection_shape = "list"', ["api.collection_shape", "object, array"]),
+        ("[api]\nidempotency_hours = 47", ["api.idempotency_hours", "48"]),
+        ('[auth]\nrequired = "yes"', ["auth.required", "bool"]),
+        ("[auth]\nrequired = 1", ["auth.required", "bool"]),
+        ('[log]\nlevel = "loud"', ["log.level", "debug, info, warning, error"]),
+        ("[log\n", ["config.toml", "TOML"]),
+        ("[server]\nport = 1\nport = 2", ["config.toml", "TOML"]),
+    ],
+)
+def test_a_wrong_file_is_told_by_key_with_what_is_allowed(from_toml, text, words):
+    sentence = refusal(from_toml, text)
+    assert [word for word in words if word not in sentence] == [], sentence
+
+
+def test_a_section_that_is_no_table_is_told_as_that(from_toml):
+    assert "unknown" not in refusal(from_toml, "server = 5")
+
+
+def test_a_file_that_cannot_be_read(tmp_path):
+    assert "nothing.toml" in refusal(load, tmp_path / "nothing.toml", {})
+    assert str(tmp_path) in refusal(load, tmp_path, {})
+    (tmp_path / "latin.toml").write_bytes(b'[server]\nhost = "\xe4"')
+    assert "latin.toml" in refusal(load, tmp_path / "latin.toml", {})
+
+
+# --- the environment -------------------------------------------------------------------------------------------
+
+
+def test_the_environment_wins_over_the_file(from_toml):
+    text = '[server]\nport = 9000\nhost = "::"'
+    got = from_toml(text, REPORTD_SERVER_PORT="9001", REPORTD_AUTH_METRICS_PUBLIC="true")
+    assert (got.server.port, got.server.host, got.auth.metrics_public) == (9001, "::", True)
+
+
+def test_every_key_can_be_set_by_the_environment():
+    values = {
+        "REPORTD_SERVER_HOST": "0.0.0.0",
+        "REPORTD_SERVER_PORT": "0",
+        "REPORTD_SERVER_SHUTDOWN_TIMEOUT": "1.5",
+        "REPORTD_SERVER_BODY_TIMEOUT": "2.5",
+        "REPORTD_DATABASE_DSN": "postgres://u:p@h/d",
+        "REPORTD_DATABASE_POOL_SIZE": "3",
+        "REPORTD_DATABASE_CONNECT_TIMEOUT": "3",
+        "REPORTD_DATABASE_COMMAND_TIMEOUT": "4.5",
+        "REPORTD_DATABASE_PROGRAMS": "/usr/lib/postgresql/17/bin",
+        "REPORTD_ARTIFACTS_STORAGE_PATH": "/srv/files",
+        "REPORTD_ARTIFACTS_MAX_FILE_SIZE": "1 MB",
+        "REPORTD_ARTIFACTS_ALLOWED_TYPES": "image/png, image/gif,",
+        "REPORTD_ARTIFACTS_BATCH_MAX_FILES": "7",
+        "REPORTD_ARTIFACTS_DURABILITY": "none",
+        "REPORTD_ARTIFACTS_CACHE_CONTROL": "private, no-cache",
+        "REPORTD_API_COLLECTION_SHAPE": "array",
+        "REPORTD_API_MAX_JSON_SIZE": "1048576",
+        "REPORTD_API_IDEMPOTENCY_HOURS": "72",
+        "REPORTD_AUTH_REQUIRED": "False",
+        "REPORTD_AUTH_METRICS_PUBLIC": "1",
+        "REPORTD_AUTH_SESSION_HOURS": "8",
+        "REPORTD_LOG_LEVEL": "debug",
+        "REPORTD_LOG_FORMAT": "json",
+    }
+    got = masked(load(environ=values))
+    flat = {f"REPORTD_{section}_{key}".upper(): value for section, keys in got.items() for key, value in keys.items()}
+    assert flat == {
+        **values,
+        "REPORTD_SERVER_PORT": 0,
+        "REPORTD_SERVER_SHUTDOWN_TIMEOUT": 1.5,
+        "REPORTD_SERVER_BODY_TIMEOUT": 2.5,
+        "REPORTD_DATABASE_DSN": "postgres://u:***@h/d",
+        "REPORTD_DATABASE_POOL_SIZE": 3,
+        "REPORTD_DATABASE_CONNECT_TIMEOUT": 3.0,
+        "REPORTD_DATABASE_COMMAND_TIMEOUT": 4.5,
+        "REPORTD_ARTIFACTS_MAX_FILE_SIZE": MIB,
+        "REPORTD_ARTIFACTS_ALLOWED_TYPES": ["image/png", "image/gif"],
+        "REPORTD_ARTIFACTS_BATCH_MAX_FILES": 7,
+        "REPORTD_API_MAX_JSON_SIZE": MIB,
+        "REPORTD_API_IDEMPOTENCY_HOURS": 72,
+        "REPORTD_AUTH_REQUIRED": False,
+        "REPORTD_AUTH_METRICS_PUBLIC": True,
+        "REPORTD_AUTH_SESSION_HOURS": 8,
+    }
+
+
+def test_s1s_names_work_and_our_own_win():
+    s1 = {
+        "ARTIFACT_STORAGE_PATH": "/srv/a",
+        "ARTIFACT_MAX_FILE_SIZE": "20971520",
+        "ARTIFACT_ALLOWED_TYPES": '["image/png", "text/plain"]',
+        "ARTIFACT_BATCH_MAX_FILES": "5",
+    }
+    got = load(environ=s1).artifacts
+    assert (got.storage_path, got.max_file_size, got.batch_max_files) == ("/srv/a", 20 * MIB, 5)
+    assert got.allowed_types == ["image/png", "text/plain"]
+    own = {"REPORTD_ARTIFACTS_MAX_FILE_SIZE": "1MiB", "REPORTD_ARTIFACTS_ALLOWED_TYPES": "text/html"}
+    for environ in ({**s1, **own}, {**own, **s1}):  # whatever comes first
+        got = load(environ=environ).artifacts
+        assert (got.storage_path, got.max_file_size, got.allowed_types) == ("/srv/a", MIB, ["text/html"])
+
+
+def test_s1s_names_win_over_the_file(from_toml):
+    assert from_toml("[artifacts]\nbatch_max_files = 3", ARTIFACT_BATCH_MAX_FILES="4").artifacts.batch_max_files == 4
+
+
+def test_the_order_of_all_layers(from_toml, tmp_path):
+    (tmp_path / "config.toml").write_text("[server]\nport = 2", "utf-8")
+    layers = {"defaults": {"server": {"port": 1, "host": "a"}}, "overrides": {"server": {"port": 4}}}
+    environ = {"REPORTD_SERVER_PORT": "3"}
+    path = tmp_path / "config.toml"
+    assert load(path, environ, **layers).server.port == 4
+    assert load(path, environ, defaults=layers["defaults"]).server.port == 3
+    assert load(path, {}, defaults=layers["defaults"]).server.port == 2
+    assert load(None, {}, defaults=layers["defaults"]).server.port == 1
+    assert load(path, environ, **layers).server.host == "a"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("REPORTD_SERVER_PROT", "1", ["host, port, shutdown_timeout"]),
+        ("REPORTD_SERVER_PORT", "eighty", ["int"]),
+        ("REPORTD_SERVER_PORT", "65536", ["65535"]),
+        ("REPORTD_SERVER_PORT", "", ["int"]),
+        ("REPORTD_AUTH_REQUIRED", "maybe", ["bool"]),
+        ("REPORTD_ARTIFACTS_MAX_FILE_SIZE", "big", ["10MiB"]),
+        ("ARTIFACT_MAX_FILE_SIZE", "10 * 1024 * 1024", ["10MiB"]),
+        ("ARTIFACT_ALLOWED_TYPES", '["image/png"', ["truncated"]),
+        ("ARTIFACT_ALLOWED_TYPES", '["image/png", 5]', ["str"]),
+        ("ARTIFACT_BATCH_MAX_FILES", "0", ["1"]),
+        ("REPORTD_DATABASE_POOL_SIZE", "2.5", ["int"]),
+    ],
+)
+def test_a_wrong_variable_is_told_by_name_with_what_is_allowed(name, value, words):
+    sentence = refusal(load, environ={name: value})
+    assert sentence.startswith(name)
+    assert [word for word in words if word not in sentence] == [], sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("REPORTD_LOG_LEVEL", "debug, info, warning, error"),
+        ("REPORTD_API_COLLECTION_SHAPE", "object, array"),
+        ("REPORTD_ARTIFACTS_DURABILITY", "full, none"),
+    ],
+)
+def test_a_wrong_word_in_a_variable_is_told_with_those_allowed(name, allowed):
+    sentence = refusal(load, environ={name: "x"})
+    assert sentence.startswith(name) and allowed in sentence
+
+
+def test_an_unknown_type_from_the_environment_stops_the_start():
+    sentence = refusal(load, environ={"ARTIFACT_ALLOWED_TYPES": "image/png,application/x-evil"})
+    assert "application/x-evil" in sentence and "image/jpeg" in sentence
+    assert "allowed_types" in refusal(load, environ={"ARTIFACT_ALLOWED_TYPES": " "})
+
+
+# --- sizes -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "size"),
+    [
+        (1, 1),
+        (10485760, 10 * MIB),
+        ("10485760", 10 * MIB),
+        ("10MiB", 10 * MIB),
+        ("10MB", 10 * MIB),
+        ("10 mb", 10 * MIB),
+        (" 512kib ", 512 << 10),
+        ("1B", 1),
+        ("2GiB", 2 << 30),
+        ((1 << 50) - 1, (1 << 50) - 1),
+    ],
+)
+def test_sizes(written, size):
+    assert parse_size(written) == size
+
+
+@pytest.mark.parametrize(
+    "written", [0, -1, 1 << 50, "0", "-1", "1.5MiB", "MiB", "", "10M", "10K", "10 TiB", "1e6", None, True, [], "9" * 19]
+)
+def test_what_is_no_size(written):
+    with pytest.raises(ValueError, match="must be a size"):
+        parse_size(written)
+
+
+# --- shown -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dsn", "shown"),
+    [
+        ("postgresql://u:hunter2@h:5432/d", "postgresql://u:***@h:5432/d"),
+        ("postgresql://u:hunter2@h1:1,h2:2/d?sslmode=require", "postgresql://u:***@h1:1,h2:2/d?sslmode=require"),
+        ("postgres://u:hun@ter2@h/d", "postgres://u:***@h/d"),
+        ("postgresql://u:hun%2Fter2%40@h", "postgresql://u:***@h"),
+        ("postgresql:///d?user=u&password=hunter2&host=h", "postgresql:///d?user=u&password=***&host=h"),
+        ("postgresql://h/d?PASSWORD=hunter2", "postgresql://h/d?PASSWORD=***"),
+        ("postgresql://h/d?sslpassword=hunter2", "postgresql://h/d?sslpassword=***"),
+        ("postgresql://u@h/d", "postgresql://u@h/d"),
+        ("postgresql://h:5432/d?host=/var/run@x", "postgresql://h:5432/d?host=/var/run@x"),
+    ],
+)
+def test_secrets_are_masked_and_the_rest_is_shown(dsn, shown):
+    assert masked(load(environ={"REPORTD_DATABASE_DSN": dsn}))["database"]["dsn"] == shown
+
+
+def test_what_is_shown_can_be_read_again(tmp_path):
+    environ = {"REPORTD_DATABASE_DSN": "postgresql://u@h/d", "REPORTD_ARTIFACTS_STORAGE_PATH": 'C:\\"ä"\t\n'}
+    first = load(environ=environ)
+    path: Path = tmp_path / "shown.toml"
+    path.write_text(to_toml(masked(first)), "utf-8")
+    assert load(path, {}) == first
+    shown = tomllib.loads(path.read_text("utf-8"))
+    assert {section: list(keys) for section, keys in shown.items()} == {
+        name: list(getattr(Config(), name).__struct_fields__) for name in Config.__struct_fields__
+    }
+
+
+def test_nothing_is_taken_from_this_process_when_an_environment_is_given(monkeypatch):
+    monkeypatch.setenv("REPORTD_SERVER_PORT", "1234")
+    assert load().server.port == 1234
+    assert load(environ={}).server.port == Config().server.port
+    assert not [name for name, value in vars(config).items() if isinstance(value, Config)]

@@ -1,0 +1,332 @@
+"""`reportd up` and the commands around it, as a user meets them: real processes, real signals."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.makers import png
+from tests.up_server import CHECKOUT, REPORTD, Reply, UpServer, end, launch, reportd, running, up_server, wait_for
+
+__all__ = ["up_server"]  # a fixture
+
+BASE = "/api/v1/reports"
+NOBODY = 65534
+PICTURE = png(50, 50)
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory) -> tuple[Path, Callable[[UpServer], None]]:
+    """A folder that was in use and is stopped, and a function that fails unless a server has all of it still."""
+    data = tmp_path_factory.mktemp("used") / "data"
+    with running(data) as server:
+        run = server.ask_json("POST", f"{BASE}/suite-runs", {"name": "kept"}, status=201)["id"]
+        case = server.ask_json("POST", f"{BASE}/suite-runs/{run}/test-cases", {"name": "kept"}, status=201)["id"]
+        url = f"{BASE}/test-case-results/{case}/artifacts"
+        sent = server.send(url, ("file", "a.png", PICTURE, "image/png"), ("artifact_type", "screenshot"))
+
+    def check(again: UpServer) -> None:
+        assert again.token == server.token
+        assert again.ask_json("GET", f"{BASE}/suite-runs/{run}")["name"] == "kept"
+        assert again.ask("GET", sent["download_url"]).body == PICTURE
+
+    return data, check
+
+
+def programs_on(data: Path) -> list[int]:
+    """Every process of a PostgreSQL on that folder that is still alive, its children too."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                command, place = process.joinpath("cmdline").read_bytes(), process.joinpath("cwd").readlink()
+            except OSError:
+                continue  # ended while we looked
+            # Children have their own titles, but the folder to work in of the server.
+            if command and (place == data / "postgres/data" or os.fsencode(data / "postgres/data") in command):
+                found.append(int(process.name))
+    return found
+
+
+def assert_stopped(server: UpServer) -> None:
+    assert not (server.data / "server.json").exists()
+    assert not server.postgres.running()
+    assert programs_on(server.data) == []
+
+
+def pid_of_postgres(server: UpServer) -> int:
+    return int((server.data / "postgres/data/postmaster.pid").read_text().split()[0])
+
+
+def ready(server: UpServer) -> Reply:
+    return server.ask("GET", "/readyz")
+
+
+# --- the first start ----------------------------------------------------------------------------------------
+
+
+def test_first_start_says_how_to_go_on(up_server):
+    output = wait_for(lambda: "Ctrl-C stops it." in (said := up_server.output.read_text()) and said)
+    assert f"reportd is ready at {up_server.url} " in output
+    token = up_server.data / "admin-token"
+    assert f"The admin token is in {token}." in output
+    assert token.stat().st_mode & 0o777 == 0o600
+    assert re.fullmatch(r"rpt_[\w-]{43}\n", token.read_text())
+    assert up_server.token not in output + up_server.log.read_text()
+    announced = json.loads((up_server.data / "server.json").read_text())
+    assert announced == {"url": up_server.url, "pid": up_server.process.pid}
+    assert ready(up_server).status == 200
+
+
+def test_its_curl_line_works_when_pasted(up_server):
+    output = wait_for(lambda: "Ctrl-C stops it." in (said := up_server.output.read_text()) and said)
+    (line,) = re.findall(r"^\s*curl .*$", output, re.MULTILINE)
+    if shutil.which("curl"):
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
+        answer = json.loads(done.stdout)
+    else:  # bash still finds the words
+        script = "curl() { printf '%s\\n' \"$@\"; }\n" + line
+        words = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60).stdout.splitlines()
+        name, value = words[words.index("-H") + 1].split(": ")
+        with urllib.request.urlopen(urllib.request.Request(words[-1], headers={name: value}), timeout=60) as reply:
+            answer = json.load(reply)
+    assert set(answer) == {"items", "next_cursor"}
+
+
+# --- stop and start -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_both_and_the_next_start_finds_everything(used, number):
+    data, check = used
+    with running(data) as server:
+        check(server)
+        assert programs_on(data)
+        if number == signal.SIGINT:
+            os.killpg(server.process.pid, number)  # as a terminal does it: to every process of the group
+        assert end(server.process, number) == 0
+        assert_stopped(server)
+        assert "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_during_the_first_start_leaves_nothing_running(tmp_path, number):
+    data = tmp_path / "data"
+    process, _, log = launch(data)
+    try:
+        wait_for(lambda: list(data.glob("postgres/data.*.new/base")), log.read_text)
+        assert end(process, number) == (0 if number == signal.SIGTERM else 130)
+    finally:
+        end(process)
+    wait_for(lambda: not programs_on(data))
+    assert list(data.glob("postgres/data*")) == []
+    assert "Traceback" not in log.read_text()
+
+
+def test_postgres_that_is_killed_comes_back(used):
+    data, check = used
+    with running(data) as server:
+        killed = pid_of_postgres(server)
+        os.kill(killed, signal.SIGKILL)
+        wait_for(lambda: server.postgres.running() and pid_of_postgres(server) != killed, server.log.read_text)
+        wait_for(lambda: ready(server).status == 200, lambda: str(ready(server)))
+        check(server)
+        assert "PostgreSQL has ended; starting it again" in server.log.read_text()
+        assert end(server.process) == 0
+        assert_stopped(server)
+
+
+def test_a_killed_server_leaves_nothing_that_hinders(used):
+    data, check = used
+    with running(data) as first:
+        first.process.kill()
+        first.process.wait()
+        assert (data / "server.json").exists()
+        postgres = pid_of_postgres(first)
+        assert first.postgres.running()
+        with running(data) as second:
+            assert json.loads((data / "server.json").read_text())["pid"] == second.process.pid
+            assert pid_of_postgres(second) == postgres
+            check(second)
+            assert end(second.process) == 0
+            assert_stopped(second)
+
+
+def test_both_killed_at_once_start_again(used):
+    data, check = used
+    with running(data) as first:
+        os.kill(pid_of_postgres(first), signal.SIGKILL)
+        first.process.kill()
+        first.process.wait()
+        with running(data) as second:
+            check(second)
+            assert end(second.process) == 0
+            assert_stopped(second)
+
+
+# --- what cannot work ---------------------------------------------------------------------------------------
+
+
+def test_a_folder_in_use_is_refused_and_says_by_whom(up_server):
+    done = reportd("up", "--data", str(up_server.data), "--port", "0")
+    assert (done.returncode, done.stdout) == (1, "")
+    whom = f"{up_server.data} is in use by process {up_server.process.pid} at {up_server.url}."
+    assert done.stderr == f"reportd: {whom} Stop that one, or choose another --data folder.\n"
+    assert (up_server.data / "server.json").exists()
+    assert ready(up_server).status == 200
+
+
+def test_a_port_that_is_taken_is_said_and_leaves_nothing_running(used):
+    data, _ = used
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = reportd("up", "--data", str(data), "--port", str(port))
+    assert (done.returncode, done.stdout) == (1, "")
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("reportd: ") and str(port) in last and "already in use" in last
+    assert "Traceback" not in done.stderr
+    assert not (data / "server.json").exists()
+    assert programs_on(data) == []
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ("[server]\nprot = 1\n", "`prot`. Known keys: host, port, shutdown_timeout"),
+        ("[sever]\nport = 1\n", "[sever] is unknown. Known sections: server, database"),
+        ('[server]\nport = "x"\n', "server.port: "),
+        ('[artifacts]\ndurability = "some"\n', "artifacts.durability: "),
+        ("[server\n", "is not valid TOML"),
+    ],
+    ids=str,
+)
+def test_a_wrong_key_is_named_before_anything_is_made(tmp_path, toml, said):
+    (tmp_path / "config.toml").write_text(toml)
+    done = reportd("up", "--data", str(tmp_path / "data"), "--config", str(tmp_path / "config.toml"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("reportd: ") and said in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "data").exists()
+
+
+# --- another user -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can enter, which tmp_path is not: pytest closes its parents."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def becoming_nobody() -> list[str]:
+    """What to put before a command. Where he cannot enter this Python's folder, he is lent the power to look."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    if not shutil.which("setpriv"):
+        pytest.skip("there is no setpriv")
+    prefix = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    looking = [f"--{set_}-caps=-all,+dac_read_search" for set_ in ("inh", "ambient")]
+    for command in (prefix, [*prefix, *looking]):
+        tried = subprocess.run([*command, *REPORTD, "--version"], cwd=CHECKOUT, capture_output=True, timeout=60)
+        if tried.returncode == 0:
+            return command
+    pytest.skip("this Python is in a folder that is closed to other users")
+
+
+def test_an_ordinary_user_runs_it_and_owns_everything(open_folder):
+    prefix = becoming_nobody()
+    os.chown(open_folder, NOBODY, NOBODY)
+    with running(open_folder / "data", prefix=prefix) as server:
+        assert Path(f"/proc/{server.process.pid}").stat().st_uid == NOBODY
+        assert Path(f"/proc/{pid_of_postgres(server)}").stat().st_uid == NOBODY
+        server.ask_json("POST", f"{BASE}/suite-runs", {"name": "nightly"}, status=201)
+        assert end(server.process) == 0
+        assert_stopped(server)
+    assert {path.lstat().st_uid for path in (open_folder / "data").rglob("*")} == {NOBODY}
+    assert (open_folder / "data/admin-token").stat().st_mode & 0o777 == 0o600
+
+
+# --- the other commands -------------------------------------------------------------------------------------
+
+
+def test_tokens_are_made_listed_and_revoked_while_it_runs(up_server):
+    folder = ["--data", str(up_server.data)]
+    made = reportd("token", "create", *folder, "--name", "of ci", "--project", "shop", "--expires", "90d")
+    assert (made.returncode, made.stderr) == (0, "")
+    token = made.stdout.strip()
+    mine = {"Authorization": f"Bearer {token}"}
+    assert up_server.ask("GET", f"{BASE}/suite-runs", **mine).status == 200
+
+    twice = reportd("token", "create", *folder, "--name", "of ci")
+    assert (twice.returncode, twice.stdout) == (1, "")
+    assert twice.stderr == "reportd: There is a token named of ci already; revoke it or choose another.\n"
+
+    def line() -> str:
+        listed = reportd("token", "list", *folder)
+        assert (listed.returncode, listed.stderr) == (0, "")
+        assert token not in listed.stdout
+        (found,) = [line for line in listed.stdout.splitlines() if "of ci" in line]
+        return found
+
+    assert "shop" in line() and line().endswith("valid")
+    revoked = reportd("token", "revoke", *folder, "of ci")
+    assert revoked.returncode == 0 and revoked.stdout.startswith("revoked of ci (")
+    assert line().endswith("revoked")
+    wait_for(lambda: up_server.ask("GET", f"{BASE}/suite-runs", **mine).status == 401)
+    again = reportd("token", "revoke", *folder, "of ci")
+    assert (again.returncode, again.stderr) == (1, "reportd: There is no valid token with the id or name of ci.\n")
+
+
+def test_tokens_are_listed_while_it_is_stopped(used):
+    data, _ = used
+    listed = reportd("token", "list", "--data", str(data))
+    assert listed.returncode == 0 and " admin " in listed.stdout
+    assert programs_on(data) == []
+
+
+def test_migrate_tells_what_is_applied(up_server):
+    done = reportd("migrate", "--status", "--data", str(up_server.data))
+    assert (done.returncode, done.stderr) == (0, "")
+    words = [line.split() for line in done.stdout.splitlines()]
+    assert {word for word, _ in words} == {"applied"}
+    files = CHECKOUT.joinpath("migrations").glob("*.sql")
+    assert [name for _, name in words] == sorted(f.stem for f in files if not f.stem.endswith(".rollback"))
+    assert reportd("migrate", "--data", str(up_server.data)).stdout == "nothing to apply\n"
+
+
+def test_a_folder_without_a_database_is_refused_and_stays_as_it_is(tmp_path):
+    for command in (["migrate"], ["token", "list"], ["token", "create", "--name", "x"]):
+        done = reportd(*command, "--data", str(tmp_path))
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == f"reportd: {tmp_path} holds no database of `reportd up`.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_config_hides_passwords():
+    done = reportd("config", REPORTD_DATABASE_DSN="postgresql://me:geheim@db/reportd?password=geheim&sslmode=require")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "geheim" not in done.stdout
+    assert 'dsn = "postgresql://me:***@db/reportd?password=***&sslmode=require"' in done.stdout
+
+
+def test_openapi_prints_json(up_server):
+    done = reportd("openapi")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["openapi"].startswith("3.1")
+    assert f"{BASE}/suite-runs" in document["paths"]
+    assert document == up_server.ask_json("GET", "/api/v1/openapi.json")

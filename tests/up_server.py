@@ -1,0 +1,194 @@
+"""`reportd up` as a process of its own, as a user starts it. Import the fixture `up_server` where it is needed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from server.embedded import Postgres
+from server.up import postgres
+
+CHECKOUT = Path(__file__).parent.parent
+REPORTD = [sys.executable, "-m", "server"]
+# None of ours may come from the shell that runs the tests.
+ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith(("REPORTD_", "ARTIFACT_"))}
+Part = tuple[str, str] | tuple[str, str, bytes, str]  # (name, value) or (name, file name, bytes, type)
+PATIENCE = 120.0  # seconds: for a machine that is very busy; nothing is slow because of it
+
+
+_SHARED = pytest.StashKey["UpServer"]()
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class UpServer:
+    """A `reportd up` that has said that it is ready. What it says is in `output`, its log in `log`."""
+
+    data: Path
+    process: subprocess.Popen[bytes]
+    url: str
+    token: str
+    output: Path
+    log: Path
+
+    @property
+    def postgres(self) -> Postgres:
+        return postgres(self.data)
+
+    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Reply:
+        """A request with the token. A header is given like `Content_Type="…"`, an empty one is not sent."""
+        headers = {"Authorization": f"Bearer {self.token}", **headers}
+        named = {name.replace("_", "-"): value for name, value in headers.items() if value}
+        request = urllib.request.Request(self.url + path, body, named, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as reply:
+                return Reply(reply.status, reply.headers, reply.read())
+        except urllib.error.HTTPError as refused:
+            with refused:
+                return Reply(refused.code, refused.headers, refused.read())
+
+    def ask_json(self, method: str, path: str, body: Any = None, status: int = 200) -> Any:
+        """JSON there and back, with the status that is expected."""
+        sent = None if body is None else json.dumps(body).encode()
+        reply = self.ask(method, path, sent, Content_Type="application/json")
+        assert reply.status == status, (method, path, reply.status, reply.body)
+        return reply.json()
+
+    def send(self, path: str, *parts: Part, status: int = 201) -> Any:
+        """A multipart form; the JSON that comes back."""
+        body, content_type = multipart(*parts)
+        reply = self.ask("POST", path, body, Content_Type=content_type)
+        assert reply.status == status, (path, reply.status, reply.body)
+        return reply.json()
+
+    def rows(self, query: str, *parameters: Any) -> list[Any]:
+        """What its database holds, as tuples."""
+        with psycopg.connect(self.postgres.dsn(), autocommit=True) as connection:
+            return connection.execute(query, parameters).fetchall()
+
+
+def multipart(*parts: Part) -> tuple[bytes, str]:
+    """A form as a body and its Content-Type."""
+    boundary, body = uuid.uuid4().hex, b""
+    for name, value, *file in parts:
+        file_name = f'; filename="{value}"\r\nContent-Type: {file[1]}' if file else ""
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{file_name}\r\n\r\n'
+        body += head.encode() + (file[0] if file else value.encode()) + b"\r\n"
+    return body + f"--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
+
+
+def launch(data: Path, *options: str, prefix: Sequence[str] = ()) -> tuple[subprocess.Popen[bytes], Path, Path]:
+    """The process of a `reportd up` on a free port, and the files of its output and its log."""
+    output, log = data.with_name(f"{data.name}.out"), data.with_name(f"{data.name}.log")
+    with output.open("wb") as out, log.open("wb") as err:
+        process = subprocess.Popen(
+            [*prefix, *REPORTD, "up", "--data", str(data), "--port", "0", *options],
+            cwd=CHECKOUT,
+            env=ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,  # a group of its own, which a test can send what a terminal sends
+        )
+    return process, output, log
+
+
+def start_up(data: Path, *options: str, prefix: Sequence[str] = ()) -> UpServer:
+    """Starts `reportd up` and returns when it is ready. End it, or kill it, in any case."""
+    process, output, log = launch(data, *options, prefix=prefix)
+    try:
+        announced = wait_for(lambda: announcement(data, process, log), log.read_text)
+        token = (data / "admin-token").read_text().strip()
+    except BaseException:
+        end(process)
+        raise
+    return UpServer(data, process, announced["url"], token, output, log)
+
+
+def announcement(data: Path, process: subprocess.Popen[bytes], log: Path) -> Any:
+    """What server.json says, once it is of this process and not of one that was killed."""
+    assert process.poll() is None, f"reportd up ended with {process.returncode}: {log.read_text()}"
+    with suppress(FileNotFoundError):
+        announced = json.loads((data / "server.json").read_text())
+        if announced["pid"] == process.pid:
+            return announced
+    return None
+
+
+def end(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
+    """Sends the signal, unless it has ended; the exit code."""
+    if process.poll() is None:
+        process.send_signal(number)
+    try:
+        return process.wait(PATIENCE)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def wait_for(condition: Callable[[], Any], explain: Callable[[], str] = str) -> Any:
+    """What the condition returns when that is true at last."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := condition()):
+        assert time.monotonic() < deadline, explain()
+        time.sleep(0.02)
+    return found
+
+
+@contextmanager
+def running(data: Path, *options: str, prefix: Sequence[str] = ()) -> Iterator[UpServer]:
+    """`reportd up` on a folder for the while; nothing of it is left running, whatever happens inside."""
+    server = start_up(data, *options, prefix=prefix)
+    try:
+        yield server
+    finally:
+        end(server.process)
+        server.postgres.stop()
+
+
+def reportd(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Any other `reportd` command."""
+    return subprocess.run(
+        [*REPORTD, *arguments],
+        cwd=CHECKOUT,
+        env={**ENVIRONMENT, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+
+@pytest.fixture(scope="session")
+def up_server(request, tmp_path_factory) -> UpServer:
+    """One `reportd up` for all tests that leave it running. Its folder has a name that a shell must quote."""
+    # pytest takes the fixture of each module that imports it for another one: the server is kept where all find it.
+    kept = request.config.stash
+    if _SHARED not in kept:
+        server = running(tmp_path_factory.mktemp("up") / "it's a folder")
+        kept[_SHARED] = server.__enter__()
+        request.session.addfinalizer(lambda: server.__exit__(None, None, None))
+    return kept[_SHARED]
