@@ -110,7 +110,7 @@ def test_one_byte_at_a_time(name: str, data: bytes, mime_type: str) -> None:
 @every_file
 def test_neither_name_nor_declared_type_decides(name: str, data: bytes, mime_type: str) -> None:
     if mime_type == "application/json":
-        pytest.skip("JSON is plain text unless called JSON")
+        mime_type = "text/plain"  # JSON is plain text unless it is called JSON
     for wrong in ("a.txt", "a.png", "a.pdf", "a", ""):
         for declared in ("image/jpeg", "text/html", "video/mp4", "application/octet-stream"):
             verdict = judge(data, wrong, declared)
