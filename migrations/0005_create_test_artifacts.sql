@@ -38,10 +38,15 @@ ALTER TABLE test_step_results ADD CONSTRAINT test_step_results_screenshot_artifa
     FOREIGN KEY (test_case_result_id, screenshot_artifact_id)
     REFERENCES test_artifacts (test_case_result_id, id) ON DELETE SET NULL (screenshot_artifact_id);
 
--- Files whose rows are gone and that are still to be unlinked: a crash in between loses track of none.
+-- Files whose rows are gone and that are to be unlinked: a crash in between loses track of none. An entry stays for
+-- a day after that, and as long its name is given to no new file: a process that was held up could unlink it again.
 CREATE TABLE removed_files (
     storage_path TEXT PRIMARY KEY,
     project_id UUID NOT NULL,
     checksum VARCHAR(64) NOT NULL,
-    removed_at TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT CURRENT_TIMESTAMP
+    removed_at TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    unlinked_at TIMESTAMP WITH TIME ZONE
 );
+
+CREATE INDEX idx_removed_files_pending ON removed_files(storage_path) WHERE unlinked_at IS NULL;
+CREATE INDEX idx_removed_files_unlinked ON removed_files(unlinked_at) WHERE unlinked_at IS NOT NULL;

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from server.auth import tokens
 from server.config import Config
-from server.context import CONFIG, LOG, POOL, SQL, STORAGE
+from server.context import ACTIVITY, CONFIG, LOG, POOL, SQL, STORAGE, Activity
 from server.db import load_sql, open_pool
 from server.http.middleware import mark, outermost
 from server.http.openapi import ROUTE_TABLE
@@ -28,6 +28,7 @@ def create_app(config: Config) -> web.Application:
     app[SQL] = load_sql()
     app[STORAGE] = Storage(config.artifacts.storage_path, config.artifacts.durability)
     app[ROUTE_TABLE] = ROUTES
+    app[ACTIVITY] = Activity()
     app[tokens.CACHE] = {}
     for method, path, handler in handlers(ROUTES, tokens.authenticate):
         app.router.add_route(method, path, handler, expect_handler=hold_back)
@@ -62,6 +63,7 @@ async def _sweeper(app: web.Application) -> AsyncIterator[None]:
                 while await app[POOL].execute(app[SQL].idempotency.sweep, hours) == "DELETE 1000":
                     await asyncio.sleep(0.1)
                 await app[POOL].execute(app[SQL].tokens.sweep_sessions)
+                await app[POOL].execute(app[SQL].artifacts.sweep_removed)
             except Exception as error:  # the database may be away; the next round comes
                 LOG.warning("sweeping: %r", error)
             await asyncio.sleep(_SWEEP_SECONDS)

@@ -139,8 +139,9 @@ class _database:
     """The DSN of the configuration, or of a folder of `up`, whose PostgreSQL is started for the while if need be."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self._dsn = "" if options.data else config.load(options.config).database.dsn
-        self._private = up.postgres(options.data.absolute()) if options.data else None
+        database = config.load(options.config).database
+        self._dsn = database.dsn
+        self._private = up.postgres(options.data.absolute(), database.programs) if options.data else None
         self._started = False
 
     def __enter__(self) -> str:

@@ -1,5 +1,7 @@
 """What handlers reach through `request` and `request.app`: typed keys, and who is calling."""
 
+import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -29,9 +31,35 @@ class Caller:
     shape: str | None
 
 
+class Activity:
+    """The requests in progress, so that a server that stops can wait for them."""
+
+    def __init__(self) -> None:
+        self.stopping = False
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __enter__(self) -> None:
+        self._running += 1
+        self._idle.clear()
+
+    def __exit__(self, *_: object) -> None:
+        self._running -= 1
+        if not self._running:
+            self._idle.set()
+
+    async def drained(self, timeout: float) -> None:
+        """Returns when no request is in progress, after `timeout` seconds at the latest."""
+        self.stopping = True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), timeout)
+
+
 # Whoever calls when no token is asked for: sees everything.
 ANYONE = Caller(UUID(int=0), None, None, None)
 
+ACTIVITY = web.AppKey("activity", Activity)
 CALLER = web.RequestKey("caller", Caller)
 REQUEST_ID = web.RequestKey("request_id", str)
 BODY_HASH = web.RequestKey("body_hash", bytes)

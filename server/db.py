@@ -5,7 +5,7 @@ Knows no table: what the queries say is in sql/, what they feed is in api/.
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +16,6 @@ import orjson
 
 from server.config import DatabaseConfig
 from server.errors import (
-    CaseNotFound,
     CheckpointsExist,
     Conflict,
     InProgress,
@@ -34,8 +33,6 @@ _CONSTRAINTS: dict[str, type[ReportError]] = {
     "unique_step_per_test": StepsExist,
     "unique_checkpoint_per_test": CheckpointsExist,
     "test_case_results_suite_run_id_fkey": SuiteRunNotFound,
-    "test_step_results_test_case_result_id_fkey": CaseNotFound,
-    "test_artifacts_test_case_result_id_fkey": CaseNotFound,
 }
 # The database or the way to it is gone for now; asyncpg raises Interface- and InternalClientError in failovers.
 _AWAY = (
@@ -112,10 +109,11 @@ async def open_pool(config: DatabaseConfig) -> Pool:
 
 
 @asynccontextmanager
-async def transaction(pool: Pool) -> AsyncIterator[Any]:
+async def transaction(pool: Pool, settle: Callable[[bool], None] | None = None) -> AsyncIterator[Any]:
     """A connection in a transaction: committed at the end, rolled back on an exception.
 
-    Raises OutcomeUnknown when the connection is lost while committing: only then may the rows be there or not.
+    `settle(True)` is called before COMMIT is sent: from then on the rows may be there, whatever happens to us;
+    `settle(False)` when COMMIT is known to have failed. Raises OutcomeUnknown when the connection is lost meanwhile.
     """
     async with pool.acquire() as connection:
         current = connection.transaction()
@@ -126,10 +124,15 @@ async def transaction(pool: Pool) -> AsyncIterator[Any]:
             with suppress(*_AWAY):
                 await current.rollback()
             raise
+        settle = settle or (lambda saved: None)
+        settle(True)
         try:
             await current.commit()
-        except (*_AWAY, asyncio.CancelledError) as error:
+        except _AWAY as error:
             raise OutcomeUnknown() from error
+        except asyncpg.PostgresError:
+            settle(False)
+            raise
 
 
 def as_report_error(error: Exception) -> ReportError | None:

@@ -167,6 +167,9 @@ class KeyReused(ReportError):
 
     status, code = 422, "idempotency_key_reused"
 
+    def __init__(self) -> None:
+        super().__init__(problems=[Problem("Idempotency-Key", "was used for a different request")])
+
 
 class Unavailable(ReportError):
     """The database is not available right now. Send the request again in a moment."""

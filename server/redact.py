@@ -6,16 +6,19 @@ from collections.abc import Mapping
 REDACTED = "[redacted]"
 
 _SECRET_HEADERS = {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key"}
-_USER_INFO = re.compile(r"(//[^/?#@:\s]*):[^/?#\s]*@")
+_USER_INFO = re.compile(r"(//[^/?#@:\s]*):[^/?#&\s]*@")
 # Names of parameters that carry a credential: those that end with one of the long words, like `access_token`,
 # `newPassword` or `user[password]`, and the short words on their own. Lengths are bounded, so that a URL made of
 # separators cannot cost quadratic time.
-_SECRET_PARAMETER = re.compile(
+_NAME = (
     r"(?i)(?<=[?&;#])("
-    r"(?:[^=&;#?]{0,120}?(?:token|secret|password|passwd|passphrase|signature|credentials?|api[_-]?key|authorization"
-    r"|session[_-]?id)|(?:[^=&;#?]{0,80}(?:[_.\[-]|%5B))?(?:auth|sig|otp|pwd|jwt))"
-    r"(?:\[\d{0,9}\]|\]|%5B\d{0,9}%5D|%5D){0,2})=(?:[^&#;]|;(?![^=&#;]*=))*"
+    r"(?:[^=&;#?\s]{0,120}?(?:token|token[_-]?id|secret|password|passwd|passphrase|signature|credentials?"
+    r"|api[_-]?key|authorization|session[_-]?id)"
+    r"|(?:[^=&;#?\s]{0,80}(?:[_.\[-]|%5B))?(?:auth|sig|otp|pwd|jwt|sid)|key)"
+    r"(?:\[\d{0,9}\]|\]|%5B\d{0,9}%5D|%5D){0,2})="
 )
+_IN_URL = re.compile(_NAME + r"(?:[^&#;]|;(?![^=&#;]*=))*")
+_IN_TEXT = re.compile(_NAME + r"[^&#;\s\"'<>]*")
 
 
 def redact_headers(headers: Mapping[str, str | list[str]]) -> dict[str, str | list[str]]:
@@ -25,9 +28,18 @@ def redact_headers(headers: Mapping[str, str | list[str]]) -> dict[str, str | li
 
 def redact_url(url: str) -> str:
     """The same URL without its password and without the values of parameters named like credentials."""
-    if "//" in url:
-        url = _USER_INFO.sub(rf"\1:{REDACTED}@", url)
-    return _SECRET_PARAMETER.sub(rf"\1={REDACTED}", url) if "=" in url else url
+    return _redacted(url, _IN_URL)
+
+
+def redact_text(text: str) -> str:
+    """The same text, the URLs in it redacted. Messages of browsers and tools quote them."""
+    return _redacted(text, _IN_TEXT)
+
+
+def _redacted(text: str, secrets: re.Pattern[str]) -> str:
+    if "//" in text:
+        text = _USER_INFO.sub(rf"\1:{REDACTED}@", text)
+    return secrets.sub(rf"\1={REDACTED}", text) if "=" in text else text
 
 
 def _redact_header(name: str, value: str | list[str]) -> str | list[str]:

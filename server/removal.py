@@ -2,23 +2,29 @@
 
 from types import SimpleNamespace
 
+from server.context import LOG
 from server.db import Pool, transaction
 from server.uploads.storage import Removal, Storage
 
 _PORTION = 500
 
 
-async def remove_files(pool: Pool, sql: SimpleNamespace, storage: Storage) -> int:
-    """Works off the list; returns how many files it was. Several may run at once, each takes its own portion.
-
-    A name stays on the list, and is given to no new file, until it is unlinked.
-    """
-    done = 0
+async def remove_files(pool: Pool, sql: SimpleNamespace, storage: Storage) -> None:
+    """Works off the list once. Several may run at once; what cannot be unlinked stays on the list."""
+    after = ""
     while True:
         async with transaction(pool) as connection:
-            rows = await connection.fetch(sql.artifacts.removed, _PORTION)
+            rows = await connection.fetch(sql.artifacts.removed, after, _PORTION)
             if not rows:
-                return done
-            await storage.remove([Removal(*row) for row in rows])
-            await connection.execute(sql.artifacts.forget_removed, [row["storage_path"] for row in rows])
-            done += len(rows)
+                return
+            gone = await storage.remove([Removal(*row) for row in rows])
+            await connection.execute(sql.artifacts.mark_unlinked, gone)
+            after = rows[-1]["storage_path"]
+
+
+async def remove_files_now(pool: Pool, sql: SimpleNamespace, storage: Storage) -> None:
+    """The same after a DELETE: its rows are gone for good, so no trouble with a file is the caller's any more."""
+    try:
+        await remove_files(pool, sql, storage)
+    except Exception as error:
+        LOG.warning("files of a DELETE are still to be removed: %r", error)

@@ -12,7 +12,7 @@ from aiohttp import web
 from server import migrate
 from server.app import create_app
 from server.config import Config
-from server.context import LOG
+from server.context import ACTIVITY, LOG
 
 Ready = Callable[[str], None]
 
@@ -61,6 +61,9 @@ async def run(config: Config, ready: Ready, *companions: Callable[[], Coroutine[
         for task in tasks:
             task.add_done_callback(lambda _: stop.set())
         await stop.wait()
+        # Requests in progress end first: a connection that aiohttp shuts down drops what still comes of its body.
+        await site.stop()
+        await runner.app[ACTIVITY].drained(config.server.shutdown_timeout)
         for task in tasks:
             task.cancel()
         for outcome in await asyncio.gather(*tasks, return_exceptions=True):

@@ -60,6 +60,8 @@ def up(data: Path, config: Config) -> None:
             asyncio.run(_ensure_token(data, database.dsn()))
             asyncio.run(run(config, lambda url: _announce(data, url), lambda: _watch(database)))
         finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)  # a second one must not leave PostgreSQL running
             announced.unlink(missing_ok=True)
             database.stop()
 

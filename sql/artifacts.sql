@@ -12,7 +12,7 @@ FROM test_artifacts
 WHERE test_case_result_id = $1 AND dedupe_key = ANY($2::bytea[])
 
 -- name: taken_paths
--- Names that a row has, or that wait to be unlinked: a new file under one of those would be unlinked with it.
+-- Names that a row has, or had until lately: a new file under one of those could be unlinked in its place.
 SELECT storage_path FROM test_artifacts WHERE storage_path = ANY($1::text[])
 UNION ALL
 SELECT storage_path FROM removed_files WHERE storage_path = ANY($1::text[])
@@ -105,9 +105,16 @@ FROM test_artifacts a JOIN test_case_results c ON c.id = a.test_case_result_id
 WHERE c.suite_run_id = $1
 
 -- name: removed
--- A portion of the files to unlink. Locked, so that two processes never work on the same.
+-- A portion of the files to unlink, those after a name. Locked, so that two processes rarely work on the same.
 SELECT storage_path, project_id, checksum FROM removed_files
-ORDER BY storage_path LIMIT $1 FOR UPDATE SKIP LOCKED
+WHERE unlinked_at IS NULL AND storage_path > $1
+ORDER BY storage_path LIMIT $2 FOR UPDATE SKIP LOCKED
 
--- name: forget_removed
-DELETE FROM removed_files WHERE storage_path = ANY($1::text[])
+-- name: mark_unlinked
+UPDATE removed_files SET unlinked_at = CURRENT_TIMESTAMP WHERE storage_path = ANY($1::text[])
+
+-- name: sweep_removed
+-- Bounded, so that no sweep holds many rows at once.
+DELETE FROM removed_files WHERE storage_path IN (
+    SELECT storage_path FROM removed_files
+    WHERE unlinked_at < CURRENT_TIMESTAMP - INTERVAL '1 day' LIMIT 1000)

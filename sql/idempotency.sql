@@ -1,3 +1,9 @@
+-- name: bound_wait
+SET LOCAL lock_timeout = '2s'
+
+-- name: unbound_wait
+SET LOCAL lock_timeout TO DEFAULT
+
 -- name: claim
 -- A twin that is still running makes this wait for it; after its commit nothing is inserted here.
 INSERT INTO idempotency_keys (caller_id, key, fingerprint) VALUES ($1, $2, $3)

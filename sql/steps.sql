@@ -151,7 +151,10 @@ WHERE s.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 UPDATE test_step_results
 SET screenshot_artifact_id = $2, screenshot_pinned = true, updated_at = CURRENT_TIMESTAMP
 WHERE id = $1
-RETURNING step_number
+RETURNING id, step_number, screenshot_artifact_id
+
+-- name: shown
+SELECT id, step_number, screenshot_artifact_id FROM test_step_results WHERE id = $1
 
 -- name: unpin
 -- Before its artifact is deleted; the foreign key then clears the reference itself.

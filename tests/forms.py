@@ -4,6 +4,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from aiohttp import ClientTimeout
+
+PATIENCE = ClientTimeout(total=30)  # a server that hangs fails a test, it does not stop the run
 BOUNDARY = "----reportd-test-7MA4YWxk"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
 
@@ -60,5 +63,5 @@ def batch(files: Sequence[tuple[bytes, str]], entries: Sequence[dict[str, Any]] 
 async def post(client: Any, url: str, body: Any, **headers: str) -> tuple[int, Any]:
     """Status and decoded reply. Underscores in the names of `headers` stand for hyphens."""
     extra = {name.replace("_", "-"): value for name, value in headers.items()}
-    async with client.post(url, data=body, headers={"Content-Type": CONTENT_TYPE, **extra}) as reply:
+    async with client.post(url, data=body, headers={"Content-Type": CONTENT_TYPE, **extra}, timeout=PATIENCE) as reply:
         return reply.status, await reply.json()

@@ -213,6 +213,19 @@ async def test_a_client_that_keeps_sending_can_read_its_refusal(client, case_url
     await nothing_stayed(case)
 
 
+async def test_a_client_that_sends_everything_before_it_reads_is_not_reset(client, case_url, nothing_stayed):
+    case = await case_url()
+    url = f"/api/v1/reports/test-case-results/{uuid4()}/artifacts"
+    async with wire(client) as connection:
+        await connection.send(head(client, url, 800_000))
+        for _ in range(8):  # below the 1 MiB that is discarded
+            await asyncio.sleep(0.02)
+            await connection.send(b"x" * 100_000)
+        answer = await connection.answer()
+        assert (answer.status, answer.headers["connection"]) == (404, "close")
+    await nothing_stayed(case)
+
+
 async def test_an_unknown_test_case_is_known_before_the_body(client, case_url, nothing_stayed):
     for unknown in (uuid4(), "nonsense"):
         async with wire(client) as connection:

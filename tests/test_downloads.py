@@ -13,7 +13,7 @@ import pytest
 from aiohttp import ClientPayloadError, ClientSession, DummyCookieJar
 
 from tests import makers
-from tests.forms import a_body, a_field, a_file, post, single
+from tests.forms import PATIENCE, a_body, a_field, a_file, post, single
 from tests.makers import png
 
 SANDBOX = (
@@ -37,7 +37,7 @@ def send(client, case_url):
 async def fetch(client, artifact, method="GET", query="", **headers):
     """Status, headers and body; underscores in the names of `headers` stand for hyphens."""
     extra = {name.replace("_", "-"): value for name, value in headers.items()}
-    async with client.request(method, artifact["download_url"] + query, headers=extra) as reply:
+    async with client.request(method, artifact["download_url"] + query, headers=extra, timeout=PATIENCE) as reply:
         return reply.status, reply.headers, await reply.read()
 
 
@@ -435,6 +435,9 @@ async def test_a_token_is_no_cookie_and_a_cookie_no_token(client, make_token, br
     artifact, token = await send(png()), make_token()
     cookie = (await client.post("/api/v1/auth/session")).headers["Set-Cookie"].partition(";")[0]
     name, _, secret = cookie.partition("=")
-    as_bearer = {"Authorization": f"Bearer {secret}"}
-    assert (await browser("GET", artifact["download_url"], headers=as_bearer))[0] == 401
-    assert (await browser("GET", artifact["download_url"], f"{name}={token}"))[0] == 401
+    url, as_bearer = artifact["download_url"], {"Authorization": f"Bearer {secret}"}
+    # Used rightly first, so that what is remembered of a caller is put to the test as well.
+    assert (await browser("GET", url, cookie))[0] == 200
+    assert (await browser("GET", url, headers={"Authorization": f"Bearer {token}"}))[0] == 200
+    assert (await browser("GET", url, headers=as_bearer))[0] == 401
+    assert (await browser("GET", url, f"{name}={token}"))[0] == 401

@@ -171,6 +171,20 @@ async def test_any_other_method_is_told_which_there_are(client):
             assert {word.strip() for word in reply.headers["Allow"].split(",")} == methods
 
 
+async def test_a_target_that_is_no_path_is_nothing_here(client):
+    for target in (
+        "OPTIONS *",
+        "CONNECT h:80",
+        "GET http://other/nothing",
+        "GET //healthz",
+        "GET /healthz/",
+        "GET /%2e%2e",
+    ):
+        said = await talk(client, f"{target} HTTP/1.1")
+        assert said.startswith(b"HTTP/1.1 404 ") and b'"code":"route_not_found"' in said, (target, said)
+    assert (await talk(client, "GET http://other/healthz HTTP/1.1")).startswith(b"HTTP/1.1 200 ")
+
+
 async def test_a_malformed_id_in_any_path_is_the_nouns_own_404(client):
     good = uuid.uuid4()
     malformed = [
@@ -188,7 +202,9 @@ async def test_a_malformed_id_in_any_path_is_the_nouns_own_404(client):
     for route in ROUTES:
         for name in route.ids:
             for wrong in malformed:
-                reply = await client.request(route.method, route.path.replace("{" + name + "}", wrong))
+                headers = {"Content-Type": "multipart/form-data; boundary=x"} if route.upload else {}
+                path = route.path.replace("{" + name + "}", wrong)
+                reply = await client.request(route.method, path, headers=headers)
                 assert (reply.status, (await reply.json())["detail"]) == (404, NOUNS[name]), (route.path, wrong)
                 asked += 1
     assert asked > 200
@@ -233,6 +249,34 @@ async def test_broken_compression_is_malformed(client, rows):
     assert rows("SELECT FROM suite_runs") == []
 
 
+async def test_an_encoding_that_is_not_known_is_refused(client, rows):
+    for encoding in ("br", "zstd", "zebra", "gzip, gzip", "gzip;q=1"):
+        reply = await client.post(RUNS, data=b'{"name": "x"}', headers={"Content-Encoding": encoding})
+        assert (reply.status, (await reply.json())["code"]) == (415, "unknown_encoding"), encoding
+    assert rows("SELECT FROM suite_runs") == []
+
+
+async def test_bytes_behind_a_compressed_body_count_too(start, rows):
+    """Of what inflates to nothing a client could otherwise send without end."""
+    small = await start(api={"max_json_size": 2000})
+    packed = gzip.compress(b'{"name": "x"}')
+    nothing = b"\x00\x00\x00\xff\xff"  # an empty stored block: five bytes that inflate to none
+    endless = zlib.compressobj(wbits=31)
+    head = endless.compress(b'{"name": "x"}') + endless.flush(zlib.Z_SYNC_FLUSH)
+    for data in (packed + bytes(4000), head + nothing * 1000 + endless.flush()):
+        reply = await small.post(RUNS, data=in_pieces(data, 1000), headers={"Content-Encoding": "gzip"})
+        assert reply.status in (400, 413), await reply.text()
+    assert rows("SELECT FROM suite_runs") == []
+
+
+async def test_a_body_that_stops_coming_ends_the_request(start):
+    hasty = await start(server={"body_timeout": 0.2})
+    for head, body in [("Content-Length: 30", b'{"name": '), ("Transfer-Encoding: chunked", b'5\r\n{"nam')]:
+        said = await talk(hasty, f"POST {RUNS} HTTP/1.1\r\n{head}", body)
+        assert said.startswith(b"HTTP/1.1 408 ") and b'"code":"body_timeout"' in said
+        assert b"Connection: close" in said
+
+
 async def test_a_body_over_the_limit_is_refused_however_it_is_sent(client, make_run, start, rows):
     body = b'{"name": "x"}'
     small = await start(api={"max_json_size": 2000})
@@ -269,6 +313,9 @@ async def test_continue_is_said_when_the_checks_are_passed(client, make_run):
     for path in (f"{RUNS}/{uuid.uuid4()}/test-cases", f"{RUNS}/x/test-cases"):
         said = await talk(client, f"POST {path} HTTP/1.1\r\n{expecting}")
         assert said.startswith(b"HTTP/1.1 404 Not Found\r\n") and b"100 Continue" not in said
+    for method, path, status in [("POST", "/nothing", b"404"), ("PUT", RUNS, b"405"), ("POST", "/docs", b"405")]:
+        said = await talk(client, f"{method} {path} HTTP/1.1\r\n{expecting}")
+        assert said.startswith(b"HTTP/1.1 " + status) and b"100 Continue" not in said
     too_large = f"Expect: 100-continue\r\nContent-Length: {1 << 30}"
     said = await talk(client, f"POST {RUNS} HTTP/1.1\r\n{too_large}")
     assert said.startswith(b"HTTP/1.1 413 ") and b"100 Continue" not in said

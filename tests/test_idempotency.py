@@ -270,3 +270,15 @@ async def test_a_server_sweeps_when_it_starts(client, start, rows):
     while len(rows("SELECT FROM idempotency_keys")) > 9 and time.monotonic() < deadline:
         await asyncio.sleep(0.02)
     assert sorted(int(row["key"]) for row in rows("SELECT key FROM idempotency_keys")) == list(range(40, 48))
+
+
+@pytest.mark.parametrize("padding", [0, 400_000], ids=["small body", "large body"])
+async def test_nothing_is_replayed_of_what_is_gone(client, make_run, padding):
+    run = await make_run()
+    url = f"/api/v1/reports/suite-runs/{run}/test-cases"
+    sent = {"json": {"name": "x", "ignored": "y" * padding}, "headers": {"Idempotency-Key": "k"}}
+    assert (await client.post(url, **sent)).status == 201
+    assert (await client.post(url, **sent)).headers["Idempotent-Replayed"] == "true"
+    assert (await client.delete(f"/api/v1/reports/suite-runs/{run}")).status == 204
+    reply = await client.post(url, **sent)
+    assert (reply.status, (await reply.json())["detail"]) == (404, "Suite run not found")

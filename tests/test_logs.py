@@ -351,3 +351,15 @@ async def test_an_unknown_test_case_comes_first(client, case_url, start, make_to
         for method, data in [("GET", None), ("POST", b"{"), ("POST", b'{"entries": []}')]:
             reply = await caller.request(method, f"{url}/{kind}", data=data)
             assert (reply.status, (await reply.json())["detail"]) == (404, "Test case result not found")
+
+
+async def test_credentials_in_messages_are_not_stored(client, case_url, rows):
+    """Browsers quote addresses in what they say."""
+    case = await case_url()
+    said = 'GET https://u:hunter2@h/x?access_token=hunter2&page=3 failed: "?sid=hunter2" is not allowed'
+    await append(client, case, "console-logs", [entry("console-logs", message=said)])
+    await append(client, case, "network-logs", [entry("network-logs", error_text=said)])
+    stored = [row["text"] for row in rows("SELECT message AS text FROM test_console_logs")]
+    stored += [row["text"] for row in rows("SELECT error_text AS text FROM test_network_logs")]
+    assert not any("hunter2" in text for text in stored)
+    assert all("page=3" in text and text.endswith("is not allowed") for text in stored)

@@ -251,7 +251,8 @@ async def test_pinning_refuses_what_is_not_there_or_elsewhere(client, case_url, 
     assert await refusal(client, foreign) == (409, "The artifact belongs to another test case.")
     assert await refusal(client, str(uuid.uuid4())) == (404, "Artifact not found")
     assert await refusal(client, "no-uuid") == (422, "screenshot_artifact_id: Invalid UUID")
-    assert (await client.patch(url, json={})).status == 422
+    nothing = await client.patch(url, json={"other": 1})
+    assert (nothing.status, (await nothing.json())["screenshot_artifact_id"]) == (200, None)
     unknown = f"/api/v1/reports/steps/{uuid.uuid4()}"
     assert await refusal(client, foreign, unknown) == (404, "Step not found")
     assert await refusal(client, foreign, "/api/v1/reports/steps/nonsense") == (404, "Step not found")
@@ -331,3 +332,14 @@ async def test_shards_that_send_the_same_steps_at_once_do_not_hurt(client, case_
     bulk = {"steps": [a_step(i, iteration_number=3) for i in range(20)]}
     replies = await asyncio.gather(*(client.post(f"{case}/steps/bulk", json=bulk) for _ in range(8)))
     assert sorted(reply.status for reply in replies) == [201] + [409] * 7
+
+
+async def test_a_text_is_measured_in_bytes(client, case_url):
+    case = await case_url()
+    step = a_step(1, description="🙂" * (2**18 + 1))
+    reply = await client.post(f"{case}/steps", json={"steps": [step]})
+    problem = (await reply.json())["errors"][0]
+    assert (reply.status, problem["path"]) == (422, "steps[0].description")
+    assert problem["message"] == "must be at most 1 MiB as UTF-8"
+    fits = a_step(1, description="🙂" * 2**18)
+    assert (await client.post(f"{case}/steps", json={"steps": [fits]})).status == 201

@@ -253,13 +253,25 @@ async def test_what_was_there_before_is_not_taken_back(storage):
     assert kept(storage) == {path: b"all of it"}
 
 
-async def test_an_unknown_outcome_keeps_the_files(storage):
-    with pytest.raises(OutcomeUnknown):
+@pytest.mark.parametrize("error", [OutcomeUnknown, asyncio.CancelledError, ZeroDivisionError])
+async def test_files_whose_rows_may_be_saved_are_kept(storage, error):
+    with pytest.raises(error):
         async with storage.stage() as stage:
             await stage.publish([put(stage, b"perhaps", "a/1.txt")])
-            raise OutcomeUnknown
+            stage.settle(True)
+            raise error
     assert kept(storage) == {"a/1.txt": b"perhaps"}
     assert list(storage.staging.iterdir()) == []
+
+
+async def test_files_whose_rows_are_known_not_to_be_saved_are_taken_back(storage):
+    with pytest.raises(ZeroDivisionError):
+        async with storage.stage() as stage:
+            await stage.publish([put(stage, b"no", "a/1.txt")])
+            stage.settle(True)
+            stage.settle(False)
+            raise ZeroDivisionError
+    assert files_below(storage.root) == {}
 
 
 @pytest.mark.parametrize(("number", "error"), [(errno.ENOSPC, StorageFull), (errno.EIO, StorageAway)])
@@ -284,7 +296,7 @@ async def test_a_publish_that_fails_half_way_takes_back_the_first_half(storage, 
 async def test_removing_takes_the_file_and_its_folder_but_not_the_neighbours(storage):
     one = await keep(storage, b"1", f"{FOLDER}/a.txt")
     two = await keep(storage, b"2", f"{FOLDER}/b.txt")
-    await storage.remove([Removal(one, OURS, sha256(b"1"))])
+    assert await storage.remove([Removal(one, OURS, sha256(b"1"))]) == [one]
     assert kept(storage) == {two: b"2"} and contents(storage) == [content_path(OURS, sha256(b"2"))]
     await storage.remove([Removal(two, OURS, sha256(b"2")), Removal(two, OURS, sha256(b"2"))])
     assert files_below(storage.root) == {}
@@ -311,9 +323,46 @@ async def test_removing_an_iteration_takes_the_folder_above_only_when_it_is_empt
     assert not (storage.root / FOLDER).exists()
 
 
-async def test_removing_what_is_gone_is_fine(storage):
-    await storage.remove([Removal("2020/01/01/x/a.txt", OURS, "ab" * 32), Removal("b.txt", OURS, "cd" * 32)])
-    assert storage.root.is_dir()
+@pytest.mark.parametrize("durability", ["none", "full"])
+async def test_removing_what_is_gone_is_fine(open_storage, durability):
+    storage = open_storage(durability=durability)
+    gone = ["2020/01/01/x/a.txt", "b.txt"]
+    assert sorted(await storage.remove([Removal(path, OURS, "ab" * 32) for path in gone])) == gone
+
+
+@pytest.mark.parametrize("durability", ["none", "full"])
+async def test_removing_what_lies_below_a_file_is_fine(open_storage, durability):
+    storage = open_storage(durability=durability)
+    path = await keep(storage, b"1", "a/1.txt")
+    assert await storage.remove([Removal(f"{path}/x.txt", OURS, "ab" * 32)]) == [f"{path}/x.txt"]
+    assert kept(storage) == {path: b"1"}
+
+
+async def test_what_cannot_be_removed_is_not_called_removed_and_hurts_no_other(storage, monkeypatch, caplog):
+    paths = [await keep(storage, f"{n}".encode(), f"a/{n}.txt") for n in range(3)]
+    unlink = os.unlink
+
+    def failing(path, **options):
+        if str(path).endswith("1.txt"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        unlink(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", failing)
+        gone = await storage.remove([Removal(path, OURS, sha256(f"{n}".encode())) for n, path in enumerate(paths)])
+    assert sorted(gone) == [paths[0], paths[2]] and kept(storage) == {paths[1]: b"1"}
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert await storage.remove([Removal(paths[1], OURS, sha256(b"1"))]) == [paths[1]]
+    assert files_below(storage.root) == {}
+
+
+async def test_nothing_is_called_removed_when_the_storage_is_away(storage):
+    path = await keep(storage, b"1", "a/1.txt")
+    away = storage.root.rename(storage.root.with_name("unmounted"))
+    with pytest.raises(StorageAway):
+        await storage.remove([Removal(path, OURS, sha256(b"1"))])
+    away.rename(storage.root)
+    assert kept(storage) == {path: b"1"}
 
 
 async def test_a_folder_that_was_removed_is_made_again(storage):
@@ -677,6 +726,15 @@ async def test_a_restored_file_is_durable(open_storage, disk_calls):
     assert (storage.root / name).read_bytes() == name.encode()
 
 
+async def test_a_removal_is_durable_when_it_returns(open_storage, disk_calls):
+    storage = open_storage(durability="full")
+    await published(storage, f"{FOLDER}/a.txt", f"{FOLDER}/b.txt")
+    disk_calls.clear()
+    name = f"{FOLDER}/a.txt"
+    await storage.remove([Removal(name, OURS, sha256(name.encode()))])
+    assert disk_calls == [("fsync", str(storage.root / FOLDER))]
+
+
 async def test_without_durability_nothing_is_synced(storage, disk_calls):
     await published(storage, f"{FOLDER}/a.txt")
     assert {call[0] for call in disk_calls} == {"link"}
@@ -725,6 +783,26 @@ def test_only_the_staging_of_dead_processes_is_swept(open_storage, tmp_path):
 def test_processes_that_start_together_do_not_sweep_each_other(open_storage, tmp_path):
     stages = [open_storage(tmp_path / "artifacts").staging for _ in range(5)]
     assert len(set(stages)) == 5 and all(folder.is_dir() for folder in stages)
+
+
+def test_processes_may_make_the_folder_together(tmp_path):
+    barrier, errors = threading.Barrier(4), []
+
+    def start() -> None:
+        storage = Storage(tmp_path / "new/artifacts")
+        barrier.wait()
+        try:
+            storage.open()
+        except OSError as error:
+            errors.append(error)
+        storage.close()
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
 
 
 def test_what_an_earlier_boot_left_is_swept(open_storage, tmp_path):

@@ -410,7 +410,7 @@ async def test_delete_removes_every_row_and_file_of_the_run_alone(client, make_r
     assert counts() == dict.fromkeys(TABLES, 0)
     # Also the cache of contents, and the list of what is to be removed, end empty.
     assert [path for path in storage.rglob("*") if path.is_file()] == []
-    assert rows("SELECT FROM removed_files") == []
+    assert rows("SELECT FROM removed_files WHERE unlinked_at IS NULL") == []
 
 
 @pytest.mark.parametrize("wait", [0, 0.02, 0.05])
@@ -435,7 +435,7 @@ async def test_delete_during_uploads_leaves_nothing(client, make_run, case_url, 
     statuses = await asyncio.gather(delete(), *work)
     assert statuses[0] == 204
     assert set(statuses[1:]) <= {201, 404}
-    for table in [*TABLES, "removed_files"]:
+    for table in [*TABLES, "removed_files WHERE unlinked_at IS NULL"]:
         assert rows(f"SELECT FROM {table}") == [], table
     assert stored_files() == []
 

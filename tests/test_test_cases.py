@@ -1,7 +1,10 @@
 """Test case results: made one by one and in bulk, listed, changed; and the report of one."""
 
+import asyncio
 import uuid
 from uuid import UUID
+
+import psycopg
 
 from server.ids import bucket_of
 from tests.test_steps import a_step, send_png
@@ -113,6 +116,20 @@ async def test_bulk_is_all_or_nothing(client, make_run, rows):
     assert rows("SELECT FROM test_case_results") == []
     empty = await client.post(url, json={"test_cases": []})
     assert (empty.status, await empty.json()) == (201, {"created": 0, "test_cases": []})
+
+
+async def test_a_run_that_is_deleted_meanwhile_is_not_found(client, make_run, rows, dsn):
+    for path, body in [("", {"name": "x"}), ("/bulk", {"test_cases": [{"name": "x"}]})]:
+        run = await make_run()
+        with psycopg.connect(dsn) as other:
+            other.execute("LOCK TABLE test_case_results IN SHARE MODE")  # holds the INSERT, not the look-up
+            waiting = asyncio.create_task(client.post(f"{BASE}/suite-runs/{run}/test-cases{path}", json=body))
+            while not rows("SELECT FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(0.01)
+            other.execute("DELETE FROM suite_runs WHERE id = %s", [run])
+            other.commit()
+            reply = await waiting
+        assert (reply.status, (await reply.json()).get("detail")) == (404, "Suite run not found"), path
 
 
 async def test_a_bulk_has_at_most_10_000_entries(client, make_run, rows):

@@ -12,7 +12,7 @@ from server.http import reply
 from server.http.fields import ArtifactType, Category, Moment, Natural, Page, Positive, Shape
 from server.http.lock import lock_case
 from server.http.reply import Response
-from server.removal import remove_files
+from server.removal import remove_files_now
 
 
 class ArtifactFilter(Page):
@@ -88,5 +88,5 @@ async def delete(request: web.Request, artifact_id: UUID) -> Response:
         if await connection.fetchval(sql.artifacts.delete, artifact_id) is None:
             raise ArtifactNotFound()
         await connection.execute(sql.steps.link, case_id)
-    await remove_files(request.app[POOL], sql, request.app[STORAGE])
+    await remove_files_now(request.app[POOL], sql, request.app[STORAGE])
     return reply.no_content()

@@ -15,7 +15,7 @@ from server.http.idempotency import once
 from server.http.lock import lock_case
 from server.http.reply import Response
 from server.ids import bucket_of, new_ids
-from server.redact import redact_url
+from server.redact import redact_text, redact_url
 
 ByteCount = Annotated[int, Meta(ge=-1, le=2**63 - 1)]  # -1 is HAR's word for unknown
 Sequence = Annotated[int, Meta(ge=0, le=2**62)]
@@ -133,7 +133,7 @@ async def create_console(request: web.Request, case_id: UUID, body: NewConsoleLo
     columns: list[list[Any]] = [
         _sequences(body.first_sequence, len(items)),
         [item.level for item in items],
-        [item.message for item in items],
+        [redact_text(item.message) for item in items],
         [item.source_url and redact_url(item.source_url) for item in items],
         [item.line_number for item in items],
         [item.column_number for item in items],
@@ -158,7 +158,7 @@ async def create_network(request: web.Request, case_id: UUID, body: NewNetworkLo
         [None if item.request_size == -1 else item.request_size for item in items],
         [None if item.response_size == -1 else item.response_size for item in items],
         [item.duration_ms for item in items],
-        [item.error_text for item in items],
+        [item.error_text and redact_text(item.error_text) for item in items],
         [item.step_number for item in items],
         [item.iteration_number or 1 for item in items],
         [item.started_at for item in items],

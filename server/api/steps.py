@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from aiohttp import web
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from server.context import CALLER, POOL, SQL
 from server.db import transaction
@@ -104,7 +104,7 @@ class TypedSteps(Struct):
 
 
 class StepLink(Struct):
-    screenshot_artifact_id: UUID | None
+    screenshot_artifact_id: UUID | None | UnsetType = UNSET
 
 
 class StepFilter(Page):
@@ -169,7 +169,7 @@ class StepArtifact:
 
 @dataclass(slots=True)
 class IllustratedStep(Step):
-    """Without `include_artifacts` these two are absent."""
+    """A step with what it shows and owns."""
 
     screenshot: Screenshot | None = None
     artifacts: list[StepArtifact] = field(default_factory=list)
@@ -302,17 +302,18 @@ async def link(request: web.Request, step_id: UUID, body: StepLink) -> Response:
         if case_id is None:
             raise StepNotFound()
         await lock_case(request, connection, case_id)
-        if artifact_id is not None:
+        if isinstance(artifact_id, UUID):
             owner = await connection.fetchval(sql.artifacts.case_of, artifact_id, project_id)
             if owner is None:
                 raise ArtifactNotFound()
             if owner != case_id:
                 raise ArtifactElsewhere()
-        number = await connection.fetchval(sql.steps.pin, step_id, artifact_id)
-        if number is None:  # removed since we looked which test case it is of
+        query = sql.steps.shown if artifact_id is UNSET else sql.steps.pin
+        row = await connection.fetchrow(query, step_id, *([] if artifact_id is UNSET else [artifact_id]))
+        if row is None:  # removed since we looked which test case it is of
             raise StepNotFound()
         await connection.execute(sql.steps.link, case_id)
-    return reply.ok(StepLinked(step_id, number, artifact_id, "Step updated successfully"))
+    return reply.ok(StepLinked(*[*row, "Step updated successfully"]))
 
 
 async def illustrated(request: web.Request, connection: Any, case_id: UUID, rows: list[Any]) -> list[IllustratedStep]:

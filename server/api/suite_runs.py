@@ -30,7 +30,7 @@ from server.http.idempotency import once
 from server.http.patch import merge
 from server.http.reply import Response
 from server.ids import new_id, run_bucket
-from server.removal import remove_files
+from server.removal import remove_files_now
 
 
 class NewSuiteRun(Struct):
@@ -193,7 +193,7 @@ async def delete(request: web.Request, suite_id: UUID) -> Response:
         await connection.execute(sql.suite_runs.lock_cases, suite_id)
         await connection.execute(sql.artifacts.remove_of_run, suite_id)
         await connection.execute(sql.suite_runs.delete, suite_id)
-    await remove_files(request.app[POOL], sql, request.app[STORAGE])
+    await remove_files_now(request.app[POOL], sql, request.app[STORAGE])
     return reply.no_content()
 
 

@@ -184,4 +184,6 @@ async def _insert(request: web.Request, connection: Any, suite_id: UUID, cases: 
         [case.started_at for case in cases],
         [case.completed_at for case in cases],
     )
+    if len(rows) != len(cases):  # the run was removed while the insert waited
+        raise SuiteRunNotFound()
     return sorted((TestCase(*row) for row in rows), key=lambda case: case.id)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
@@ -17,7 +17,7 @@ from prometheus_client import Counter
 from server.api.artifacts import Artifact
 from server.config import ArtifactsConfig
 from server.context import CONFIG, SQL, STORAGE
-from server.errors import Invalid, NotMultipart, Problem, ReportError, StorageFull
+from server.errors import Invalid, Problem, ReportError, StorageFull
 from server.http import decode, reply
 from server.http.fields import ArtifactType, Category, FreeText, Instant, Natural, Positive
 from server.http.idempotency import once, partial_failure
@@ -28,8 +28,10 @@ from server.ids import bucket_of, new_ids
 from server.uploads import multipart, paths, spool
 from server.uploads.content import extension
 from server.uploads.plan import Accepted, Entry, Plan, Refused, plan
-from server.uploads.refusal import MIB, Refusal, bad_field, not_allowed
+from server.uploads.refusal import MIB, Refusal, bad_field, not_allowed, too_large
 from server.uploads.storage import Placement, Stage
+
+_STEP = [field.name for field in fields(Artifact)].index("step_result_id")
 
 RECEIVED = Counter("reportd_artifact_bytes", "Bytes of files kept")
 KEPT = Counter("reportd_artifacts", "Files kept", ["duplicate"])
@@ -99,8 +101,8 @@ async def create(request: web.Request, case_id: UUID) -> Response:
         form = await _receive(request, case_id, _single_rules(config), stage)
         if not form.files:
             raise Invalid(Problem("file", "is required"))
-        fields = decode.from_text(_texts(form), ArtifactFields)
-        planned = _plan(form, [Entry(0, fields)], config)
+        entry = Entry(0, decode.from_text(_texts(form), ArtifactFields))
+        planned = _plan(form, [entry], config)
         for refused in planned.refused:
             raise _as_error(refused.refusal)
 
@@ -108,7 +110,7 @@ async def create(request: web.Request, case_id: UUID) -> Response:
             (saved,) = await _store(request, connection, stage, case_id, planned.accepted)
             return reply.created(SentArtifact(*[*saved.row, saved.duplicate]))
 
-        return await once(request, work, _content_hash(form))
+        return await once(request, work, _content_hash(form), stage.settle)
 
 
 async def create_batch(request: web.Request, case_id: UUID) -> Response:
@@ -126,15 +128,13 @@ async def create_batch(request: web.Request, case_id: UUID) -> Response:
             saved = await _store(request, connection, stage, case_id, planned.accepted)
             return _batch_reply(saved, planned.refused)
 
-        return await once(request, work, _content_hash(form))
+        return await once(request, work, _content_hash(form), stage.settle)
 
 
 async def _receive(request: web.Request, case_id: UUID, rules: spool.Rules, stage: Stage) -> spool.Form:
     """The body, staged, after the checks that come before a body is read."""
     boundary = multipart.boundary_of(request.headers.get("Content-Type", ""))
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise NotMultipart()
-    decode.check_length(request, rules.max_total)
+    decode.check_length(request, rules.max_total, rules.too_long)
     await must_exist(request, {"case_id": case_id})
     await go_on(request)
     return await spool.receive(partial(decode.next_chunk, request), boundary, rules, stage)
@@ -169,7 +169,7 @@ async def _store(
         by_id = {row["id"]: row for row in inserted}
         for artifact_id, key in zip(ids, fresh, strict=True):
             columns = list(by_id[artifact_id])
-            columns[2] = steps.get(artifact_id, columns[2])  # step_result_id, as linking has just decided
+            columns[_STEP] = steps.get(artifact_id, columns[_STEP])  # as linking has just decided
             known[key] = tuple(columns)
     seen: set[bytes] = set(again)
     saved = []
@@ -241,6 +241,7 @@ def _single_rules(config: ArtifactsConfig) -> spool.Rules:
         max_file_size=config.max_file_size,
         max_files=1,
         max_total=config.max_file_size + MIB,
+        too_long=too_large(config.max_file_size).sentence,
         too_many="must be one file; send more with …/artifacts/batch",
         single=True,
     )
@@ -252,6 +253,7 @@ def _batch_rules(config: ArtifactsConfig) -> spool.Rules:
         max_file_size=config.max_file_size,
         max_files=config.batch_max_files,
         max_total=config.batch_max_files * config.max_file_size + 2 * MIB,
+        too_long=f"The body is larger than {config.batch_max_files * config.max_file_size + 2 * MIB} bytes.",
         too_many=f"Too many files (maximum {config.batch_max_files} per batch)",
     )
 
@@ -303,9 +305,9 @@ def _content_hash(form: spool.Form) -> bytes:
 
 
 def _as_error(refusal: Refusal) -> ReportError:
-    """A refusal as the reply of the single upload."""
-    error: ReportError
-    error = Invalid(Problem(refusal.path, refusal.sentence)) if refusal.path else ReportError(refusal.sentence)
+    """A refusal as the reply of the single upload; its sentence is S1's, to the letter."""
+    problems = [Problem("file", refusal.sentence)] if refusal.status == Invalid.status else []
+    error = ReportError(refusal.sentence, problems=problems)
     error.status, error.code = refusal.status, refusal.code
     return error
 

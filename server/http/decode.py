@@ -14,13 +14,16 @@ from aiohttp.http_exceptions import HttpProcessingError
 from msgspec import inspect
 
 from server.context import CONFIG
-from server.errors import BodyTimeout, Invalid, MalformedBody, Problem, TooLarge, UnknownEncoding
+from server.errors import BodyTimeout, Invalid, MalformedBody, NotMultipart, Problem, TooLarge, UnknownEncoding
 from server.http.fields import WORDS
+from server.uploads.multipart import boundary_of
 
 T = TypeVar("T")
 
+MAX_TEXT_BYTES = 1 << 20
 _BAD_TEXT = re.compile("[\x00\ud800-\udfff]")
 _PHRASES = [
+    (re.compile(r"Expected `str` matching regex .*"), "must be 64 hexadecimal digits"),  # a checksum: no other has one
     (re.compile(r"Expected `(\w+)` of length <= (\d+)"), r"must be at most \2 characters long"),
     (re.compile(r"Expected `(\w+)` of length >= (\d+)"), r"must be at least \2 characters long"),
     (re.compile(r"Expected `(\w+)` (<=|>=) (-?[\d.]+)"), r"must be \2 \3"),
@@ -51,6 +54,8 @@ def from_json(raw: bytes, wanted: type[T]) -> T:
         raise MalformedBody(f"The body is not valid JSON: {error}") from None
     if b"\\u0000" in raw:
         _refuse_bad_text(raw)
+    if len(raw) > MAX_TEXT_BYTES:
+        _refuse_long_text(value)
     return value
 
 
@@ -83,6 +88,18 @@ def check_text(value: object, path: str = "") -> None:
                 pending += [(where, child), (where, key)]
         elif isinstance(item, list):
             pending += [(f"{path}[{i}]", child) for i, child in reversed(list(enumerate(item)))]
+
+
+def _refuse_long_text(value: object, path: str = "") -> None:
+    """Types count characters; a text of few characters may still be of many bytes."""
+    if isinstance(value, str) and len(value) * 4 > MAX_TEXT_BYTES and len(value.encode()) > MAX_TEXT_BYTES:
+        raise Invalid(Problem(path, "must be at most 1 MiB as UTF-8"))
+    if isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            _refuse_long_text(getattr(value, name), f"{path}.{name}".removeprefix("."))
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            _refuse_long_text(item, f"{path}[{i}]")
 
 
 def _refuse_bad_text(raw: bytes) -> None:
@@ -158,29 +175,64 @@ async def next_chunk(request: web.Request) -> bytes:
 
 async def read_body(request: web.Request, limit: int) -> bytes:
     """The whole body, inflated if it is compressed. Raises TooLarge as soon as there are more than `limit` bytes."""
-    inflate = _inflater(request.headers.get("Content-Encoding", ""))
+    inflater = _inflater(request.headers.get("Content-Encoding", ""))
     parts: list[bytes] = []
-    size = 0
+    received = size = 0
     while chunk := await next_chunk(request):
-        if inflate is not None:
-            try:
-                chunk = inflate.decompress(chunk, limit + 1 - size)
-            except zlib.error as error:
-                raise MalformedBody(f"The body is not what its Content-Encoding says: {error}") from None
+        received += len(chunk)
+        if inflater is not None:
+            chunk = inflater.feed(chunk, limit + 1 - size)
         size += len(chunk)
-        if size > limit:
+        if max(size, received) > limit:
             raise TooLarge(f"The body is larger than {limit} bytes.")
         parts.append(chunk)
-    if inflate is not None and not inflate.eof:
-        raise MalformedBody("The compressed body ends too early.")
+    if inflater is not None:
+        inflater.close()
     return b"".join(parts)
 
 
-def _inflater(encoding: str) -> Any:
-    """What undoes a Content-Encoding; None for a plain body. Raises UnknownEncoding."""
+def check_multipart(request: web.Request) -> None:
+    """Raises NotMultipart for an upload that is none, or a compressed one."""
+    boundary_of(request.headers.get("Content-Type", ""))
+    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        raise NotMultipart()
+
+
+def check_encoding(request: web.Request) -> None:
+    """Raises UnknownEncoding for a body that we could not read."""
+    _inflater(request.headers.get("Content-Encoding", ""))
+
+
+class _Inflater:
+    """Undoes a Content-Encoding; gzip may come as several members one after the other (RFC 1952, 2.2)."""
+
+    def __init__(self, wbits: int) -> None:
+        self._wbits = wbits
+        self._stream = zlib.decompressobj(wbits)
+
+    def feed(self, data: bytes, limit: int) -> bytes:
+        """At most `limit` bytes of what `data` holds. Raises MalformedBody."""
+        found = b""
+        try:
+            while data and len(found) < limit:
+                if self._stream.eof:
+                    self._stream = zlib.decompressobj(self._wbits)
+                found += self._stream.decompress(data, limit - len(found))
+                data = self._stream.unused_data
+        except zlib.error as error:
+            raise MalformedBody(f"The body is not what its Content-Encoding says: {error}") from None
+        return found
+
+    def close(self) -> None:
+        """Raises MalformedBody when the end is missing."""
+        if not self._stream.eof:
+            raise MalformedBody("The compressed body ends too early.")
+
+
+def _inflater(encoding: str) -> _Inflater | None:
     encoding = encoding.strip().lower()
     if encoding in {"", "identity"}:
         return None
     if encoding not in {"gzip", "x-gzip", "deflate"}:
         raise UnknownEncoding()
-    return zlib.decompressobj(wbits=zlib.MAX_WBITS | (0 if encoding == "deflate" else 16))
+    return _Inflater(zlib.MAX_WBITS | (0 if encoding == "deflate" else 16))

@@ -94,8 +94,8 @@ async def send(request: web.Request, response: web.StreamResponse, file: FileIO,
     if request.method != "HEAD" and transport is not None:
         try:
             sent = await _send_bytes(response, transport, file, span)
-        except ConnectionError:
-            sent = 0  # the client has left
+        except (ConnectionError, RuntimeError):
+            sent = 0  # the client has left; a RuntimeError is asyncio's word for a transport that is closing
         except OSError as error:
             sent = 0
             LOG.error("while sending a file: %r", error)

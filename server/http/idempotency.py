@@ -13,6 +13,7 @@ from server.errors import InProgress, Invalid, KeyReused, Problem
 from server.http import reply
 
 HEADER = "Idempotency-Key"
+REPLAYED = "Idempotent-Replayed"
 _PARTIAL = web.ResponseKey("partial", bool)
 _KEY = re.compile(r"[\x20-\x7e]{1,200}")
 
@@ -21,22 +22,24 @@ async def once(
     request: web.Request,
     work: Callable[[Any], Awaitable[web.Response]],
     content: bytes | None = None,
+    settle: Callable[[bool], None] | None = None,
 ) -> web.Response:
     """`work(connection)` in a transaction; for a request that was answered before, the first reply again.
 
     `content` is what tells two requests with the same address apart: the hash of the JSON body, or of what an
-    upload brought. Kept are 2xx replies that a repetition could not better. Raises InProgress, KeyReused, Invalid.
+    upload brought; `settle` is told how the transaction ends, see db.transaction. Kept are 2xx replies that a
+    repetition could not better. Raises InProgress, KeyReused, Invalid.
     """
     key = key_of(request)
-    async with transaction(request.app[POOL]) as connection:
+    async with transaction(request.app[POOL], settle) as connection:
         if key is None:
             return await work(connection)
         sql, caller = request.app[SQL].idempotency, request[CALLER].id
         fingerprint = _fingerprint(request, request.get(BODY_HASH, b"") if content is None else content)
         # Only the wait for a twin is bounded so tightly, not the waits of the work itself.
-        await connection.execute("SET LOCAL lock_timeout = '2s'")
+        await connection.execute(sql.bound_wait)
         claimed = await connection.fetchval(sql.claim, caller, key, fingerprint)
-        await connection.execute("SET LOCAL lock_timeout TO DEFAULT")
+        await connection.execute(sql.unbound_wait)
         if claimed is None:
             return _again(await connection.fetchrow(sql.kept, caller, key), fingerprint)
         response = await work(connection)
@@ -74,4 +77,4 @@ def _again(kept: Any, fingerprint: bytes) -> web.Response:
         raise InProgress()
     if kept["fingerprint"] != fingerprint:
         raise KeyReused()
-    return reply.raw(kept["status"], kept["body"], {"Idempotent-Replayed": "true"})
+    return reply.raw(kept["status"], kept["body"], {REPLAYED: "true"})

@@ -10,15 +10,16 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from prometheus_client import Counter, Histogram
 
-from server.context import LOG, REQUEST_ID
+from server.context import ACTIVITY, LOG, REQUEST_ID
 from server.db import as_report_error
-from server.errors import ReportError
+from server.errors import ReportError, RouteNotFound
 from server.http import reply
 
 REQUESTS = Counter("reportd_requests", "Requests answered", ["method", "route", "status"])
 SECONDS = Histogram("reportd_request_seconds", "Time from the head of a request to its reply", ["method", "route"])
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_CLIENT_GONE = 499  # for the log and the figures; nobody is there to read it
 _DISCARD_BYTES = 1 << 20
 _DISCARD_SECONDS = 2.0
 
@@ -29,15 +30,8 @@ async def outermost(request: web.Request, handler: Handler) -> web.StreamRespons
     started = time.perf_counter()
     sent_id = request.headers.get("X-Request-Id", "")
     request[REQUEST_ID] = sent_id if _SANE_ID.fullmatch(sent_id) else uuid.uuid4().hex
-    response: web.StreamResponse
-    try:
-        response = await handler(request)
-    except ReportError as error:
-        response = reply.failure(request, error)
-    except Exception as error:
-        if request.transport is None:
-            raise  # the client has gone: nobody to answer
-        response = reply.failure(request, _of_exception(request, error))
+    with request.app[ACTIVITY]:
+        response = await _answer(request, handler)
     route, seconds = _route_of(request), time.perf_counter() - started
     method = request.method if request.method in hdrs.METH_ALL else "other"
     REQUESTS.labels(method, route, response.status).inc()
@@ -49,11 +43,27 @@ async def outermost(request: web.Request, handler: Handler) -> web.StreamRespons
     return response
 
 
+async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except ReportError as error:
+        return reply.failure(request, error)
+    except web.HTTPException:
+        return reply.failure(request, RouteNotFound())  # a target that is no path at all, like OPTIONS *
+    except Exception as error:
+        if request.transport is None:
+            return web.Response(status=_CLIENT_GONE)
+        return reply.failure(request, _of_exception(request, error))
+
+
 async def mark(request: web.Request, response: web.StreamResponse) -> None:
     """What every reply carries; a signal, so that replies which are sent as they are made have it too."""
     response.headers["X-Request-Id"] = request.get(REQUEST_ID, "")
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Server"] = "reportd"
+    if request.app[ACTIVITY].stopping:
+        response.headers[hdrs.CONNECTION] = "close"
+        response.force_close()
 
 
 async def _answer_and_close(request: web.Request, response: web.StreamResponse) -> None:

@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from server.http.fields import Page
-from server.http.route import RESOURCES, Route
+from server.http.route import RESOURCES, Route, Upload
 
 ROUTE_TABLE = web.AppKey("route_table", Sequence[Route])
 
@@ -82,7 +82,7 @@ def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
 
 
 def _types_of(route: Route) -> list[Any]:
-    kinds = [*(kind for name, kind in route.takes.items() if name == "body"), route.reply]
+    kinds = [*(kind for name, kind in route.takes.items() if name == "body"), route.reply, route.array]
     if route.upload is not None:
         kinds.append(route.upload.fields)
     return [kind for kind in kinds if kind is not None and not isinstance(kind, str)]
@@ -112,10 +112,8 @@ def _operation(route: Route, known: dict[str, Any]) -> dict[str, Any]:
         schema = known[_key(route.takes["body"])]
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     if route.upload is not None:
-        operation["requestBody"] = {
-            "required": True,
-            "content": {"multipart/form-data": {"schema": _upload_schema(route)}},
-        }
+        schema = _upload_schema(route.upload)
+        operation["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
     return operation
 
 
@@ -136,10 +134,7 @@ def _query_parameters(route: Route) -> list[dict[str, Any]]:
     return [{"name": name, "in": "query", "schema": _without_null(properties[name])} for name in names]
 
 
-def _upload_schema(route: Route) -> dict[str, Any]:
-    upload = route.upload
-    if upload is None:
-        return {}
+def _upload_schema(upload: Upload) -> dict[str, Any]:
     schema = _object_schema(upload.fields)
     file: dict[str, Any] = {"type": "string", "contentMediaType": "application/octet-stream"}
     many = upload.file_field == "files"
@@ -158,8 +153,8 @@ def _responses(route: Route, known: dict[str, Any]) -> dict[str, Any]:
         success["content"] = {route.reply: {"schema": _MEDIA.get(route.reply, {"type": "string"})}}
     elif route.reply is not None:
         schema: dict[str, Any] = known[_key(route.reply)]
-        if route.array:
-            schema = {"anyOf": [schema, {"type": "array", "items": {"type": "object"}}]}
+        if route.array is not None:
+            schema = {"anyOf": [schema, {"type": "array", "items": known[_key(route.array)]}]}
         success["content"] = {"application/json": {"schema": schema}}
     responses = {str(route.status): success}
     for status in route.also:
@@ -168,9 +163,25 @@ def _responses(route: Route, known: dict[str, Any]) -> dict[str, Any]:
             del responses["304"]["content"]
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     for status, description in ERRORS.items():
-        if route.public is not True or status >= 500:
+        if status in _errors_of(route):
             responses[str(status)] = {"description": description, "content": error}
     return responses
+
+
+def _errors_of(route: Route) -> set[int]:
+    """The statuses of failure that a client of this route may meet."""
+    if route.public is True:
+        return {503}
+    found = {401, 404, 422, 503}
+    if route.method != "GET":
+        found |= {409}
+    if "body" in route.takes or route.upload is not None:
+        found |= {400, 408, 413, 415}
+    if route.upload is not None:
+        found |= {507}
+    if route.reply == "*/*":
+        found |= {410, 416}
+    return found
 
 
 def _object_schema(kind: Any) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from server.errors import (
     SuiteRunNotFound,
 )
 from server.http import decode
+from server.http.idempotency import REPLAYED, key_of
 from server.http.reply import Response
 
 Handler = Callable[..., Awaitable[Response]]
@@ -60,7 +61,7 @@ class Route:
     public: bool | Callable[[Config], bool] = False  # whether no token is asked for
     upload: Upload | None = None
     also: tuple[int, ...] = ()  # other statuses of success
-    array: bool = False  # S0's clients may read the list as a bare array
+    array: Any = None  # the element, where S0's clients may read the list as a bare array
 
     @property
     def ids(self) -> list[str]:
@@ -99,11 +100,15 @@ def bind(route: Route, authenticate: Authenticate) -> Bound:
     """The aiohttp handler of a route: who, then which thing, then what, in the contract's order of checks."""
     takes, ids = route.takes, route.ids
     query_type, body_type = takes.get("query"), takes.get("body")
+    takes_key = route.method == "POST" and route.path.startswith("/api/v1/reports/")
 
     async def handle(request: web.Request) -> Response:
         if not (route.public if isinstance(route.public, bool) else route.public(request.app[CONFIG])):
             request[CALLER] = await authenticate(request)
+        if route.upload is not None:
+            decode.check_multipart(request)
         if body_type is not None:
+            decode.check_encoding(request)
             decode.check_length(request, request.app[CONFIG].api.max_json_size)
         arguments: dict[str, Any] = {name: _path_id(request, name) for name in ids}
         if body_type is not None and _is_asking_or_large(request):
@@ -112,6 +117,8 @@ def bind(route: Route, authenticate: Authenticate) -> Bound:
         try:
             if query_type is not None:
                 arguments["query"] = decode.from_text(request.query, query_type)
+            if takes_key:
+                key_of(request)
             if body_type is not None:
                 raw = await decode.read_body(request, request.app[CONFIG].api.max_json_size)
                 arguments["body"] = decode.from_json(raw, body_type)
@@ -121,7 +128,10 @@ def bind(route: Route, authenticate: Authenticate) -> Bound:
             # A small body is read before anything is asked of the database, and still 404 comes first.
             await must_exist(request, arguments)
             raise
-        return await route.handler(request, **arguments)
+        response = await route.handler(request, **arguments)
+        if REPLAYED in response.headers:
+            await must_exist(request, arguments)  # it may have been removed since the first reply
+        return response
 
     return handle
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from server.errors import Invalid, MalformedBody, Problem, TooLarge
+from server.errors import Invalid, Problem, TooLarge
 from server.uploads import multipart
 from server.uploads.content import Inspector, Verdict
 from server.uploads.multipart import End, Part
@@ -32,6 +32,7 @@ class Rules:
     max_files: int
     max_total: int
     too_many: str  # the sentence for one file more than `max_files`; as 413, or 422 for the single upload
+    too_long: str = "The body is too large."  # the sentence for a body above `max_total`
     single: bool = False
 
 
@@ -120,8 +121,9 @@ class StagedFile:
     def close(self) -> None:
         """Gives back the descriptor."""
         if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+            # Forgotten first: a descriptor that fails to close is closed all the same, and its number soon another's.
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
 
 
 @dataclass(slots=True)
@@ -189,7 +191,7 @@ class _Reception:
     def take(self, chunk: bytes) -> None:
         self._received += len(chunk)
         if self._received > self._rules.max_total:
-            raise TooLarge(f"The body is larger than {self._rules.max_total} bytes.")
+            raise TooLarge(self._rules.too_long)
         for event in self._parser.feed(chunk):
             if isinstance(event, memoryview):
                 self._data(event)
@@ -230,7 +232,7 @@ class _Reception:
                 raise TooLarge(f"The field {self._field} is larger than {limit >> 10} KiB.")
             self._text += view
         elif self._file.count(len(view)):
-            self._piece().views.append(view)
+            self._piece(self._file).views.append(view)
             self._held += len(view)
             self._views += 1
 
@@ -238,14 +240,12 @@ class _Reception:
         if self._file is None:
             self.form.fields[self._field] = bytes(self._text)
         else:
-            self._piece().ends = True
+            self._piece(self._file).ends = True
 
-    def _piece(self) -> _Piece:
-        """The open file's piece of this window; a window that was handed over has none yet."""
-        if self._file is None:
-            raise MalformedBody()  # pragma: no cover - a part always begins before its data
-        if not self._pieces or self._pieces[-1].file is not self._file:
-            self._pieces.append(_Piece(self._file))
+    def _piece(self, file: StagedFile) -> _Piece:
+        """The file's piece of this window; a window that was handed over has none yet."""
+        if not self._pieces or self._pieces[-1].file is not file:
+            self._pieces.append(_Piece(file))
         return self._pieces[-1]
 
 

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import fcntl
 import glob
+import logging
 import os
 import shutil
 import socket
@@ -22,9 +23,10 @@ from types import TracebackType
 from typing import ParamSpec, TypeVar
 from uuid import UUID
 
-from server.errors import OutcomeUnknown, ReportError, StorageFull, Unavailable
+from server.errors import ReportError, StorageFull, Unavailable
 from server.uploads.paths import STAGING, content_path
 
+LOG = logging.getLogger("reportd.storage")
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -32,6 +34,7 @@ FULL = {errno.ENOSPC, errno.EDQUOT}
 # The file system has no hard links, or this one file has all it can have.
 _NO_LINK = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 _THREADS = 8
+_TRIES = 20
 _REMEMBERED_FOLDERS = 10_000
 
 
@@ -78,6 +81,9 @@ class Storage:
 
         Raises OSError when the folder cannot be made or written.
         """
+        for missing in reversed([folder for folder in (self.root, *self.root.parents) if not folder.exists()]):
+            missing.mkdir(mode=0o750, exist_ok=True)
+            self.sync_folder(missing.parent)
         host = self.root / STAGING / f"{socket.gethostname()}-{_boot_id()}"
         while self._lock is None:  # a process that starts now may sweep the folder before it is locked
             self.staging = host / uuid.uuid4().hex
@@ -104,7 +110,9 @@ class Storage:
         try:
             return await asyncio.shield(done)
         except asyncio.CancelledError:
-            await asyncio.wait([done])
+            while not done.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([done])
             raise
 
     def stage(self) -> "Stage":
@@ -120,9 +128,12 @@ class Storage:
         """The stored file, unbuffered; None when it is missing or not `size` bytes long."""
         return await self.run(self._open_file, storage_path, size)
 
-    async def remove(self, removals: Iterable[Removal]) -> None:
-        """Unlinks files, and their content entries when nothing else has those bytes. Missing ones are fine."""
-        await self.run(self.remove_now, list(removals))
+    async def remove(self, removals: Iterable[Removal]) -> list[str]:
+        """Unlinks files, and their content entries when nothing else has those bytes.
+
+        The paths that are durably gone; missing files are. Raises StorageAway when it is the folder that is missing.
+        """
+        return await self.run(self.remove_now, list(removals))
 
     async def check(self) -> None:
         """Raises StorageFull or StorageAway unless a file can be written."""
@@ -144,22 +155,36 @@ class Storage:
             return None
         return file
 
-    def remove_now(self, removals: list[Removal]) -> None:
+    def remove_now(self, removals: list[Removal]) -> list[str]:
         """What remove() does. Blocking."""
-        folders = set()
-        for gone in removals:
-            path = self.root / gone.storage_path
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
-            folders.add(path.parent)
-            content = self.root / content_path(gone.project_id, gone.checksum)
-            with contextlib.suppress(FileNotFoundError):
-                if content.stat().st_nlink == 1:
-                    content.unlink()
-        for folder in sorted(folders, key=lambda path: -len(path.parts)):
-            with contextlib.suppress(OSError):  # not empty: something else lies there
-                folder.rmdir()
-                folder.parent.rmdir() if folder.name.startswith("iteration_") else None
+        self.staging.stat()  # a folder that is away holds no files, and has lost none
+        gone: dict[Path, list[str]] = {}
+        for item in removals:
+            path = self.root / item.storage_path
+            try:
+                path.unlink(missing_ok=True)
+                content = self.root / content_path(item.project_id, item.checksum)
+                with contextlib.suppress(FileNotFoundError):
+                    if content.stat().st_nlink == 1:
+                        content.unlink()
+            except NotADirectoryError:
+                pass  # nothing lies there
+            except OSError as error:
+                LOG.error("a removed artifact's file stays: %r", error)
+                continue
+            gone.setdefault(path.parent, []).append(item.storage_path)
+        for folder in sorted(gone, key=lambda path: -len(path.parts)):
+            self._tidy(folder)
+        return [path for paths in gone.values() for path in paths]
+
+    def _tidy(self, folder: Path) -> None:
+        """Makes removals from a folder durable, and removes it when nothing is left in it."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            self.sync_folder(folder)
+        with contextlib.suppress(OSError):  # not empty: something else lies there
+            folder.rmdir()
+            if folder.name.startswith("iteration_"):
+                folder.parent.rmdir()
 
     def _check(self) -> None:
         probe = self.staging / f"probe-{uuid.uuid4().hex}"
@@ -187,7 +212,11 @@ class Storage:
         if folder in self._durable_folders or folder == self.root:
             return
         self.make_folder(folder.parent)
-        folder.mkdir(mode=0o750, exist_ok=True)
+        try:
+            folder.mkdir(mode=0o750)
+        except FileExistsError:
+            if not folder.is_dir():  # it was removed again meanwhile
+                raise FileNotFoundError(errno.ENOENT, "the folder has gone", str(folder)) from None
         self.sync_folder(folder.parent)
         if len(self._durable_folders) >= _REMEMBERED_FOLDERS:
             self._durable_folders.clear()
@@ -204,14 +233,15 @@ class Storage:
 
     def _link(self, source: Path, staged: Path, final: Path) -> None:
         """A new name for the bytes of `source`, or of `staged`. Raises FileExistsError, never overwrites."""
-        try:
-            self.make_folder(final.parent)
-            _link_or_move(source, staged, final)
-        except FileNotFoundError:
-            # The folder was removed as empty, or the content entry with its last file, since we looked.
-            self._durable_folders.clear()
-            self.make_folder(final.parent)
-            _link_or_move(staged, staged, final)
+        for _ in range(_TRIES):
+            try:
+                self.make_folder(final.parent)
+                return _link_or_move(source, staged, final)
+            except FileNotFoundError:
+                # The folder was removed as empty, or the content entry with its last file, since we looked.
+                self._durable_folders.clear()
+                source = staged
+        raise FileNotFoundError(errno.ENOENT, "the folder is removed again and again", str(final.parent))
 
     def _same_bytes(self, item: Placement) -> Path | None:
         content = self.root / content_path(item.project_id, item.checksum)
@@ -242,12 +272,13 @@ class Storage:
 
 class Stage:
     """The files of one request, from their first byte to their names. A context manager: what is still staged at
-    its end is removed, and what was published is taken back on an exception, unless the rows may have been saved."""
+    its end is removed, and what was published is taken back on an exception, unless its rows may have been saved."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._staged: set[Path] = set()
         self._published: list[Removal] = []
+        self._rows_saved = False
         self.run = storage.run
         self.sync = storage.sync
 
@@ -257,10 +288,14 @@ class Stage:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        taken_back = [] if error is None or isinstance(error, OutcomeUnknown) else self._published
+        taken_back = [] if error is None or self._rows_saved else self._published
         if self._staged or taken_back:
             with contextlib.suppress(ReportError):  # a disk that is gone must not hide the reply
                 await self._storage.run(self._clean, taken_back)
+
+    def settle(self, saved: bool) -> None:
+        """Told that the rows may be saved from now on, or that they are known not to be."""
+        self._rows_saved = saved
 
     def new_path(self) -> Path:
         """Where the next file of the request is staged."""
@@ -291,7 +326,8 @@ class Stage:
 
     def _clean(self, taken_back: list[Removal]) -> None:
         for path in list(self._staged):
-            self.discard(path)
+            with contextlib.suppress(OSError):
+                self.discard(path)
         self._storage.remove_now(taken_back)
 
 
@@ -321,9 +357,11 @@ def _try_lock(folder: Path) -> int | None:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         folder.stat()
-    except OSError:
+    except OSError as error:
         if descriptor is not None:
             os.close(descriptor)
+        if error.errno not in {errno.EWOULDBLOCK, errno.ENOENT}:
+            raise
         return None
     return descriptor
 
