@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 from server.context import LOG
 from server.db import Pool, transaction
-from server.uploads.storage import Removal, Storage
+from server.uploads.disk import Removal
+from server.uploads.storage import Storage
 
 _PORTION = 500
 

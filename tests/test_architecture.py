@@ -9,9 +9,9 @@ ROOT = Path(__file__).parent.parent
 # From the bottom up; a module may import what stands in a row above its own here, never its neighbours.
 LEVELS = [
     ["errors", "ids", "redact", "embedded", "uploads.content", "uploads.paths", "uploads.refusal"],
-    ["config", "uploads.multipart", "uploads.plan", "uploads.storage", "http.fields"],
-    ["db", "log", "uploads.spool"],
-    ["context", "migrate"],
+    ["config", "uploads.multipart", "uploads.plan", "uploads.disk", "http.fields"],
+    ["db", "log", "uploads.storage"],
+    ["context", "migrate", "uploads.spool"],
     ["auth.tokens", "removal", "http.decode", "http.reply", "http.lock", "http.files"],
     ["http.middleware", "http.idempotency", "http.patch"],
     ["http.route"],

@@ -46,17 +46,17 @@ async def get(client, url, **query):
 @pytest.fixture
 def full_disk(monkeypatch):
     """with full_disk(): files that contain FULL meet a full disk."""
-    writev = os.writev
+    write = os.write
 
-    def full(descriptor, views):
-        if any(b"FULL" in bytes(view) for view in views):
+    def full(descriptor, data):
+        if b"FULL" in bytes(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return writev(descriptor, views)
+        return write(descriptor, data)
 
     @contextmanager
     def context():
         with monkeypatch.context() as patch:
-            patch.setattr(os, "writev", full)
+            patch.setattr(os, "write", full)
             yield
 
     return context

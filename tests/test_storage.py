@@ -16,9 +16,10 @@ import pytest
 
 from server.errors import MalformedBody, OutcomeUnknown, StorageFull
 from server.uploads import spool
+from server.uploads.disk import Placement, Removal
 from server.uploads.paths import content_path
 from server.uploads.refusal import STORAGE_FULL, too_large
-from server.uploads.storage import Placement, Removal, Storage, StorageAway
+from server.uploads.storage import Storage, StorageAway
 from tests.forms import BOUNDARY, a_body, a_file
 
 OURS, THEIRS = UUID(int=1), UUID(int=2)
@@ -378,7 +379,7 @@ async def test_a_folder_that_is_removed_just_before_the_link_is_made_again(stora
     def racing(source, target, **options):
         if not races:
             races.append(target)
-            target.parent.rmdir()  # what remove() does in another thread when the folder's last file goes
+            Path(target).parent.rmdir()  # what remove() does in another thread when the folder's last file goes
         link(source, target, **options)
 
     monkeypatch.setattr(os, "link", racing)
@@ -490,8 +491,8 @@ async def test_a_body_byte_by_byte(storage):
 
 
 async def test_a_partial_write_is_completed(storage, monkeypatch):
-    writev = os.writev
-    monkeypatch.setattr(os, "writev", lambda fd, views: writev(fd, [views[0][:777]]))
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:777]))
     content = os.urandom(200_000)
     async with storage.stage() as stage:
         (file,) = await receive(stage, content)
@@ -521,14 +522,14 @@ async def test_a_broken_body_leaves_nothing_staged(storage):
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 async def test_a_full_disk_refuses_the_file_that_met_it_and_no_other(storage, monkeypatch, number):
-    writev = os.writev
+    write = os.write
 
-    def full(descriptor, views):
-        if any(b"FULL" in bytes(view[:100]) for view in views):
+    def full(descriptor, data):
+        if b"FULL" in bytes(data[:100]):
             raise OSError(number, os.strerror(number))
-        return writev(descriptor, views)
+        return write(descriptor, data)
 
-    monkeypatch.setattr(os, "writev", full)
+    monkeypatch.setattr(os, "write", full)
     async with storage.stage() as stage:
         first, big, last = await receive(stage, b"first", b"FULL" * 500_000, b"last")
         assert [first.refusal, big.refusal, last.refusal] == [None, STORAGE_FULL, None]
@@ -551,10 +552,10 @@ async def test_a_disk_that_is_full_only_when_synced_refuses_the_file(open_storag
 
 
 async def test_a_broken_disk_fails_the_request(storage, monkeypatch):
-    def broken(descriptor, views):
+    def broken(descriptor, data):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(os, "writev", broken)
+    monkeypatch.setattr(os, "write", broken)
     with pytest.raises(StorageAway):
         async with storage.stage() as stage:
             await receive(stage, b"1")
@@ -604,9 +605,9 @@ async def test_checking_a_full_disk_leaves_nothing(open_storage, small_disk):
 
 async def test_a_cancelled_reception_ends_after_the_thread_that_writes_for_it(storage, monkeypatch):
     started, go_on, seen = threading.Event(), threading.Event(), []
-    writev = os.writev
+    write = os.write
 
-    def slow(descriptor, views):
+    def slow(descriptor, data):
         started.set()
         go_on.wait(10)
         try:
@@ -614,13 +615,13 @@ async def test_a_cancelled_reception_ends_after_the_thread_that_writes_for_it(st
         except OSError as error:
             seen.append(error)
             raise
-        return writev(descriptor, views)
+        return write(descriptor, data)
 
     async def request():
         async with storage.stage() as stage:
             await receive(stage, b"x" * 1000)
 
-    monkeypatch.setattr(os, "writev", slow)
+    monkeypatch.setattr(os, "write", slow)
     task = asyncio.create_task(request())
     await asyncio.to_thread(started.wait, 10)
     task.cancel()

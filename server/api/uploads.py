@@ -27,9 +27,10 @@ from server.http.route import go_on, must_exist
 from server.ids import bucket_of, new_ids
 from server.uploads import multipart, paths, spool
 from server.uploads.content import extension
+from server.uploads.disk import Placement
 from server.uploads.plan import Accepted, Entry, Plan, Refused, plan
 from server.uploads.refusal import MIB, Refusal, bad_field, not_allowed, too_large
-from server.uploads.storage import Placement, Stage
+from server.uploads.storage import Stage
 
 _STEP = [field.name for field in fields(Artifact)].index("step_result_id")
 

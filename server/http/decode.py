@@ -81,7 +81,7 @@ def check_text(value: object, path: str = "") -> None:
         path, item = pending.pop()
         if isinstance(item, str) and _BAD_TEXT.search(item):
             raise Invalid(Problem(path, "must not contain NUL characters or lone surrogates"))
-        if isinstance(item, Mapping):
+        if isinstance(item, dict):
             for key, child in reversed(list(item.items())):
                 name = _BAD_TEXT.sub("\ufffd", str(key))
                 where = f"{path}.{name}" if path else name

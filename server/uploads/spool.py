@@ -13,12 +13,13 @@ from pathlib import Path
 from server.errors import Invalid, Problem, TooLarge
 from server.uploads import multipart
 from server.uploads.content import Inspector, Verdict
+from server.uploads.disk import FULL
 from server.uploads.multipart import End, Part
 from server.uploads.refusal import EMPTY, STORAGE_FULL, Refusal, too_large
-from server.uploads.storage import FULL, Stage
+from server.uploads.storage import Stage
 
 WINDOW = 1 << 20
-_VIEWS_PER_CALL = 512  # below IOV_MAX; also bounds a window that comes byte by byte
+_MOST_VIEWS = 512  # of a window that comes byte by byte
 MAX_METADATA = 1 << 20
 MAX_FIELD = 64 << 10
 
@@ -93,10 +94,12 @@ class StagedFile:
         try:
             if self._descriptor < 0:
                 self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
-            for view in views:
-                self._hash.update(view)
-                self._inspector.feed(view)
-            _write_all(self._descriptor, views)
+            # Together, because each of these calls gives the interpreter to another thread and must get it back.
+            data = views[0] if len(views) == 1 else memoryview(b"".join(views))
+            self._hash.update(data)
+            self._inspector.feed(data)
+            while data:
+                data = data[os.write(self._descriptor, data) :]
         except OSError as error:
             if error.errno not in FULL:
                 raise
@@ -181,7 +184,7 @@ class _Reception:
 
     @property
     def window_is_full(self) -> bool:
-        return self._held >= WINDOW or self._views >= _VIEWS_PER_CALL
+        return self._held >= WINDOW or self._views >= _MOST_VIEWS
 
     def window(self) -> list[_Piece]:
         """What has come since the last one; the next begins empty."""
@@ -247,12 +250,3 @@ class _Reception:
         if not self._pieces or self._pieces[-1].file is not file:
             self._pieces.append(_Piece(file))
         return self._pieces[-1]
-
-
-def _write_all(descriptor: int, views: list[memoryview]) -> None:
-    while views:
-        written = os.writev(descriptor, views[:_VIEWS_PER_CALL])
-        while views and written >= len(views[0]):
-            written -= len(views.pop(0))
-        if written:
-            views[0] = views[0][written:]

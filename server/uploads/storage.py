@@ -1,4 +1,4 @@
-"""The storage folder: stages files, publishes them under names that are never overwritten, opens and removes them.
+"""The storage folder, asynchronously: stages the files of a request, publishes or takes them back, opens and removes.
 
 Every call that touches the disk runs in this module's own threads. Knows paths and bytes, no rows.
 """
@@ -8,34 +8,26 @@ import contextlib
 import errno
 import fcntl
 import glob
-import logging
+import itertools
 import os
 import shutil
 import socket
-import stat
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import ParamSpec, TypeVar
-from uuid import UUID
 
 from server.errors import ReportError, StorageFull, Unavailable
-from server.uploads.paths import STAGING, content_path
+from server.uploads.disk import FULL, Disk, Placement, Removal
+from server.uploads.paths import STAGING
 
-LOG = logging.getLogger("reportd.storage")
 P = ParamSpec("P")
 R = TypeVar("R")
 
-FULL = {errno.ENOSPC, errno.EDQUOT}
-# The file system has no hard links, or this one file has all it can have.
-_NO_LINK = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 _THREADS = 8
-_TRIES = 20
-_REMEMBERED_FOLDERS = 10_000
 
 
 class StorageAway(Unavailable):
@@ -44,37 +36,16 @@ class StorageAway(Unavailable):
     code = "storage_unavailable"
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """A staged file and the relative paths it may take, best first; an `existing` one is only made whole."""
-
-    staged: Path
-    size: int
-    checksum: str
-    project_id: UUID
-    candidates: Sequence[str]
-    existing: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Removal:
-    """A file whose row is gone."""
-
-    storage_path: str
-    project_id: UUID
-    checksum: str
-
-
 class Storage:
     """One storage folder. open() before use, close() at the end."""
 
     def __init__(self, root: str | Path, durability: str = "full") -> None:
         self.root = Path(root)
-        self._sync = durability == "full"
+        self.disk = Disk(self.root, durable=durability == "full")
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="storage")
-        self._durable_folders: set[Path] = set()
         self._lock: int | None = None
         self.staging = self.root / STAGING
+        self.numbers = itertools.count()  # names in a staging folder that no other process uses
 
     def open(self) -> None:
         """Makes this process's staging folder and clears those of processes that are gone. Blocking.
@@ -83,7 +54,7 @@ class Storage:
         """
         for missing in reversed([folder for folder in (self.root, *self.root.parents) if not folder.exists()]):
             missing.mkdir(mode=0o750, exist_ok=True)
-            self.sync_folder(missing.parent)
+            self.disk.sync_folder(missing.parent)
         host = self.root / STAGING / f"{socket.gethostname()}-{_boot_id()}"
         while self._lock is None:  # a process that starts now may sweep the folder before it is locked
             self.staging = host / uuid.uuid4().hex
@@ -119,14 +90,9 @@ class Storage:
         """A place for the files of one request."""
         return Stage(self)
 
-    def sync(self, descriptor: int) -> None:
-        """Makes a file's data, or a folder's entries, durable."""
-        if self._sync:
-            os.fdatasync(descriptor)
-
     async def open_file(self, storage_path: str, size: int) -> FileIO | None:
         """The stored file, unbuffered; None when it is missing or not `size` bytes long."""
-        return await self.run(self._open_file, storage_path, size)
+        return await self.run(self.disk.open_file, storage_path, size)
 
     async def remove(self, removals: Iterable[Removal]) -> list[str]:
         """Unlinks files, and their content entries when nothing else has those bytes.
@@ -145,46 +111,10 @@ class Storage:
         except OSError as error:
             raise (StorageFull() if error.errno in FULL else StorageAway()) from error
 
-    def _open_file(self, storage_path: str, size: int) -> FileIO | None:
-        try:
-            file = FileIO(self.root / storage_path, "rb")
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        if os.fstat(file.fileno()).st_size != size:
-            file.close()
-            return None
-        return file
-
-    def remove_now(self, removals: list[Removal]) -> list[str]:
+    def remove_now(self, removals: Sequence[Removal]) -> list[str]:
         """What remove() does. Blocking."""
         self.staging.stat()  # a folder that is away holds no files, and has lost none
-        gone: dict[Path, list[str]] = {}
-        for item in removals:
-            path = self.root / item.storage_path
-            try:
-                path.unlink(missing_ok=True)
-                content = self.root / content_path(item.project_id, item.checksum)
-                with contextlib.suppress(FileNotFoundError):
-                    if content.stat().st_nlink == 1:
-                        content.unlink()
-            except NotADirectoryError:
-                pass  # nothing lies there
-            except OSError as error:
-                LOG.error("a removed artifact's file stays: %r", error)
-                continue
-            gone.setdefault(path.parent, []).append(item.storage_path)
-        for folder in sorted(gone, key=lambda path: -len(path.parts)):
-            self._tidy(folder)
-        return [path for paths in gone.values() for path in paths]
-
-    def _tidy(self, folder: Path) -> None:
-        """Makes removals from a folder durable, and removes it when nothing is left in it."""
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            self.sync_folder(folder)
-        with contextlib.suppress(OSError):  # not empty: something else lies there
-            folder.rmdir()
-            if folder.name.startswith("iteration_"):
-                folder.parent.rmdir()
+        return self.disk.remove(removals)
 
     def _check(self) -> None:
         probe = self.staging / f"probe-{uuid.uuid4().hex}"
@@ -192,82 +122,6 @@ class Storage:
             probe.write_bytes(b"x")
         finally:
             probe.unlink(missing_ok=True)
-
-    def place(self, item: Placement) -> str:
-        """Gives a staged file its name. Blocking; returns the relative path taken."""
-        if item.existing:
-            self._make_whole(item)
-            return item.candidates[0]
-        source = self._same_bytes(item)
-        for relative in item.candidates:
-            with contextlib.suppress(FileExistsError):
-                self._link(source or item.staged, item.staged, self.root / relative)
-                if source is None:
-                    self._remember_bytes(item, self.root / relative)
-                return relative
-        raise FileExistsError(errno.EEXIST, "every name is taken", item.candidates[-1])
-
-    def make_folder(self, folder: Path) -> None:
-        """Makes a folder and makes its entry, and those above it, durable; a folder known to be so costs nothing."""
-        if folder in self._durable_folders or folder == self.root:
-            return
-        self.make_folder(folder.parent)
-        try:
-            folder.mkdir(mode=0o750)
-        except FileExistsError:
-            if not folder.is_dir():  # it was removed again meanwhile
-                raise FileNotFoundError(errno.ENOENT, "the folder has gone", str(folder)) from None
-        self.sync_folder(folder.parent)
-        if len(self._durable_folders) >= _REMEMBERED_FOLDERS:
-            self._durable_folders.clear()
-        self._durable_folders.add(folder)
-
-    def sync_folder(self, folder: Path) -> None:
-        """Makes the entries of a folder durable."""
-        if self._sync:
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-
-    def _link(self, source: Path, staged: Path, final: Path) -> None:
-        """A new name for the bytes of `source`, or of `staged`. Raises FileExistsError, never overwrites."""
-        for _ in range(_TRIES):
-            try:
-                self.make_folder(final.parent)
-                return _link_or_move(source, staged, final)
-            except FileNotFoundError:
-                # The folder was removed as empty, or the content entry with its last file, since we looked.
-                self._durable_folders.clear()
-                source = staged
-        raise FileNotFoundError(errno.ENOENT, "the folder is removed again and again", str(final.parent))
-
-    def _same_bytes(self, item: Placement) -> Path | None:
-        content = self.root / content_path(item.project_id, item.checksum)
-        try:
-            known = content.lstat()
-        except OSError:
-            return None
-        return content if stat.S_ISREG(known.st_mode) and known.st_size == item.size else None
-
-    def _remember_bytes(self, item: Placement, final: Path) -> None:
-        # A cache: losing an entry costs disk space, never a file.
-        content = self.root / content_path(item.project_id, item.checksum)
-        with contextlib.suppress(OSError):
-            content.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-            content.unlink(missing_ok=True)
-            os.link(final, content)
-
-    def _make_whole(self, item: Placement) -> None:
-        final = self.root / item.candidates[0]
-        try:
-            if final.stat().st_size == item.size:
-                return
-        except FileNotFoundError:
-            self._durable_folders.clear()
-        self.make_folder(final.parent)
-        os.replace(item.staged, final)
 
 
 class Stage:
@@ -280,7 +134,7 @@ class Stage:
         self._published: list[Removal] = []
         self._rows_saved = False
         self.run = storage.run
-        self.sync = storage.sync
+        self.sync = storage.disk.sync
 
     async def __aenter__(self) -> "Stage":
         return self
@@ -299,7 +153,7 @@ class Stage:
 
     def new_path(self) -> Path:
         """Where the next file of the request is staged."""
-        path = self._storage.staging / uuid.uuid4().hex
+        path = self._storage.staging / str(next(self._storage.numbers))
         self._staged.add(path)
         return path
 
@@ -315,13 +169,12 @@ class Stage:
     def _publish(self, items: Sequence[Placement]) -> list[str]:
         paths = []
         for item in items:
-            paths.append(self._storage.place(item))
+            paths.append(self._storage.disk.place(item))
+            self._staged.discard(item.staged)
             if not item.existing:
                 self._published.append(Removal(paths[-1], item.project_id, item.checksum))
         for folder in {(self._storage.root / path).parent for path in paths}:
-            self._storage.sync_folder(folder)
-        for path in list(self._staged):
-            self.discard(path)
+            self._storage.disk.sync_folder(folder)
         return paths
 
     def _clean(self, taken_back: list[Removal]) -> None:
@@ -329,21 +182,6 @@ class Stage:
             with contextlib.suppress(OSError):
                 self.discard(path)
         self._storage.remove_now(taken_back)
-
-
-def _link_or_move(source: Path, staged: Path, final: Path) -> None:
-    try:
-        os.link(source, final)
-    except OSError as error:
-        if error.errno not in _NO_LINK:
-            raise
-        # Claim the name, then move the staged bytes over our own empty file: still nothing is overwritten.
-        os.close(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640))
-        try:
-            os.replace(staged, final)
-        except OSError:
-            final.unlink()
-            raise
 
 
 def _boot_id() -> str:
