@@ -13,9 +13,10 @@ WHERE test_case_result_id = $1 AND dedupe_key = ANY($2::bytea[])
 
 -- name: taken_paths
 -- Names that a row has, or had until lately: a new file under one of those could be unlinked in its place.
-SELECT storage_path FROM test_artifacts WHERE storage_path = ANY($1::text[])
+-- A path holds its test case's id: only that one's rows can have it, and only those are looked at.
+SELECT storage_path FROM test_artifacts WHERE test_case_result_id = $1 AND storage_path = ANY($2::text[])
 UNION ALL
-SELECT storage_path FROM removed_files WHERE storage_path = ANY($1::text[])
+SELECT storage_path FROM removed_files WHERE storage_path = ANY($2::text[])
 
 -- name: insert_many
 INSERT INTO test_artifacts (

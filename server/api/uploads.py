@@ -201,7 +201,7 @@ async def _free_names(connection: Any, sql: Any, case_id: UUID, items: dict[UUID
         )
         for artifact_id, item in items.items()
     ]
-    rows = await connection.fetch(sql.artifacts.taken_paths, [path for wish in wishes for path in wish])
+    rows = await connection.fetch(sql.artifacts.taken_paths, case_id, [path for wish in wishes for path in wish])
     taken = {row["storage_path"] for row in rows}
     return [[path for path in wish if path not in taken] for wish in wishes]
 
