@@ -15,6 +15,8 @@ from server.config import Config
 from server.context import ACTIVITY, LOG
 
 Ready = Callable[[str], None]
+# What a request gets that has outlived `shutdown_timeout`, to clean up after itself.
+_LAST_SECONDS = 5.0
 
 
 class OldSchema(Exception):
@@ -46,7 +48,7 @@ async def run(config: Config, ready: Ready, *companions: Callable[[], Coroutine[
         create_app(config),
         access_log=None,
         handle_signals=False,
-        shutdown_timeout=config.server.shutdown_timeout,
+        shutdown_timeout=_LAST_SECONDS,
     )
     async with AsyncExitStack() as stack:
         stack.push_async_callback(runner.cleanup)

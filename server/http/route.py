@@ -85,13 +85,13 @@ def handlers(routes: Sequence[Route], authenticate: Authenticate) -> Iterator[tu
             yield method, route.path, handler
     # aiohttp's own refusals would tell a client to go on with its body first.
     for path, allowed in methods.items():
-        yield "*", path, _refusing(MethodNotAllowed(headers={"Allow": ", ".join(sorted(allowed))}))
-    yield "*", "/{anything:.*}", _refusing(RouteNotFound())
+        yield "*", path, _refusing(MethodNotAllowed, {"Allow": ", ".join(sorted(allowed))})
+    yield "*", "/{anything:.*}", _refusing(RouteNotFound)
 
 
-def _refusing(error: ReportError) -> Bound:
+def _refusing(error: type[ReportError], headers: Mapping[str, str] | None = None) -> Bound:
     async def refuse(request: web.Request) -> Response:
-        raise error.with_traceback(None)
+        raise error(headers=headers)
 
     return refuse
 
