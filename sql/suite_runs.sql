@@ -11,7 +11,8 @@ ON CONFLICT (project_id, run_key) DO NOTHING
 RETURNING id
 
 -- name: by_key
-SELECT id FROM suite_runs WHERE project_id = $1 AND run_key = $2
+-- Held, so that it is not removed before it is answered with.
+SELECT id FROM suite_runs WHERE project_id = $1 AND run_key = $2 FOR KEY SHARE
 
 -- name: by_id
 SELECT r.id, p.name AS project, r.run_key, r.name, r.status, r.environment, r.branch, r.commit_sha, r.build_url,

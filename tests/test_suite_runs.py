@@ -524,3 +524,20 @@ async def test_what_is_not_json_is_malformed(client, make_run):
         for method, path in [("POST", RUNS), ("PATCH", f"{RUNS}/{run}")]:
             reply = await client.request(method, path, data=body)
             assert (reply.status, (await reply.json())["code"]) == (400, "malformed_body"), body
+
+
+async def test_a_run_key_and_its_removal_at_once_never_miss(client):
+    async def shard():
+        reply = await client.post(RUNS, json={"name": "x", "run_key": "k"})
+        return reply.status, (await reply.json()).get("id")
+
+    async def remove(run):
+        return (await client.delete(f"{RUNS}/{run}")).status
+
+    _, run = await shard()
+    for _ in range(25):
+        replies = await asyncio.gather(shard(), remove(run), shard(), remove(run), shard())
+        assert {replies[1], replies[3]} <= {204, 404}
+        shards = [replies[0], replies[2], replies[4]]
+        assert {status for status, _ in shards} <= {200, 201}, shards
+        _, run = await shard()

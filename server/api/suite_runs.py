@@ -123,10 +123,7 @@ async def create(request: web.Request, body: NewSuiteRun) -> Response:
 
     async def work(connection: Any) -> web.Response:
         project_id = await _project_of(request, connection, body.project)
-        run_id = await connection.fetchval(
-            sql.create,
-            new_id(run_bucket(project_id, body.run_key)),
-            project_id,
+        columns = (
             body.run_key,
             body.name,
             body.status,
@@ -141,8 +138,12 @@ async def create(request: web.Request, body: NewSuiteRun) -> Response:
             body.metadata,
             body.started_at,
         )
-        known_id = run_id or await connection.fetchval(sql.by_key, project_id, body.run_key)
-        return reply.json(201 if run_id else 200, await _whole(request, connection, known_id))
+        made = known = None
+        while known is None:  # again when the run that was there is removed before we have it
+            run_id = new_id(run_bucket(project_id, body.run_key))
+            made = await connection.fetchval(sql.create, run_id, project_id, *columns)
+            known = made or await connection.fetchval(sql.by_key, project_id, body.run_key)
+        return reply.json(201 if made else 200, await _whole(request, connection, known))
 
     return await once(request, work)
 
