@@ -59,51 +59,73 @@ RETURNING s.id
 -- Decides every screenshot of a test case anew, whatever order things arrived in: a step that no PATCH has pinned
 -- shows the best screenshot of its iteration, by the name in screenshot_path, else by step number. An artifact
 -- belongs to the step of its number, else to the first step that shows it. Gives the artifacts that changed hands.
-WITH candidate AS (
-    SELECT s.id AS step_id, a.id AS artifact_id, 0 AS tier, a.artifact_category
-    FROM test_step_results s
-    JOIN test_artifacts a ON a.test_case_result_id = s.test_case_result_id
-        AND a.iteration_number = s.iteration_number AND a.artifact_type = 'screenshot'
-        AND a.file_name = regexp_replace(s.screenshot_path, '^.*[/\\]', '')
-    WHERE s.test_case_result_id = $1 AND NOT s.screenshot_pinned
+-- Steps and artifacts meet in windows over their common key, not in joins: a planner that takes a large test case
+-- for a small one would join each of the ones with each of the others.
+WITH step AS (
+    SELECT id, iteration_number, step_number, screenshot_artifact_id AS present, screenshot_pinned AS pinned,
+           regexp_replace(screenshot_path, '^.*[/\\]', '') AS file_name
+    FROM test_step_results WHERE test_case_result_id = $1
+), artifact AS (
+    SELECT id, iteration_number, step_number, file_name, step_result_id AS present,
+           artifact_type = 'screenshot' AS is_screenshot,
+           CASE WHEN artifact_category = 'error' THEN 0 WHEN artifact_category = 'after' THEN 1
+                WHEN artifact_category IS NULL THEN 2 ELSE 3 END AS rank
+    FROM test_artifacts WHERE test_case_result_id = $1
+), named AS (
+    SELECT step_id, first_value(artifact_id) OVER best AS artifact_id
+    FROM (
+        SELECT iteration_number, file_name, rank, id AS artifact_id, NULL::uuid AS step_id
+        FROM artifact WHERE is_screenshot
+        UNION ALL
+        SELECT iteration_number, file_name, NULL, NULL, id FROM step WHERE file_name IS NOT NULL AND NOT pinned
+    ) AS either
+    WINDOW best AS (PARTITION BY iteration_number, file_name ORDER BY rank NULLS LAST, artifact_id)
+), numbered AS (
+    SELECT step_id, first_value(artifact_id) OVER best AS artifact_id
+    FROM (
+        SELECT iteration_number, step_number, rank, id AS artifact_id, NULL::uuid AS step_id
+        FROM artifact WHERE is_screenshot AND step_number IS NOT NULL
+        UNION ALL
+        SELECT iteration_number, step_number, NULL, NULL, id FROM step WHERE NOT pinned
+    ) AS either
+    WINDOW best AS (PARTITION BY iteration_number, step_number ORDER BY rank NULLS LAST, artifact_id)
+), choice AS (
+    SELECT step_id, artifact_id, 0 AS tier, NULL::uuid AS present FROM named WHERE step_id IS NOT NULL
     UNION ALL
-    SELECT s.id, a.id, 1, a.artifact_category
-    FROM test_step_results s
-    JOIN test_artifacts a ON a.test_case_result_id = s.test_case_result_id
-        AND a.iteration_number = s.iteration_number AND a.artifact_type = 'screenshot'
-        AND a.step_number = s.step_number
-    WHERE s.test_case_result_id = $1 AND NOT s.screenshot_pinned
-), best AS (
-    SELECT DISTINCT ON (step_id) step_id, artifact_id
-    FROM candidate
-    ORDER BY step_id, tier,
-             CASE WHEN artifact_category = 'error' THEN 0 WHEN artifact_category = 'after' THEN 1
-                  WHEN artifact_category IS NULL THEN 2 ELSE 3 END,
-             artifact_id
+    SELECT step_id, artifact_id, 1, NULL FROM numbered WHERE step_id IS NOT NULL
+    UNION ALL
+    SELECT id, CASE WHEN pinned THEN present END, 2, present FROM step
 ), wanted AS (
-    SELECT s.id AS step_id, s.screenshot_artifact_id AS present,
-           CASE WHEN s.screenshot_pinned THEN s.screenshot_artifact_id ELSE b.artifact_id END AS artifact_id
-    FROM test_step_results s LEFT JOIN best b ON b.step_id = s.id
-    WHERE s.test_case_result_id = $1
+    SELECT step_id, tier, present,
+           first_value(artifact_id) OVER (PARTITION BY step_id ORDER BY artifact_id IS NULL, tier) AS artifact_id
+    FROM choice
 ), shown AS (
     UPDATE test_step_results s SET screenshot_artifact_id = w.artifact_id, updated_at = CURRENT_TIMESTAMP
     FROM wanted w
-    WHERE s.id = w.step_id AND w.artifact_id IS DISTINCT FROM w.present
-), first_showing AS (
-    SELECT DISTINCT ON (artifact_id) artifact_id, step_id
-    FROM wanted WHERE artifact_id IS NOT NULL
-    ORDER BY artifact_id, step_id
+    WHERE s.id = w.step_id AND w.tier = 2 AND w.artifact_id IS DISTINCT FROM w.present
+), of_number AS (
+    SELECT artifact_id, first_value(step_id) OVER (
+               PARTITION BY iteration_number, step_number ORDER BY step_id NULLS LAST) AS step_id
+    FROM (
+        SELECT iteration_number, step_number, id AS artifact_id, NULL::uuid AS step_id
+        FROM artifact WHERE step_number IS NOT NULL
+        UNION ALL
+        SELECT iteration_number, step_number, NULL, id FROM step
+    ) AS either
+), claim AS (
+    SELECT artifact_id, step_id, 0 AS tier, NULL::uuid AS present FROM of_number WHERE artifact_id IS NOT NULL
+    UNION ALL
+    SELECT artifact_id, step_id, 1, NULL FROM wanted WHERE tier = 2 AND artifact_id IS NOT NULL
+    UNION ALL
+    SELECT id, NULL, 2, present FROM artifact
 ), owner AS (
-    SELECT a.id AS artifact_id, COALESCE(n.id, f.step_id) AS step_id
-    FROM test_artifacts a
-    LEFT JOIN test_step_results n ON n.test_case_result_id = a.test_case_result_id
-        AND n.iteration_number = a.iteration_number AND n.step_number = a.step_number
-    LEFT JOIN first_showing f ON f.artifact_id = a.id
-    WHERE a.test_case_result_id = $1
+    SELECT artifact_id, tier, present, first_value(step_id) OVER (
+               PARTITION BY artifact_id ORDER BY step_id IS NULL, tier, step_id) AS step_id
+    FROM claim
 )
 UPDATE test_artifacts a SET step_result_id = o.step_id
 FROM owner o
-WHERE a.id = o.artifact_id AND a.step_result_id IS DISTINCT FROM o.step_id
+WHERE a.id = o.artifact_id AND o.tier = 2 AND o.step_id IS DISTINCT FROM o.present
 RETURNING a.id, a.step_result_id
 
 -- name: counts

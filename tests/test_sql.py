@@ -132,3 +132,42 @@ def test_comments_before_and_within_are_fine(tmp_path):
     (tmp_path / "x.sql").write_text("-- a file\n\n-- name: a\n-- why\nSELECT 1\n\n-- name: b\nSELECT 2\n", "utf-8")
     loaded = load_sql(tmp_path)
     assert (loaded.x.a, loaded.x.b) == ("-- why\nSELECT 1", "SELECT 2")
+
+
+def rows_touched(plan: dict) -> int:
+    """How many rows a plan's nodes have handed on or thrown away, in all."""
+    loops = plan.get("Actual Loops", 1)
+    own = sum(
+        plan.get(name, 0) * loops for name in ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Join Filter")
+    )
+    return int(own) + sum(rows_touched(child) for child in plan.get("Plans", []))
+
+
+def test_linking_a_large_test_case_is_linear(rows):
+    """Without statistics, as after a bulk load: the planner takes the test case for one of a single step."""
+    steps, artifacts = 1000, 400
+    run = rows("INSERT INTO suite_runs (project_id, name) SELECT id, 'x' FROM projects RETURNING id")[0]["id"]
+    case = rows(
+        "INSERT INTO test_case_results (suite_run_id, project_id, name, test_id)"
+        " SELECT %s, id, 'x', 'x' FROM projects RETURNING id",
+        run,
+    )[0]["id"]
+    rows(
+        "INSERT INTO test_step_results (test_case_result_id, step_number, step_type, screenshot_path)"
+        " SELECT %s, n, 'click', n || '.png' FROM generate_series(1, %s) AS n",
+        case,
+        steps,
+    )
+    rows(
+        "INSERT INTO test_artifacts (test_case_result_id, artifact_type, step_number, file_name, file_size, mime_type,"
+        " checksum, storage_path, dedupe_key)"
+        " SELECT %s, 'screenshot', n, n || '.png', 1, 'image/png', '', n::text, n::text::bytea"
+        " FROM generate_series(1, %s) AS n",
+        case,
+        artifacts,
+    )
+    link = load_sql().steps.link.replace("$1", f"'{case}'")
+    (explained,) = rows("EXPLAIN (ANALYZE, FORMAT JSON) " + link.replace("%", "%%"))
+    touched = rows_touched(explained["QUERY PLAN"][0]["Plan"])
+    assert touched < 50 * (steps + artifacts), touched
+    assert len(rows("SELECT FROM test_step_results WHERE screenshot_artifact_id IS NOT NULL")) == artifacts
