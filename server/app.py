@@ -55,15 +55,17 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
 async def _sweeper(app: web.Application) -> AsyncIterator[None]:
     """Finishes removals that a crash cut short, and forgets old idempotency keys and sessions."""
 
+    async def until_done(query: str, *arguments: object) -> None:
+        while await app[POOL].execute(query, *arguments) == "DELETE 1000":  # a full portion: there may be more
+            await asyncio.sleep(0.1)
+
     async def sweep() -> None:
         while True:
             try:
                 await remove_files(app[POOL], app[SQL], app[STORAGE])
-                hours = app[CONFIG].api.idempotency_hours
-                while await app[POOL].execute(app[SQL].idempotency.sweep, hours) == "DELETE 1000":
-                    await asyncio.sleep(0.1)
-                await app[POOL].execute(app[SQL].tokens.sweep_sessions)
-                await app[POOL].execute(app[SQL].artifacts.sweep_removed)
+                await until_done(app[SQL].idempotency.sweep, app[CONFIG].api.idempotency_hours)
+                await until_done(app[SQL].tokens.sweep_sessions)
+                await until_done(app[SQL].artifacts.sweep_removed)
             except Exception as error:  # the database may be away; the next round comes
                 LOG.warning("sweeping: %r", error)
             await asyncio.sleep(_SWEEP_SECONDS)

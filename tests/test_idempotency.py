@@ -262,14 +262,22 @@ async def test_old_keys_are_swept_in_bounded_portions(client, rows):
 
 async def test_a_server_sweeps_when_it_starts(client, start, rows):
     rows(
+        "INSERT INTO removed_files (storage_path, project_id, checksum, unlinked_at)"
+        " SELECT n, gen_random_uuid(), '', now() - make_interval(hours => n) FROM generate_series(20, 2500) n"
+    )
+    rows(
         "INSERT INTO idempotency_keys (caller_id, key, fingerprint, created_at)"
         " SELECT gen_random_uuid(), n, '', now() - make_interval(hours => n) FROM generate_series(40, 1100) n"
     )
     await start()
     deadline = time.monotonic() + 30
-    while len(rows("SELECT FROM idempotency_keys")) > 9 and time.monotonic() < deadline:
+    while len(rows("SELECT FROM removed_files")) > 4 and time.monotonic() < deadline:
         await asyncio.sleep(0.02)
     assert sorted(int(row["key"]) for row in rows("SELECT key FROM idempotency_keys")) == list(range(40, 48))
+    # Names of files that were unlinked within a day are still taken.
+    assert sorted(row["storage_path"] for row in rows("SELECT storage_path FROM removed_files")) == list(
+        map(str, range(20, 24))
+    )
 
 
 @pytest.mark.parametrize("padding", [0, 400_000], ids=["small body", "large body"])

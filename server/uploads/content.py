@@ -6,6 +6,7 @@ between two feeds only a head or tail and a few bytes are kept, never the caller
 
 import codecs
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from struct import Struct
 from zlib import crc32
@@ -152,7 +153,7 @@ class _WebP(_Format):
         self.whole = self.missing <= 0
 
 
-class _Walk(_Format):
+class _Walk(_Format, ABC):
     """A row of blocks that tell their length. Whole once its end mark is reached; what follows that is free.
 
     `walk` goes on from offset `at` of a view and returns the offset where it stopped: within the view when
@@ -174,8 +175,8 @@ class _Walk(_Format):
         self.carry = bytes(view[at:])
         self.at = max(0, at - len(view))
 
-    def walk(self, view: memoryview, at: int) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def walk(self, view: memoryview, at: int) -> int: ...
 
     def end(self, view: memoryview, whole: bool) -> int:
         self.walking = False
