@@ -46,17 +46,17 @@ async def get(client, url, **query):
 @pytest.fixture
 def full_disk(monkeypatch):
     """with full_disk(): files that contain FULL meet a full disk."""
-    write = os.write
+    write = os.writev
 
-    def full(descriptor, data):
-        if b"FULL" in bytes(data):
+    def full(descriptor, views):
+        if b"FULL" in b"".join(views):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return write(descriptor, data)
+        return write(descriptor, views)
 
     @contextmanager
     def context():
         with monkeypatch.context() as patch:
-            patch.setattr(os, "write", full)
+            patch.setattr(os, "writev", full)
             yield
 
     return context

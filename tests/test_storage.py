@@ -69,7 +69,7 @@ def contents(storage: Storage) -> list[str]:
 def put(stage, content: bytes, *candidates: str, project: UUID = OURS, existing: bool = False) -> Placement:
     """A staged file that wishes for these names."""
     path = stage.new_path()
-    path.write_bytes(content)
+    Path(path).write_bytes(content)
     return Placement(path, len(content), sha256(content), project, candidates, existing)
 
 
@@ -479,7 +479,7 @@ async def test_files_are_written_hashed_and_counted(storage):
     for size in (1000, 64 << 10, 5 << 20):
         async with storage.stage() as stage:
             files = await receive(stage, *contents, size=size)
-            assert [file.path.read_bytes() for file in files] == contents
+            assert [Path(file.path).read_bytes() for file in files] == contents
             assert [(f.size, f.checksum, f.refusal) for f in files] == [(len(c), sha256(c), None) for c in contents]
         assert files_below(storage.root) == {}
 
@@ -487,16 +487,16 @@ async def test_files_are_written_hashed_and_counted(storage):
 async def test_a_body_byte_by_byte(storage):
     async with storage.stage() as stage:
         (file,) = await receive(stage, b"\r\n--" * 2000, size=1)
-        assert file.path.read_bytes() == b"\r\n--" * 2000
+        assert Path(file.path).read_bytes() == b"\r\n--" * 2000
 
 
 async def test_a_partial_write_is_completed(storage, monkeypatch):
     write = os.write
-    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:777]))
+    monkeypatch.setattr(os, "writev", lambda fd, views: write(fd, b"".join(views)[:777]))
     content = os.urandom(200_000)
     async with storage.stage() as stage:
         (file,) = await receive(stage, content)
-        assert (file.path.read_bytes(), file.checksum) == (content, sha256(content))
+        assert (Path(file.path).read_bytes(), file.checksum) == (content, sha256(content))
 
 
 async def test_an_oversized_file_leaves_the_disk_as_soon_as_it_ends(storage):
@@ -522,14 +522,14 @@ async def test_a_broken_body_leaves_nothing_staged(storage):
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 async def test_a_full_disk_refuses_the_file_that_met_it_and_no_other(storage, monkeypatch, number):
-    write = os.write
+    write = os.writev
 
-    def full(descriptor, data):
-        if b"FULL" in bytes(data[:100]):
+    def full(descriptor, views):
+        if b"FULL" in b"".join(views)[:100]:
             raise OSError(number, os.strerror(number))
-        return write(descriptor, data)
+        return write(descriptor, views)
 
-    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(os, "writev", full)
     async with storage.stage() as stage:
         first, big, last = await receive(stage, b"first", b"FULL" * 500_000, b"last")
         assert [first.refusal, big.refusal, last.refusal] == [None, STORAGE_FULL, None]
@@ -552,10 +552,10 @@ async def test_a_disk_that_is_full_only_when_synced_refuses_the_file(open_storag
 
 
 async def test_a_broken_disk_fails_the_request(storage, monkeypatch):
-    def broken(descriptor, data):
+    def broken(descriptor, views):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(os, "write", broken)
+    monkeypatch.setattr(os, "writev", broken)
     with pytest.raises(StorageAway):
         async with storage.stage() as stage:
             await receive(stage, b"1")
@@ -605,9 +605,9 @@ async def test_checking_a_full_disk_leaves_nothing(open_storage, small_disk):
 
 async def test_a_cancelled_reception_ends_after_the_thread_that_writes_for_it(storage, monkeypatch):
     started, go_on, seen = threading.Event(), threading.Event(), []
-    write = os.write
+    write = os.writev
 
-    def slow(descriptor, data):
+    def slow(descriptor, views):
         started.set()
         go_on.wait(10)
         try:
@@ -615,13 +615,13 @@ async def test_a_cancelled_reception_ends_after_the_thread_that_writes_for_it(st
         except OSError as error:
             seen.append(error)
             raise
-        return write(descriptor, data)
+        return write(descriptor, views)
 
     async def request():
         async with storage.stage() as stage:
             await receive(stage, b"x" * 1000)
 
-    monkeypatch.setattr(os, "write", slow)
+    monkeypatch.setattr(os, "writev", slow)
     task = asyncio.create_task(request())
     await asyncio.to_thread(started.wait, 10)
     task.cancel()
@@ -674,7 +674,7 @@ async def published(storage: Storage, *names: str) -> list[str]:
                 for file, name in zip(files, names, strict=True)
             ]
         )
-        return [str(file.path) for file in files]
+        return [file.path for file in files]
 
 
 async def test_files_and_folders_are_durable_when_publish_returns(open_storage, disk_calls):
@@ -722,7 +722,7 @@ async def test_a_restored_file_is_durable(open_storage, disk_calls):
         (file,) = await receive(stage, name.encode())
         item = Placement(file.path, file.size, file.checksum, OURS, [name], existing=True)
         await stage.publish([item])
-    assert disk_calls[0] == ("fdatasync", str(file.path))
+    assert disk_calls[0] == ("fdatasync", file.path)
     assert ("fsync", str(storage.root / FOLDER)) in disk_calls
     assert (storage.root / name).read_bytes() == name.encode()
 

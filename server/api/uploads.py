@@ -138,7 +138,8 @@ async def _receive(request: web.Request, case_id: UUID, rules: spool.Rules, stag
     if is_asking_or_large(request):
         await must_exist(request, {"case_id": case_id})
         await go_on(request)
-    return await spool.receive(partial(decode.next_chunk, request), boundary, rules, stage)
+    with decode.Body(request) as body:
+        return await spool.receive(body.next_chunk, boundary, rules, stage)
 
 
 async def _store(

@@ -158,19 +158,53 @@ def check_length(request: web.Request, limit: int, detail: str = "") -> None:
         raise TooLarge(detail or f"The body is larger than {limit} bytes.")
 
 
-async def next_chunk(request: web.Request) -> bytes:
-    """What has come of the body, b"" at its end.
+class Body:
+    """The body of a request as it comes, watched: one that stops coming for `body_timeout` seconds is given up.
 
-    Raises MalformedBody for broken framing, BodyTimeout when nothing comes for too long. (Framing that breaks while
-    we wait is not told to us by aiohttp: then it is the time-out that ends the request.)
+    A context manager. One timer for the whole body: a time-out around each wait cost 4 µs a chunk.
     """
-    try:
-        async with asyncio.timeout(request.app[CONFIG].server.body_timeout):
-            return await request.content.readany()
-    except TimeoutError:
-        raise BodyTimeout() from None
-    except (web.RequestPayloadError, HttpProcessingError) as error:
-        raise MalformedBody(f"The body could not be read: {error}") from None
+
+    def __init__(self, request: web.Request) -> None:
+        self._content = request.content
+        self._seconds = request.app[CONFIG].server.body_timeout
+        self._loop = asyncio.get_running_loop()
+        self._waiting_since: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> "Body":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def next_chunk(self) -> bytes:
+        """What has come of the body, b"" at its end.
+
+        Raises MalformedBody for broken framing, BodyTimeout when nothing comes for too long. (Framing that breaks
+        while we wait is not told to us by aiohttp: then it is the time-out that ends the request.)
+        """
+        self._waiting_since = self._loop.time()
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._waiting_since + self._seconds, self._look)
+        try:
+            while True:
+                # Not readany(): it would join, and so copy, what came in pieces.
+                chunk, _ = await self._content.readchunk()
+                if chunk or self._content.at_eof():
+                    return chunk
+        except (web.RequestPayloadError, HttpProcessingError) as error:
+            raise MalformedBody(f"The body could not be read: {error}") from None
+        finally:
+            self._waiting_since = None
+
+    def _look(self) -> None:
+        # While nobody waits it is we who are slow, not the client.
+        due = (self._waiting_since or self._loop.time()) + self._seconds
+        if due <= self._loop.time():
+            self._content.set_exception(BodyTimeout())
+        else:
+            self._timer = self._loop.call_at(due, self._look)
 
 
 async def read_body(request: web.Request, limit: int) -> bytes:
@@ -178,14 +212,15 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     inflater = _inflater(request.headers.get("Content-Encoding", ""))
     parts: list[bytes] = []
     received = size = 0
-    while chunk := await next_chunk(request):
-        received += len(chunk)
-        if inflater is not None:
-            chunk = inflater.feed(chunk, limit + 1 - size)
-        size += len(chunk)
-        if max(size, received) > limit:
-            raise TooLarge(f"The body is larger than {limit} bytes.")
-        parts.append(chunk)
+    with Body(request) as body:
+        while chunk := await body.next_chunk():
+            received += len(chunk)
+            if inflater is not None:
+                chunk = inflater.feed(chunk, limit + 1 - size)
+            size += len(chunk)
+            if max(size, received) > limit:
+                raise TooLarge(f"The body is larger than {limit} bytes.")
+            parts.append(chunk)
     if inflater is not None:
         inflater.close()
     return b"".join(parts)

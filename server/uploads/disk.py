@@ -29,7 +29,7 @@ _REMEMBERED_FOLDERS = 10_000
 class Placement:
     """A staged file and the relative paths it may take, best first; an `existing` one is only made whole."""
 
-    staged: Path
+    staged: str
     size: int
     checksum: str
     project_id: UUID
@@ -146,7 +146,7 @@ class Disk:
     def _absolute(self, relative: str) -> str:
         return f"{self._root}/{relative}"
 
-    def _link(self, source: str | Path, staged: Path, final: str) -> None:
+    def _link(self, source: str, staged: str, final: str) -> None:
         """A new name for the bytes of `source`, or of `staged`. Raises FileExistsError, never overwrites."""
         folder = os.path.dirname(final)
         for _ in range(_TRIES):
@@ -186,7 +186,7 @@ def _has_size(path: str, size: int) -> bool:
     return stat.S_ISREG(found.st_mode) and found.st_size == size
 
 
-def _moved(staged: Path, content: str) -> bool:
+def _moved(staged: str, content: str) -> bool:
     """Makes the staged name the entry under which the same bytes are found again. A cache: False costs disk space."""
     with contextlib.suppress(OSError):
         try:
@@ -198,7 +198,7 @@ def _moved(staged: Path, content: str) -> bool:
     return False
 
 
-def _link_or_move(source: str | Path, staged: Path, final: str) -> None:
+def _link_or_move(source: str, staged: str, final: str) -> None:
     try:
         os.link(source, final)
     except OSError as error:

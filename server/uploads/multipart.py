@@ -19,6 +19,12 @@ _MAX_PADDING = 256
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PARAMETER = re.compile(rf';\s*({_WORD})\s*=\s*("(?:[^"\\]|\\.)*"|[^;"]*)\s*', re.DOTALL)
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
+# The head of a part as nearly all clients write it: nothing in it to unquote. A tenth of the time of the general way.
+_USUAL_HEAD = re.compile(
+    r"""Content-Disposition: form-data; name="([^"\\\r\n]+)"(?:; filename="([^"\\%\r\n]*)")?"""
+    r"""(?:\r\nContent-Type: ([!-~]+))?"""
+)
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_. -]{0,253}[A-Za-z0-9_-]")
 _PLAIN_ENCODINGS = {"", "7bit", "8bit", "binary"}
 
 
@@ -64,6 +70,7 @@ class Parser:
         if not _BOUNDARY.fullmatch(boundary):
             raise MalformedBody("The Content-Type must name a boundary of 1 to 70 characters (RFC 2046, 5.1.1).")
         self._delimiter = b"\r\n--" + boundary
+        self._opening = b"--" + boundary
         # As if a line ended before the body, so that a first delimiter at its very start is like any other.
         self._rest = b"\r\n"
         self._state = _State.PREAMBLE
@@ -71,9 +78,13 @@ class Parser:
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
         """The events that `chunk` completes. Raises MalformedBody, TooLarge (parts, headers)."""
-        data = self._rest + chunk if self._rest else chunk
-        self._rest = b""
         position: int | None = 0
+        if self._state is _State.PREAMBLE and self._rest == b"\r\n" and chunk.startswith(self._opening):
+            # The usual beginning: joined to that line end, the whole first chunk would be copied.
+            data, position, self._state = chunk, len(self._opening), _State.DELIMITER
+        else:
+            data = self._rest + chunk if self._rest else chunk
+        self._rest = b""
         while position is not None:
             if self._state is _State.DATA:
                 position = yield from self._data(data, position)
@@ -151,6 +162,8 @@ class Parser:
 
 def clean_file_name(sent: str) -> str:
     """The client's base name, without directories and control characters, at most 255 characters."""
+    if _PLAIN_NAME.fullmatch(sent):
+        return sent
     base = re.split(r"[/\\]", sent)[-1]
     base = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]", "", base).strip()
     if base in {"", ".", ".."}:
@@ -163,8 +176,11 @@ def clean_file_name(sent: str) -> str:
 
 
 def _part(block: bytes) -> Part:
+    text = block.decode("utf-8", "replace")
+    if usual := _USUAL_HEAD.fullmatch(text):
+        return Part(usual[1], usual[2], usual[3] or "")
     headers: dict[str, str] = {}
-    for line in block.decode("utf-8", "replace").split("\r\n") if block else ():
+    for line in text.split("\r\n") if text else ():
         name, colon, value = line.partition(":")
         if not colon or not re.fullmatch(_WORD, name):
             raise MalformedBody("A part has a malformed header line.")

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Protocol
 
 from server.uploads.content import Verdict
@@ -36,11 +35,10 @@ class File(Protocol):
     index: int
     file_name: str
     size: int
-    path: Path
+    path: str
+    checksum: str
     refusal: Refusal | None
 
-    @property
-    def checksum(self) -> str: ...
     def verdict(self) -> Verdict: ...
 
 

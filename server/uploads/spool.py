@@ -1,4 +1,4 @@
-"""Brings a multipart body to disk: each byte is written, hashed, counted and looked at once, in windows.
+"""Brings a multipart body to disk: each byte is counted, hashed and looked at as it comes, then written in windows.
 
 A window of bytes, which may span several files, is handed to a thread in one go: the hop costs more than the
 parsing. A request holds about one window in memory, whatever the size of its files.
@@ -8,7 +8,6 @@ import hashlib
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from server.errors import Invalid, Problem, TooLarge
 from server.uploads import multipart
@@ -54,6 +53,7 @@ class StagedFile:
         "_inspector",
         "_limit",
         "_stage",
+        "checksum",
         "file_name",
         "index",
         "path",
@@ -65,41 +65,46 @@ class StagedFile:
         self.index = index
         self.file_name = multipart.clean_file_name(part.file_name or "")
         self.size = 0
+        self.checksum = ""  # SHA-256 of the content, 64 hex digits, once it has ended
         self.refusal: Refusal | None = None
-        self.path: Path = stage.new_path()
+        self.path = stage.new_path()
         self._limit = limit
         self._stage = stage
         self._descriptor = -1
         self._hash = hashlib.sha256()
         self._inspector = Inspector(self.file_name, part.content_type)
 
-    @property
-    def checksum(self) -> str:
-        """SHA-256 of the content, 64 hex digits."""
-        return self._hash.hexdigest()
-
     def verdict(self) -> Verdict:
         """What the content is, and whether it is whole."""
         return self._inspector.finish()
 
-    def count(self, size: int) -> bool:
-        """Counts bytes as they come; False when they need not be kept."""
-        self.size += size
+    def take(self, view: memoryview) -> bool:
+        """Counts, hashes and looks at bytes as they come; False when they need not be kept.
+
+        On the event loop: the bytes are still in the processor's cache, and a chunk takes 0.1 ms. Done in the thread
+        that writes, it cost a tenth more of the whole upload, because each call there gives the interpreter away.
+        """
+        self.size += len(view)
         if self.size > self._limit and self.refusal is None:
             self.refusal = too_large(self._limit)
-        return self.refusal is None
+        if self.refusal is not None:
+            return False
+        self._hash.update(view)
+        self._inspector.feed(view)
+        return True
+
+    def end(self) -> None:
+        """All of it has come."""
+        self.checksum = self._hash.hexdigest()
+        if not self.size:
+            self.refusal = EMPTY
 
     def write(self, views: list[memoryview]) -> None:
         """Blocking. A full disk is a refusal of this file; anything else that the disk says is raised."""
         try:
             if self._descriptor < 0:
                 self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
-            # Together, because each of these calls gives the interpreter to another thread and must get it back.
-            data = views[0] if len(views) == 1 else memoryview(b"".join(views))
-            self._hash.update(data)
-            self._inspector.feed(data)
-            while data:
-                data = data[os.write(self._descriptor, data) :]
+            _write_all(self._descriptor, views)
         except OSError as error:
             if error.errno not in FULL:
                 raise
@@ -107,8 +112,6 @@ class StagedFile:
 
     def seal(self) -> None:
         """Blocking. Makes a good file durable, drops a refused one."""
-        if not self.size:
-            self.refusal = EMPTY
         try:
             if self.refusal is None:
                 self._stage.sync(self._descriptor)
@@ -155,6 +158,16 @@ async def receive(next_chunk: Callable[[], Awaitable[bytes]], boundary: bytes, r
         for file in reception.form.files:
             file.close()
     return reception.form
+
+
+def _write_all(descriptor: int, views: list[memoryview]) -> None:
+    """In one call nearly always; a disk that is nearly full takes a part first, and says then what it is."""
+    while views:
+        written = os.writev(descriptor, views)
+        while views and written >= len(views[0]):
+            written -= len(views.pop(0))
+        if views:
+            views[0] = views[0][written:]
 
 
 def _work(window: list[_Piece]) -> None:
@@ -234,7 +247,7 @@ class _Reception:
             if len(self._text) + len(view) > limit:
                 raise TooLarge(f"The field {self._field} is larger than {limit >> 10} KiB.")
             self._text += view
-        elif self._file.count(len(view)):
+        elif self._file.take(view):
             self._piece(self._file).views.append(view)
             self._held += len(view)
             self._views += 1
@@ -243,6 +256,7 @@ class _Reception:
         if self._file is None:
             self.form.fields[self._field] = bytes(self._text)
         else:
+            self._file.end()
             self._piece(self._file).ends = True
 
     def _piece(self, file: StagedFile) -> _Piece:

@@ -130,7 +130,7 @@ class Stage:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._staged: set[Path] = set()
+        self._staged: set[str] = set()
         self._published: list[Removal] = []
         self._rows_saved = False
         self.run = storage.run
@@ -151,16 +151,17 @@ class Stage:
         """Told that the rows may be saved from now on, or that they are known not to be."""
         self._rows_saved = saved
 
-    def new_path(self) -> Path:
+    def new_path(self) -> str:
         """Where the next file of the request is staged."""
-        path = self._storage.staging / str(next(self._storage.numbers))
+        path = f"{self._storage.staging}/{next(self._storage.numbers)}"
         self._staged.add(path)
         return path
 
-    def discard(self, path: Path) -> None:
+    def discard(self, path: str) -> None:
         """Removes a staged file that is not wanted any more. Blocking."""
         self._staged.discard(path)
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
     async def publish(self, items: Sequence[Placement]) -> list[str]:
         """Names for the items, in their order, durable when this returns. Raises StorageFull, StorageAway."""
@@ -173,8 +174,8 @@ class Stage:
             self._staged.discard(item.staged)
             if not item.existing:
                 self._published.append(Removal(paths[-1], item.project_id, item.checksum))
-        for folder in {(self._storage.root / path).parent for path in paths}:
-            self._storage.disk.sync_folder(folder)
+        for folder in {os.path.dirname(path) for path in paths}:
+            self._storage.disk.sync_folder(f"{self._storage.root}/{folder}")
         return paths
 
     def _clean(self, taken_back: list[Removal]) -> None:
