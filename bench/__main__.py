@@ -2,25 +2,23 @@
 
 import argparse
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-from bench import results, rows
-from bench.processes import CHECKOUT, BenchError
-from bench.results import Results, Row
-from bench.run import Run
+import psycopg
 
-ROWS: dict[str, Callable[[Run], list[Row]]] = {
-    "batch": rows.batch,
-    "large": rows.large,
-    "small": rows.small,
-    "steps": rows.steps,
-    "steps-50": rows.steps50,
-    "read-steps": rows.read_steps,
-}
+from bench import chart, results
+from bench.growth import growth
+from bench.processes import CHECKOUT, BenchError
+from bench.results import Results
+from bench.rows import ROWS
+from bench.run import Run
+from server.embedded import EmbeddedError
+
 KEPT = CHECKOUT / "bench" / "results"
+GROWTH = "growth"
 
 
 def main() -> int:
@@ -29,36 +27,46 @@ def main() -> int:
     if options.list:
         for name, measure in ROWS.items():
             print(f"{name:12} {(measure.__doc__ or '').strip()}")
+        print(f"{GROWTH:12} Uploads as connections, workers, files, sizes and the database grow.")
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is ended and removed
-    names = options.only or list(ROWS)
-    found, started = results.new(options.quick), time.monotonic()
+    whole = not options.only and not options.quick
+    found = results.new(options.quick)
     try:
-        with Run(options.quick) as run:
-            for name in names:
-                _measure(run, name, found)
-    except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
+        _measure(options.only or [*ROWS, GROWTH], found)
+    except (BenchError, EmbeddedError, psycopg.Error, OSError, subprocess.SubprocessError) as error:
+        print(f"\nbench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    found.seconds = time.monotonic() - started
-    print(results.table(results.HEAD, [results.cells(row) for row in found.rows]))
-    if options.output:
-        found.save(options.output)
+    print(results.report(found))
+    for path in [KEPT / "latest.json"] * whole + [options.output] * bool(options.output):
+        found.save(path)
+    if whole:
+        (KEPT / "chart.svg").write_text(chart.draw(found.plain()["rows"]), "utf-8")
     return 0
 
 
-def _measure(run: Run, name: str, found: Results) -> None:
+def _measure(names: list[str], found: Results) -> None:
+    """All that is asked for; says on stderr how far it is."""
     started = time.monotonic()
-    print(f"{name} …", end=" ", file=sys.stderr, flush=True)
-    found.rows += ROWS[name](run)
-    print(f"{time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    with Run(found.quick) as run:
+        for name in names:
+            print(f"{time.monotonic() - started:4.0f} s  {name}", file=sys.stderr, flush=True)
+            if name == GROWTH:
+                found.growth += growth(run)
+            else:
+                found.rows += ROWS[name](run)
+        found.machine["postgresql"] = run.cluster.version()
+        found.notes = run.notes
+    found.seconds = time.monotonic() - started
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=list(ROWS), metavar="ROW", help="these rows; --list names them")
+    parser.add_argument(
+        "--only", nargs="+", choices=[*ROWS, GROWTH], metavar="ROW", help="these rows; --list names them"
+    )
     parser.add_argument("--list", action="store_true", help="list the rows")
     parser.add_argument("--quick", action="store_true", help="one round of few requests: does it work at all?")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write all figures as JSON")

@@ -33,11 +33,11 @@ class Picture:
     """
 
     def __init__(self, size: int) -> None:
-        part = min(size, _LARGEST_CHUNK)
+        repeat = -(-size // _LARGEST_CHUNK)
+        part = size // repeat
         width = max(8, int((part / 3) ** 0.5))
         height = max(1, (part - 200) // (3 * width))
         pixels = b"".join(b"\0" + os.urandom(3 * width) for _ in range(height))
-        repeat = max(1, size // part)
         header = struct.pack(">IIBBBBB", width, height * repeat, 8, 2, 0, 0, 0)
         self.head = _SIGNATURE + _chunk(b"IHDR", header)
         self.tail = [_chunk(b"IDAT", zlib.compress(pixels, 0))] * repeat + [_chunk(b"IEND", b"")]

@@ -52,7 +52,7 @@ def measure(server: Server, load: Load) -> Measured:
 def in_turn(rounds: int, requests: int, contenders: Contenders) -> dict[str, list[Measured]]:
     """Each contender once a round with so many requests, so that all meet the same machine; first a few to warm up."""
     for act in contenders.values():
-        act(max(10, requests // 10))
+        act(min(requests, max(10, requests // 10)))
     found: dict[str, list[Measured]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, act in contenders.items():

@@ -84,7 +84,6 @@ class Results:
     commit: str
     date: str
     quick: bool
-    storage: str = ""
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
@@ -140,6 +139,16 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return "| " + " | ".join(f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True)) + " |"
 
     return "\n".join([line(head), "|" + "|".join("-" * (width + 2) for width in widths) + "|", *map(line, rows)])
+
+
+def report(found: Results) -> str:
+    """Everything as text."""
+    parts = [table(HEAD, [cells(row) for row in found.rows])] if found.rows else []
+    if found.growth:
+        parts.append(table(GROWTH_HEAD, [point_cells(point) for point in found.growth]))
+    machine = ", ".join(f"{name} {value}" for name, value in found.machine.items())
+    notes = [*found.notes, f"commit {found.commit}, {found.seconds:.0f} s; {machine}"]
+    return "\n\n".join([*parts, "\n".join(notes)])
 
 
 def _shown(own: list[float], postgres: list[float]) -> str:

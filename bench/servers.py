@@ -116,7 +116,14 @@ def reportd(database: Database, folder: Path, **settings: Mapping[str, object]) 
     port = free_port()
     with process("reportd", python("server", "serve", "--port", str(port), "--config", str(config))) as running:
         first_line("reportd", running)
-        yield Server("reportd", port, [running.pid], database.token, database.postgres, folder / "files")
+        yield Server(
+            "reportd",
+            port,
+            [running.pid],
+            database.token,
+            database.postgres,
+            Path(str(sections["artifacts"]["storage_path"])),
+        )
 
 
 @contextmanager
