@@ -39,11 +39,11 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    print(results.report(found))
     for path in [KEPT / "latest.json"] * whole + [options.output] * bool(options.output):
         found.save(path)
     if whole:
         (KEPT / "chart.svg").write_text(chart.draw(found.plain()["rows"]), "utf-8")
+    print(results.report(found))
     return 0
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from bench import servers
 from bench.full import ARTIFACTS_OF_A_CASE, STEPS_OF_A_CASE, some_cases
 from bench.load import Load
-from bench.measure import Contenders, Measured, in_turn, make_cases, measure
+from bench.measure import Contenders, Measured, figures, in_turn, make_cases, measure
 from bench.processes import Server, file_system, forget_peak, memory
 from bench.results import Row
 from bench.run import Run
@@ -40,8 +40,8 @@ def durable(run: Run) -> list[Row]:
         theirs = peer_too(stack, database, folder, peer, upload, durable=True)
         contenders: Contenders = {"ours": partial(upload, ours), "floor": to_floor, **theirs}
         found = in_turn(run.rounds, run.count(200), contenders)
-    figures = {name: [(m.result.requests / m.result.seconds, 0.0) for m in each] for name, each in found.items()}
-    return [floor.fill(figures["ours"], figures["floor"]), peer.fill(figures["ours"], figures.get("peer", ()))]
+    each = figures(found, lambda m: m.result.requests / m.result.seconds)
+    return [floor.fill(each["ours"], each["floor"]), peer.fill(each["ours"], each.get("peer", ()))]
 
 
 def at_once(run: Run) -> list[Row]:
@@ -100,6 +100,6 @@ def full(run: Run) -> list[Row]:
         gets = {"full": partial(get, filled, anywhere), "empty": partial(get, empty, lambda _: few)}
         rows = [(insert, posts), (read, in_turn(run.rounds, run.count(1000), gets))]
     for row, found in rows:
-        figures = {name: [(measured.result.p50 * 1000, 0.0) for measured in each] for name, each in found.items()}
-        row.fill(figures["full"], figures["empty"])
+        each = figures(found, lambda measured: measured.result.p50 * 1000)
+        row.fill(each["full"], each["empty"])
     return [insert, read]

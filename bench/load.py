@@ -20,6 +20,7 @@ _SILENCE = 60.0  # seconds without any progress after which a load fails
 _LONGEST = 300.0  # seconds that a load may take
 _PIECES = 64  # in one system call
 _LARGEST_HEAD = 8192
+_SHOWN = 600  # bytes of a wrong reply
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -37,6 +38,7 @@ class Load:
     size: int = 0
     steps: int = 0
     sample: int = 3  # requests whose outcome is looked at again
+    check_port: int = 0  # who is asked then, if not the same server
     digest: str = ""  # SHA-256 of what a GET must bring, where that is known
 
 
@@ -105,6 +107,8 @@ class _Connection:
             if length is None:
                 raise RuntimeError(f"a reply without a Content-Length: {self.head[:300]!r}")
             self.left, start = int(length[1]), end + 4 - before
+        elif len(self.head) < _SHOWN:
+            self.head += memoryview(buffer)[: min(size, _SHOWN)]
         self.left -= size - start
         self.received += size
         if self.kept is not None:
@@ -176,7 +180,7 @@ class _Run:
     def _judge(self, connection: _Connection) -> None:
         status = int(connection.head[9:12])
         if status != (201 if self.body else 200):
-            raise RuntimeError(f"status {status}: {connection.head[:600].decode('latin-1')}")
+            raise RuntimeError(f"status {status}: {connection.head[:_SHOWN].decode('latin-1')}")
         if connection.kept is not None:
             path = self.load.paths[connection.number % len(self.load.paths)]
             self.samples.append(Sample(path, self.serial + connection.number, b"".join(connection.kept)))
@@ -191,7 +195,7 @@ def main() -> None:
         if line == "go\n":
             print(json.dumps(asdict(run.go())), flush=True)
         elif line == "check\n":
-            print(check(load.port, load.token, load.digest, run.body, run.samples), flush=True)
+            print(check(load.check_port or load.port, load.token, load.digest, run.body, run.samples), flush=True)
 
 
 if __name__ == "__main__":

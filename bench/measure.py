@@ -60,6 +60,14 @@ def in_turn(rounds: int, requests: int, contenders: Contenders) -> dict[str, lis
     return found
 
 
+def figures(
+    found: Mapping[str, list[Measured]], figure: Callable[[Measured], float | tuple[float, float]]
+) -> dict[str, list[tuple[float, float]]]:
+    """A figure of every contender and round, as Row.fill takes it: with PostgreSQL's share, or none."""
+    plain = {name: [figure(measured) for measured in each] for name, each in found.items()}
+    return {name: [v if isinstance(v, tuple) else (v, 0.0) for v in each] for name, each in plain.items()}
+
+
 def insert_alone(dsn: str, steps: int, cases: list[str]) -> Measured:
     """What a script spends that inserts the steps of all cases but the first, and is no server; see insert.py."""
     command = python("bench.insert", dsn, str(steps))

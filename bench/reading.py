@@ -5,7 +5,7 @@ from functools import partial
 
 from bench import servers
 from bench.load import Load
-from bench.measure import Measured, call, fetch, in_turn, make_cases, measure
+from bench.measure import Measured, call, fetch, figures, in_turn, make_cases, measure
 from bench.processes import Server
 from bench.results import Row
 from bench.run import Run
@@ -30,8 +30,8 @@ def steps(run: Run) -> list[Row]:
         # The handler is so much faster that it needs more requests for a figure.
         contenders = {"ours": partial(read, ours, 1), "bare": partial(read, handler, 10)}
         found = in_turn(run.rounds, run.count(1500), contenders)
-    figures = {name: [(m.result.requests / m.cpu, 0.0) for m in values] for name, values in found.items()}
-    return [row.fill(figures["ours"], figures["bare"])]
+    each = figures(found, lambda m: m.result.requests / m.cpu)
+    return [row.fill(each["ours"], each["bare"])]
 
 
 def download(run: Run) -> list[Row]:
@@ -62,6 +62,6 @@ def download(run: Run) -> list[Row]:
                 proxy = stack.enter_context(servers.nginx(folder / "proxy", ours.storage, second))
                 contenders["both"] = partial(get, proxy, artifact["download_url"], 1)
         found = in_turn(run.rounds, run.count(3000), contenders)
-    figures = {name: [measured.per_request() for measured in values] for name, values in found.items()}
-    limit = figures.get("nginx", ())
-    return [alone.fill(figures["ours"], limit), behind.fill(figures.get("both", ()), limit)]
+    each = figures(found, Measured.per_request)
+    limit = each.get("nginx", ())
+    return [alone.fill(each["ours"], limit), behind.fill(each.get("both", ()), limit)]

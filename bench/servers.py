@@ -21,6 +21,7 @@ from server import migrate
 from server.config import Config
 from server.embedded import Postgres
 
+_PEER = ("fastapi", "httptools", "python_multipart", "sqlalchemy", "uvicorn", "uvloop")
 _SETTINGS = {
     "max_connections": "100",
     # So that 10 million rows can be brought in without writing them twice.
@@ -88,7 +89,7 @@ def no_peer() -> str:
     """Why the FastAPI peer cannot be measured; empty when it can."""
     if importlib.util.find_spec("bench.peer_fastapi") is None:
         return "not there"
-    missing = [name for name in ("fastapi", "uvicorn", "sqlalchemy") if importlib.util.find_spec(name) is None]
+    missing = [name for name in _PEER if importlib.util.find_spec(name) is None]
     return f"not installed: {', '.join(missing)}; see bench/README.md" if missing else ""
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from bench import servers
 from bench.load import Load
-from bench.measure import Contenders, Measured, in_turn, insert_alone, make_cases, measure
-from bench.processes import Server
+from bench.measure import Contenders, Measured, figures, in_turn, insert_alone, make_cases, measure
+from bench.processes import BenchError, Server
 from bench.results import Row
 from bench.run import Run
 from bench.servers import Database
@@ -19,14 +19,14 @@ ARTIFACTS_OF_A_CASE = 10
 def batch(run: Run) -> list[Row]:
     """10 × 200 KB in a batch, over the floor, and the FastAPI peer over ours."""
     floor = Row("batch", "batch of 10 × 200 KB", "CPU s/GB", "floor", 1.5)
-    peer = Row("batch", "batch of 10 × 200 KB, peer's over ours", "CPU s/GB", "FastAPI peer", 2, False, True)
+    peer = _peer("batch", "batch of 10 × 200 KB", "CPU s/GB", 2)
     return _batch(run, floor, peer, 10, 200_000, 240)
 
 
 def large(run: Run) -> list[Row]:
     """1 × 8 MB, for information."""
     floor = Row("large", "batch of 1 × 8 MB", "CPU s/GB", "floor")
-    peer = Row("large", "batch of 1 × 8 MB, peer's over ours", "CPU s/GB", "FastAPI peer", inverted=True)
+    peer = _peer("large", "batch of 1 × 8 MB", "CPU s/GB", None)
     return _batch(run, floor, peer, 1, 8_000_000, 60)
 
 
@@ -36,8 +36,12 @@ def _batch(run: Run, floor: Row, peer: Row, files: int, size: int, requests: int
         limit = stack.enter_context(servers.floor(folder / "floor"))
 
         def upload(server: Server, count: int) -> Measured:
-            paths = [f"{case}/artifacts/batch" for case in make_cases(ours, count, 10)]
-            return measure(server, Load(server.port, "batch", paths, count, server.token, files=files, size=size))
+            cases = make_cases(ours, count, 10)
+            paths = [f"{case}/artifacts/batch" for case in cases]
+            load = Load(server.port, "batch", paths, count, server.token, files=files, size=size)
+            measured = measure(server, load)
+            _must_show(run.database, cases, count * files)
+            return measured
 
         def to_floor(count: int) -> Measured:
             measured = measure(limit, Load(limit.port, "batch", ["/"], count, files=files, size=size))
@@ -50,14 +54,14 @@ def _batch(run: Run, floor: Row, peer: Row, files: int, size: int, requests: int
             **peer_too(stack, run.database, folder, peer, upload),
         }
         found = in_turn(run.rounds, run.count(requests), contenders)
-    figures = {name: [measured.per_gb() for measured in values] for name, values in found.items()}
-    return [floor.fill(figures["ours"], figures["floor"]), peer.fill(figures["ours"], figures.get("peer", ()))]
+    each = figures(found, Measured.per_gb)
+    return [floor.fill(each["ours"], each["floor"]), peer.fill(each["ours"], each.get("peer", ()))]
 
 
 def small(run: Run) -> list[Row]:
     """One artifact of 2 KB, over a bare handler with one insert, and the FastAPI peer over ours."""
     bare = Row("small", "one artifact of 2 KB", "CPU ms", "bare handler, one insert", 1.8)
-    peer = Row("small", "one artifact of 2 KB, peer's over ours", "CPU ms", "FastAPI peer", 4, False, True)
+    peer = _peer("small", "one artifact of 2 KB", "CPU ms", 4)
     with ExitStack() as stack:
         ours, folder = run.ours(stack)
         handler = stack.enter_context(servers.bare(run.database))
@@ -65,10 +69,13 @@ def small(run: Run) -> list[Row]:
         def upload(server: Server, count: int) -> Measured:
             cases = make_cases(ours, -(-count // ARTIFACTS_OF_A_CASE), ARTIFACTS_OF_A_CASE)
             paths = [f"{case}/artifacts" for case in cases]
-            return measure(server, Load(server.port, "single", paths, count, server.token, size=2_000))
+            measured = measure(server, Load(server.port, "single", paths, count, server.token, size=2_000))
+            _must_show(run.database, cases, count)
+            return measured
 
         def to_bare(count: int) -> Measured:
-            return measure(handler, Load(handler.port, "single", ["/"], count, size=2_000))
+            # It is so much faster that it needs more requests for a figure.
+            return measure(handler, Load(handler.port, "single", ["/"], count * 4, size=2_000))
 
         contenders: Contenders = {
             "ours": partial(upload, ours),
@@ -76,27 +83,28 @@ def small(run: Run) -> list[Row]:
             **peer_too(stack, run.database, folder, peer, upload),
         }
         found = in_turn(run.rounds, run.count(2000), contenders)
-    figures = {name: [measured.per_request() for measured in values] for name, values in found.items()}
-    return [bare.fill(figures["ours"], figures["bare"]), peer.fill(figures["ours"], figures.get("peer", ()))]
+    each = figures(found, Measured.per_request)
+    return [bare.fill(each["ours"], each["bare"]), peer.fill(each["ours"], each.get("peer", ()))]
 
 
 def steps(run: Run) -> list[Row]:
     """10 steps in one POST, the FastAPI peer over ours."""
-    peer = Row("steps", "10 steps in one POST, peer's over ours", "CPU ms", "FastAPI peer", 4, False, True)
+    peer = _peer("steps", "10 steps in one POST", "CPU ms", 4)
     with ExitStack() as stack:
         ours, folder = run.ours(stack)
 
         def post(server: Server, count: int) -> Measured:
             paths = [f"{case}/steps" for case in make_cases(ours, count)]
-            return measure(server, Load(server.port, "steps", paths, count, server.token, steps=10))
+            load = Load(server.port, "steps", paths, count, server.token, steps=10, check_port=ours.port)
+            return measure(server, load)
 
         found = in_turn(
             run.rounds,
             run.count(2000),
             {"ours": partial(post, ours), **peer_too(stack, run.database, folder, peer, post)},
         )
-    figures = {name: [measured.per_request() for measured in values] for name, values in found.items()}
-    return [peer.fill(figures["ours"], figures.get("peer", ()))]
+    each = figures(found, Measured.per_request)
+    return [peer.fill(each["ours"], each.get("peer", ()))]
 
 
 def steps50(run: Run) -> list[Row]:
@@ -114,8 +122,12 @@ def steps50(run: Run) -> list[Row]:
             return insert_alone(run.database.dsn, 50, cases)
 
         found = in_turn(run.rounds, run.count(1000), {"ours": post, "alone": alone})
-    figures = {name: [(50 * m.result.requests / m.cpu, 0.0) for m in values] for name, values in found.items()}
-    return [row.fill(figures["ours"], figures["alone"])]
+    each = figures(found, lambda m: 50 * m.result.requests / m.cpu)
+    return [row.fill(each["ours"], each["alone"])]
+
+
+def _peer(name: str, figure: str, unit: str, goal: float | None) -> Row:
+    return Row(name, f"{figure}, peer's over ours", unit, "FastAPI peer", goal, at_most=False, inverted=True)
 
 
 def peer_too(
@@ -131,6 +143,18 @@ def peer_too(
     if row.missing:
         return {}
     return {"peer": partial(act, stack.enter_context(servers.peer(database, folder / "peer", durable)))}
+
+
+def _must_show(database: Database, cases: list[str], artifacts: int) -> None:
+    """Raises BenchError unless the steps of these cases show so many artifacts: who saves less does less work."""
+    ids = ",".join(case.rpartition("/")[2] for case in cases)
+    shown = database.value(
+        "SELECT count(*) FROM test_step_results s JOIN test_artifacts a"
+        " ON a.id = s.screenshot_artifact_id AND a.step_result_id = s.id"
+        f" WHERE s.test_case_result_id = ANY('{{{ids}}}'::uuid[])"
+    )
+    if shown != artifacts:
+        raise BenchError(f"{artifacts} artifacts were sent, {shown} are shown by their steps")
 
 
 def _empty(folder: Path) -> None:
