@@ -33,8 +33,13 @@ def draw(rows: Sequence[dict[str, Any]]) -> str:
         if group:
             bars = [("reportd", statistics.median(group[0]["ours"]))]
             bars += [(row["compared"], statistics.median(row["theirs"])) for row in group if row["theirs"]]
-            parts += _group(y, f"{group[0]['figure'].partition(',')[0]}: {group[0]['unit']}", bars)
+            figure = group[0]["figure"].partition(",")[0]
+            parts += _group(y, f"{figure[0].upper()}{figure[1:]}: {group[0]['unit']}", bars)
             y += _TITLE + _BAR * len(bars) + _GAP
+    parts.append(
+        f'<text x="{_LEFT}" y="{y + 4}">CPU time of the server alone, without PostgreSQL: shorter is better</text>'
+    )
+    y += _GAP
     size = f'width="{_WIDTH}" height="{y}" viewBox="0 0 {_WIDTH} {y}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">'
     title = "<title>Server CPU time of uploads and of steps; shorter is better</title>"
