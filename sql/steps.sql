@@ -2,24 +2,14 @@
 SELECT 1 FROM test_step_results s JOIN test_case_results c ON c.id = s.test_case_result_id
 WHERE s.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 
--- name: any_of_iterations
--- S1's 409: under the test case's row lock, because no constraint can say "this iteration has steps".
-SELECT EXISTS (SELECT FROM test_step_results WHERE test_case_result_id = $1 AND iteration_number = ANY($2::int[]))
-
 -- name: insert_many
-INSERT INTO test_step_results (
-    id, test_case_result_id, iteration_number, step_number, step_type, action, description, status, duration_ms,
-    element_selector, element_name, element_type, input_value, expected_value, actual_value,
-    error_message, error_type, stack_trace, screenshot_path, started_at, completed_at)
-SELECT n.id, $1, n.iteration_number, n.step_number, n.step_type, n.action, n.description, n.status, n.duration_ms,
-       n.element_selector, n.element_name, n.element_type, n.input_value, n.expected_value, n.actual_value,
-       n.error_message, n.error_type, n.stack_trace, n.screenshot_path, n.started_at, n.completed_at
-FROM unnest($2::uuid[], $3::int[], $4::int[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int[],
-            $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[],
-            $16::text[], $17::text[], $18::text[], $19::text[], $20::timestamptz[], $21::timestamptz[])
-     AS n(id, iteration_number, step_number, step_type, action, description, status, duration_ms,
-          element_selector, element_name, element_type, input_value, expected_value, actual_value,
-          error_message, error_type, stack_trace, screenshot_path, started_at, completed_at)
+-- Locks, checks, inserts and links in one round trip; see migrations/0009.
+SELECT id, test_case_result_id, iteration_number, step_number, step_type, action, description, status, duration_ms,
+       element_selector, element_name, element_type, input_value, expected_value, actual_value,
+       error_message, error_type, stack_trace, screenshot_path, screenshot_artifact_id,
+       started_at, completed_at, created_at, updated_at
+FROM insert_steps($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+                  $22, $23)
 
 -- name: replace_many
 -- Ids, creation times and pinned screenshots stay; everything else is as sent now.
@@ -56,77 +46,8 @@ WHERE s.test_case_result_id = $1
 RETURNING s.id
 
 -- name: link
--- Decides every screenshot of a test case anew, whatever order things arrived in: a step that no PATCH has pinned
--- shows the best screenshot of its iteration, by the name in screenshot_path, else by step number. An artifact
--- belongs to the step of its number, else to the first step that shows it. Gives the artifacts that changed hands.
--- Steps and artifacts meet in windows over their common key, not in joins: a planner that takes a large test case
--- for a small one would join each of the ones with each of the others.
-WITH step AS (
-    SELECT id, iteration_number, step_number, screenshot_artifact_id AS present, screenshot_pinned AS pinned,
-           regexp_replace(screenshot_path, '^.*[/\\]', '') AS file_name
-    FROM test_step_results WHERE test_case_result_id = $1
-), artifact AS (
-    SELECT id, iteration_number, step_number, file_name, step_result_id AS present,
-           artifact_type = 'screenshot' AS is_screenshot,
-           CASE WHEN artifact_category = 'error' THEN 0 WHEN artifact_category = 'after' THEN 1
-                WHEN artifact_category IS NULL THEN 2 ELSE 3 END AS rank
-    FROM test_artifacts WHERE test_case_result_id = $1
-), named AS (
-    SELECT step_id, first_value(artifact_id) OVER best AS artifact_id
-    FROM (
-        SELECT iteration_number, file_name, rank, id AS artifact_id, NULL::uuid AS step_id
-        FROM artifact WHERE is_screenshot
-        UNION ALL
-        SELECT iteration_number, file_name, NULL, NULL, id FROM step WHERE file_name IS NOT NULL AND NOT pinned
-    ) AS either
-    WINDOW best AS (PARTITION BY iteration_number, file_name ORDER BY rank NULLS LAST, artifact_id)
-), numbered AS (
-    SELECT step_id, first_value(artifact_id) OVER best AS artifact_id
-    FROM (
-        SELECT iteration_number, step_number, rank, id AS artifact_id, NULL::uuid AS step_id
-        FROM artifact WHERE is_screenshot AND step_number IS NOT NULL
-        UNION ALL
-        SELECT iteration_number, step_number, NULL, NULL, id FROM step WHERE NOT pinned
-    ) AS either
-    WINDOW best AS (PARTITION BY iteration_number, step_number ORDER BY rank NULLS LAST, artifact_id)
-), choice AS (
-    SELECT step_id, artifact_id, 0 AS tier, NULL::uuid AS present FROM named WHERE step_id IS NOT NULL
-    UNION ALL
-    SELECT step_id, artifact_id, 1, NULL FROM numbered WHERE step_id IS NOT NULL
-    UNION ALL
-    SELECT id, CASE WHEN pinned THEN present END, 2, present FROM step
-), wanted AS (
-    SELECT step_id, tier, present,
-           first_value(artifact_id) OVER (PARTITION BY step_id ORDER BY artifact_id IS NULL, tier) AS artifact_id
-    FROM choice
-), shown AS (
-    UPDATE test_step_results s SET screenshot_artifact_id = w.artifact_id, updated_at = CURRENT_TIMESTAMP
-    FROM wanted w
-    WHERE s.id = w.step_id AND w.tier = 2 AND w.artifact_id IS DISTINCT FROM w.present
-), of_number AS (
-    SELECT artifact_id, first_value(step_id) OVER (
-               PARTITION BY iteration_number, step_number ORDER BY step_id NULLS LAST) AS step_id
-    FROM (
-        SELECT iteration_number, step_number, id AS artifact_id, NULL::uuid AS step_id
-        FROM artifact WHERE step_number IS NOT NULL
-        UNION ALL
-        SELECT iteration_number, step_number, NULL, id FROM step
-    ) AS either
-), claim AS (
-    SELECT artifact_id, step_id, 0 AS tier, NULL::uuid AS present FROM of_number WHERE artifact_id IS NOT NULL
-    UNION ALL
-    SELECT artifact_id, step_id, 1, NULL FROM wanted WHERE tier = 2 AND artifact_id IS NOT NULL
-    UNION ALL
-    SELECT id, NULL, 2, present FROM artifact
-), owner AS (
-    SELECT artifact_id, tier, present, first_value(step_id) OVER (
-               PARTITION BY artifact_id ORDER BY step_id IS NULL, tier, step_id) AS step_id
-    FROM claim
-)
-UPDATE test_artifacts a SET step_result_id = o.step_id
-FROM owner o
-WHERE a.id = o.artifact_id AND o.tier = 2 AND o.step_id IS DISTINCT FROM o.present
-RETURNING a.id, a.step_result_id
+-- Decides every screenshot of a test case anew; see migrations/0009.
+SELECT link_screenshots($1)
 
 -- name: counts
 -- One row when the test case exists and the caller may see it, else none. Follows the iteration, never the status.
@@ -152,15 +73,6 @@ WHERE test_case_result_id = $1
   AND ($3::text IS NULL OR status = $3)
 ORDER BY iteration_number, step_number
 LIMIT $4 OFFSET $5
-
--- name: by_ids
--- Ids of one request ascend, so this is the order sent.
-SELECT id, test_case_result_id, iteration_number, step_number, step_type, action, description, status, duration_ms,
-       element_selector, element_name, element_type, input_value, expected_value, actual_value,
-       error_message, error_type, stack_trace, screenshot_path, screenshot_artifact_id,
-       started_at, completed_at, created_at, updated_at
-FROM test_step_results WHERE id = ANY($1::uuid[])
-ORDER BY id
 
 -- name: case_of
 -- Which test case a step belongs to, if the caller may see it.

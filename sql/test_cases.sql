@@ -3,9 +3,7 @@ SELECT 1 FROM test_case_results WHERE id = $1 AND ($2::uuid IS NULL OR project_i
 
 -- name: lock
 -- Every writer of steps or artifacts takes this first: otherwise two at once would each miss the other's rows.
-SELECT project_id FROM test_case_results
-WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
-FOR NO KEY UPDATE
+SELECT lock_test_case($1, $2)
 
 -- name: insert_many
 -- The project is the run's own; no row comes back when there is no such run, or it is another project's.

@@ -32,12 +32,13 @@ COLUMNS = {
     "test_cases.by_id": fields(test_cases.TestCase),
     "test_cases.for_run": fields(test_cases.TestCase),
     "steps.for_case": fields(steps.Step),
-    "steps.by_ids": fields(steps.Step),
+    "steps.insert_many": fields(steps.Step),
     "steps.counts": ["total_steps", "passed_steps", "failed_steps", "skipped_steps", "pending_steps", "matching"],
     "steps.replace_many": ["id", "iteration_number", "step_number"],
     "artifacts.by_id": fields(artifacts.Artifact),
     "artifacts.for_case": fields(artifacts.Artifact),
     "artifacts.insert_many": fields(artifacts.Artifact),
+    "artifacts.lock": ["project_id", "known", "taken"],
     "artifacts.duplicates": ["dedupe_key", *fields(artifacts.Artifact)],
     "artifacts.for_download": ["storage_path", "file_name", "file_size", "mime_type", "checksum"],
     "artifacts.of_steps": [
@@ -166,7 +167,8 @@ def test_linking_a_large_test_case_is_linear(rows):
         case,
         artifacts,
     )
-    link = load_sql().steps.link.replace("$1", f"'{case}'")
+    (function,) = rows("SELECT prosrc FROM pg_proc WHERE proname = 'link_screenshots'")
+    link = re.search(r"WITH step AS .*?;", function["prosrc"], re.DOTALL)[0].replace("$1", f"'{case}'")
     (explained,) = rows("EXPLAIN (ANALYZE, FORMAT JSON) " + link.replace("%", "%%"))
     touched = rows_touched(explained["QUERY PLAN"][0]["Plan"])
     assert touched < 50 * (steps + artifacts), touched

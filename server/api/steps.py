@@ -17,7 +17,6 @@ from server.errors import (
     Invalid,
     Problem,
     StepNotFound,
-    StepsExist,
 )
 from server.http import reply
 from server.http.fields import (
@@ -220,29 +219,26 @@ async def create(request: web.Request, case_id: UUID, body: TypedSteps) -> Respo
     """S1: all steps of a test case at once; 409 when an iteration that is sent has steps already."""
     _refuse_twins(body.steps)
 
+    ids = new_ids(bucket_of(case_id), len(body.steps))
+
     async def work(connection: Any) -> web.Response:
-        sql = request.app[SQL]
-        await lock_case(request, connection, case_id)
-        iterations = sorted({step.iteration_number or 1 for step in body.steps})
-        if await connection.fetchval(sql.steps.any_of_iterations, case_id, iterations):
-            raise StepsExist()
-        ids = await _insert(request, connection, case_id, body.steps)
+        await _insert(request, connection, case_id, ids, body.steps, whole=True)
         return reply.created(StepsCreated(f"Successfully created {len(ids)} step results", ids, case_id))
 
-    return await once(request, work)
+    return await once(request, work, one_statement=True)
 
 
 async def create_bulk(request: web.Request, case_id: UUID, body: NewSteps) -> Response:
     """S0: steps of a test case, in one call or in chunks; 409 when one that is sent exists."""
     _refuse_twins(body.steps)
 
+    ids = new_ids(bucket_of(case_id), len(body.steps))
+
     async def work(connection: Any) -> web.Response:
-        await lock_case(request, connection, case_id)
-        ids = await _insert(request, connection, case_id, body.steps)
-        rows = await connection.fetch(request.app[SQL].steps.by_ids, ids)
+        rows = await _insert(request, connection, case_id, ids, body.steps, whole=False)
         return reply.created(StepsCreatedWhole(len(rows), [Step(*row) for row in rows]))
 
-    return await once(request, work)
+    return await once(request, work, one_statement=True)
 
 
 async def replace(request: web.Request, case_id: UUID, query: ReplaceQuery, body: NewSteps) -> Response:
@@ -332,13 +328,13 @@ async def illustrated(request: web.Request, connection: Any, case_id: UUID, rows
     ]
 
 
-async def _insert(request: web.Request, connection: Any, case_id: UUID, steps: Sequence[NewStep]) -> list[UUID]:
-    """Inserts and links; the ids in the order sent."""
-    sql = request.app[SQL].steps
-    ids = new_ids(bucket_of(case_id), len(steps))
-    await connection.execute(sql.insert_many, case_id, *_columns(ids, steps))
-    await connection.execute(sql.link, case_id)
-    return ids
+async def _insert(
+    request: web.Request, connection: Any, case_id: UUID, ids: list[UUID], steps: Sequence[NewStep], whole: bool
+) -> list[Any]:
+    """Inserts and links; without `whole`, the new rows in the order sent."""
+    query, project_id = request.app[SQL].steps.insert_many, request[CALLER].project_id
+    rows: list[Any] = await connection.fetch(query, case_id, project_id, whole, *_columns(ids, steps))
+    return rows
 
 
 def _columns(ids: list[UUID], steps: Sequence[NewStep]) -> list[list[Any]]:

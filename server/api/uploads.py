@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
@@ -16,23 +16,21 @@ from prometheus_client import Counter
 
 from server.api.artifacts import Artifact
 from server.config import ArtifactsConfig
-from server.context import CONFIG, SQL, STORAGE
+from server.context import CALLER, CONFIG, SQL, STORAGE
 from server.errors import Invalid, Problem, ReportError, StorageFull
 from server.http import decode, reply
 from server.http.fields import ArtifactType, Category, FreeText, Instant, Natural, Positive
 from server.http.idempotency import once, partial_failure
-from server.http.lock import lock_case
 from server.http.reply import Response
-from server.http.route import go_on, must_exist
+from server.http.route import go_on, is_asking_or_large, must_exist
 from server.ids import bucket_of, new_ids
-from server.uploads import multipart, paths, spool
+from server.uploads import multipart, spool
 from server.uploads.content import extension
 from server.uploads.disk import Placement
+from server.uploads.paths import numbered_paths, own_path, relative_path
 from server.uploads.plan import Accepted, Entry, Plan, Refused, plan
 from server.uploads.refusal import MIB, Refusal, bad_field, not_allowed, too_large
 from server.uploads.storage import Stage
-
-_STEP = [field.name for field in fields(Artifact)].index("step_result_id")
 
 RECEIVED = Counter("reportd_artifact_bytes", "Bytes of files kept")
 KEPT = Counter("reportd_artifacts", "Files kept", ["duplicate"])
@@ -111,7 +109,7 @@ async def create(request: web.Request, case_id: UUID) -> Response:
             (saved,) = await _store(request, connection, stage, case_id, planned.accepted)
             return reply.created(SentArtifact(*[*saved.row, saved.duplicate]))
 
-        return await once(request, work, _content_hash(form), stage.settle)
+        return await once(request, work, partial(_content_hash, form), stage.settle)
 
 
 async def create_batch(request: web.Request, case_id: UUID) -> Response:
@@ -123,21 +121,23 @@ async def create_batch(request: web.Request, case_id: UUID) -> Response:
         if not planned.accepted and not planned.refused:
             raise Invalid(Problem("files", "is required"))
         if not planned.accepted:
+            await must_exist(request, {"case_id": case_id})
             return _none_kept(request, planned.refused)
 
         async def work(connection: Any) -> web.Response:
             saved = await _store(request, connection, stage, case_id, planned.accepted)
             return _batch_reply(saved, planned.refused)
 
-        return await once(request, work, _content_hash(form), stage.settle)
+        return await once(request, work, partial(_content_hash, form), stage.settle)
 
 
 async def _receive(request: web.Request, case_id: UUID, rules: spool.Rules, stage: Stage) -> spool.Form:
     """The body, staged, after the checks that come before a body is read."""
     boundary = multipart.boundary_of(request.headers.get("Content-Type", ""))
     decode.check_length(request, rules.max_total, rules.too_long)
-    await must_exist(request, {"case_id": case_id})
-    await go_on(request)
+    if is_asking_or_large(request):
+        await must_exist(request, {"case_id": case_id})
+        await go_on(request)
     return await spool.receive(partial(decode.next_chunk, request), boundary, rules, stage)
 
 
@@ -145,33 +145,36 @@ async def _store(
     request: web.Request, connection: Any, stage: Stage, case_id: UUID, accepted: Sequence[Accepted]
 ) -> list[Saved]:
     """Names and rows for the accepted files, in their order. What is there already comes back as it is."""
-    sql = request.app[SQL]
-    project_id = await lock_case(request, connection, case_id)
-    rows = await connection.fetch(sql.artifacts.duplicates, case_id, [item.dedupe_key for item in accepted])
-    known = {key: tuple(columns) for key, *columns in rows}
+    sql = request.app[SQL].artifacts
+    today = datetime.now(UTC)
+    paths = [_path(today, case_id, item) for item in accepted]
+    keys = [item.dedupe_key for item in accepted]
+    locked = await connection.fetchrow(sql.lock, case_id, request[CALLER].project_id, keys, paths)
+    known = {}
+    if locked["known"]:
+        rows = await connection.fetch(sql.duplicates, case_id, locked["known"])
+        known = {key: tuple(columns) for key, *columns in rows}
     again = {item.dedupe_key: item for item in accepted if item.dedupe_key in known}
     # Of the same thing twice in one request, the first stays.
-    fresh = {item.dedupe_key: item for item in reversed(accepted) if item.dedupe_key not in known}
-    fresh = dict(reversed(fresh.items()))
+    fresh: dict[bytes, tuple[Accepted, str]] = {}
+    for item, path in zip(accepted, paths, strict=True):
+        if item.dedupe_key not in known:
+            fresh.setdefault(item.dedupe_key, (item, path))
 
     ids = new_ids(bucket_of(case_id), len(fresh))
-    names = await _free_names(connection, sql, case_id, dict(zip(ids, fresh.values(), strict=True)))
-    placements = [_placement(item, project_id, wishes) for item, wishes in zip(fresh.values(), names, strict=True)]
+    names = [[path, own_path(path, artifact_id)] for (_, path), artifact_id in zip(fresh.values(), ids, strict=True)]
+    if locked["taken"] or len({path for _, path in fresh.values()}) < len(fresh):
+        names = await _free_names(connection, sql.taken_paths, case_id, names)
+    items = [item for item, _ in fresh.values()]
+    placements = [_placement(*each, locked["project_id"]) for each in zip(items, names, strict=True)]
     for key, item in again.items():
         stored = Artifact(*known[key]).storage_path.removeprefix("artifacts/")
-        placements.append(replace(_placement(item, project_id, [stored]), existing=True))
-    taken = await stage.publish(placements)
+        placements.append(replace(_placement(item, [stored], locked["project_id"]), existing=True))
+    published = await stage.publish(placements)
 
     if fresh:
-        inserted = await connection.fetch(
-            sql.artifacts.insert_many, case_id, *_columns(ids, list(fresh.values()), taken[: len(fresh)])
-        )
-        steps = dict(await connection.fetch(sql.steps.link, case_id))
-        by_id = {row["id"]: row for row in inserted}
-        for artifact_id, key in zip(ids, fresh, strict=True):
-            columns = list(by_id[artifact_id])
-            columns[_STEP] = steps.get(artifact_id, columns[_STEP])  # as linking has just decided
-            known[key] = tuple(columns)
+        columns = _columns(ids, items, published[: len(fresh)])
+        known |= zip(fresh, map(tuple, await connection.fetch(sql.insert_many, case_id, *columns)), strict=True)
     seen: set[bytes] = set(again)
     saved = []
     for item in accepted:
@@ -179,34 +182,31 @@ async def _store(
         seen.add(item.dedupe_key)
     KEPT.labels("false").inc(len(fresh))
     KEPT.labels("true").inc(len(accepted) - len(fresh))
-    RECEIVED.inc(sum(item.file.size for item in fresh.values()))
+    RECEIVED.inc(sum(item.file.size for item in items))
     return saved
 
 
-async def _free_names(connection: Any, sql: Any, case_id: UUID, items: dict[UUID, Accepted]) -> list[list[str]]:
-    """The paths that each new artifact may take, best first, without those that rows or removals hold."""
-    day = datetime.now(UTC)
-    wishes = [
-        list(
-            paths.relative_paths(
-                day,
-                case_id,
-                item.iteration_number,
-                item.fields.step_number,
-                item.fields.artifact_category,
-                item.file.file_name,
-                extension(item.mime_type),
-                artifact_id,
-            )
-        )
-        for artifact_id, item in items.items()
-    ]
-    rows = await connection.fetch(sql.artifacts.taken_paths, case_id, [path for wish in wishes for path in wish])
+def _path(day: datetime, case_id: UUID, item: Accepted) -> str:
+    return relative_path(
+        day,
+        case_id,
+        item.iteration_number,
+        item.fields.step_number,
+        item.fields.artifact_category,
+        item.file.file_name,
+        extension(item.mime_type),
+    )
+
+
+async def _free_names(connection: Any, query: str, case_id: UUID, names: list[list[str]]) -> list[list[str]]:
+    """All the names that each may take, best first, without those that rows or removals hold."""
+    wishes = [[path, *numbered_paths(path), own] for path, own in names]
+    rows = await connection.fetch(query, case_id, [path for wish in wishes for path in wish])
     taken = {row["storage_path"] for row in rows}
     return [[path for path in wish if path not in taken] for wish in wishes]
 
 
-def _placement(item: Accepted, project_id: UUID, candidates: Sequence[str]) -> Placement:
+def _placement(item: Accepted, candidates: Sequence[str], project_id: UUID) -> Placement:
     return Placement(item.file.path, item.file.size, item.file.checksum, project_id, candidates)
 
 

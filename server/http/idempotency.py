@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from server.context import BODY_HASH, CALLER, POOL, SQL
-from server.db import transaction
+from server.db import autocommit, transaction
 from server.errors import InProgress, Invalid, KeyReused, Problem
 from server.http import reply
 
@@ -21,21 +21,26 @@ _KEY = re.compile(r"[\x20-\x7e]{1,200}")
 async def once(
     request: web.Request,
     work: Callable[[Any], Awaitable[web.Response]],
-    content: bytes | None = None,
+    content: Callable[[], bytes] | None = None,
     settle: Callable[[bool], None] | None = None,
+    one_statement: bool = False,
 ) -> web.Response:
     """`work(connection)` in a transaction; for a request that was answered before, the first reply again.
 
-    `content` is what tells two requests with the same address apart: the hash of the JSON body, or of what an
-    upload brought; `settle` is told how the transaction ends, see db.transaction. Kept are 2xx replies that a
-    repetition could not better. Raises InProgress, KeyReused, Invalid.
+    `content` gives what tells two requests with the same address apart: the hash of the JSON body, or of what an
+    upload brought; `settle` is told how the transaction ends, see db.transaction; work of `one_statement` needs no
+    transaction without a key. Kept are 2xx replies that a repetition could not better.
+    Raises InProgress, KeyReused, Invalid.
     """
     key = key_of(request)
+    if key is None and one_statement:
+        async with autocommit(request.app[POOL]) as connection:
+            return await work(connection)
     async with transaction(request.app[POOL], settle) as connection:
         if key is None:
             return await work(connection)
         sql, caller = request.app[SQL].idempotency, request[CALLER].id
-        fingerprint = _fingerprint(request, request.get(BODY_HASH, b"") if content is None else content)
+        fingerprint = _fingerprint(request, content() if content else request.get(BODY_HASH, b""))
         # Only the wait for a twin is bounded so tightly, not the waits of the work itself.
         await connection.execute(sql.bound_wait)
         claimed = await connection.fetchval(sql.claim, caller, key, fingerprint)

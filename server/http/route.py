@@ -111,24 +111,28 @@ def bind(route: Route, authenticate: Authenticate) -> Bound:
             decode.check_encoding(request)
             decode.check_length(request, request.app[CONFIG].api.max_json_size)
         arguments: dict[str, Any] = {name: _path_id(request, name) for name in ids}
-        if body_type is not None and _is_asking_or_large(request):
+        if body_type is not None and is_asking_or_large(request):
             await must_exist(request, arguments)
             await go_on(request)
         try:
             if query_type is not None:
                 arguments["query"] = decode.from_text(request.query, query_type)
-            if takes_key:
-                key_of(request)
+            key = key_of(request) if takes_key else None
             if body_type is not None:
                 raw = await decode.read_body(request, request.app[CONFIG].api.max_json_size)
                 arguments["body"] = decode.from_json(raw, body_type)
-                if request.method == "POST":
+                if key is not None:
                     request[BODY_HASH] = hashlib.sha256(raw).digest()
         except (Invalid, MalformedBody):
             # A small body is read before anything is asked of the database, and still 404 comes first.
             await must_exist(request, arguments)
             raise
-        response = await route.handler(request, **arguments)
+        try:
+            response = await route.handler(request, **arguments)
+        except ReportError:
+            if route.upload is not None:
+                await must_exist(request, arguments)
+            raise
         if REPLAYED in response.headers:
             await must_exist(request, arguments)  # it may have been removed since the first reply
         return response
@@ -157,7 +161,8 @@ async def hold_back(request: web.Request) -> None:
     """aiohttp's expect handler: says nothing yet, because go_on does, once the checks are passed."""
 
 
-def _is_asking_or_large(request: web.Request) -> bool:
+def is_asking_or_large(request: web.Request) -> bool:
+    """Whether the body is yet to come, or large: then what it is for must exist first."""
     return "Expect" in request.headers or (request.content_length or _SMALL_BODY + 1) > _SMALL_BODY
 
 

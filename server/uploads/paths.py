@@ -9,7 +9,7 @@ STAGING = ".staging"
 CONTENT = ".content"
 
 
-def relative_paths(
+def relative_path(
     day: datetime,
     case_id: UUID,
     iteration_number: int,
@@ -17,22 +17,30 @@ def relative_paths(
     category: str | None,
     file_name: str,
     extension: str,
-    artifact_id: UUID,
-) -> Iterator[str]:
-    """The names an artifact may take, best first; the last holds the end of its id and is its own.
+) -> str:
+    """The best name for an artifact.
 
     `YYYY/MM/DD/<test case>/[iteration_NNN/]step_NNN[_category].ext` (S1, "File Storage Structure"); `day` in UTC.
     """
-    folder = f"{day:%Y/%m/%d}/{case_id}/"
+    folder = f"{day.year}/{day.month:02}/{day.day:02}/{case_id}/"
     if iteration_number > 1:
         folder += f"iteration_{iteration_number:03d}/"
     stem = f"step_{step_number:03d}" if step_number is not None else _cleaned(file_name)
     if category and step_number is not None:
         stem += f"_{category}"
-    yield f"{folder}{stem}{extension}"
-    for n in range(2, 10):
-        yield f"{folder}{stem}_{n}{extension}"
-    yield f"{folder}{stem}_{artifact_id.hex[-12:]}{extension}"
+    return f"{folder}{stem}{extension}"
+
+
+def numbered_paths(path: str) -> Iterator[str]:
+    """What it may be called instead when that name is taken, best first."""
+    stem, _, extension = path.rpartition(".")
+    return (f"{stem}_{n}.{extension}" for n in range(2, 10))
+
+
+def own_path(path: str, artifact_id: UUID) -> str:
+    """The name that nobody else can have: it holds the end of the artifact's id."""
+    stem, _, extension = path.rpartition(".")
+    return f"{stem}_{artifact_id.hex[-12:]}.{extension}"
 
 
 def content_path(project_id: UUID, checksum: str) -> str:
