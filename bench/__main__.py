@@ -1,106 +1,77 @@
-"""`python -m bench`: starts everything it needs, measures, prints one table. `--only ROW` for one row.
-
-CPU s/GB is the server's own CPU time, user and system, for 10⁹ bytes of requests: steadier than throughput on
-machines that are shared. Storage lies in memory where the machine has /dev/shm, so that write-back does not blur it.
-"""
+"""`python -m bench`: starts everything it needs, measures, prints one table, and one of growth."""
 
 import argparse
-import json
-import shutil
-import statistics
+import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import asdict
+import time
 from pathlib import Path
 
-from bench.load import Load, Result
-from bench.servers import Server, cpu_seconds, floor, reportd
+import psycopg
 
-ROUNDS = 3
+from bench import chart, results
+from bench.growth import growth
+from bench.processes import CHECKOUT, BenchError
+from bench.results import Results
+from bench.rows import ROWS
+from bench.run import Run
+from server.embedded import EmbeddedError
 
-
-def _send(load: Load) -> Result:
-    """The load as a process of its own."""
-    command = [sys.executable, "-m", "bench.load"]
-    done = subprocess.run(command, input=json.dumps(asdict(load)), check=True, stdout=subprocess.PIPE, text=True)
-    return Result(**json.loads(done.stdout))
-
-
-def _measured(server: Server, load: Load) -> tuple[float, float, Result]:
-    """CPU seconds per GB of the server and of its PostgreSQL, and what came back."""
-    before = cpu_seconds(server.pid), server.postgres_pid and cpu_seconds(server.postgres_pid, children=True)
-    result = _send(load)
-    own = cpu_seconds(server.pid) - before[0]
-    postgres = cpu_seconds(server.postgres_pid, children=True) - before[1] if server.postgres_pid else 0.0
-    return own / result.request_bytes * 1e9, postgres / result.request_bytes * 1e9, result
+KEPT = CHECKOUT / "bench" / "results"
+GROWTH = "growth"
 
 
-def _upload(files: int, size: int, requests: int) -> list[str]:
-    """A row: our server and the floor in turn, so that both meet the same machine."""
-    ours: list[tuple[float, float, Result]] = []
-    theirs: list[tuple[float, float, Result]] = []
-    with _folder() as folder, _folder() as floor_folder, reportd(folder) as server, floor(floor_folder) as limit:
-        _measured(server, _load(server, files, size, 10))  # warm up
-        for _ in range(ROUNDS):
-            ours.append(_measured(server, _load(server, files, size, requests)))
-            theirs.append(
-                _measured(limit, Load(limit.port, ["/"], requests=requests, files=files, size=size, sample=0))
-            )
-    cpu = statistics.median(item[0] for item in ours)
-    postgres = statistics.median(item[1] for item in ours)
-    least = statistics.median(item[0] for item in theirs)
-    mbs = statistics.median(item[2].request_bytes / item[2].seconds / 1e6 for item in ours)
-    p50 = statistics.median(item[2].p50 for item in ours) * 1000
-    p99 = statistics.median(item[2].p99 for item in ours) * 1000
-    return [
-        f"{files} × {size // 1000} KB",
-        f"{cpu:.2f} CPU s/GB (+{postgres:.2f} PostgreSQL)",
-        f"floor {least:.2f}",
-        f"{cpu / least:.2f}",
-        f"{mbs:.0f} MB/s, p50 {p50:.1f} ms, p99 {p99:.1f} ms",
-    ]
+def main() -> int:
+    """0 when everything was measured, whatever the figures; 1 when something broke."""
+    options = _parser().parse_args()
+    if options.list:
+        for name, measure in ROWS.items():
+            print(f"{name:12} {(measure.__doc__ or '').strip()}")
+        print(f"{GROWTH:12} Uploads as connections, workers, files, sizes and the database grow.")
+        return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is ended and removed
+    whole = not options.only and not options.quick
+    found = results.new(options.quick)
+    try:
+        _measure(options.only or [*ROWS, GROWTH], found)
+    except (BenchError, EmbeddedError, psycopg.Error, OSError, subprocess.SubprocessError) as error:
+        print(f"\nbench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    for path in [KEPT / "latest.json"] * whole + [options.output] * bool(options.output):
+        found.save(path)
+    if whole:
+        (KEPT / "chart.svg").write_text(chart.draw(found.plain()["rows"]), "utf-8")
+    print(results.report(found))
+    return 0
 
 
-def _load(server: Server, files: int, size: int, requests: int) -> Load:
-    paths = [f"{case}/artifacts/batch" for case in server.make_cases(200)]
-    return Load(server.port, paths, server.token, requests=requests, files=files, size=size)
+def _measure(names: list[str], found: Results) -> None:
+    """All that is asked for; says on stderr how far it is."""
+    started = time.monotonic()
+    with Run(found.quick) as run:
+        for name in names:
+            print(f"{time.monotonic() - started:4.0f} s  {name}", file=sys.stderr, flush=True)
+            if name == GROWTH:
+                found.growth += growth(run)
+            else:
+                found.rows += ROWS[name](run)
+        found.machine["postgresql"] = run.cluster.version()
+        found.notes = run.notes
+    found.seconds = time.monotonic() - started
 
 
-def _folder() -> AbstractContextManager[Path]:
-    class Folder(AbstractContextManager[Path]):
-        def __enter__(self) -> Path:
-            memory = Path("/dev/shm")
-            self.path = Path(tempfile.mkdtemp(prefix="reportd-bench-", dir=memory if memory.is_dir() else None))
-            self.path.chmod(0o755)
-            return self.path
-
-        def __exit__(self, *_: object) -> None:
-            shutil.rmtree(self.path, ignore_errors=True)
-
-    return Folder()
-
-
-ROWS: dict[str, Callable[[], list[str]]] = {
-    "batch": lambda: _upload(10, 200_000, 40),
-    "large": lambda: _upload(1, 8_000_000, 10),
-    "small": lambda: _upload(1, 2_000, 500),
-}
-
-
-def main() -> None:
-    """Prints the table."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--only", choices=list(ROWS))
-    only = parser.parse_args().only
-    print(f"{'figure':14} {'ours':38} {'compared with':14} {'ratio':6} more")
-    for name, row in ROWS.items():
-        if only in (None, name):
-            figure, ours, compared, ratio, more = row()
-            print(f"{figure:14} {ours:38} {compared:14} {ratio:6} {more}", flush=True)
+    parser.add_argument(
+        "--only", nargs="+", choices=[*ROWS, GROWTH], metavar="ROW", help="these rows; --list names them"
+    )
+    parser.add_argument("--list", action="store_true", help="list the rows")
+    parser.add_argument("--quick", action="store_true", help="one round of few requests: does it work at all?")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write all figures as JSON")
+    return parser
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,61 +1,113 @@
-"""Upload bodies: real PNGs of random pixels with right checksums, each different, prebuilt: sending costs little."""
+"""Request bodies: real PNGs of random pixels with right checksums, each different, prebuilt: sending costs little.
+
+A body is a list of pieces. Those that never change are shared by all requests of a load; between them stand a comment
+for each file, which makes it differ from every other, and what else changes.
+"""
 
 import json
 import os
 import struct
 import zlib
+from typing import Any
 
 BOUNDARY = b"----reportd-bench-boundary"
-CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY.decode()}"
-_SERIAL = b"Comment\0%032x"
-_SERIAL_LENGTH = len(_SERIAL % 0)
+MULTIPART = f"multipart/form-data; boundary={BOUNDARY.decode()}"
+_LARGEST_CHUNK = 8_000_000
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(size: int, serial: int = 0) -> bytes:
-    """A PNG of about `size` bytes: incompressible pixels, and a comment that makes it differ from all others."""
-    width = max(8, int((size / 3) ** 0.5))
-    height = max(1, (size - 200) // (3 * width))
-    pixels = b"".join(b"\0" + os.urandom(3 * width) for _ in range(height))
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    comment = _chunk(b"tEXt", _SERIAL % serial)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + _chunk(b"IHDR", head)
-        + comment
-        + _chunk(b"IDAT", zlib.compress(pixels, 0))
-        + _chunk(b"IEND", b"")
-    )
+def comment(serial: int) -> bytes:
+    """The PNG chunk that makes a file differ from all others."""
+    return _chunk(b"tEXt", b"Comment\0%032x" % serial)
 
 
-class Body:
-    """A multipart body whose files can be made new in place, by a serial number and its checksum."""
+class Picture:
+    """A PNG of about `size` bytes of incompressible pixels, without its comment.
 
-    def __init__(self, files: int, size: int) -> None:
+    One of more than 8 MB repeats one chunk of pixels, so that it takes no memory: its chunks and their checksums are
+    right, its pixels could not be unpacked.
+    """
+
+    def __init__(self, size: int) -> None:
+        repeat = -(-size // _LARGEST_CHUNK)
+        part = size // repeat
+        width = max(8, int((part / 3) ** 0.5))
+        height = max(1, (part - 200) // (3 * width))
+        pixels = b"".join(b"\0" + os.urandom(3 * width) for _ in range(height))
+        header = struct.pack(">IIBBBBB", width, height * repeat, 8, 2, 0, 0, 0)
+        self.head = _SIGNATURE + _chunk(b"IHDR", header)
+        self.tail = [_chunk(b"IDAT", zlib.compress(pixels, 0))] * repeat + [_chunk(b"IEND", b"")]
+
+    def whole(self, serial: int) -> bytes:
+        """The file with its comment."""
+        return b"".join([self.head, comment(serial), *self.tail])
+
+
+class Upload:
+    """A multipart body of `files` files, as a batch or, alone, as the single upload."""
+
+    content_type = MULTIPART
+
+    def __init__(self, files: int, size: int, single: bool = False) -> None:
+        self._pictures = [Picture(size) for _ in range(files)]
+        self._single = single
         entries = [{"file_index": i, "artifact_type": "screenshot", "step_number": i} for i in range(files)]
-        parts = [self._part(b'name="metadata"', b"", json.dumps(entries).encode())]
-        for i in range(files):
-            head = b'name="files"; filename="step_%03d.png"' % i
-            parts.append(self._part(head, b"Content-Type: image/png\r\n", png(size)))
-        self.bytes = bytearray(b"".join(parts) + b"--" + BOUNDARY + b"--\r\n")
-        self._places = []
-        place = self.bytes.find(b"tEXt")
-        while place >= 0:
-            self._places.append(place)
-            place = self.bytes.find(b"tEXt", place + len(b"tEXt") + _SERIAL_LENGTH + 4)
-        self._places = self._places[:files]
+        self._metadata = b"" if single else _part(b'name="metadata"', json.dumps(entries).encode())
 
-    def renew(self, serial: int) -> bytearray:
-        """The body with files that were never sent before."""
-        for i, place in enumerate(self._places):
-            chunk = b"tEXt" + _SERIAL % (serial * 1000 + i)
-            self.bytes[place : place + len(chunk) + 4] = chunk + struct.pack(">I", zlib.crc32(chunk))
-        return self.bytes
+    def pieces(self, serial: int, step: int) -> list[bytes]:
+        """The body with files that were never sent before; `step` is what the single upload's file belongs to."""
+        pieces = [self._metadata]
+        if self._single:
+            pieces = [_part(b'name="artifact_type"', b"screenshot"), _part(b'name="step_number"', b"%d" % step)]
+        for i, picture in enumerate(self._pictures):
+            name = b'name="%s"; filename="step_%03d.png"' % (b"file" if self._single else b"files", i)
+            pieces += [_head(name, b"Content-Type: image/png\r\n"), picture.head, comment(serial * 1000 + i)]
+            pieces += [*picture.tail, b"\r\n"]
+        return [*pieces, b"--" + BOUNDARY + b"--\r\n"]
 
-    @staticmethod
-    def _part(disposition: bytes, headers: bytes, data: bytes) -> bytes:
-        head = b"Content-Disposition: form-data; " + disposition + b"\r\n" + headers
-        return b"--" + BOUNDARY + b"\r\n" + head + b"\r\n" + data + b"\r\n"
+    def files(self, serial: int) -> list[bytes]:
+        """The files of that body, to compare with what is downloaded."""
+        return [picture.whole(serial * 1000 + i) for i, picture in enumerate(self._pictures)]
+
+
+class Steps:
+    """A JSON body of steps, always the same: a test case takes it once."""
+
+    content_type = "application/json"
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._bytes = json.dumps({"steps": [step(i) for i in range(count)]}).encode()
+
+    def pieces(self, serial: int, step: int) -> list[bytes]:
+        """The body."""
+        return [self._bytes]
+
+
+def step(number: int) -> dict[str, Any]:
+    """A step as a browser test sends it."""
+    return {
+        "step_number": number,
+        "step_type": "click",
+        "action": "Click the button Save",
+        "description": "Saves the order and waits until the list of orders is shown again",
+        "status": "Passed",
+        "duration_ms": 1250 + number,
+        "element_selector": f"#orders > tbody > tr:nth-child({number}) > td.actions > button.save",
+        "element_name": "Save",
+        "element_type": "button",
+        "started_at": "2025-01-01T12:00:00.000Z",
+        "completed_at": "2025-01-01T12:00:01.250Z",
+    }
+
+
+def _part(disposition: bytes, data: bytes) -> bytes:
+    return _head(disposition, b"") + data + b"\r\n"
+
+
+def _head(disposition: bytes, headers: bytes) -> bytes:
+    return b"--" + BOUNDARY + b"\r\nContent-Disposition: form-data; " + disposition + b"\r\n" + headers + b"\r\n"

@@ -1,131 +1,205 @@
-"""Sends prebuilt bodies over raw sockets to a server on loopback, a bounded number of them, and checks the replies.
+"""Sends prebuilt requests over raw sockets to a server on loopback, a bounded number of them, and checks the replies.
 
-Run as a process of its own, so that its CPU time is not the server's: `python -m bench.load < load.json`.
+Run as a process of its own, so that its CPU time is not the server's: `python -m bench.load`. It reads a Load as a line
+of JSON and says "ready" when it is connected; "go" starts it and brings a Result; "check" compares what was stored.
+One thread and one selector: 256 connections cost no more than 4.
 """
 
-import hashlib
 import json
+import re
+import selectors
 import socket
 import sys
-import threading
 import time
 from dataclasses import asdict, dataclass
 
-from bench.bodies import CONTENT_TYPE, Body
+from bench.bodies import Steps, Upload
+from bench.check import Sample, check
 
-TIMEOUT = 60.0
+_SILENCE = 60.0  # seconds without any progress after which a load fails
+_LONGEST = 300.0  # seconds that a load may take
+_PIECES = 64  # in one system call
+_LARGEST_HEAD = 8192
+_SHOWN = 600  # bytes of a wrong reply
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 @dataclass
 class Load:
-    """What to send: `requests` bodies on each of `connections`, round robin over `paths`."""
+    """What to send: `requests` in all, over `connections`, to `paths` in turn."""
 
     port: int
+    kind: str  # batch, single, steps or get
     paths: list[str]
+    requests: int
     token: str = ""
     connections: int = 4
-    requests: int = 50
-    files: int = 10
-    size: int = 200_000
-    expect: int = 201
-    sample: int = 3  # uploads whose files are downloaded again and compared
+    files: int = 1
+    size: int = 0
+    steps: int = 0
+    sample: int = 3  # requests whose outcome is looked at again
+    check_port: int = 0  # who is asked then, if not the same server
+    digest: str = ""  # SHA-256 of what a GET must bring, where that is known
 
 
 @dataclass
 class Result:
-    """What came of it. Times in seconds."""
+    """What came of it. Times in seconds; `busy` is the generator's own share of one core."""
 
     requests: int
-    request_bytes: int
-    seconds: float
-    p50: float
-    p99: float
-    compared: int
+    request_bytes: int = 0
+    reply_bytes: int = 0
+    seconds: float = 0.0
+    p50: float = 0.0
+    p99: float = 0.0
+    busy: float = 0.0
 
 
-def run(load: Load) -> Result:
-    """Raises RuntimeError when a reply is not the expected one or a downloaded file differs."""
-    times: list[float] = []
-    failures: list[BaseException] = []
-    compared = [0]
-    size = [0]
+class _Connection:
+    """One keep-alive connection with one request at a time."""
 
-    def connection(number: int) -> None:
-        try:
-            _connection(load, number, times, size, compared)
-        except BaseException as error:
-            failures.append(error)
+    def __init__(self, port: int) -> None:
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=_SILENCE)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock.setblocking(False)
+        self.number = -1
+        self.started = 0.0
+        self.views: list[memoryview] = []
+        self.head = b""
+        self.left = 0
+        self.received = 0
+        self.kept: list[bytes] | None = None
 
-    threads = [threading.Thread(target=connection, args=(i,)) for i in range(load.connections)]
-    started = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    seconds = time.perf_counter() - started
-    if failures:
-        raise RuntimeError(f"{len(failures)} connections failed; the first: {failures[0]!r}") from failures[0]
-    times.sort()
-    return Result(len(times), size[0], seconds, times[len(times) // 2], times[int(len(times) * 0.99)], compared[0])
+    def begin(self, number: int, pieces: list[bytes], keep: bool) -> None:
+        self.number, self.head, self.left, self.received = number, b"", 0, 0
+        self.kept = [] if keep else None
+        self.views = [memoryview(piece) for piece in pieces if piece]
+        self.views.reverse()  # so that what is sent goes from the end
+        self.started = time.perf_counter()
 
+    def write(self) -> bool:
+        """Sends what the socket takes; True when all is sent."""
+        views = self.views
+        while views:
+            try:
+                sent = self.sock.sendmsg(views[: -_PIECES - 1 : -1])
+            except BlockingIOError:
+                return False
+            while views and sent >= len(views[-1]):
+                sent -= len(views.pop())
+            if sent:
+                views[-1] = views[-1][sent:]
+        return True
 
-def _connection(load: Load, number: int, times: list[float], size: list[int], compared: list[int]) -> None:
-    body = Body(load.files, load.size)
-    with socket.create_connection(("127.0.0.1", load.port), timeout=TIMEOUT) as sock:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for i in range(load.requests):
-            serial = number * load.requests + i
-            content = body.renew(time.time_ns() // 1000 * 100 + serial)
-            path = load.paths[serial % len(load.paths)]
-            head = (
-                f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {load.token}\r\n"
-                f"Content-Type: {CONTENT_TYPE}\r\nContent-Length: {len(content)}\r\n\r\n"
-            ).encode()
-            started = time.perf_counter()
-            sock.sendmsg([head])
-            sock.sendall(content)
-            status, reply = read_reply(sock)
-            times.append(time.perf_counter() - started)
-            size[0] += len(head) + len(content)
-            if status != load.expect:
-                raise RuntimeError(f"status {status}: {reply[:300]!r}")
-            if number == 0 and i < load.sample and reply:
-                compared[0] += _compare(sock, load, json.loads(reply))
-
-
-def _compare(sock: socket.socket, load: Load, reply: dict) -> int:
-    for artifact in reply["artifacts"]:
-        head = f"GET {artifact['download_url']} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {load.token}\r\n\r\n"
-        sock.sendall(head.encode())
-        status, content = read_reply(sock)
-        if status != 200 or hashlib.sha256(content).hexdigest() != artifact["checksum"]:
-            raise RuntimeError(f"{artifact['download_url']}: status {status}, or other bytes than were sent")
-    return len(reply["artifacts"])
-
-
-def read_reply(sock: socket.socket) -> tuple[int, bytes]:
-    """Status and body of a reply that has a Content-Length."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        data += _received(sock)
-    head, _, body = data.partition(b"\r\n\r\n")
-    lines = head.decode("latin-1").split("\r\n")
-    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
-    length = int(headers.get("content-length", 0))
-    parts = [body]
-    have = len(body)
-    while have < length:
-        parts.append(_received(sock))
-        have += len(parts[-1])
-    return int(lines[0].split()[1]), b"".join(parts)
+    def read(self, buffer: bytearray) -> bool:
+        """Takes what has come; True when the reply is whole."""
+        size = self.sock.recv_into(buffer)
+        if not size:
+            raise RuntimeError("the server closed the connection")
+        start = 0
+        if not self.left:
+            before = len(self.head)
+            self.head += memoryview(buffer)[: min(size, _LARGEST_HEAD)]
+            end = self.head.find(b"\r\n\r\n")
+            if end < 0 and len(self.head) < _LARGEST_HEAD:
+                return False
+            length = _LENGTH.search(self.head, 0, end + 2)
+            if length is None:
+                raise RuntimeError(f"a reply without a Content-Length: {self.head[:300]!r}")
+            self.left, start = int(length[1]), end + 4 - before
+        elif len(self.head) < _SHOWN:
+            self.head += memoryview(buffer)[: min(size, _SHOWN)]
+        self.left -= size - start
+        self.received += size
+        if self.kept is not None:
+            self.kept.append(bytes(memoryview(buffer)[start:size]))
+        return self.left <= 0
 
 
-def _received(sock: socket.socket) -> bytes:
-    data = sock.recv(1 << 20)
-    if not data:
-        raise RuntimeError("the server closed the connection")
-    return data
+class _Run:
+    def __init__(self, load: Load) -> None:
+        self.load = load
+        self.body: Upload | Steps | None = None
+        if load.kind == "steps":
+            self.body = Steps(load.steps)
+        elif load.kind != "get":
+            self.body = Upload(load.files, load.size, single=load.kind == "single")
+        self.connections = [_Connection(load.port) for _ in range(min(load.connections, load.requests))]
+        self.selector = selectors.DefaultSelector()
+        for connection in self.connections:
+            self.selector.register(connection.sock, selectors.EVENT_READ, connection)
+        self.serial = time.time_ns() << 20
+        self.begun = self.sent = self.received = 0
+        self.times: list[float] = []
+        self.samples: list[Sample] = []
+        self.buffer = bytearray(1 << 18)
+
+    def go(self) -> Result:
+        """Raises RuntimeError when a reply is not the expected one, OSError when there is none."""
+        started, busy = time.perf_counter(), time.process_time()
+        for connection in self.connections:
+            self._begin(connection)
+        while len(self.times) < self.load.requests:
+            events = self.selector.select(_SILENCE)
+            if not events or time.perf_counter() - started > _LONGEST:
+                raise RuntimeError("the server does not answer any more")
+            for key, mask in events:
+                self._progress(key.data, mask)
+        seconds = time.perf_counter() - started
+        self.times.sort()
+        p50, p99 = self.times[len(self.times) // 2], self.times[int(len(self.times) * 0.99)]
+        busy = (time.process_time() - busy) / seconds
+        return Result(len(self.times), self.sent, self.received, seconds, p50, p99, busy)
+
+    def _begin(self, connection: _Connection) -> None:
+        load, number = self.load, self.begun
+        if number == load.requests:
+            return
+        self.begun += 1
+        turn, place = divmod(number, len(load.paths))
+        pieces = self.body.pieces(self.serial + number, turn) if self.body else []
+        head = f"Host: 127.0.0.1\r\nAuthorization: Bearer {load.token}\r\n"
+        if self.body:
+            head += f"Content-Type: {self.body.content_type}\r\nContent-Length: {sum(map(len, pieces))}\r\n"
+        method = "POST" if self.body else "GET"
+        pieces.insert(0, f"{method} {load.paths[place]} HTTP/1.1\r\n{head}\r\n".encode())
+        self.sent += sum(map(len, pieces))
+        connection.begin(number, pieces, number < load.sample)
+        if not connection.write():
+            self.selector.modify(connection.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, connection)
+
+    def _progress(self, connection: _Connection, mask: int) -> None:
+        if mask & selectors.EVENT_WRITE and connection.write():
+            self.selector.modify(connection.sock, selectors.EVENT_READ, connection)
+        if mask & selectors.EVENT_READ and connection.read(self.buffer):
+            self.times.append(time.perf_counter() - connection.started)
+            self.received += connection.received
+            self._judge(connection)
+            self._begin(connection)
+
+    def _judge(self, connection: _Connection) -> None:
+        status = int(connection.head[9:12])
+        if status != (201 if self.body else 200):
+            raise RuntimeError(f"status {status}: {connection.head[:_SHOWN].decode('latin-1')}")
+        if connection.kept is not None:
+            path = self.load.paths[connection.number % len(self.load.paths)]
+            self.samples.append(Sample(path, self.serial + connection.number, b"".join(connection.kept)))
+
+
+def main() -> None:
+    """Raises what _Run does; the one who started this process reads it."""
+    load = Load(**json.loads(sys.stdin.readline()))
+    run = _Run(load)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        if line == "go\n":
+            print(json.dumps(asdict(run.go())), flush=True)
+        elif line == "check\n":
+            print(check(load.check_port or load.port, load.token, load.digest, run.body, run.samples), flush=True)
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(run(Load(**json.loads(sys.stdin.read()))))))
+    try:
+        main()
+    except (RuntimeError, OSError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")

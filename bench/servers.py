@@ -1,90 +1,197 @@
-"""Starts what is measured, and reads how much CPU time it took."""
+"""What is measured, and what it is compared with: each a context manager that gives a running Server."""
 
+import importlib.util
 import json
 import os
-import signal
+import shutil
 import subprocess
-import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-_TICKS = os.sysconf("SC_CLK_TCK")
+import msgspec
+import psycopg
+
+from bench.processes import ENVIRONMENT, BenchError, Server, first_line, free_port, process, python
+from server import migrate
+from server.config import Config
+from server.embedded import Postgres
+
+_PEER = ("fastapi", "httptools", "python_multipart", "sqlalchemy", "uvicorn", "uvloop")
+_SETTINGS = {
+    "max_connections": "100",
+    # So that 10 million rows can be brought in without writing them twice.
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_wal_size": "8GB",
+}
 
 
-@dataclass
-class Server:
-    """A running server: where it listens, its own process and PostgreSQL's postmaster, if it has one."""
+class Cluster:
+    """A private PostgreSQL in a folder, for the while."""
 
-    port: int
-    pid: int
-    token: str = ""
-    postgres_pid: int = 0
+    def __init__(self, folder: Path) -> None:
+        self._postgres = Postgres(folder, settings=_SETTINGS)
+        self.pid = 0
 
-    def call(self, method: str, path: str, body: Any = None) -> Any:
-        """One JSON call."""
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", method=method)
-        request.add_header("Authorization", f"Bearer {self.token}")
-        with urllib.request.urlopen(request, json.dumps(body).encode() if body is not None else None) as reply:
-            return json.loads(reply.read() or b"null")
+    def __enter__(self) -> "Cluster":
+        self._postgres.folder.mkdir(exist_ok=True)
+        self._postgres.start()
+        self.pid = int((self._postgres.data / "postmaster.pid").read_text().split()[0])
+        return self
 
-    def make_cases(self, count: int) -> list[str]:
-        """Addresses of new test case results."""
-        run = self.call("POST", "/api/v1/reports/suite-runs", {"name": "bench"})["id"]
-        body = {"test_cases": [{"name": f"case {i}"} for i in range(count)]}
-        made = self.call("POST", f"/api/v1/reports/suite-runs/{run}/test-cases/bulk", body)["test_cases"]
-        return [f"/api/v1/reports/test-case-results/{case['id']}" for case in made]
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._postgres.stop()
+
+    def database(self, name: str) -> "Database":
+        """A new database with the schema and a token."""
+        with psycopg.connect(self._postgres.dsn("postgres"), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
+        return Database(self._postgres.dsn(name), self.pid)
+
+    def version(self) -> str:
+        """PostgreSQL's version."""
+        with psycopg.connect(self._postgres.dsn("postgres")) as connection:
+            return str(connection.execute("SHOW server_version").fetchall()[0][0])
 
 
-def cpu_seconds(pid: int, children: bool = False) -> float:
-    """User and system time that a process has used, with `children` also that of its live and ended ones."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    total = sum(map(int, fields[11:15] if children else fields[11:13])) / _TICKS
-    if children:
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            total += sum(cpu_seconds(int(child)) for child in (thread / "children").read_text().split())
-    return total
+class Database:
+    """A database with reportd's schema and one token."""
+
+    def __init__(self, dsn: str, postgres: int) -> None:
+        self.dsn, self.postgres = dsn, postgres
+        migrate.apply(dsn)
+        command = python("server", "token", "create", "--name", "bench")
+        environment = {**ENVIRONMENT, "REPORTD_DATABASE_DSN": dsn}
+        self.token = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+        self.token = self.token.strip()
+
+    def value(self, query: str) -> Any:
+        """What a query gives: one value."""
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            row = connection.execute(query.encode()).fetchone()
+            return row and row[0]
+
+
+def known(section: str, key: str) -> bool:
+    """Whether this reportd has a key in its configuration."""
+    sections = {info.name: info.type for info in msgspec.structs.fields(Config)}
+    return key in {info.name for info in msgspec.structs.fields(sections[section])}
+
+
+def no_peer() -> str:
+    """Why the FastAPI peer cannot be measured; empty when it can."""
+    if importlib.util.find_spec("bench.peer_fastapi") is None:
+        return "not there"
+    missing = [name for name in _PEER if importlib.util.find_spec(name) is None]
+    return f"not installed: {', '.join(missing)}; see bench/README.md" if missing else ""
+
+
+def no_nginx() -> str:
+    """Why nginx cannot be measured; empty when it can."""
+    return "" if _nginx() else "nginx is not installed"
 
 
 @contextmanager
-def reportd(folder: Path, durability: str = "none") -> Iterator[Server]:
-    """`reportd up` with everything on; without fsync where the table says so."""
-    config = folder / "bench.toml"
-    config.write_text(f'[artifacts]\ndurability = "{durability}"\n[log]\nlevel = "warning"\n')
-    command = [sys.executable, "-m", "server", "up", "--data", str(folder / "data"), "--port", "0"]
-    process = subprocess.Popen([*command, "--config", str(config)], stdout=subprocess.DEVNULL)
-    try:
-        announced = _await(folder / "data/server.json", process)
-        token = (folder / "data/admin-token").read_text().strip()
-        postgres = int((folder / "data/postgres/data/postmaster.pid").read_text().split()[0])
-        yield Server(int(announced["url"].rpartition(":")[2]), process.pid, token, postgres)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
+def reportd(database: Database, folder: Path, **settings: Mapping[str, object]) -> Iterator[Server]:
+    """`reportd serve` with everything on; sections of its configuration as arguments. Without fsync unless asked."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sections: dict[str, dict[str, object]] = {
+        "database": {"dsn": database.dsn},
+        "artifacts": {"storage_path": str(folder / "files"), "durability": "none"},
+        "log": {"level": "warning"},
+    }
+    for name, keys in settings.items():
+        sections.setdefault(name, {}).update(keys)
+    lines = [
+        f"[{name}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in keys.items()) for name, keys in sections.items()
+    ]
+    config = folder / "config.toml"
+    config.write_text("".join(lines))
+    port = free_port()
+    with process("reportd", python("server", "serve", "--port", str(port), "--config", str(config))) as running:
+        first_line("reportd", running)
+        yield Server(
+            "reportd",
+            port,
+            [running.pid],
+            database.token,
+            database.postgres,
+            Path(str(sections["artifacts"]["storage_path"])),
+        )
 
 
 @contextmanager
-def floor(folder: Path) -> Iterator[Server]:
+def _announced(name: str, command: Sequence[str], database: Database | None) -> Iterator[Server]:
+    """A server that prints its port when it is ready, and ends with its standard input."""
+    with process(name, command) as running:
+        port = int(first_line(name, running))
+        token, postgres = (database.token, database.postgres) if database else ("", 0)
+        yield Server(name, port, [running.pid], token, postgres)
+
+
+def floor(folder: Path, durable: Database | None = None, files: int = 1) -> AbstractContextManager[Server]:
     """The physical limit; see floor.py."""
-    command = [sys.executable, "-m", "bench.floor", str(folder)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdin and process.stdout
-    try:
-        yield Server(int(process.stdout.readline()), process.pid)
-    finally:
-        process.stdin.close()
-        process.wait(60)
+    folder.mkdir(exist_ok=True)
+    options = ["--durable", durable.dsn, "--files", str(files)] if durable else []
+    return _announced("floor", python("bench.floor", str(folder), *options), durable)
 
 
-def _await(path: Path, process: subprocess.Popen[bytes]) -> Any:
-    for _ in range(600):
-        if path.exists():
-            return json.loads(path.read_text())
-        if process.poll() is not None:
-            raise RuntimeError(f"the server ended with {process.returncode}")
-        time.sleep(0.1)
-    raise RuntimeError("the server did not start within 60 s")
+def bare(database: Database, reply: Path | None = None) -> AbstractContextManager[Server]:
+    """A bare aiohttp handler; see bare.py."""
+    return _announced("bare handler", python("bench.bare", database.dsn, *([str(reply)] if reply else [])), database)
+
+
+def peer(database: Database, folder: Path, durable: bool = False) -> AbstractContextManager[Server]:
+    """The FastAPI peer on the same database; see peer_fastapi.py."""
+    folder.mkdir(exist_ok=True)
+    options = ["--dsn", database.dsn, "--storage", str(folder), *(["--durable"] if durable else [])]
+    return _announced("FastAPI peer", python("bench.peer_fastapi", *options), database)
+
+
+@contextmanager
+def nginx(folder: Path, files: Path, behind: Server | None = None) -> Iterator[Server]:
+    """nginx serving `files`, or as a proxy before a reportd that lets it send them."""
+    folder.mkdir(exist_ok=True)
+    port = free_port()
+    upstream = f"upstream reportd {{ server 127.0.0.1:{behind.port}; keepalive 16; }}" if behind else ""
+    proxy = "proxy_pass http://reportd; proxy_http_version 1.1; proxy_set_header Connection '';"
+    temporary = "".join(
+        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    hidden = f"location /_files/ {{ internal; alias {files}/; }} location / {{ {proxy} }}"
+    config = folder / "nginx.conf"
+    config.write_text(
+        f"daemon off; worker_processes 1; pid {folder}/pid; error_log stderr;\n"
+        + ("user root;\n" if os.geteuid() == 0 else "")
+        + f"events {{ worker_connections 1024; }}\nhttp {{ access_log off; sendfile on; tcp_nopush on; {temporary}\n"
+        + f"keepalive_requests 1000000; default_type image/png; {upstream}\n"
+        + f"server {{ listen 127.0.0.1:{port}; {hidden if behind else f'location / {{ alias {files}/; }}'} }} }}\n"
+    )
+    with process("nginx", [_nginx(), "-p", str(folder), "-c", str(config), "-e", "stderr"]) as running:
+        _until_it_listens(port)
+        pids = [running.pid, *(behind.pids if behind else [])]
+        yield Server("nginx", port, pids, behind.token if behind else "", behind.postgres if behind else 0)
+
+
+def _nginx() -> str:
+    return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin") or ""
+
+
+def _until_it_listens(port: int) -> None:
+    for _ in range(100):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
+        except urllib.error.HTTPError as refused:
+            refused.close()
+        except OSError:
+            time.sleep(0.05)
+            continue
+        return
+    raise BenchError("nginx did not start")

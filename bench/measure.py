@@ -1,0 +1,125 @@
+"""One measurement: a load in a process of its own, and the CPU time that a server spent on it."""
+
+import json
+import subprocess
+import urllib.request
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bench.load import Load, Result
+from bench.processes import ENVIRONMENT, BenchError, Server, process, python
+
+CASES_A_CALL = 1000
+
+Contenders = Mapping[str, Callable[[int], "Measured"]]
+
+
+@dataclass
+class Measured:
+    """CPU seconds of a server and of its PostgreSQL, and what came of the load."""
+
+    cpu: float
+    postgres: float
+    result: Result
+
+    def per_gb(self) -> tuple[float, float]:
+        """CPU seconds for 10⁹ bytes of requests: the server's, PostgreSQL's."""
+        return self.cpu / self.result.request_bytes * 1e9, self.postgres / self.result.request_bytes * 1e9
+
+    def per_request(self) -> tuple[float, float]:
+        """CPU milliseconds for a request: the server's, PostgreSQL's."""
+        return self.cpu / self.result.requests * 1e3, self.postgres / self.result.requests * 1e3
+
+
+def measure(server: Server, load: Load) -> Measured:
+    """Raises BenchError when a reply is wrong or missing, or a file that was stored is not the one that was sent."""
+    with process(f"the load on {server.name}", python("bench.load")) as running:
+        _say(running, json.dumps(asdict(load)))
+        if _line(running, server, load) != "ready":
+            raise BenchError(f"the load on {server.name} did not start")
+        before = server.cpu(), server.postgres_cpu()
+        _say(running, "go")
+        result = Result(**json.loads(_line(running, server, load)))
+        measured = Measured(server.cpu() - before[0], server.postgres_cpu() - before[1], result)
+        if load.sample:
+            _say(running, "check")
+            _line(running, server, load)
+    return measured
+
+
+def in_turn(rounds: int, requests: int, contenders: Contenders) -> dict[str, list[Measured]]:
+    """Each contender once a round with so many requests, so that all meet the same machine; first a few to warm up."""
+    for act in contenders.values():
+        act(min(requests, max(10, requests // 10)))
+    found: dict[str, list[Measured]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, act in contenders.items():
+            found[name].append(act(requests))
+    return found
+
+
+def figures(
+    found: Mapping[str, list[Measured]], figure: Callable[[Measured], float | tuple[float, float]]
+) -> dict[str, list[tuple[float, float]]]:
+    """A figure of every contender and round, as Row.fill takes it: with PostgreSQL's share, or none."""
+    plain = {name: [figure(measured) for measured in each] for name, each in found.items()}
+    return {name: [v if isinstance(v, tuple) else (v, 0.0) for v in each] for name, each in plain.items()}
+
+
+def insert_alone(dsn: str, steps: int, cases: list[str]) -> Measured:
+    """What a script spends that inserts the steps of all cases but the first, and is no server; see insert.py."""
+    command = python("bench.insert", dsn, str(steps))
+    done = subprocess.run(
+        command, input=json.dumps(cases), capture_output=True, text=True, env=ENVIRONMENT, timeout=300
+    )
+    if done.returncode:
+        raise BenchError(f"bench.insert ended with {done.returncode}: {done.stderr[-2000:]}")
+    return Measured(float(done.stdout), 0.0, Result(requests=len(cases) - 1))
+
+
+def make_cases(server: Server, count: int, steps: int = 0) -> list[str]:
+    """Addresses of new test case results of reportd, each with so many steps."""
+    run = call(server, "POST", "/api/v1/reports/suite-runs", {"name": "bench"})["id"]
+    paths: list[str] = []
+    while len(paths) < count:
+        body = {"test_cases": [{"name": f"case {i}"} for i in range(min(count - len(paths), CASES_A_CALL))]}
+        made = call(server, "POST", f"/api/v1/reports/suite-runs/{run}/test-cases/bulk", body)
+        paths += [f"/api/v1/reports/test-case-results/{case['id']}" for case in made["test_cases"]]
+    if steps:
+        targets = [f"{path}/steps" for path in paths]
+        measure(server, Load(server.port, "steps", targets, count, server.token, steps=steps, sample=1))
+    return paths
+
+
+def call(server: Server, method: str, path: str, body: Any = None) -> Any:
+    """One JSON call."""
+    return json.loads(fetch(server, method, path, body) or b"null")
+
+
+def fetch(server: Server, method: str, path: str, body: Any = None) -> bytes:
+    """One call; the bytes of its reply."""
+    request = urllib.request.Request(f"http://127.0.0.1:{server.port}{path}", method=method)
+    request.add_header("Authorization", f"Bearer {server.token}")
+    try:
+        with urllib.request.urlopen(request, json.dumps(body).encode() if body is not None else None) as reply:
+            return bytes(reply.read())
+    except OSError as error:
+        raise BenchError(f"{server.name}: {method} {path}: {error}") from None
+
+
+def _say(running: subprocess.Popen[str], line: str) -> None:
+    assert running.stdin
+    with suppress(BrokenPipeError):  # it has ended; what it says of that is read next
+        running.stdin.write(line + "\n")
+        running.stdin.flush()
+
+
+def _line(running: subprocess.Popen[str], server: Server, load: Load) -> str:
+    assert running.stdout
+    line = running.stdout.readline().strip()
+    if not line:
+        running.wait(60)
+        raise BenchError(f"{load.requests} × {load.kind} to {server.name} failed")
+    return line

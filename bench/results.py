@@ -1,0 +1,182 @@
+"""What a run found: rows and their judgement, the machine, the tables that are printed, and JSON that can be kept."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.processes import CHECKOUT
+
+Figures = Sequence[tuple[float, float]]  # of each round: the server's, its PostgreSQL's
+
+
+@dataclass
+class Row:
+    """One figure: ours and what it is compared with, of each round; PostgreSQL's share of the same unit apart."""
+
+    name: str
+    figure: str
+    unit: str
+    compared: str
+    goal: float | None = None
+    at_most: bool = True  # else the goal is the least that is wanted
+    inverted: bool = False  # the ratio is the other's over ours
+    ours: list[float] = field(default_factory=list)
+    ours_postgres: list[float] = field(default_factory=list)
+    theirs: list[float] = field(default_factory=list)
+    theirs_postgres: list[float] = field(default_factory=list)
+    missing: str = ""  # why there is no figure
+    note: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """Of the medians; of a figure that is compared with nothing, the median itself."""
+        if not self.ours:
+            return None
+        ours = statistics.median(self.ours)
+        if not self.theirs:
+            return ours if not self.compared else None
+        theirs = statistics.median(self.theirs)
+        upper, lower = (theirs, ours) if self.inverted else (ours, theirs)
+        return upper / lower if lower else None
+
+    @property
+    def met(self) -> bool | None:
+        """None without a goal or a figure."""
+        if self.goal is None or self.ratio is None:
+            return None
+        return self.ratio <= self.goal if self.at_most else self.ratio >= self.goal
+
+    def fill(self, ours: Figures, theirs: Figures = ()) -> "Row":
+        """Takes the figures of all rounds."""
+        self.ours, self.ours_postgres = [pair[0] for pair in ours], [pair[1] for pair in ours]
+        self.theirs, self.theirs_postgres = [pair[0] for pair in theirs], [pair[1] for pair in theirs]
+        return self
+
+
+@dataclass
+class Point:
+    """A row of growth: what changes, and what came of it, medians of all rounds."""
+
+    series: str
+    value: str
+    mbs: float = 0.0
+    per_gb: float = 0.0
+    postgres_per_gb: float = 0.0
+    p50: float = 0.0  # milliseconds
+    p99: float = 0.0
+    busy: float = 0.0  # the generator's share of one core: near 1 the throughput is its own limit
+    missing: str = ""
+
+
+@dataclass
+class Results:
+    """All of a run."""
+
+    machine: dict[str, str]
+    commit: str
+    date: str
+    quick: bool
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    growth: list[Point] = field(default_factory=list)
+
+    def plain(self) -> dict[str, Any]:
+        """What is kept as JSON: every row with its rounds, and how it was judged."""
+        rows = [{**asdict(row), "ratio": row.ratio, "met": row.met} for row in self.rows]
+        return {**asdict(self), "rows": rows}
+
+    def save(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(self.plain(), indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def new(quick: bool) -> Results:
+    """Empty results of this checkout on this machine."""
+    return Results(_machine(), _commit(), datetime.now(UTC).isoformat(timespec="seconds"), quick)
+
+
+HEAD = ("figure", "ours", "compared with", "ratio", "goal", "")
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """A row as the table shows it."""
+    goal = "" if row.goal is None else f"{'≤' if row.at_most else '≥'} {row.goal:g}"
+    ours = f"{_shown(row.ours, row.ours_postgres)} {row.unit}" if row.ours else ""
+    if row.missing:
+        return row.figure, ours, f"{row.compared}: {row.missing}".removeprefix(": "), "", goal, "not measured"
+    compared = f"{row.compared} {_shown(row.theirs, row.theirs_postgres)}" if row.theirs else row.compared
+    ratio = "" if row.ratio is None or not row.theirs else f"{row.ratio:.2f}"
+    judged = {None: "", True: "met", False: "missed"}[row.met]
+    return row.figure, ours, compared, ratio, goal, judged
+
+
+GROWTH_HEAD = ("", "", "MB/s", "CPU s/GB", "PostgreSQL", "p50 ms", "p99 ms", "")
+
+
+def point_cells(point: Point) -> tuple[str, ...]:
+    """A row of growth as the table shows it."""
+    if point.missing:
+        return point.series, point.value, "", "", "", "", "", point.missing
+    numbers = [f"{point.mbs:.0f}", f"{point.per_gb:.2f}", f"+{point.postgres_per_gb:.2f}"]
+    limit = "the generator is the limit" if point.busy > 0.9 else ""
+    return point.series, point.value, *numbers, f"{point.p50:.1f}", f"{point.p99:.1f}", limit
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Aligned columns; Markdown too."""
+    widths = [max(len(line[i]) for line in [head, *rows]) for i in range(len(head))]
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True)) + " |"
+
+    return "\n".join([line(head), "|" + "|".join("-" * (width + 2) for width in widths) + "|", *map(line, rows)])
+
+
+def report(found: Results) -> str:
+    """Everything as text."""
+    parts = [table(HEAD, [cells(row) for row in found.rows])] if found.rows else []
+    if found.growth:
+        parts.append(table(GROWTH_HEAD, [point_cells(point) for point in found.growth]))
+    machine = ", ".join(f"{name} {value}" for name, value in found.machine.items())
+    notes = [*found.notes, f"commit {found.commit}, {found.seconds:.0f} s; {machine}"]
+    return "\n\n".join([*parts, "\n".join(notes)])
+
+
+def _shown(own: list[float], postgres: list[float]) -> str:
+    text = _number(statistics.median(own))
+    share = statistics.median(postgres) if postgres else 0.0
+    return f"{text} (+{_number(share)})" if share else text
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _machine() -> dict[str, str]:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": models[0] if models else platform.machine(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "memory": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB",
+        "kernel": platform.release(),
+        "python": platform.python_version()
+        + ("" if sys.implementation.name == "cpython" else platform.python_implementation()),
+    }
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
+    try:
+        return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -1,0 +1,143 @@
+"""The bench works: its bodies are what they claim to be, its judgement is right, and one row runs from end to end."""
+
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from bench import chart, results
+from bench.bodies import Picture, Steps, Upload
+from bench.load import Load
+from bench.measure import measure
+from bench.processes import BenchError, Server, cpu_seconds, folder
+from bench.results import Point, Row
+from server.uploads.content import Inspector
+
+ROOT = Path(__file__).parent.parent
+ONE = (1.0, 0.0)
+
+
+@pytest.mark.parametrize("size", [2_000, 200_000, 2_000_000, 10_000_000])
+def test_pictures_are_whole_and_as_large_as_asked(size):
+    file = Picture(size).whole(serial=7)
+    inspector = Inspector("step_001.png", "image/png")
+    inspector.feed(file)
+    verdict = inspector.finish()
+    assert verdict.mime_type == "image/png" and not verdict.corrupted
+    assert 0.85 * size < len(file) < 1.05 * size
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_a_body_holds_its_files_and_every_file_is_different(single):
+    body = Upload(1 if single else 10, 2_000, single)
+    seen = set()
+    for serial in range(5):
+        sent, files = b"".join(body.pieces(serial, step=3)), body.files(serial)
+        assert all(b"\r\n\r\n" + file + b"\r\n--" in sent for file in files)
+        seen.update(files)
+    assert len(seen) == 5 * len(files)
+
+
+def test_a_body_of_steps_is_json():
+    steps = json.loads(b"".join(Steps(50).pieces(0, 0)))["steps"]
+    assert [step["step_number"] for step in steps] == list(range(50))
+
+
+@pytest.mark.parametrize(
+    ("row", "ours", "theirs", "ratio", "met"),
+    [
+        (Row("a", "", "s", "floor", 1.5), [3, 2, 90], [2, 2, 2], 1.5, True),
+        (Row("a", "", "s", "floor", 1.5), [3.1], [2], 1.55, False),
+        (Row("a", "", "s", "peer", 2, at_most=False, inverted=True), [2], [4], 2, True),
+        (Row("a", "", "s", "peer", 2, at_most=False, inverted=True), [2], [3], 1.5, False),
+        (Row("a", "", "MiB", "", 16), [12], [], 12, True),
+        (Row("a", "", "s", "floor"), [1], [2], 0.5, None),
+        (Row("a", "", "s", "peer", 2), [1], [], None, None),
+        (Row("a", "", "s", "peer", 2), [], [], None, None),
+    ],
+)
+def test_a_row_is_judged_by_the_ratio_of_the_medians(row, ours, theirs, ratio, met):
+    row.fill([(value, 0.5) for value in ours], [(value, 0.0) for value in theirs])
+    assert (row.ratio, row.met) == (pytest.approx(ratio) if ratio else None, met)
+
+
+def test_the_table_says_what_was_met_and_what_is_missing():
+    good = Row("a", "batch", "CPU s/GB", "floor", 1.5).fill([(2.0, 0.25)], [ONE])
+    gone = Row("a", "download", "CPU ms", "nginx", 4, missing="nginx is not installed")
+    assert results.cells(good) == ("batch", "2 (+0.25) CPU s/GB", "floor 1", "2.00", "≤ 1.5", "missed")
+    assert results.cells(gone) == ("download", "", "nginx: nginx is not installed", "", "≤ 4", "not measured")
+    lines = results.table(results.HEAD, [results.cells(good), results.cells(gone)]).splitlines()
+    assert len({len(line) for line in lines}) == 1 and len(lines) == 4
+
+
+def test_results_are_json_and_their_chart_is_xml(tmp_path):
+    found = results.new(quick=True)
+    found.rows = [
+        Row("batch", "batch of 10 × 200 KB", "CPU s/GB", "floor", 1.5).fill([(2.0, 0.25)], [ONE]),
+        Row("batch", "peer's & ours", "CPU s/GB", "<peer>", 2, False, True).fill([(2.0, 0.25)], [(5.0, 0.5)]),
+        Row("small", "not measured", "CPU ms", "bare handler", 1.8, missing="not there"),
+    ]
+    found.growth = [Point("connections", "4", 500.0), Point("connections", "16", missing="not there")]
+    found.save(tmp_path / "kept" / "results.json")
+    kept = json.loads((tmp_path / "kept" / "results.json").read_text("utf-8"))
+    assert [(row["ours"], row["ratio"], row["met"]) for row in kept["rows"]] == [
+        ([2.0], 2.0, False),
+        ([2.0], 2.5, True),
+        ([], None, None),
+    ]
+    assert kept["machine"]["cores"] and kept["commit"] and kept["date"] and len(kept["growth"]) == 2
+    drawing = ElementTree.fromstring(chart.draw(kept["rows"]))
+    shown = [text.text for text in drawing.iter("{http://www.w3.org/2000/svg}text")]
+    assert shown[:-1] == ["Batch of 10 × 200 KB: CPU s/GB", "reportd", "2", "floor", "1", "<peer>", "5"]
+    assert "not there" in results.report(found)
+
+
+def test_a_wrong_reply_ends_a_measurement():
+    class Refusing(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(409)
+            self.send_header("Content-Length", "5")
+            self.end_headers()
+            self.wfile.write(b"taken")
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        target = Server("a server", server.server_port, [os.getpid()])
+        with pytest.raises(BenchError, match=r"5 × steps to a server failed(.|\n)*status 409(.|\n)*taken"):
+            measure(target, Load(target.port, "steps", ["/steps"], 5, connections=1, steps=10))
+        server.shutdown()
+
+
+def test_time_of_processes_that_have_ended_is_counted():
+    before = cpu_seconds(os.getpid())
+    subprocess.run([sys.executable, "-c", "sum(range(10**7))"], check=True)
+    assert cpu_seconds(os.getpid()) - before >= 0.05
+
+
+def test_a_folder_is_gone_in_the_end():
+    with pytest.raises(KeyError), folder(1) as path:
+        (path / "file").write_bytes(b"x")
+        raise KeyError
+    assert not path.exists()
+
+
+def test_a_row_from_end_to_end(tmp_path):
+    output = tmp_path / "results.json"
+    command = [sys.executable, "-m", "bench", "--quick", "--only", "steps-50", "--output", str(output)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(output.read_text("utf-8"))["rows"]
+    assert row["ours"][0] > 0 and row["theirs"][0] > 0 and not row["missing"]
+    assert "50 steps in one POST" in done.stdout and "asyncpg alone" in done.stdout
