@@ -98,8 +98,9 @@ async def open_pool(config: DatabaseConfig) -> Pool:
         """asyncpg would send RESET ALL after every use; our sessions are never changed, only transactions."""
 
     async def take_json(connection: Any) -> None:
-        """jsonb stays JSON text on its way through: nobody here looks inside."""
-        await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=str, decoder=orjson.Fragment)
+        """JSON stays JSON text on its way through: nobody here looks inside."""
+        for name in ("json", "jsonb"):
+            await connection.set_type_codec(name, schema="pg_catalog", encoder=str, decoder=orjson.Fragment)
 
     pool: Pool = await asyncpg.create_pool(
         config.dsn,

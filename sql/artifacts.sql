@@ -62,14 +62,6 @@ WHERE test_case_result_id = $1
 ORDER BY iteration_number, step_number NULLS FIRST, id
 LIMIT $6 OFFSET $7
 
--- name: of_steps
--- All that some steps show or own, in one go.
-SELECT id, step_result_id, artifact_type, artifact_category, file_name, file_size, mime_type, captured_at,
-       '/api/v1/reports/artifacts/' || id || '/download' AS download_url
-FROM test_artifacts
-WHERE test_case_result_id = $1 AND (step_result_id = ANY($2::uuid[]) OR id = ANY($3::uuid[]))
-ORDER BY id
-
 -- name: for_download
 SELECT a.storage_path, a.file_name, a.file_size, a.mime_type, a.checksum
 FROM test_artifacts a JOIN test_case_results c ON c.id = a.test_case_result_id

@@ -62,6 +62,20 @@ LEFT JOIN test_step_results s ON s.test_case_result_id = c.id AND ($3::int IS NU
 WHERE c.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 GROUP BY c.id
 
+-- name: illustrated
+-- The same, and the steps with what they show and own as JSON; see migrations/0010.
+SELECT count(s.id) AS total_steps,
+       count(s.id) FILTER (WHERE s.status = 'Passed') AS passed_steps,
+       count(s.id) FILTER (WHERE s.status = 'Failed') AS failed_steps,
+       count(s.id) FILTER (WHERE s.status = 'Skipped') AS skipped_steps,
+       count(s.id) FILTER (WHERE s.status = 'Pending') AS pending_steps,
+       count(s.id) FILTER (WHERE $4::text IS NULL OR s.status = $4) AS matching,
+       illustrated_steps($1, $3, $4, $5, $6) AS steps
+FROM test_case_results c
+LEFT JOIN test_step_results s ON s.test_case_result_id = c.id AND ($3::int IS NULL OR s.iteration_number = $3)
+WHERE c.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
+GROUP BY c.id
+
 -- name: for_case
 SELECT id, test_case_result_id, iteration_number, step_number, step_type, action, description, status, duration_ms,
        element_selector, element_name, element_type, input_value, expected_value, actual_value,

@@ -2,14 +2,18 @@
 
 import ast
 import dataclasses
+import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
+import psycopg
 import pytest
 
 from server.api import artifacts, checkpoints, logs, steps, suite_runs, test_cases
 from server.db import data_folder, load_sql
+from server.http import reply
 
 SERVER = Path(__file__).parent.parent / "server"
 SOURCES = {path.relative_to(SERVER).as_posix(): path.read_text("utf-8") for path in SERVER.rglob("*.py")}
@@ -34,6 +38,9 @@ COLUMNS = {
     "steps.for_case": fields(steps.Step),
     "steps.insert_many": fields(steps.Step),
     "steps.counts": ["total_steps", "passed_steps", "failed_steps", "skipped_steps", "pending_steps", "matching"],
+    "steps.illustrated": [
+        *["total_steps", "passed_steps", "failed_steps", "skipped_steps", "pending_steps", "matching", "steps"],
+    ],
     "steps.replace_many": ["id", "iteration_number", "step_number"],
     "artifacts.by_id": fields(artifacts.Artifact),
     "artifacts.for_case": fields(artifacts.Artifact),
@@ -41,10 +48,6 @@ COLUMNS = {
     "artifacts.lock": ["project_id", "known", "taken"],
     "artifacts.duplicates": ["dedupe_key", *fields(artifacts.Artifact)],
     "artifacts.for_download": ["storage_path", "file_name", "file_size", "mime_type", "checksum"],
-    "artifacts.of_steps": [
-        *["id", "step_result_id", "artifact_type", "artifact_category", "file_name", "file_size", "mime_type"],
-        *["captured_at", "download_url"],
-    ],
     "artifacts.removed": ["storage_path", "project_id", "checksum"],
     "checkpoints.for_case": fields(checkpoints.Checkpoint),
     "logs.console_for_case": fields(logs.ConsoleEntry),
@@ -144,9 +147,9 @@ def rows_touched(plan: dict) -> int:
     return int(own) + sum(rows_touched(child) for child in plan.get("Plans", []))
 
 
-def test_linking_a_large_test_case_is_linear(rows):
-    """Without statistics, as after a bulk load: the planner takes the test case for one of a single step."""
-    steps, artifacts = 1000, 400
+@pytest.fixture
+def large_case(rows):
+    """A test case of 1,000 steps and 400 screenshots, without statistics, as after a bulk load."""
     run = rows("INSERT INTO suite_runs (project_id, name) SELECT id, 'x' FROM projects RETURNING id")[0]["id"]
     case = rows(
         "INSERT INTO test_case_results (suite_run_id, project_id, name, test_id)"
@@ -155,21 +158,61 @@ def test_linking_a_large_test_case_is_linear(rows):
     )[0]["id"]
     rows(
         "INSERT INTO test_step_results (test_case_result_id, step_number, step_type, screenshot_path)"
-        " SELECT %s, n, 'click', n || '.png' FROM generate_series(1, %s) AS n",
+        " SELECT %s, n, 'click', n || '.png' FROM generate_series(1, 1000) AS n",
         case,
-        steps,
     )
     rows(
         "INSERT INTO test_artifacts (test_case_result_id, artifact_type, step_number, file_name, file_size, mime_type,"
         " checksum, storage_path, dedupe_key)"
         " SELECT %s, 'screenshot', n, n || '.png', 1, 'image/png', '', n::text, n::text::bytea"
-        " FROM generate_series(1, %s) AS n",
+        " FROM generate_series(1, 400) AS n",
         case,
-        artifacts,
     )
-    (function,) = rows("SELECT prosrc FROM pg_proc WHERE proname = 'link_screenshots'")
-    link = re.search(r"WITH step AS .*?;", function["prosrc"], re.DOTALL)[0].replace("$1", f"'{case}'")
-    (explained,) = rows("EXPLAIN (ANALYZE, FORMAT JSON) " + link.replace("%", "%%"))
-    touched = rows_touched(explained["QUERY PLAN"][0]["Plan"])
-    assert touched < 50 * (steps + artifacts), touched
-    assert len(rows("SELECT FROM test_step_results WHERE screenshot_artifact_id IS NOT NULL")) == artifacts
+    return case
+
+
+def touched_by(dsn, function: str, pattern: str, *arguments: str) -> int:
+    """How many rows the statement in a function touches, run under the settings that the function has."""
+    with psycopg.connect(dsn) as connection:
+        query = "SELECT prosrc, proconfig FROM pg_proc WHERE proname = %s"
+        source, settings = connection.execute(query, [function]).fetchone()
+        for setting in settings:
+            connection.execute(f"SET LOCAL {setting}")
+        statement = re.search(pattern, source, re.DOTALL)[0]
+        for number, argument in enumerate(arguments, 1):
+            statement = statement.replace(f"${number}", argument)
+        (explained,) = connection.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + statement).fetchone()
+        connection.commit()
+    return rows_touched(explained[0]["Plan"])
+
+
+def test_linking_a_large_test_case_is_linear(rows, dsn, large_case):
+    """The planner takes the test case for one of a single step."""
+    touched = touched_by(dsn, "link_screenshots", r"WITH step AS .*?;", f"'{large_case}'")
+    assert touched < 50 * 1400, touched
+    assert len(rows("SELECT FROM test_step_results WHERE screenshot_artifact_id IS NOT NULL")) == 400
+
+
+def test_listing_a_large_test_case_is_linear(rows, dsn, large_case):
+    rows("SELECT link_screenshots(%s)", large_case)
+    arguments = [f"'{large_case}'::uuid", "NULL::int", "NULL::text", "NULL", "0"]
+    touched = touched_by(dsn, "illustrated_steps", r"WITH artifact AS .*(?=\);)", *arguments)
+    assert touched < 20 * 1400, touched
+
+
+async def test_steps_made_into_json_by_the_database_are_those_that_are_described(connection, rows, large_case):
+    rows("SELECT link_screenshots(%s)", large_case)
+    (step,) = json.loads(await connection.fetchval("SELECT illustrated_steps($1, NULL, NULL, 1, 0)", large_case))
+    assert list(step) == fields(steps.IllustratedStep)
+    assert list(step["screenshot"]) == fields(steps.Screenshot)
+    assert list(step["artifacts"][0]) == fields(steps.StepArtifact)
+    moment = await connection.fetchval("SELECT created_at FROM test_step_results WHERE id = $1", step["id"])
+    assert json.loads(reply.encode(moment)) == step["created_at"]
+
+
+@pytest.mark.parametrize("microsecond", [0, 1, 999, 1000, 123_000, 999_999])
+async def test_both_ways_to_write_a_time_agree(connection, microsecond):
+    moment = datetime(1970, 1, 1, 0, 0, 0, microsecond, tzinfo=UTC)
+    expected = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    assert json.loads(reply.encode(moment)) == expected
+    assert await connection.fetchval("SELECT instant($1)", moment) == expected

@@ -1,14 +1,13 @@
 """The report of a test case: everything that was stored of it, in one reply. It composes the other nouns."""
 
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from aiohttp import web
 
 from server.api.artifacts import Artifact
 from server.api.checkpoints import Checkpoint
-from server.api.steps import IllustratedStep, illustrated
+from server.api.steps import IllustratedStep
 from server.api.test_cases import TestCase
 from server.context import CALLER, POOL, SQL
 from server.errors import CaseNotFound
@@ -40,19 +39,18 @@ async def show(request: web.Request, case_id: UUID) -> Response:
         row = await connection.fetchrow(sql.test_cases.by_id, case_id, project_id)
         if row is None:
             raise CaseNotFound()
-        steps = await connection.fetch(sql.steps.for_case, case_id, None, None, MOST + 1, 0)
+        total, *_, steps = await connection.fetchrow(sql.steps.illustrated, case_id, project_id, None, None, MOST, 0)
         artifacts = await connection.fetch(sql.artifacts.for_case, case_id, None, None, None, None, MOST + 1, 0)
         checkpoints = await connection.fetch(sql.checkpoints.for_case, case_id, None, None, MOST + 1, 0)
         console, network = await connection.fetchrow(sql.logs.counts, case_id)
-        shown: list[Any] = await illustrated(request, connection, case_id, steps[:MOST])
     return reply.ok(
         Report(
             TestCase(*row),
-            shown,
+            steps,
             [Artifact(*columns) for columns in artifacts[:MOST]],
             [Checkpoint(*columns) for columns in checkpoints[:MOST]],
             console,
             network,
-            any(len(rows) > MOST for rows in (steps, artifacts, checkpoints)),
+            total > MOST or any(len(rows) > MOST for rows in (artifacts, checkpoints)),
         )
     )

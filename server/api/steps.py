@@ -265,28 +265,18 @@ async def replace(request: web.Request, case_id: UUID, query: ReplaceQuery, body
 async def index(request: web.Request, case_id: UUID, query: StepFilter) -> Response:
     """The steps of a test case by iteration and number, with their screenshots."""
     array = reply.wants_array(request, query.shape)
-    paged = array and query.asked
-    sql = request.app[SQL].steps
+    page = (query.size, query.offset) if array and query.asked else (None, 0)
+    sql, project_id = request.app[SQL].steps, request[CALLER].project_id
+    filters = (query.iteration_number, query.status)
     async with request.app[POOL].acquire() as connection:
-        counts = await connection.fetchrow(
-            sql.counts, case_id, request[CALLER].project_id, query.iteration_number, query.status
-        )
-        if counts is None:
-            raise CaseNotFound()
-        rows = await connection.fetch(
-            sql.for_case,
-            case_id,
-            query.iteration_number,
-            query.status,
-            query.size if paged else None,
-            query.offset if paged else 0,
-        )
-        steps: list[Any]
         if query.include_artifacts:
-            steps = await illustrated(request, connection, case_id, rows)
+            row = await connection.fetchrow(sql.illustrated, case_id, project_id, *filters, *page)
         else:
-            steps = [Step(*row) for row in rows]
-    *numbers, matching = counts
+            row = await connection.fetchrow(sql.counts, case_id, project_id, *filters)
+            rows = await connection.fetch(sql.for_case, case_id, *filters, *page)
+    if row is None:
+        raise CaseNotFound()
+    *numbers, matching, steps = row if query.include_artifacts else [*row, [Step(*each) for each in rows]]
     return reply.array(steps, matching) if array else reply.ok(StepList(*[case_id, *numbers, steps]))
 
 
@@ -310,22 +300,6 @@ async def link(request: web.Request, step_id: UUID, body: StepLink) -> Response:
             raise StepNotFound()
         await connection.execute(sql.steps.link, case_id)
     return reply.ok(StepLinked(*[*row, "Step updated successfully"]))
-
-
-async def illustrated(request: web.Request, connection: Any, case_id: UUID, rows: list[Any]) -> list[IllustratedStep]:
-    """Rows of steps with what they show and own, found in one query."""
-    shown = [row["screenshot_artifact_id"] for row in rows if row["screenshot_artifact_id"] is not None]
-    found = await connection.fetch(request.app[SQL].artifacts.of_steps, case_id, [row["id"] for row in rows], shown)
-    owned: dict[UUID, list[StepArtifact]] = {}
-    screenshots: dict[UUID, Screenshot] = {}
-    for artifact_id, step_id, kind, category, file_name, size, mime_type, captured_at, url in found:
-        artifact = StepArtifact(artifact_id, kind, category, file_name, size, mime_type, captured_at, url)
-        owned.setdefault(step_id, []).append(artifact)
-        screenshots[artifact_id] = Screenshot(artifact_id, url, url, file_name, size)
-    return [
-        IllustratedStep(*[*row, screenshots.get(row["screenshot_artifact_id"]), owned.get(row["id"], [])])
-        for row in rows
-    ]
 
 
 async def _insert(

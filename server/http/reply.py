@@ -21,9 +21,11 @@ def encode(value: Any) -> bytes:
     return orjson.dumps(value, default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME)
 
 
-def _plain(value: object) -> str:
+def _plain(value: object) -> str | orjson.Fragment:
     if isinstance(value, datetime):
-        return value.isoformat(timespec="milliseconds")[:-6] + "Z"
+        # orjson's own text, cut, takes a third of isoformat(): a list of 50 steps has 200 times.
+        text = orjson.dumps(value)
+        return orjson.Fragment(text[:24] + b'Z"' if text[20:21] == b"." else text[:20] + b'.000Z"')
     if isinstance(value, UUID):  # asyncpg's own subclass
         return str(value)
     raise TypeError(f"cannot be sent: {type(value)}")

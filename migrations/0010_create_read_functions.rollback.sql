@@ -1,0 +1,2 @@
+DROP FUNCTION illustrated_steps;
+DROP FUNCTION instant;
