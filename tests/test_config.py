@@ -96,11 +96,14 @@ def test_a_file_changes_what_it_names(from_toml):
     [
         ("[servers]\nport = 1", ["servers", "server, database, artifacts, api, auth, log"]),
         ("port = 1", ["port", "server, database, artifacts, api, auth, log"]),
-        ("[server]\nprot = 1", ["server", "prot", "host, port, shutdown_timeout"]),
+        ("[server]\nprot = 1", ["server", "prot", "host, port, workers, shutdown_timeout"]),
         ('[server]\nport = "80"', ["server.port", "int"]),
         ("[server]\nport = 70000", ["server.port", "65535"]),
         ("[server]\nport = -1", ["server.port", "0"]),
         ("[server]\nport = true", ["server.port", "int"]),
+        ("[server]\nworkers = 0", ["server.workers", "1"]),
+        ("[server]\nworkers = 257", ["server.workers", "256"]),
+        ('[server]\nworkers = "2"', ["server.workers", "int"]),
         ("[server]\nshutdown_timeout = 0", ["server.shutdown_timeout", "0"]),
         ("[database]\npool_size = 0", ["database.pool_size", "1"]),
         ('[database]\ndsn = "mysql://x"', ["database.dsn", "postgresql://"]),
@@ -158,6 +161,7 @@ def test_every_key_can_be_set_by_the_environment():
     values = {
         "REPORTD_SERVER_HOST": "0.0.0.0",
         "REPORTD_SERVER_PORT": "0",
+        "REPORTD_SERVER_WORKERS": "4",
         "REPORTD_SERVER_SHUTDOWN_TIMEOUT": "1.5",
         "REPORTD_SERVER_BODY_TIMEOUT": "2.5",
         "REPORTD_DATABASE_DSN": "postgres://u:p@h/d",
@@ -185,6 +189,7 @@ def test_every_key_can_be_set_by_the_environment():
     assert flat == {
         **values,
         "REPORTD_SERVER_PORT": 0,
+        "REPORTD_SERVER_WORKERS": 4,
         "REPORTD_SERVER_SHUTDOWN_TIMEOUT": 1.5,
         "REPORTD_SERVER_BODY_TIMEOUT": 2.5,
         "REPORTD_DATABASE_DSN": "postgres://u:***@h/d",
@@ -237,10 +242,11 @@ def test_the_order_of_all_layers(from_toml, tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("REPORTD_SERVER_PROT", "1", ["host, port, shutdown_timeout"]),
+        ("REPORTD_SERVER_PROT", "1", ["host, port, workers, shutdown_timeout"]),
         ("REPORTD_SERVER_PORT", "eighty", ["int"]),
         ("REPORTD_SERVER_PORT", "65536", ["65535"]),
         ("REPORTD_SERVER_PORT", "", ["int"]),
+        ("REPORTD_SERVER_WORKERS", "two", ["int"]),
         ("REPORTD_AUTH_REQUIRED", "maybe", ["bool"]),
         ("REPORTD_ARTIFACTS_MAX_FILE_SIZE", "big", ["10MiB"]),
         ("ARTIFACT_MAX_FILE_SIZE", "10 * 1024 * 1024", ["10MiB"]),
