@@ -176,7 +176,8 @@ class _database:
 
 def _with_database(options: argparse.Namespace, work: Callable[[Any, Any], Awaitable[None]]) -> None:
     async def connected(dsn: str) -> None:
-        connection = await asyncpg.connect(dsn, timeout=10)
+        # One statement or two: to prepare them gains nothing, and fails behind PgBouncer.
+        connection = await asyncpg.connect(dsn, timeout=10, statement_cache_size=0)
         try:
             await work(connection, load_sql())
         finally:

@@ -54,6 +54,7 @@ class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class DatabaseConfig(Struct, frozen=True, forbid_unknown_fields=True):
     dsn: str = "postgresql://reportd@localhost/reportd"
     pool_size: Positive = 10
+    prepared_statements: bool = True
     connect_timeout: Seconds = 10.0
     command_timeout: Seconds = 30.0
     programs: str = ""

@@ -106,6 +106,7 @@ def test_a_file_changes_what_it_names(from_toml):
         ('[server]\nworkers = "2"', ["server.workers", "int"]),
         ("[server]\nshutdown_timeout = 0", ["server.shutdown_timeout", "0"]),
         ("[database]\npool_size = 0", ["database.pool_size", "1"]),
+        ("[database]\nprepared_statements = 0", ["database.prepared_statements", "bool"]),
         ('[database]\ndsn = "mysql://x"', ["database.dsn", "postgresql://"]),
         ("[database]\ndsn = 5", ["database.dsn", "str"]),
         ('[artifacts]\nmax_file_size = "10 apples"', ["artifacts.max_file_size", "10MiB"]),
@@ -166,6 +167,7 @@ def test_every_key_can_be_set_by_the_environment():
         "REPORTD_SERVER_BODY_TIMEOUT": "2.5",
         "REPORTD_DATABASE_DSN": "postgres://u:p@h/d",
         "REPORTD_DATABASE_POOL_SIZE": "3",
+        "REPORTD_DATABASE_PREPARED_STATEMENTS": "false",
         "REPORTD_DATABASE_CONNECT_TIMEOUT": "3",
         "REPORTD_DATABASE_COMMAND_TIMEOUT": "4.5",
         "REPORTD_DATABASE_PROGRAMS": "/usr/lib/postgresql/17/bin",
@@ -194,6 +196,7 @@ def test_every_key_can_be_set_by_the_environment():
         "REPORTD_SERVER_BODY_TIMEOUT": 2.5,
         "REPORTD_DATABASE_DSN": "postgres://u:***@h/d",
         "REPORTD_DATABASE_POOL_SIZE": 3,
+        "REPORTD_DATABASE_PREPARED_STATEMENTS": False,
         "REPORTD_DATABASE_CONNECT_TIMEOUT": 3.0,
         "REPORTD_DATABASE_COMMAND_TIMEOUT": 4.5,
         "REPORTD_ARTIFACTS_MAX_FILE_SIZE": MIB,
@@ -254,6 +257,7 @@ def test_the_order_of_all_layers(from_toml, tmp_path):
         ("ARTIFACT_ALLOWED_TYPES", '["image/png", 5]', ["str"]),
         ("ARTIFACT_BATCH_MAX_FILES", "0", ["1"]),
         ("REPORTD_DATABASE_POOL_SIZE", "2.5", ["int"]),
+        ("REPORTD_DATABASE_PREPARED_STATEMENTS", "maybe", ["bool"]),
     ],
 )
 def test_a_wrong_variable_is_told_by_name_with_what_is_allowed(name, value, words):
