@@ -77,6 +77,7 @@ class ArtifactsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     batch_max_files: Annotated[int, Meta(ge=1, le=1000)] = 50
     durability: Literal["full", "none"] = "full"
     cache_control: str = "public, max-age=31536000"
+    accel_redirect: str = ""
 
 
 class ApiConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -223,6 +224,8 @@ def _check(config: Config) -> None:
         )
     if "\n" in config.artifacts.cache_control or "\r" in config.artifacts.cache_control:
         raise ConfigError("artifacts.cache_control: must be one line")
+    if not re.fullmatch(r"((/[\w~-][\w.~-]*)+/)?", config.artifacts.accel_redirect, re.ASCII):
+        raise ConfigError("artifacts.accel_redirect: must be empty, or a path between two slashes, like /_files/")
     if not config.database.dsn.startswith(("postgresql://", "postgres://")):
         raise ConfigError("database.dsn: must start with postgresql://")
 

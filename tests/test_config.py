@@ -124,6 +124,11 @@ def test_a_file_changes_what_it_names(from_toml):
         ("[artifacts]\nbatch_max_files = 1001", ["artifacts.batch_max_files", "1000"]),
         ('[artifacts]\ndurability = "half"', ["artifacts.durability", "half", "full, none"]),
         ('[artifacts]\ncache_control = "a\\nb"', ["artifacts.cache_control", "one line"]),
+        *(
+            (f'[artifacts]\naccel_redirect = "{wrong}"', ["artifacts.accel_redirect", "/_files/"])
+            for wrong in ("_f", "/_f", "_f/", "/", "//", "/a//b/", "/a b/", "/a/\\n", "/\\n/", "/../", "/ä/", "/a?/")
+        ),
+        ("[artifacts]\naccel_redirect = true", ["artifacts.accel_redirect", "str"]),
         ('[api]\ncollection_shape = "list"', ["api.collection_shape", "object, array"]),
         ("[api]\nidempotency_hours = 47", ["api.idempotency_hours", "48"]),
         ('[auth]\nrequired = "yes"', ["auth.required", "bool"]),
@@ -177,6 +182,7 @@ def test_every_key_can_be_set_by_the_environment():
         "REPORTD_ARTIFACTS_BATCH_MAX_FILES": "7",
         "REPORTD_ARTIFACTS_DURABILITY": "none",
         "REPORTD_ARTIFACTS_CACHE_CONTROL": "private, no-cache",
+        "REPORTD_ARTIFACTS_ACCEL_REDIRECT": "/_files/",
         "REPORTD_API_COLLECTION_SHAPE": "array",
         "REPORTD_API_MAX_JSON_SIZE": "1048576",
         "REPORTD_API_IDEMPOTENCY_HOURS": "72",
