@@ -10,6 +10,7 @@ REQUIRES = [
     "aiofiles>=24.1,<26",
     "aiohttp>=3.14,<4",
     "asyncpg>=0.30,<0.40",
+    "gunicorn>=25.1,<28",  # for `workers` above 1
     "jinja2>=3.1.5,<4",
     "msgspec>=0.19,<0.30",
     "orjson>=3.10,<4",
@@ -37,6 +38,7 @@ EXTRAS = {
         "ruff>=0.9,<0.20",
         "setuptools>=70.1",  # builds the wheel that a test installs
         "types-aiofiles>=24.1,<26",
+        "types-gunicorn>=25,<28",
     ],
 }
 

@@ -17,9 +17,7 @@ from server import __version__, config, embedded, log, migrate, serve, up
 from server.auth.tokens import hash_of, new_token
 from server.config import ConfigError
 from server.db import load_sql
-from server.http.openapi import document
 from server.ids import new_id
-from server.routes import ROUTES
 
 
 class Refused(Exception):
@@ -49,10 +47,23 @@ def _up(options: argparse.Namespace) -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    settings = config.load(options.config, overrides={"server": _listening(options)})
+    given = _listening(options)
+    if options.workers is not None:
+        given["workers"] = options.workers
+    settings = config.load(options.config, overrides={"server": given})
     log.set_up(settings.log)
     serve.check_schema(settings)
-    asyncio.run(serve.run(settings, lambda url: print(f"reportd is ready at {url}", flush=True)))
+    serve.log_size(settings)
+    if settings.server.workers == 1:
+        asyncio.run(serve.run(settings, _ready))
+    else:
+        from server import workers  # gunicorn is needed by nothing else
+
+        workers.run(settings, _ready)
+
+
+def _ready(url: str) -> None:
+    print(f"reportd is ready at {url}", flush=True)
 
 
 def _migrate(options: argparse.Namespace) -> None:
@@ -73,6 +84,10 @@ def _config(options: argparse.Namespace) -> None:
 
 
 def _openapi(options: argparse.Namespace) -> None:
+    # Not at the top: the handlers import prometheus_client, see serve.run.
+    from server.http.openapi import document
+    from server.routes import ROUTES
+
     print(json.dumps(document(ROUTES, __version__), indent=2))
 
 
@@ -161,7 +176,8 @@ class _database:
 
 def _with_database(options: argparse.Namespace, work: Callable[[Any, Any], Awaitable[None]]) -> None:
     async def connected(dsn: str) -> None:
-        connection = await asyncpg.connect(dsn, timeout=10)
+        # One statement or two: to prepare them gains nothing, and fails behind PgBouncer.
+        connection = await asyncpg.connect(dsn, timeout=10, statement_cache_size=0)
         try:
             await work(connection, load_sql())
         finally:
@@ -210,9 +226,11 @@ def _parser() -> argparse.ArgumentParser:
 
     one = configured(command(commands, "up", _up, "start everything: a private PostgreSQL and the server"))
     one.add_argument("--data", type=Path, default=Path(".reportd"), metavar="DIR", help="default: .reportd")
-    for listening in (one, configured(command(commands, "serve", _serve, "serve, on a database that exists"))):
+    several = configured(command(commands, "serve", _serve, "serve, on a database that exists"))
+    for listening in (one, several):
         listening.add_argument("--host", help="address to listen on")
         listening.add_argument("--port", type=int, help="port to listen on; 0 picks a free one")
+    several.add_argument("--workers", type=_count, metavar="N", help="processes that serve; default: 1")
     one = stored(command(commands, "migrate", _migrate, "bring the database schema up to date"))
     choice = one.add_mutually_exclusive_group()
     choice.add_argument("--status", action="store_true", help="only tell what is applied")

@@ -46,6 +46,7 @@ class Size(int):
 class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: Port = 8000
+    workers: Annotated[int, Meta(ge=1, le=256)] = 1
     shutdown_timeout: Seconds = 60.0
     body_timeout: Seconds = 60.0
 
@@ -53,6 +54,7 @@ class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class DatabaseConfig(Struct, frozen=True, forbid_unknown_fields=True):
     dsn: str = "postgresql://reportd@localhost/reportd"
     pool_size: Positive = 10
+    prepared_statements: bool = True
     connect_timeout: Seconds = 10.0
     command_timeout: Seconds = 30.0
     programs: str = ""
@@ -75,6 +77,7 @@ class ArtifactsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     batch_max_files: Annotated[int, Meta(ge=1, le=1000)] = 50
     durability: Literal["full", "none"] = "full"
     cache_control: str = "public, max-age=31536000"
+    accel_redirect: str = ""
 
 
 class ApiConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -221,6 +224,8 @@ def _check(config: Config) -> None:
         )
     if "\n" in config.artifacts.cache_control or "\r" in config.artifacts.cache_control:
         raise ConfigError("artifacts.cache_control: must be one line")
+    if not re.fullmatch(r"((/[\w~-][\w.~-]*)+/)?", config.artifacts.accel_redirect, re.ASCII):
+        raise ConfigError("artifacts.accel_redirect: must be empty, or a path between two slashes, like /_files/")
     if not config.database.dsn.startswith(("postgresql://", "postgres://")):
         raise ConfigError("database.dsn: must start with postgresql://")
 

@@ -106,6 +106,9 @@ async def open_pool(config: DatabaseConfig) -> Pool:
         config.dsn,
         min_size=0,
         max_size=config.pool_size,
+        # Without a cache, asyncpg names no statement and sends each with its values in one go: the next one may meet
+        # another session, as behind a PgBouncer that pools by transaction.
+        **({} if config.prepared_statements else {"statement_cache_size": 0}),
         timeout=config.connect_timeout,
         command_timeout=config.command_timeout,
         reset=keep_session,

@@ -1,6 +1,7 @@
 """The database's schema: applies and rolls back migrations/ with yoyo, one process at a time."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from server.db import data_folder
 
 # Any number that is ours: whoever holds it is the one that migrates.
 _LOCK = 0x7265706F727464
+_RETRY_SECONDS = 0.1
 
 
 def known_versions() -> set[str]:
@@ -45,15 +47,23 @@ def status(dsn: str) -> list[tuple[str, bool]]:
 @contextmanager
 def _exclusive(dsn: str) -> Iterator[tuple[Any, Any]]:
     """yoyo's backend and migrations under a lock that dies with its connection: yoyo's own is a row, which a
-    killed process would leave behind for good."""
+    killed process would leave behind for good.
+
+    The lock is a transaction's and not a session's: behind PgBouncer, a session outlives who had it. And it is asked
+    for again and again: whoever waits in the database keeps a connection there, which PgBouncer may have few of.
+    """
     os.environ.setdefault(
         "LOGNAME", str(os.getuid())
     )  # yoyo asks for the user's name; in a container there may be none
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+    with psycopg.connect(dsn) as connection:
+        while connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_LOCK,)).fetchone() != (True,):
+            connection.rollback()
+            time.sleep(_RETRY_SECONDS)
+        connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         backend = yoyo.get_backend(
             dsn.replace("postgres://", "postgresql://", 1).replace("postgresql", "postgresql+psycopg", 1)
         )
+        backend.connection.prepare_threshold = None  # behind PgBouncer, the next statement may meet another session
         try:
             backend.break_lock()
             yield backend, yoyo.read_migrations(str(data_folder("migrations")))

@@ -1,8 +1,9 @@
-"""Runs the server until it is told to stop."""
+"""Runs the server until it is told to stop: all of it when there is one process, else what each of them does."""
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine
+import socket
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -10,13 +11,13 @@ import psycopg
 from aiohttp import web
 
 from server import migrate
-from server.app import create_app
-from server.config import Config
+from server.config import Config, ServerConfig
 from server.context import ACTIVITY, LOG
 
 Ready = Callable[[str], None]
 # What a request gets that has outlived `shutdown_timeout`, to clean up after itself.
 _LAST_SECONDS = 5.0
+_BACKLOG = 1024
 
 
 class OldSchema(Exception):
@@ -34,12 +35,44 @@ def check_schema(config: Config) -> None:
         raise OldSchema(f"{OldSchema.__doc__} Missing: {', '.join(missing)}")
 
 
-async def run(config: Config, ready: Ready, *companions: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def log_size(config: Config) -> None:
+    """Tells how many connections PostgreSQL must allow."""
+    workers, connections = config.server.workers, config.database.pool_size
+    if workers == 1:
+        LOG.info("1 worker, %d database connections", connections)
+    else:
+        LOG.info("%d workers, %d database connections each, %d in all", workers, connections, workers * connections)
+
+
+def listen(config: ServerConfig) -> list[socket.socket]:
+    """Listening sockets, one for each address that the host's name has. Raises OSError."""
+    sockets: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(config.host or None, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, _, _, _, address in dict.fromkeys(found):
+            sockets.append(socket.create_server(address, family=family, backlog=_BACKLOG))
+    except OSError as error:
+        for opened in sockets:
+            opened.close()
+        raise OSError(f"Cannot listen on {config.host}, port {config.port}: {error}") from None
+    return sockets
+
+
+async def run(
+    config: Config,
+    ready: Ready,
+    *companions: Callable[[], Coroutine[Any, Any, None]],
+    sockets: Sequence[socket.socket] = (),
+) -> None:
     """Serves until SIGINT or SIGTERM, then finishes what is in progress within `shutdown_timeout`.
 
     `ready` is called with the address once requests are accepted; `companions` run beside the server, and end it
-    when they fail. Raises OSError when the address cannot be taken or the storage not be opened.
+    when they end. Listens on `sockets` if there are any. Raises OSError when the address cannot be taken or the
+    storage not be opened.
     """
+    # Not before: prometheus_client looks for the other processes' folder once, when it is imported.
+    from server.app import create_app
+
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -53,18 +86,16 @@ async def run(config: Config, ready: Ready, *companions: Callable[[], Coroutine[
     async with AsyncExitStack() as stack:
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
-        site = web.TCPSite(runner, config.server.host, config.server.port, backlog=1024, reuse_address=True)
-        try:
-            await site.start()
-        except OSError as error:
-            raise OSError(f"Cannot listen on {config.server.host}, port {config.server.port}: {error}") from None
+        for listening in sockets or listen(config.server):
+            await web.SockSite(runner, listening, backlog=_BACKLOG).start()
         ready(_url(runner.addresses[0]))
         tasks = [asyncio.create_task(companion()) for companion in companions]
         for task in tasks:
             task.add_done_callback(lambda _: stop.set())
         await stop.wait()
         # Requests in progress end first: a connection that aiohttp shuts down drops what still comes of its body.
-        await site.stop()
+        for site in list(runner.sites):
+            await site.stop()
         await runner.app[ACTIVITY].drained(config.server.shutdown_timeout)
         for task in tasks:
             task.cancel()

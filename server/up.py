@@ -21,7 +21,7 @@ from server.context import LOG
 from server.db import load_sql
 from server.embedded import EmbeddedError, Postgres
 from server.ids import new_id
-from server.serve import run
+from server.serve import log_size, run
 
 _WATCH_SECONDS = 1.0
 
@@ -31,11 +31,12 @@ class InUse(Exception):
 
 
 def settings(data: Path, config_file: Path | None, listening: dict[str, Any]) -> Config:
-    """The configuration of `up`: storage lies in its own folder unless told otherwise, the database always."""
+    """The configuration of `up`: storage lies in its own folder unless told otherwise, the database always; one
+    worker, because what watches the database runs in it."""
     return load(
         config_file,
         defaults={"artifacts": {"storage_path": str(data / "artifacts")}},
-        overrides={"database": {"dsn": postgres(data).dsn()}, "server": listening},
+        overrides={"database": {"dsn": postgres(data).dsn()}, "server": {**listening, "workers": 1}},
     )
 
 
@@ -58,6 +59,7 @@ def up(data: Path, config: Config) -> None:
             database.start()
             migrate.apply(database.dsn())
             asyncio.run(_ensure_token(data, database.dsn()))
+            log_size(config)
             asyncio.run(run(config, lambda url: _announce(data, url), lambda: _watch(database)))
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):

@@ -286,7 +286,7 @@ async def verify(url: str, token: str, dsn: str | None) -> int:
 
 async def _connect(dsn: str) -> Any:
     try:
-        return await asyncpg.connect(dsn, timeout=10, command_timeout=30)
+        return await asyncpg.connect(dsn, timeout=10, command_timeout=30, statement_cache_size=0)
     except DATABASE_ERRORS as error:
         raise Away(f"The database of --dsn does not answer: {_said(error)}") from None
 

@@ -20,7 +20,7 @@ LEVELS = [
     ["routes"],
     ["app"],
     ["serve"],
-    ["up", "verify"],
+    ["up", "verify", "workers"],
     ["cli"],
     ["__main__"],
 ]
@@ -84,7 +84,7 @@ def test_uploads_could_be_lifted_out():
 
 def test_only_handlers_and_what_serves_them_know_the_web_server():
     web = {name for name in MODULES if any(other.partition(".")[0] == "aiohttp" for other in imported(MODULES[name]))}
-    allowed = {"app", "context", "serve", "verify", "auth.tokens"}
+    allowed = {"app", "context", "serve", "verify", "workers", "auth.tokens"}
     assert {name for name in web if not name.startswith(("api.", "http."))} <= allowed
 
 

@@ -96,13 +96,17 @@ def test_a_file_changes_what_it_names(from_toml):
     [
         ("[servers]\nport = 1", ["servers", "server, database, artifacts, api, auth, log"]),
         ("port = 1", ["port", "server, database, artifacts, api, auth, log"]),
-        ("[server]\nprot = 1", ["server", "prot", "host, port, shutdown_timeout"]),
+        ("[server]\nprot = 1", ["server", "prot", "host, port, workers, shutdown_timeout"]),
         ('[server]\nport = "80"', ["server.port", "int"]),
         ("[server]\nport = 70000", ["server.port", "65535"]),
         ("[server]\nport = -1", ["server.port", "0"]),
         ("[server]\nport = true", ["server.port", "int"]),
+        ("[server]\nworkers = 0", ["server.workers", "1"]),
+        ("[server]\nworkers = 257", ["server.workers", "256"]),
+        ('[server]\nworkers = "2"', ["server.workers", "int"]),
         ("[server]\nshutdown_timeout = 0", ["server.shutdown_timeout", "0"]),
         ("[database]\npool_size = 0", ["database.pool_size", "1"]),
+        ("[database]\nprepared_statements = 0", ["database.prepared_statements", "bool"]),
         ('[database]\ndsn = "mysql://x"', ["database.dsn", "postgresql://"]),
         ("[database]\ndsn = 5", ["database.dsn", "str"]),
         ('[artifacts]\nmax_file_size = "10 apples"', ["artifacts.max_file_size", "10MiB"]),
@@ -120,6 +124,11 @@ def test_a_file_changes_what_it_names(from_toml):
         ("[artifacts]\nbatch_max_files = 1001", ["artifacts.batch_max_files", "1000"]),
         ('[artifacts]\ndurability = "half"', ["artifacts.durability", "half", "full, none"]),
         ('[artifacts]\ncache_control = "a\\nb"', ["artifacts.cache_control", "one line"]),
+        *(
+            (f'[artifacts]\naccel_redirect = "{wrong}"', ["artifacts.accel_redirect", "/_files/"])
+            for wrong in ("_f", "/_f", "_f/", "/", "//", "/a//b/", "/a b/", "/a/\\n", "/\\n/", "/../", "/ä/", "/a?/")
+        ),
+        ("[artifacts]\naccel_redirect = true", ["artifacts.accel_redirect", "str"]),
         ('[api]\ncollection_shape = "list"', ["api.collection_shape", "object, array"]),
         ("[api]\nidempotency_hours = 47", ["api.idempotency_hours", "48"]),
         ('[auth]\nrequired = "yes"', ["auth.required", "bool"]),
@@ -158,10 +167,12 @@ def test_every_key_can_be_set_by_the_environment():
     values = {
         "REPORTD_SERVER_HOST": "0.0.0.0",
         "REPORTD_SERVER_PORT": "0",
+        "REPORTD_SERVER_WORKERS": "4",
         "REPORTD_SERVER_SHUTDOWN_TIMEOUT": "1.5",
         "REPORTD_SERVER_BODY_TIMEOUT": "2.5",
         "REPORTD_DATABASE_DSN": "postgres://u:p@h/d",
         "REPORTD_DATABASE_POOL_SIZE": "3",
+        "REPORTD_DATABASE_PREPARED_STATEMENTS": "false",
         "REPORTD_DATABASE_CONNECT_TIMEOUT": "3",
         "REPORTD_DATABASE_COMMAND_TIMEOUT": "4.5",
         "REPORTD_DATABASE_PROGRAMS": "/usr/lib/postgresql/17/bin",
@@ -171,6 +182,7 @@ def test_every_key_can_be_set_by_the_environment():
         "REPORTD_ARTIFACTS_BATCH_MAX_FILES": "7",
         "REPORTD_ARTIFACTS_DURABILITY": "none",
         "REPORTD_ARTIFACTS_CACHE_CONTROL": "private, no-cache",
+        "REPORTD_ARTIFACTS_ACCEL_REDIRECT": "/_files/",
         "REPORTD_API_COLLECTION_SHAPE": "array",
         "REPORTD_API_MAX_JSON_SIZE": "1048576",
         "REPORTD_API_IDEMPOTENCY_HOURS": "72",
@@ -185,10 +197,12 @@ def test_every_key_can_be_set_by_the_environment():
     assert flat == {
         **values,
         "REPORTD_SERVER_PORT": 0,
+        "REPORTD_SERVER_WORKERS": 4,
         "REPORTD_SERVER_SHUTDOWN_TIMEOUT": 1.5,
         "REPORTD_SERVER_BODY_TIMEOUT": 2.5,
         "REPORTD_DATABASE_DSN": "postgres://u:***@h/d",
         "REPORTD_DATABASE_POOL_SIZE": 3,
+        "REPORTD_DATABASE_PREPARED_STATEMENTS": False,
         "REPORTD_DATABASE_CONNECT_TIMEOUT": 3.0,
         "REPORTD_DATABASE_COMMAND_TIMEOUT": 4.5,
         "REPORTD_ARTIFACTS_MAX_FILE_SIZE": MIB,
@@ -237,10 +251,11 @@ def test_the_order_of_all_layers(from_toml, tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("REPORTD_SERVER_PROT", "1", ["host, port, shutdown_timeout"]),
+        ("REPORTD_SERVER_PROT", "1", ["host, port, workers, shutdown_timeout"]),
         ("REPORTD_SERVER_PORT", "eighty", ["int"]),
         ("REPORTD_SERVER_PORT", "65536", ["65535"]),
         ("REPORTD_SERVER_PORT", "", ["int"]),
+        ("REPORTD_SERVER_WORKERS", "two", ["int"]),
         ("REPORTD_AUTH_REQUIRED", "maybe", ["bool"]),
         ("REPORTD_ARTIFACTS_MAX_FILE_SIZE", "big", ["10MiB"]),
         ("ARTIFACT_MAX_FILE_SIZE", "10 * 1024 * 1024", ["10MiB"]),
@@ -248,6 +263,7 @@ def test_the_order_of_all_layers(from_toml, tmp_path):
         ("ARTIFACT_ALLOWED_TYPES", '["image/png", 5]', ["str"]),
         ("ARTIFACT_BATCH_MAX_FILES", "0", ["1"]),
         ("REPORTD_DATABASE_POOL_SIZE", "2.5", ["int"]),
+        ("REPORTD_DATABASE_PREPARED_STATEMENTS", "maybe", ["bool"]),
     ],
 )
 def test_a_wrong_variable_is_told_by_name_with_what_is_allowed(name, value, words):

@@ -100,7 +100,17 @@ def test_the_wheel_says_what_it_is(unpacked):
     assert "reportd = server.cli:main" in (info / "entry_points.txt").read_text("utf-8")
     # Whatever is imported is asked for.
     wanted = set(re.findall(r"^Requires-Dist: ([\w-]+)", metadata.replace("_", "-"), re.MULTILINE))
-    assert wanted >= {"aiohttp", "aiofiles", "asyncpg", "jinja2", "msgspec", "orjson", "prometheus-client", "psycopg"}
+    assert wanted >= {
+        "aiohttp",
+        "aiofiles",
+        "asyncpg",
+        "gunicorn",
+        "jinja2",
+        "msgspec",
+        "orjson",
+        "prometheus-client",
+        "psycopg",
+    }
 
 
 def test_it_is_the_wheel_that_runs(python, unpacked):

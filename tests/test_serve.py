@@ -1,14 +1,21 @@
-"""A server that is told to stop finishes what is in progress, and takes nothing new."""
+"""A server that is told to stop finishes what is in progress, and takes nothing new; one worker or several."""
 
+import os
+import signal
 import socket
-import time
+import subprocess
+import sys
 
 import pytest
 
-from tests.makers import png
-from tests.up_server import multipart, running, wait_for
+from tests.up_server import CHECKOUT, PATIENCE, half_an_upload, reportd, serving, wait_for
 
-BASE = "/api/v1/reports"
+WAYS = {
+    "one worker, SIGTERM": ("1", signal.SIGTERM),
+    "one worker, SIGINT": ("1", signal.SIGINT),
+    "two workers, SIGTERM": ("2", signal.SIGTERM),
+    "two workers, SIGINT": ("2", signal.SIGINT),
+}
 
 
 def receive(sock: socket.socket) -> bytes:
@@ -19,46 +26,77 @@ def receive(sock: socket.socket) -> bytes:
     return b"".join(parts)
 
 
-@pytest.fixture(scope="module")
-def stopped(tmp_path_factory):
-    """What a client got whose upload was in progress when SIGTERM came, and the server's exit code."""
-    data = tmp_path_factory.mktemp("serve") / "data"
-    with running(data, "--port", "0") as server:
-        run = server.ask_json("POST", f"{BASE}/suite-runs", {"name": "nightly"}, status=201)["id"]
-        case = server.ask_json("POST", f"{BASE}/suite-runs/{run}/test-cases", {"name": "x"}, status=201)["id"]
-        body, content_type = multipart(("file", "a.png", png(300, 300), "image/png"), ("artifact_type", "screenshot"))
-        port = int(server.url.rpartition(":")[2])
-        head = (
-            f"POST {BASE}/test-case-results/{case}/artifacts HTTP/1.1\r\nHost: x\r\n"
-            f"Authorization: Bearer {server.token}\r\nContent-Type: {content_type}\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
-        )
-        with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
-            sock.sendall(head.encode() + body[:1000])
-            staged = data / "artifacts/.staging"
-            time.sleep(0.3)  # the request is in the server's hands by now
-            server.process.terminate()
-            wait_for(lambda: refuses(port))
-            sock.sendall(body[1000:])
-            answer = receive(sock)
-        yield answer, server.process.wait(60), list(staged.rglob("*")) if staged.exists() else []
-
-
 def refuses(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        pass  # it came too late to be taken; the next one is refused
     return False
 
 
-def test_an_upload_in_progress_is_finished(stopped):
-    answer, code, _ = stopped
-    assert answer.startswith(b"HTTP/1.1 201 "), answer
-    assert code == 0
+@pytest.mark.parametrize("way", WAYS)
+def test_an_upload_in_progress_is_finished(tmp_path, dsn, make_token, way):
+    workers, number = WAYS[way]
+    with (
+        serving(tmp_path / "data", dsn, make_token(), "--workers", workers) as server,
+        half_an_upload(server) as (sock, rest),
+    ):
+        if number == signal.SIGINT:
+            os.killpg(server.process.pid, number)  # as a terminal does it: to every process of the group
+        else:
+            server.process.send_signal(number)
+        wait_for(lambda: refuses(server.port))
+        sock.sendall(rest)
+        answer = receive(sock)
+        assert answer.startswith(b"HTTP/1.1 201 "), answer
+        assert b"\r\nConnection: close\r\n" in answer
+        assert server.process.wait(PATIENCE) == 0
+        assert server.staged() == []
+        assert "Traceback" not in server.log.read_text()
 
 
-def test_its_connection_is_closed_and_nothing_stays(stopped):
-    answer, _, staged = stopped
-    assert b"\r\nConnection: close\r\n" in answer
-    assert [path for path in staged if path.is_file()] == []
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_what_cannot_work_is_said_in_one_sentence(tmp_path, dsn, workers):
+    own = {"REPORTD_DATABASE_DSN": dsn, "REPORTD_ARTIFACTS_STORAGE_PATH": str(tmp_path / "files")}
+    serve = ["serve", "--workers", workers]
+    (tmp_path / "file").touch()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        tried = [
+            (
+                reportd(*serve, "--port", port, **own),
+                f"Cannot listen on 127.0.0.1, port {port}: ",
+            ),
+            (reportd(*serve, "--host", "192.0.2.1", **own), "Cannot listen on 192.0.2.1, "),
+        ]
+    own["REPORTD_ARTIFACTS_STORAGE_PATH"] = str(tmp_path / "file" / "x")
+    tried.append((reportd(*serve, "--port", "0", **own), "[Errno 20] Not a directory: "))
+    for done, sentence in tried:
+        assert (done.returncode, done.stdout) == (1, "")
+        size, last = done.stderr.splitlines()
+        assert " database connections" in size
+        assert last.startswith(f"reportd: {sentence}")
+
+
+def test_a_wrong_number_of_workers_is_wrong_usage():
+    for number in ("0", "x", "-1", "1.5"):
+        done = reportd("serve", "--workers", number)
+        assert done.returncode == 2 and "argument --workers: must be 1 or more" in done.stderr
+    done = reportd("serve", "--workers", "257")
+    assert (done.returncode, done.stderr) == (1, "reportd: server.workers: Expected `int` <= 256\n")
+
+
+def test_a_name_with_several_addresses_is_answered_on_each(tmp_path, dsn, make_token):
+    with serving(tmp_path / "data", dsn, make_token(), "--host", "localhost") as server:
+        assert server.ask("GET", "/healthz").status == 200
+        assert "INFO reportd: 1 worker, 10 database connections\n" in server.log.read_text()
+
+
+def test_the_command_does_not_import_the_figures():
+    """prometheus_client asks once, when it is imported, whether several processes count together."""
+    code = "import sys, server.cli; sys.exit('prometheus_client' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, timeout=PATIENCE).returncode == 0

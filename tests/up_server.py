@@ -1,8 +1,11 @@
-"""`reportd up` as a process of its own, as a user starts it. Import the fixture `up_server` where it is needed."""
+"""`reportd up` and `serve` as processes of their own, as a user starts them. Import the fixture `up_server` where it
+is needed."""
 
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,6 +23,7 @@ import pytest
 
 from server.embedded import Postgres
 from server.up import postgres
+from tests.makers import png
 
 CHECKOUT = Path(__file__).parent.parent
 REPORTD = [sys.executable, "-m", "server"]
@@ -44,7 +48,7 @@ class Reply:
 
 @dataclass
 class UpServer:
-    """A `reportd up` that has said that it is ready. What it says is in `output`, its log in `log`."""
+    """A server that has said that it is ready. What it says is in `output`, its log in `log`."""
 
     data: Path
     process: subprocess.Popen[bytes]
@@ -52,6 +56,14 @@ class UpServer:
     token: str
     output: Path
     log: Path
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def staged(self) -> list[Path]:
+        """The files of requests in progress."""
+        return [path for path in (self.data / "artifacts/.staging").glob("*/*/*") if path.is_file()]
 
     @property
     def postgres(self) -> Postgres:
@@ -135,6 +147,52 @@ def announcement(data: Path, process: subprocess.Popen[bytes], log: Path) -> Any
         if announced["pid"] == process.pid:
             return announced
     return None
+
+
+@contextmanager
+def serving(data: Path, dsn: str, token: str, *options: str, **environment: str) -> Iterator[UpServer]:
+    """`reportd serve` on a database that exists, for the while; its files are in `data`/artifacts."""
+    output, log = data.with_name(f"{data.name}.out"), data.with_name(f"{data.name}.log")
+    own = {"REPORTD_DATABASE_DSN": dsn, "REPORTD_ARTIFACTS_STORAGE_PATH": str(data / "artifacts")}
+    with output.open("wb") as out, log.open("wb") as err:
+        process = subprocess.Popen(
+            [*REPORTD, "serve", "--port", "0", *options],
+            cwd=CHECKOUT,
+            env={**ENVIRONMENT, **own, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+        )
+
+    def said() -> Any:
+        assert process.poll() is None, f"reportd serve ended with {process.returncode}: {log.read_text()}"
+        return re.search(r"ready at (http://\S+)\n", output.read_text())
+
+    try:
+        yield UpServer(data, process, wait_for(said, log.read_text)[1], token, output, log)
+    finally:
+        end(process)
+
+
+@contextmanager
+def half_an_upload(server: UpServer) -> Iterator[tuple[socket.socket, bytes]]:
+    """A connection on which an upload to a new test case has begun, and what is still to be sent."""
+    base = "/api/v1/reports"
+    run = server.ask_json("POST", f"{base}/suite-runs", {"name": "nightly"}, status=201)["id"]
+    case = server.ask_json("POST", f"{base}/suite-runs/{run}/test-cases", {"name": "x"}, status=201)["id"]
+    picture = png(900, 900)  # half of it is more than is kept in memory
+    body, content_type = multipart(("file", "a.png", picture, "image/png"), ("artifact_type", "screenshot"))
+    head = (
+        f"POST {base}/test-case-results/{case}/artifacts HTTP/1.1\r\nHost: x\r\n"
+        f"Authorization: Bearer {server.token}\r\nContent-Type: {content_type}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    half = len(body) // 2
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock:
+        sock.sendall(head.encode() + body[:half])
+        wait_for(lambda: any(path.stat().st_size for path in server.staged()), server.log.read_text)
+        yield sock, body[half:]
 
 
 def end(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:

@@ -32,6 +32,9 @@ async def show(request: web.Request, artifact_id: UUID, query: DownloadQuery) ->
     if files.not_modified(request.headers.get("If-None-Match"), checksum):
         return web.Response(status=304, headers=headers)
     span = files.span_of(request.headers.get("Range"), request.headers.get("If-Range"), checksum, size)
+    prefix = request.app[CONFIG].artifacts.accel_redirect
+    if prefix and not files.ours_to_send(request):
+        return files.handed_over(headers, prefix + storage_path)
     file = await request.app[STORAGE].open_file(storage_path, size)
     if file is None:
         MISSING.inc()

@@ -1,11 +1,15 @@
 """Whether the process lives, whether it can serve, and its figures."""
 
+import asyncio
+import os
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 import prometheus_client
 from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from server.context import POOL, SQL, STORAGE
 from server.errors import ReportError
@@ -52,8 +56,16 @@ async def ready(request: web.Request) -> Response:
 
 
 async def metrics(request: web.Request) -> Response:
-    """The figures of this process in Prometheus' text format."""
+    """The figures of all workers together in Prometheus' text format."""
     return web.Response(
-        body=prometheus_client.generate_latest(),
+        body=await asyncio.to_thread(_figures),  # several workers' figures are in files
         headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST},
     )
+
+
+def _figures() -> bytes:
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return prometheus_client.generate_latest()
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+    return prometheus_client.generate_latest(registry)

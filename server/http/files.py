@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import FileIO
 from urllib.parse import quote
@@ -15,6 +16,9 @@ from server.errors import RangeNotSatisfiable
 _CHUNK = 256 << 10
 _RANGE = re.compile(r"bytes=(?:([0-9]+)-([0-9]*)|-([0-9]+))")
 _BEYOND = 1 << 62  # more than any file has
+
+# Two that nginx would compare with the times of the file, and what it says when it hands a download back.
+_OURS = ("If-Match", "If-Unmodified-Since", "X-Accel-Redirect")
 
 _SANDBOX = (
     "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; frame-ancestors 'self'"
@@ -84,6 +88,21 @@ def _number(digits: str) -> int:
     """A number that may have thousands of digits, which int() refuses."""
     digits = digits.lstrip("0")
     return int(digits or "0") if len(digits) < 19 else _BEYOND
+
+
+def ours_to_send(request: web.Request) -> bool:
+    """Whether nginx cannot answer this one, or has tried and handed it back."""
+    return any(name in request.headers for name in _OURS)
+
+
+def handed_over(headers: Mapping[str, str], location: str) -> web.Response:
+    """The reply by which nginx sends a file, or the range of it that is asked for: its headers, and where it lies.
+
+    Without what nginx would say twice and what it would say of its errors too: how long they may be kept.
+    """
+    own = {name: value for name, value in headers.items() if name not in {"Accept-Ranges", "Cache-Control"}}
+    kept = {"X-Accel-Redirect": quote(location), "X-Accel-Cache-Control": headers["Cache-Control"]}
+    return web.Response(headers={**own, **kept})
 
 
 async def send(request: web.Request, response: web.StreamResponse, file: FileIO, span: Span) -> None:
