@@ -47,6 +47,7 @@ class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: Port = 8000
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
+    one_core_each: bool = True
     shutdown_timeout: Seconds = 60.0
     body_timeout: Seconds = 60.0
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+_CORES = os.sched_getaffinity(0)  # before anything narrows them
 log = logging.getLogger(__name__)
 
 OLDEST = 15
@@ -280,7 +281,7 @@ class Postgres:
             account = None
         if self.log.exists() and self.log.stat().st_size > LARGEST_LOG:
             self.log.replace(self.log.with_suffix(".log.old"))
-        with self._open(self.log.name) as output:
+        with self._open(self.log.name) as output, _every_core():
             self._log_start = os.fstat(output).st_size
             return subprocess.Popen(  # noqa: S603
                 command,
@@ -396,6 +397,17 @@ def _entering_as(account: Account, folder: Path, program: Path) -> list[str]:
         "--securebits=+no_setuid_fixup",
         "--",
     ]
+
+
+@contextmanager
+def _every_core() -> Iterator[None]:
+    """A server that keeps to one processor core must not keep its PostgreSQL there: a child has its parent's cores."""
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, _CORES)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, own)
 
 
 @contextmanager

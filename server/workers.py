@@ -1,6 +1,7 @@
 """Several processes that serve one port: gunicorn starts, watches and replaces them, each runs serve.run."""
 
 import asyncio
+import itertools
 import math
 import os
 import shutil
@@ -78,6 +79,7 @@ class _Application(BaseApplication):
         self.config = config
         self.ready = ready
         self.announced = folder / "ready"
+        self.core = 0  # of the worker that is started next
         self._settings = settings
         super().__init__()
 
@@ -98,11 +100,21 @@ class _Log(Logger):
 
 
 class _Arbiter(Arbiter):
+    app: _Application
+
+    def __init__(self, app: _Application) -> None:
+        self._cores: dict[int, int] = {}  # of each worker by its process id
+        super().__init__(app)
+
     def spawn_worker(self) -> Any:
+        taken = {core for pid, core in self._cores.items() if pid in self.WORKERS}
+        self.app.core = next(core for core in itertools.count(os.getpid()) if core not in taken)
         # A new process forgets a signal that it gets before it has handlers, and would serve on: it gets it later.
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)
         try:
-            return super().spawn_worker()
+            pid = super().spawn_worker()
+            self._cores[pid] = self.app.core
+            return pid
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
 
@@ -120,7 +132,7 @@ class Worker(GunicornWebWorker):
 
     async def _run(self) -> None:
         try:
-            await serve.run(self.app.config, self._accepting, self._heartbeat, sockets=self.sockets)
+            await serve.run(self.app.config, self._accepting, self._heartbeat, sockets=self.sockets, core=self.app.core)
         except OSError as error:
             LOG.error("A worker cannot start: %s", error)
             if self.app.announced.exists():  # the others serve; one more is tried until the storage is back

@@ -96,7 +96,7 @@ def test_a_file_changes_what_it_names(from_toml):
     [
         ("[servers]\nport = 1", ["servers", "server, database, artifacts, api, auth, log"]),
         ("port = 1", ["port", "server, database, artifacts, api, auth, log"]),
-        ("[server]\nprot = 1", ["server", "prot", "host, port, workers, shutdown_timeout"]),
+        ("[server]\nprot = 1", ["server", "prot", "host, port, workers, one_core_each, shutdown_timeout"]),
         ('[server]\nport = "80"', ["server.port", "int"]),
         ("[server]\nport = 70000", ["server.port", "65535"]),
         ("[server]\nport = -1", ["server.port", "0"]),
@@ -168,6 +168,7 @@ def test_every_key_can_be_set_by_the_environment():
         "REPORTD_SERVER_HOST": "0.0.0.0",
         "REPORTD_SERVER_PORT": "0",
         "REPORTD_SERVER_WORKERS": "4",
+        "REPORTD_SERVER_ONE_CORE_EACH": "false",
         "REPORTD_SERVER_SHUTDOWN_TIMEOUT": "1.5",
         "REPORTD_SERVER_BODY_TIMEOUT": "2.5",
         "REPORTD_DATABASE_DSN": "postgres://u:p@h/d",
@@ -198,6 +199,7 @@ def test_every_key_can_be_set_by_the_environment():
         **values,
         "REPORTD_SERVER_PORT": 0,
         "REPORTD_SERVER_WORKERS": 4,
+        "REPORTD_SERVER_ONE_CORE_EACH": False,
         "REPORTD_SERVER_SHUTDOWN_TIMEOUT": 1.5,
         "REPORTD_SERVER_BODY_TIMEOUT": 2.5,
         "REPORTD_DATABASE_DSN": "postgres://u:***@h/d",
@@ -251,7 +253,7 @@ def test_the_order_of_all_layers(from_toml, tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("REPORTD_SERVER_PROT", "1", ["host, port, workers, shutdown_timeout"]),
+        ("REPORTD_SERVER_PROT", "1", ["host, port, workers, one_core_each, shutdown_timeout"]),
         ("REPORTD_SERVER_PORT", "eighty", ["int"]),
         ("REPORTD_SERVER_PORT", "65536", ["65535"]),
         ("REPORTD_SERVER_PORT", "", ["int"]),

@@ -141,6 +141,9 @@ def test_postgres_that_is_killed_comes_back(used):
         wait_for(lambda: server.postgres.running() and pid_of_postgres(server) != killed, server.log.read_text)
         wait_for(lambda: ready(server).status == 200, lambda: str(ready(server)))
         check(server)
+        # The server keeps to one processor core, and PostgreSQL, also one that it starts later, to none.
+        assert len(os.sched_getaffinity(server.process.pid)) == 1
+        assert os.sched_getaffinity(pid_of_postgres(server)) == os.sched_getaffinity(0)
         assert "PostgreSQL has ended; starting it again" in server.log.read_text()
         assert end(server.process) == 0
         assert_stopped(server)
@@ -204,7 +207,7 @@ def test_a_port_that_is_taken_is_said_and_leaves_nothing_running(used):
 @pytest.mark.parametrize(
     ("toml", "said"),
     [
-        ("[server]\nprot = 1\n", "`prot`. Known keys: host, port, workers, shutdown_timeout"),
+        ("[server]\nprot = 1\n", "`prot`. Known keys: host, port, workers, one_core_each, shutdown_timeout"),
         ("[sever]\nport = 1\n", "[sever] is unknown. Known sections: server, database"),
         ('[server]\nport = "x"\n', "server.port: "),
         ('[artifacts]\ndurability = "some"\n', "artifacts.durability: "),

@@ -65,6 +65,23 @@ def counted(server: UpServer, route: str, status: int, method: str = "GET") -> f
     return float(found[1]) if found else 0
 
 
+def cores(pid: int) -> set[int]:
+    """The processor cores that all threads of a process may use."""
+    return set.union(*[os.sched_getaffinity(int(task.name)) for task in Path(f"/proc/{pid}/task").iterdir()])
+
+
+def test_each_worker_keeps_to_a_core_of_its_own_and_a_new_one_takes_the_place_of_the_dead(server):
+    several = min(2, len(os.sched_getaffinity(0)))
+    first, second = workers(server)
+    assert [len(cores(first)), len(cores(second)), len(cores(first) | cores(second))] == [1, 1, several]
+    left = cores(second)
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: len(workers(server) - {first}) == 2, server.log.read_text)
+    (new,) = workers(server) - {first, second}
+    wait_for(lambda: len(cores(new)) == 1, server.log.read_text)
+    assert len(cores(new) | left) == several
+
+
 def test_figures_are_those_of_all_workers_whichever_is_asked(server):
     first, second = sorted(workers(server))
     for worker, times in ((first, 2), (second, 3)):
