@@ -1,8 +1,8 @@
 -- depends: 0008_create_idempotency_keys
 
 -- The writes of several statements under a test case's row lock, in one round trip each: a request holds the lock and
--- its connection for one exchange where it would be five, and costs half the processor time (bench/README.md). They
--- are VOLATILE, so each statement in them sees what was committed before it, all that came before the lock included.
+-- its connection for one exchange where it would be five, and costs a third less processor time (bench/README.md).
+-- They are VOLATILE, so each statement in them sees what was committed before it, all that came before the lock included.
 -- All they look at is found by key. Without statistics, as in the first minutes of a new database, the planner takes
 -- the tables for tiny and reads them whole, and a function keeps that plan: so it is told not to.
 

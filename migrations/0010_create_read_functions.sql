@@ -5,20 +5,29 @@ CREATE FUNCTION instant(moment TIMESTAMPTZ) RETURNS TEXT LANGUAGE sql STABLE
 RETURN to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"');
 
 -- Steps of a test case with what they show and own, as the JSON array of a reply: rows that only become JSON are made
--- into it here, at a fifth of what it costs to carry them to Python first (bench/README.md). Ids of artifacts in a
--- test case are few enough to be hashed whole: without statistics the planner would look them up one by one, each time
--- by reading the whole table.
+-- into it here, at a quarter of what it costs the server to carry them to Python first (bench/README.md). Steps and
+-- artifacts of one test case are hashed: without statistics the planner would look them up one by one, each time by
+-- reading the whole table.
 CREATE FUNCTION illustrated_steps(
     case_id UUID, of_iteration INT, of_status TEXT, at_most BIGINT, skipped BIGINT
 ) RETURNS JSON LANGUAGE plpgsql STABLE SET enable_seqscan = off SET enable_nestloop = off AS $$
 #variable_conflict use_column
 BEGIN
     RETURN (
-        WITH artifact AS (
+        WITH step AS (
+            SELECT * FROM test_step_results
+            WHERE test_case_result_id = $1
+              AND ($2 IS NULL OR iteration_number = $2)
+              AND ($3 IS NULL OR status = $3)
+            ORDER BY iteration_number, step_number
+            LIMIT $4 OFFSET $5
+        ), artifact AS (
             SELECT id, step_result_id, artifact_type, artifact_category, file_name, file_size, mime_type,
                    instant(captured_at) AS captured_at,
                    '/api/v1/reports/artifacts/' || id || '/download' AS download_url
-            FROM test_artifacts WHERE test_case_result_id = $1
+            FROM test_artifacts
+            WHERE test_case_result_id = $1
+              AND (step_result_id IN (SELECT id FROM step) OR id IN (SELECT screenshot_artifact_id FROM step))
         ), owned AS (
             SELECT step_result_id,
                    json_agg(json_build_object(
@@ -27,13 +36,6 @@ BEGIN
                        'captured_at', captured_at, 'download_url', download_url) ORDER BY id) AS artifacts
             FROM artifact WHERE step_result_id IS NOT NULL
             GROUP BY step_result_id
-        ), step AS (
-            SELECT * FROM test_step_results
-            WHERE test_case_result_id = $1
-              AND ($2 IS NULL OR iteration_number = $2)
-              AND ($3 IS NULL OR status = $3)
-            ORDER BY iteration_number, step_number
-            LIMIT $4 OFFSET $5
         )
         SELECT coalesce(json_agg(row_to_json(shown) ORDER BY iteration_number, step_number), '[]')
         FROM (

@@ -43,13 +43,13 @@ _LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
+    asyncpg.AdminShutdownError,  # it may come after the commit, while that waits for a standby
+    asyncpg.CrashShutdownError,
 )
 # The database or the way to it is gone for now.
 _AWAY = (
     *_LOST,
     asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.QueryCanceledError,

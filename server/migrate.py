@@ -60,6 +60,8 @@ def _exclusive(dsn: str) -> Iterator[tuple[Any, Any]]:
             connection.rollback()
             time.sleep(_RETRY_SECONDS)
         connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        if connection.info.server_version >= 170000:
+            connection.execute("SET LOCAL transaction_timeout = 0")
         backend = yoyo.get_backend(
             dsn.replace("postgres://", "postgresql://", 1).replace("postgresql", "postgresql+psycopg", 1)
         )

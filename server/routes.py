@@ -50,7 +50,7 @@ ROUTES = [
         uploads.create,
         uploads.SentArtifact,
         201,
-        upload=Upload("file", uploads.ArtifactFields),
+        upload=Upload("file", uploads.ArtifactFields, uploads.single_rules),
     ),
     Route(
         "POST",
@@ -59,7 +59,7 @@ ROUTES = [
         uploads.BatchUploaded,
         201,
         also=(207,),
-        upload=Upload("files", uploads.BatchForm),
+        upload=Upload("files", uploads.BatchForm, uploads.batch_rules),
     ),
     Route("GET", f"{_CASE}/artifacts", artifacts.index, artifacts.ArtifactPage, array=artifacts.Artifact),
     Route("GET", _ARTIFACT, artifacts.show, artifacts.Artifact),

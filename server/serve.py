@@ -1,7 +1,9 @@
 """Runs the server until it is told to stop: all of it when there is one process, else what each of them does."""
 
 import asyncio
+import errno
 import os
+import secrets
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Sequence
@@ -19,6 +21,8 @@ Ready = Callable[[str], None]
 # What a request gets that has outlived `shutdown_timeout`, to clean up after itself.
 _LAST_SECONDS = 5.0
 _BACKLOG = 1024
+# A kernel without IPv6 has none of a name's IPv6 addresses.
+_ABSENT = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
 
 
 class OldSchema(Exception):
@@ -48,10 +52,18 @@ def log_size(config: Config) -> None:
 def listen(config: ServerConfig) -> list[socket.socket]:
     """Listening sockets, one for each address that the host's name has. Raises OSError."""
     sockets: list[socket.socket] = []
+    passed_over: OSError | None = None
     try:
         found = socket.getaddrinfo(config.host or None, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, _, _, _, address in dict.fromkeys(found):
-            sockets.append(socket.create_server(address, family=family, backlog=_BACKLOG))
+            try:
+                sockets.append(socket.create_server(address, family=family, backlog=_BACKLOG))
+            except OSError as error:
+                if error.errno not in _ABSENT:
+                    raise
+                passed_over = error
+        if not sockets and passed_over:
+            raise passed_over
     except OSError as error:
         for opened in sockets:
             opened.close()
@@ -59,14 +71,14 @@ def listen(config: ServerConfig) -> list[socket.socket]:
     return sockets
 
 
-def keep_to_one_core(number: int) -> None:
-    """Lets this process, from its main thread, run on one processor core: the `number`th of those it may use.
+def keep_to_core(core: int | None) -> None:
+    """Lets this process, from its main thread, run on one processor core: this one, or any of those it may use.
 
     The threads of a Python process take turns, and handing over to a thread on another core costs more than the second
-    core gives: a fifth of the processor time of small uploads, a seventh of batches (bench/README.md).
+    core gives: a quarter of the processor time of small uploads, a tenth of batches (bench/README.md).
     """
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[number % len(cores)]})
+    # Any: the same one each time, like that of the process id, would be that of all containers of a host.
+    os.sched_setaffinity(0, {secrets.choice(list(os.sched_getaffinity(0))) if core is None else core})
 
 
 async def run(
@@ -79,15 +91,14 @@ async def run(
     """Serves until SIGINT or SIGTERM, then finishes what is in progress within `shutdown_timeout`.
 
     `ready` is called with the address once requests are accepted; `companions` run beside the server, and end it
-    when they end. Listens on `sockets` if there are any. With `[server] one_core_each` it keeps to the `core`th core,
-    or to any. Raises OSError when the address cannot be taken or the
-    storage not be opened.
+    when they end. Listens on `sockets` if there are any. With `[server] one_core_each` it keeps to `core`, or to any.
+    Raises OSError when the address cannot be taken or the storage not be opened.
     """
     # Not before: prometheus_client looks for the other processes' folder once, when it is imported.
     from server.app import create_app
 
     if config.server.one_core_each:
-        keep_to_one_core(os.getpid() if core is None else core)
+        keep_to_core(core)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,13 +1,14 @@
 """Several processes that serve one port: gunicorn starts, watches and replaces them, each runs serve.run."""
 
 import asyncio
-import itertools
 import math
 import os
+import secrets
 import shutil
 import signal
 import sys
 import tempfile
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ class _Application(BaseApplication):
         self.config = config
         self.ready = ready
         self.announced = folder / "ready"
-        self.core = 0  # of the worker that is started next
+        self.core: int | None = None  # of the worker that is started next
         self._settings = settings
         super().__init__()
 
@@ -107,8 +108,9 @@ class _Arbiter(Arbiter):
         super().__init__(app)
 
     def spawn_worker(self) -> Any:
-        taken = {core for pid, core in self._cores.items() if pid in self.WORKERS}
-        self.app.core = next(core for core in itertools.count(os.getpid()) if core not in taken)
+        self._cores = {pid: core for pid, core in self._cores.items() if pid in self.WORKERS}
+        taken = Counter(self._cores.values())
+        self.app.core = min(os.sched_getaffinity(0), key=lambda core: (taken[core], secrets.randbits(16)))
         # A new process forgets a signal that it gets before it has handlers, and would serve on: it gets it later.
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)
         try:

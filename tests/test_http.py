@@ -299,9 +299,12 @@ async def test_a_refusal_reaches_a_client_that_is_still_sending(client):
         ("/nothing", 404, 404),
         (f"{RUNS}/x/test-cases", 413, 404),  # what the head announces is looked at before the resource
         (RUNS, 413, 413),
+        (f"/api/v1/reports/test-case-results/{uuid.uuid4()}/artifacts", 413, 404),
+        ("/api/v1/reports/test-case-results/x/artifacts", 413, 404),
     ]:
+        upload = {"Content-Type": "multipart/form-data; boundary=x"} if url.endswith("/artifacts") else {}
         for data, status in [(body, known_length), (in_pieces(body, 1 << 20), unknown_length)]:
-            reply = await client.post(url, data=data)
+            reply = await client.post(url, data=data, headers=upload)
             assert (reply.status, reply.headers["Connection"]) == (status, "close"), url
 
 

@@ -196,7 +196,7 @@ def test_linking_a_large_test_case_is_linear(rows, dsn, large_case):
 def test_listing_a_large_test_case_is_linear(rows, dsn, large_case):
     rows("SELECT link_screenshots(%s)", large_case)
     arguments = [f"'{large_case}'::uuid", "NULL::int", "NULL::text", "NULL", "0"]
-    touched = touched_by(dsn, "illustrated_steps", r"WITH artifact AS .*(?=\);)", *arguments)
+    touched = touched_by(dsn, "illustrated_steps", r"WITH step AS .*(?=\);)", *arguments)
     assert touched < 20 * 1400, touched
 
 

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -633,48 +632,6 @@ async def test_a_cancelled_reception_ends_after_the_thread_that_writes_for_it(st
     await storage.run(lambda: None)
     assert len(seen) == 1 and str(seen[0]).startswith(str(storage.staging))
     assert list(storage.staging.iterdir()) == []
-
-
-# --- a small single upload: written when it gets its name -----------------------------------------------------
-
-
-SINGLE = replace(RULES, max_files=1, single=True)
-
-
-async def test_a_small_single_upload_meets_the_disk_once_and_is_whole_then(open_storage, disk_calls):
-    storage = open_storage(durability="full")
-    async with storage.stage() as stage:
-        (file,) = await receive(stage, b"small", rules=SINGLE)
-        assert (file.checksum, files_below(storage.staging)) == (sha256(b"small"), {})
-        await stage.publish([Placement(file.path, file.size, file.checksum, OURS, [f"{FOLDER}/a.txt"])])
-    final = str(storage.root / FOLDER / "a.txt")
-    assert disk_calls.index(("fdatasync", file.path)) < disk_calls.index(("link", file.path, final))
-    assert kept(storage) == {f"{FOLDER}/a.txt": b"small"} and files_below(storage.staging) == {}
-
-
-async def test_a_small_single_upload_that_is_not_published_leaves_nothing(storage):
-    async with storage.stage() as stage:
-        await receive(stage, b"small", rules=SINGLE)
-    assert files_below(storage.root) == {}
-
-
-async def test_a_small_single_upload_that_meets_a_full_disk(storage, monkeypatch):
-    def full(descriptor, views):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "writev", full)
-    with pytest.raises(StorageFull):
-        async with storage.stage() as stage:
-            (file,) = await receive(stage, b"small", rules=SINGLE)
-            await stage.publish([Placement(file.path, file.size, file.checksum, OURS, [f"{FOLDER}/a.txt"])])
-    assert files_below(storage.root) == {}
-
-
-@pytest.mark.parametrize("size", [64 << 10, (64 << 10) + 1])
-async def test_what_is_small(storage, size):
-    async with storage.stage() as stage:
-        await receive(stage, b"x" * size, rules=SINGLE)
-        assert len(files_below(storage.staging)) == (size > 64 << 10)
 
 
 # --- durable before visible ---------------------------------------------------------------------------------

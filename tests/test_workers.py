@@ -70,9 +70,15 @@ def cores(pid: int) -> set[int]:
     return set.union(*[os.sched_getaffinity(int(task.name)) for task in Path(f"/proc/{pid}/task").iterdir()])
 
 
-def test_each_worker_keeps_to_a_core_of_its_own_and_a_new_one_takes_the_place_of_the_dead(server):
+@pytest.mark.parametrize("generation", [1, 2])
+def test_each_worker_keeps_to_a_core_of_its_own_and_a_new_one_takes_the_place_of_the_dead(server, generation):
     several = min(2, len(os.sched_getaffinity(0)))
+    old = workers(server)
+    if generation == 2:
+        os.kill(server.process.pid, signal.SIGHUP)
+        wait_for(lambda: len(workers(server)) == 2 and not workers(server) & old, server.log.read_text)
     first, second = workers(server)
+    wait_for(lambda: len(cores(first)) == len(cores(second)) == 1, server.log.read_text)
     assert [len(cores(first)), len(cores(second)), len(cores(first) | cores(second))] == [1, 1, several]
     left = cores(second)
     os.kill(first, signal.SIGKILL)

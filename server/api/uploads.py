@@ -97,7 +97,7 @@ async def create(request: web.Request, case_id: UUID) -> Response:
     """Stores one file. The same thing sent twice is one artifact."""
     config = request.app[CONFIG].artifacts
     async with request.app[STORAGE].stage() as stage:
-        form = await _receive(request, case_id, _single_rules(config), stage)
+        form = await _receive(request, case_id, single_rules(config), stage)
         if not form.files:
             raise Invalid(Problem("file", "is required"))
         entry = Entry(0, decode.from_text(_texts(form), ArtifactFields))
@@ -116,7 +116,7 @@ async def create_batch(request: web.Request, case_id: UUID) -> Response:
     """Stores many files at once; 207 when some are refused. One bad file never hurts the others."""
     config = request.app[CONFIG].artifacts
     async with request.app[STORAGE].stage() as stage:
-        form = await _receive(request, case_id, _batch_rules(config), stage)
+        form = await _receive(request, case_id, batch_rules(config), stage)
         planned = _plan(form, _entries(form), config)
         if not planned.accepted and not planned.refused:
             raise Invalid(Problem("files", "is required"))
@@ -134,7 +134,6 @@ async def create_batch(request: web.Request, case_id: UUID) -> Response:
 async def _receive(request: web.Request, case_id: UUID, rules: spool.Rules, stage: Stage) -> spool.Form:
     """The body, staged, after the checks that come before a body is read."""
     boundary = multipart.boundary_of(request.headers.get("Content-Type", ""))
-    decode.check_length(request, rules.max_total, rules.too_long)
     if is_asking_or_large(request):
         await must_exist(request, {"case_id": case_id})
         await go_on(request)
@@ -237,7 +236,8 @@ def _plan(form: spool.Form, entries: list[Entry], config: ArtifactsConfig) -> Pl
     return planned
 
 
-def _single_rules(config: ArtifactsConfig) -> spool.Rules:
+def single_rules(config: ArtifactsConfig) -> spool.Rules:
+    """What a single upload may be."""
     return spool.Rules(
         file_fields=frozenset({"file"}),
         max_file_size=config.max_file_size,
@@ -249,7 +249,8 @@ def _single_rules(config: ArtifactsConfig) -> spool.Rules:
     )
 
 
-def _batch_rules(config: ArtifactsConfig) -> spool.Rules:
+def batch_rules(config: ArtifactsConfig) -> spool.Rules:
+    """What a batch may be."""
     return spool.Rules(
         file_fields=frozenset({"files", "files[]", "file"}),
         max_file_size=config.max_file_size,

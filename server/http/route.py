@@ -9,7 +9,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from server.config import Config
+from server.config import ArtifactsConfig, Config
 from server.context import BODY_HASH, CALLER, CONFIG, POOL, SQL, Caller
 from server.errors import (
     ArtifactNotFound,
@@ -25,6 +25,7 @@ from server.errors import (
 from server.http import decode
 from server.http.idempotency import REPLAYED, key_of
 from server.http.reply import Response
+from server.uploads.spool import Rules
 
 Handler = Callable[..., Awaitable[Response]]
 Bound = Callable[[web.Request], Awaitable[Response]]
@@ -43,10 +44,11 @@ _SMALL_BODY = 256 << 10
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """What a multipart route takes, for its documentation: the file field and the text fields."""
+    """What a multipart route takes: the file field and the text fields, for its documentation, and its limits."""
 
     file_field: str
     fields: type
+    rules: Callable[[ArtifactsConfig], Rules]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,8 @@ def bind(route: Route, authenticate: Authenticate) -> Bound:
             request[CALLER] = await authenticate(request)
         if route.upload is not None:
             decode.check_multipart(request)
+            rules = route.upload.rules(request.app[CONFIG].artifacts)
+            decode.check_length(request, rules.max_total, rules.too_long)
         if body_type is not None:
             decode.check_encoding(request)
             decode.check_length(request, request.app[CONFIG].api.max_json_size)
@@ -129,8 +133,8 @@ def bind(route: Route, authenticate: Authenticate) -> Bound:
             raise
         try:
             response = await route.handler(request, **arguments)
-        except ReportError:
-            if route.upload is not None:
+        except ReportError as error:
+            if error.status < 500:  # and what a handler finds wrong comes after it, too
                 await must_exist(request, arguments)
             raise
         if REPLAYED in response.headers:

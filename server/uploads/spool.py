@@ -4,12 +4,10 @@ A window of bytes, which may span several files, is handed to a thread in one go
 parsing. A request holds about one window in memory, whatever the size of its files.
 """
 
-import errno
 import hashlib
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from functools import partial
 
 from server.errors import Invalid, Problem, TooLarge
 from server.uploads import multipart
@@ -21,8 +19,6 @@ from server.uploads.storage import Stage
 
 WINDOW = 1 << 20
 _MOST_VIEWS = 512  # of a window that comes byte by byte
-# A single upload up to this size is written when it gets its name: one hop to a thread, not two, a tenth of its cost.
-_SMALL = 64 << 10
 MAX_METADATA = 1 << 20
 MAX_FIELD = 64 << 10
 
@@ -151,18 +147,13 @@ async def receive(next_chunk: Callable[[], Awaitable[bytes]], boundary: bytes, r
     Raises MalformedBody, TooLarge, Invalid for what is wrong with the request as a whole.
     """
     reception = _Reception(boundary, rules, stage)
-    in_one_window = True
     try:
         while chunk := await next_chunk():
             reception.take(chunk)
             if reception.window_is_full:
-                in_one_window = False
                 await stage.run(_work, reception.window())
         reception.end()
-        if rules.single and in_one_window and reception.held <= _SMALL:
-            stage.later(partial(_work, reception.window(), alone=True))
-        else:
-            await stage.run(_work, reception.window())
+        await stage.run(_work, reception.window())
     finally:
         for file in reception.form.files:
             file.close()
@@ -179,15 +170,13 @@ def _write_all(descriptor: int, views: list[memoryview]) -> None:
             views[0] = views[0][written:]
 
 
-def _work(window: list[_Piece], alone: bool = False) -> None:
-    """The one place where bytes meet the disk. Runs in a thread. With `alone`, a full disk is no refusal but raised."""
+def _work(window: list[_Piece]) -> None:
+    """The one place where bytes meet the disk. Runs in a thread."""
     for piece in window:
         if piece.views and piece.file.refusal is None:
             piece.file.write(piece.views)
         if piece.ends:
             piece.file.seal()
-        if alone and piece.file.refusal is STORAGE_FULL:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), piece.file.path)
 
 
 class _Reception:
@@ -200,7 +189,7 @@ class _Reception:
         self._parser = multipart.Parser(boundary)
         self._received = 0
         self._pieces: list[_Piece] = []
-        self.held = 0
+        self._held = 0
         self._views = 0
         self._file: StagedFile | None = None
         self._field = ""
@@ -208,11 +197,11 @@ class _Reception:
 
     @property
     def window_is_full(self) -> bool:
-        return self.held >= WINDOW or self._views >= _MOST_VIEWS
+        return self._held >= WINDOW or self._views >= _MOST_VIEWS
 
     def window(self) -> list[_Piece]:
         """What has come since the last one; the next begins empty."""
-        pieces, self._pieces, self.held, self._views = self._pieces, [], 0, 0
+        pieces, self._pieces, self._held, self._views = self._pieces, [], 0, 0
         return pieces
 
     def take(self, chunk: bytes) -> None:
@@ -260,7 +249,7 @@ class _Reception:
             self._text += view
         elif self._file.take(view):
             self._piece(self._file).views.append(view)
-            self.held += len(view)
+            self._held += len(view)
             self._views += 1
 
     def _end_part(self) -> None:

@@ -132,7 +132,6 @@ class Stage:
         self._storage = storage
         self._staged: set[str] = set()
         self._published: list[Removal] = []
-        self._pending: list[Callable[[], None]] = []
         self._rows_saved = False
         self.run = storage.run
         self.sync = storage.disk.sync
@@ -164,17 +163,11 @@ class Stage:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 
-    def later(self, work: Callable[[], None]) -> None:
-        """Blocking work that is done when the files get their names, or never."""
-        self._pending.append(work)
-
     async def publish(self, items: Sequence[Placement]) -> list[str]:
         """Names for the items, in their order, durable when this returns. Raises StorageFull, StorageAway."""
         return await self._storage.run(self._publish, items)
 
     def _publish(self, items: Sequence[Placement]) -> list[str]:
-        for work in self._pending:
-            work()
         paths = []
         for item in items:
             paths.append(self._storage.disk.place(item))
