@@ -37,8 +37,9 @@ def growth(run: Run) -> Iterator[Point]:
         yield _point(run, Point("files of 200 KB in a batch", str(files)), replace(_BATCH, files=files))
     for name, size in _SIZES.items():
         yield _point(run, Point("size of a single file", name), replace(_BATCH, kind="single", files=1, size=size))
+    full = run.full  # filled before either is measured: both then meet the memory that is left
     yield _point(run, Point("database", "empty"), _BATCH, database=lambda: run.empty)
-    yield _point(run, Point("database", f"{run.full_cases * 50:,} steps"), _BATCH, database=lambda: run.full)
+    yield _point(run, Point("database", f"{run.full_cases * 50:,} steps"), _BATCH, database=lambda: full)
 
 
 def _point(
