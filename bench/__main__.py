@@ -19,7 +19,7 @@ from server.embedded import EmbeddedError
 
 KEPT = CHECKOUT / "bench" / "results"
 GROWTH = "growth"
-# Growth before what takes gigabytes: on a virtual machine, memory that was given back to the host is dear to touch again.
+# Growth before what takes gigabytes: on a virtual machine, memory that went back to the host is dear to touch again.
 _ORDER = [*ROWS]
 _ORDER.insert(_ORDER.index("memory"), GROWTH)
 
