@@ -11,13 +11,6 @@ SELECT dedupe_key, id, test_case_result_id, step_result_id, artifact_type, artif
 FROM test_artifacts
 WHERE test_case_result_id = $1 AND dedupe_key = ANY($2::bytea[])
 
--- name: taken_paths
--- Names that a row has, or had until lately: a new file under one of those could be unlinked in its place.
--- A path holds its test case's id: only that one's rows can have it, and only those are looked at.
-SELECT storage_path FROM test_artifacts WHERE test_case_result_id = $1 AND storage_path = ANY($2::text[])
-UNION ALL
-SELECT storage_path FROM removed_files WHERE storage_path = ANY($2::text[])
-
 -- name: lock
 -- Takes the test case's row, and gives what must be known of it before files get their names; see migrations/0009.
 SELECT project_id, known, taken FROM lock_for_artifacts($1, $2, $3, $4)

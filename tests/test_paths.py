@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.uploads.paths import CONTENT, STAGING, content_path, numbered_paths, own_path, relative_path
+from server.uploads.paths import CONTENT, STAGING, content_path, relative_paths
 
 DAY = datetime(2026, 1, 4, 23, 59, 59, tzinfo=UTC)
 CASE = UUID("0198c0de-0000-7abc-8000-0123456789ab")
@@ -17,8 +17,7 @@ FOLDER = f"2026/01/04/{CASE}/"
 
 
 def names(step=1, category=None, file_name="shot.png", extension=".png", iteration=1, artifact_id=ID):
-    path = relative_path(DAY, CASE, iteration, step, category, file_name, extension)
-    return [path, *numbered_paths(path), own_path(path, artifact_id)]
+    return relative_paths(DAY, CASE, iteration, step, category, file_name, extension, artifact_id)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from server.ids import bucket_of, new_ids
 from server.uploads import multipart, spool
 from server.uploads.content import extension
 from server.uploads.disk import Placement
-from server.uploads.paths import numbered_paths, own_path, relative_path
+from server.uploads.paths import relative_paths
 from server.uploads.plan import Accepted, Entry, Plan, Refused, plan
 from server.uploads.refusal import MIB, Refusal, bad_field, not_allowed, too_large
 from server.uploads.storage import Stage
@@ -147,33 +147,32 @@ async def _store(
     """Names and rows for the accepted files, in their order. What is there already comes back as it is."""
     sql = request.app[SQL].artifacts
     today = datetime.now(UTC)
-    paths = [_path(today, case_id, item) for item in accepted]
+    ids = new_ids(bucket_of(case_id), len(accepted))
+    wishes = [_paths(today, case_id, *each) for each in zip(accepted, ids, strict=True)]
     keys = [item.dedupe_key for item in accepted]
-    locked = await connection.fetchrow(sql.lock, case_id, request[CALLER].project_id, keys, paths)
+    names = [path for wish in wishes for path in wish]
+    locked = await connection.fetchrow(sql.lock, case_id, request[CALLER].project_id, keys, names)
+    taken = set(locked["taken"])
     known = {}
     if locked["known"]:
         rows = await connection.fetch(sql.duplicates, case_id, locked["known"])
         known = {key: tuple(columns) for key, *columns in rows}
     again = {item.dedupe_key: item for item in accepted if item.dedupe_key in known}
     # Of the same thing twice in one request, the first stays.
-    fresh: dict[bytes, tuple[Accepted, str]] = {}
-    for item, path in zip(accepted, paths, strict=True):
+    fresh: dict[bytes, tuple[UUID, Accepted, list[str]]] = {}
+    for artifact_id, item, wish in zip(ids, accepted, wishes, strict=True):
         if item.dedupe_key not in known:
-            fresh.setdefault(item.dedupe_key, (item, path))
+            fresh.setdefault(item.dedupe_key, (artifact_id, item, [path for path in wish if path not in taken]))
 
-    ids = new_ids(bucket_of(case_id), len(fresh))
-    names = [[path, own_path(path, artifact_id)] for (_, path), artifact_id in zip(fresh.values(), ids, strict=True)]
-    if locked["taken"] or len({path for _, path in fresh.values()}) < len(fresh):
-        names = await _free_names(connection, sql.taken_paths, case_id, names)
-    items = [item for item, _ in fresh.values()]
-    placements = [_placement(*each, locked["project_id"]) for each in zip(items, names, strict=True)]
+    items = [item for _, item, _ in fresh.values()]
+    placements = [_placement(item, free, locked["project_id"]) for _, item, free in fresh.values()]
     for key, item in again.items():
         stored = Artifact(*known[key]).storage_path.removeprefix("artifacts/")
         placements.append(replace(_placement(item, [stored], locked["project_id"]), existing=True))
     published = await stage.publish(placements)
 
     if fresh:
-        columns = _columns(ids, items, published[: len(fresh)])
+        columns = _columns([artifact_id for artifact_id, _, _ in fresh.values()], items, published[: len(fresh)])
         known |= zip(fresh, map(tuple, await connection.fetch(sql.insert_many, case_id, *columns)), strict=True)
     seen: set[bytes] = set(again)
     saved = []
@@ -186,8 +185,8 @@ async def _store(
     return saved
 
 
-def _path(day: datetime, case_id: UUID, item: Accepted) -> str:
-    return relative_path(
+def _paths(day: datetime, case_id: UUID, item: Accepted, artifact_id: UUID) -> list[str]:
+    return relative_paths(
         day,
         case_id,
         item.iteration_number,
@@ -195,15 +194,8 @@ def _path(day: datetime, case_id: UUID, item: Accepted) -> str:
         item.fields.artifact_category,
         item.file.file_name,
         extension(item.mime_type),
+        artifact_id,
     )
-
-
-async def _free_names(connection: Any, query: str, case_id: UUID, names: list[list[str]]) -> list[list[str]]:
-    """All the names that each may take, best first, without those that rows or removals hold."""
-    wishes = [[path, *numbered_paths(path), own] for path, own in names]
-    rows = await connection.fetch(query, case_id, [path for wish in wishes for path in wish])
-    taken = {row["storage_path"] for row in rows}
-    return [[path for path in wish if path not in taken] for wish in wishes]
 
 
 def _placement(item: Accepted, candidates: Sequence[str], project_id: UUID) -> Placement:

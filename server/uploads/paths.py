@@ -1,7 +1,6 @@
 """Where an artifact lies below the storage folder. Pure, and the only place that makes a path."""
 
 import re
-from collections.abc import Iterator
 from datetime import datetime
 from uuid import UUID
 
@@ -9,7 +8,7 @@ STAGING = ".staging"
 CONTENT = ".content"
 
 
-def relative_path(
+def relative_paths(
     day: datetime,
     case_id: UUID,
     iteration_number: int,
@@ -17,8 +16,9 @@ def relative_path(
     category: str | None,
     file_name: str,
     extension: str,
-) -> str:
-    """The best name for an artifact.
+    artifact_id: UUID,
+) -> list[str]:
+    """The names an artifact may take, best first; the last holds the end of its id and is its own.
 
     `YYYY/MM/DD/<test case>/[iteration_NNN/]step_NNN[_category].ext` (S1, "File Storage Structure"); `day` in UTC.
     """
@@ -28,19 +28,9 @@ def relative_path(
     stem = f"step_{step_number:03d}" if step_number is not None else _cleaned(file_name)
     if category and step_number is not None:
         stem += f"_{category}"
-    return f"{folder}{stem}{extension}"
-
-
-def numbered_paths(path: str) -> Iterator[str]:
-    """What it may be called instead when that name is taken, best first."""
-    stem, _, extension = path.rpartition(".")
-    return (f"{stem}_{n}.{extension}" for n in range(2, 10))
-
-
-def own_path(path: str, artifact_id: UUID) -> str:
-    """The name that nobody else can have: it holds the end of the artifact's id."""
-    stem, _, extension = path.rpartition(".")
-    return f"{stem}_{artifact_id.hex[-12:]}.{extension}"
+    path = folder + stem
+    numbered = [f"{path}_{n}{extension}" for n in range(2, 10)]
+    return [path + extension, *numbered, f"{path}_{artifact_id.hex[-12:]}{extension}"]
 
 
 def content_path(project_id: UUID, checksum: str) -> str:
