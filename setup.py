@@ -7,7 +7,6 @@ from setuptools import setup
 
 HERE = Path(__file__).parent
 REQUIRES = [
-    "aiofiles>=24.1,<26",
     "aiohttp>=3.14,<4",
     "asyncpg>=0.30,<0.40",
     "gunicorn>=25.1,<28",  # for `workers` above 1
@@ -20,6 +19,7 @@ REQUIRES = [
 ]
 EXTRAS = {
     "bench": [  # what bench/peer_fastapi.py is made of
+        "aiofiles>=24.1,<26",
         "fastapi>=0.150,<1",  # older ones take an empty form field for a value
         "httptools>=0.7,<1",
         "python-multipart>=0.0.20,<1",
@@ -37,7 +37,6 @@ EXTRAS = {
         "pytest-xdist>=3.6,<4",
         "ruff>=0.9,<0.20",
         "setuptools>=70.1",  # builds the wheel that a test installs
-        "types-aiofiles>=24.1,<26",
         "types-gunicorn>=25,<28",
     ],
 }

@@ -21,7 +21,7 @@ from server import migrate
 from server.config import Config
 from server.embedded import Postgres
 
-_PEER = ("fastapi", "httptools", "python_multipart", "sqlalchemy", "uvicorn", "uvloop")
+_PEER = ("aiofiles", "fastapi", "httptools", "python_multipart", "sqlalchemy", "uvicorn", "uvloop")
 _SETTINGS = {
     "max_connections": "100",
     # So that 10 million rows can be brought in without writing them twice.

@@ -8,25 +8,31 @@ from aiohttp import web
 
 from server.auth import tokens
 from server.config import Config
-from server.context import ACTIVITY, CONFIG, LOG, POOL, SQL, STORAGE, Activity
+from server.context import ACTIVITY, CONFIG, LOG, MEMORY, POOL, SQL, STORAGE, UPLOADS, Activity, Uploads
 from server.db import load_sql, open_pool
 from server.http.middleware import mark, outermost
 from server.http.openapi import ROUTE_TABLE
 from server.http.route import handlers, hold_back
 from server.removal import remove_files
 from server.routes import ROUTES
+from server.uploads.memory import Memory
 from server.uploads.storage import Storage
 
 _SWEEP_SECONDS = 600.0
+_CLOSE_SECONDS = 10.0
 
 
 def create_app(config: Config) -> web.Application:
     """The application for `config`. It is complete: nothing else is configured anywhere."""
     # Compressed bodies are decode.py's matter: aiohttp would refuse those it does not know before we see them.
-    app = web.Application(middlewares=[outermost], handler_args={"auto_decompress": False, "access_log": None})
+    connections = {"auto_decompress": False, "access_log": None, "keepalive_timeout": config.server.idle_timeout}
+    app = web.Application(middlewares=[outermost], handler_args=connections)
     app[CONFIG] = config
     app[SQL] = load_sql()
-    app[STORAGE] = Storage(config.artifacts.storage_path, config.artifacts.durability)
+    files = config.artifacts
+    app[STORAGE] = Storage(files.storage_path, files.durability, files.file_timeout, files.min_free_bytes)
+    app[MEMORY] = Memory(config.server.body_memory)
+    app[UPLOADS] = Uploads(config.server.max_uploads)
     app[ROUTE_TABLE] = ROUTES
     app[ACTIVITY] = Activity()
     app[tokens.CACHE] = {}
@@ -46,10 +52,7 @@ async def _storage(app: web.Application) -> AsyncIterator[None]:
 async def _database(app: web.Application) -> AsyncIterator[None]:
     app[POOL] = await open_pool(app[CONFIG].database)
     yield
-    with contextlib.suppress(asyncio.TimeoutError):
-        async with asyncio.timeout(10):
-            await app[POOL].close()
-    app[POOL].terminate()
+    await app[POOL].close(_CLOSE_SECONDS)
 
 
 async def _sweeper(app: web.Application) -> AsyncIterator[None]:

@@ -48,14 +48,19 @@ class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     port: Port = 8000
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
     one_core_each: bool = True
+    max_uploads: Positive = 256
+    body_memory: Size = Size(128 << 20)
     shutdown_timeout: Seconds = 60.0
+    idle_timeout: Seconds = 75.0
     body_timeout: Seconds = 60.0
+    min_body_rate: Size = Size(1 << 10)
 
 
 class DatabaseConfig(Struct, frozen=True, forbid_unknown_fields=True):
     dsn: str = "postgresql://reportd@localhost/reportd"
     pool_size: Positive = 10
     prepared_statements: bool = True
+    pool_timeout: Seconds = 10.0
     connect_timeout: Seconds = 10.0
     command_timeout: Seconds = 30.0
     programs: str = ""
@@ -77,6 +82,8 @@ class ArtifactsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     )
     batch_max_files: Annotated[int, Meta(ge=1, le=1000)] = 50
     durability: Literal["full", "none"] = "full"
+    file_timeout: Seconds = 30.0
+    min_free_bytes: Size = Size(256 << 20)
     cache_control: str = "public, max-age=31536000"
     accel_redirect: str = ""
 

@@ -11,6 +11,8 @@ from aiohttp import web
 
 from server.config import Config
 from server.db import Pool
+from server.errors import Overloaded
+from server.uploads.memory import Memory
 from server.uploads.storage import Storage
 
 CONFIG = web.AppKey("config", Config)
@@ -56,10 +58,48 @@ class Activity:
             await asyncio.wait_for(self._idle.wait(), timeout)
 
 
+class Uploads:
+    """The uploads in progress, and how many there may be. One whose client is slow costs nothing and is not counted."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.active = 0
+        self.refused = 0
+
+    def admit(self) -> "Place":
+        """A place for one more. Raises Overloaded when all are taken."""
+        if self.active >= self._most:
+            self.refused += 1
+            raise Overloaded()
+        return Place(self)
+
+
+class Place:
+    """An upload's place among those in progress, as a context manager."""
+
+    def __init__(self, uploads: Uploads) -> None:
+        self._uploads = uploads
+        self._counted = False
+
+    def count(self, counted: bool) -> None:
+        """Whether the upload counts: not as long as it waits for its client."""
+        self._uploads.active += counted - self._counted
+        self._counted = counted
+
+    def __enter__(self) -> None:
+        self.count(True)
+
+    def __exit__(self, *_: object) -> None:
+        self.count(False)
+
+
 # Whoever calls when no token is asked for: sees everything.
 ANYONE = Caller(UUID(int=0), None, None, None)
 
 ACTIVITY = web.AppKey("activity", Activity)
+UPLOADS = web.AppKey("uploads", Uploads)
+MEMORY = web.AppKey("memory", Memory)
 CALLER = web.RequestKey("caller", Caller)
 REQUEST_ID = web.RequestKey("request_id", str)
+PLACE = web.RequestKey("place", Place)
 BODY_HASH = web.RequestKey("body_hash", bytes)

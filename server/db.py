@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any
 
 import asyncpg
 import orjson
@@ -18,14 +18,16 @@ from server.config import DatabaseConfig
 from server.errors import (
     CaseNotFound,
     CheckpointsExist,
-    Conflict,
     InProgress,
     Invalid,
     OutcomeUnknown,
+    Overloaded,
     Problem,
     ReportError,
     StepsExist,
+    StorageFull,
     SuiteRunNotFound,
+    TryAgain,
     Unavailable,
 )
 
@@ -49,13 +51,16 @@ _LOST = (
 # The database or the way to it is gone for now.
 _AWAY = (
     *_LOST,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.OperatorInterventionError,  # 57…: it shuts down, starts, or has ended a statement
+    asyncpg.InsufficientResourcesError,  # 53…: no connection is free, or no memory
     asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.QueryCanceledError,
     asyncpg.ObjectNotInPrerequisiteStateError,  # the database takes no connections
     asyncpg.InvalidCatalogNameError,  # it is away, for a restore
 )
+# A statement of a transaction that has failed gets this long to be undone, then its connection is dropped.
+_ROLLBACK_SECONDS = 2.0
+# Requests that may wait for a connection, for each that there is: some hundred milliseconds of work.
+_QUEUE_FOR_EACH = 25
 
 
 def data_folder(name: str) -> Path:
@@ -79,16 +84,84 @@ def load_sql(folder: Path | None = None) -> SimpleNamespace:
     return sql
 
 
-class Pool(Protocol):
-    """What we use of asyncpg.Pool, which has no types of its own."""
+class Pool:
+    """asyncpg's pool with every wait bounded: for a connection, and for a place in the queue for one.
 
-    def acquire(self) -> Any: ...
-    async def execute(self, query: str, *arguments: Any) -> str: ...
-    async def fetch(self, query: str, *arguments: Any) -> list[Any]: ...
-    async def fetchrow(self, query: str, *arguments: Any) -> Any: ...
-    async def fetchval(self, query: str, *arguments: Any) -> Any: ...
-    async def close(self) -> None: ...
-    def terminate(self) -> None: ...
+    Raises Overloaded when too many wait, and TimeoutError after `pool_timeout`, which as_report_error knows.
+    """
+
+    def __init__(self, pool: Any, config: DatabaseConfig) -> None:
+        self._pool = pool
+        self._seconds = config.pool_timeout
+        self._most_waiting = config.pool_size * _QUEUE_FOR_EACH
+        self.size = config.pool_size
+        self.in_use = 0
+        self.waiting = 0
+        self.refused = 0
+        # Who waits for the disk holds a connection meanwhile: a disk that stalls must leave some to all others.
+        self._file_lane = asyncio.Semaphore(max(1, self.size - max(1, self.size // 4)))
+
+    @property
+    def open(self) -> int:
+        """The connections that there are."""
+        return int(self._pool.get_size())
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Any]:
+        """A connection, given back at the end."""
+        if self.waiting >= self._most_waiting:
+            self.refused += 1
+            raise Overloaded()
+        self.waiting += 1
+        try:
+            # The same time-out bounds the return of a connection whose statement was given up.
+            connection = await self._pool.acquire(timeout=self._seconds)
+        finally:
+            self.waiting -= 1
+        self.in_use += 1
+        try:
+            yield connection
+        except asyncpg.ReadOnlySQLTransactionError:
+            # This server was demoted. Connections to it work on, so nothing else would look for the new primary.
+            await self._pool.expire_connections()
+            raise
+        finally:
+            self.in_use -= 1
+            await self._pool.release(connection)
+
+    @asynccontextmanager
+    async def acquire_for_files(self) -> AsyncIterator[Any]:
+        """A connection for a transaction that waits for the disk: some always remain for what does not."""
+        async with asyncio.timeout(self._seconds):
+            await self._file_lane.acquire()
+        try:
+            async with self.acquire() as connection:
+                yield connection
+        finally:
+            self._file_lane.release()
+
+    async def execute(self, query: str, *arguments: Any) -> str:
+        async with self.acquire() as connection:
+            return str(await connection.execute(query, *arguments))
+
+    async def fetch(self, query: str, *arguments: Any) -> list[Any]:
+        async with self.acquire() as connection:
+            return list(await connection.fetch(query, *arguments))
+
+    async def fetchrow(self, query: str, *arguments: Any) -> Any:
+        async with self.acquire() as connection:
+            return await connection.fetchrow(query, *arguments)
+
+    async def fetchval(self, query: str, *arguments: Any) -> Any:
+        async with self.acquire() as connection:
+            return await connection.fetchval(query, *arguments)
+
+    async def close(self, seconds: float) -> None:
+        """Returns when every connection is closed; those still in use after `seconds` are cut."""
+        with suppress(asyncio.TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._pool.close()
+        self._pool.terminate()
 
 
 async def open_pool(config: DatabaseConfig) -> Pool:
@@ -102,7 +175,7 @@ async def open_pool(config: DatabaseConfig) -> Pool:
         for name in ("json", "jsonb"):
             await connection.set_type_codec(name, schema="pg_catalog", encoder=str, decoder=orjson.Fragment)
 
-    pool: Pool = await asyncpg.create_pool(
+    pool = await asyncpg.create_pool(
         config.dsn,
         min_size=0,
         max_size=config.pool_size,
@@ -115,24 +188,26 @@ async def open_pool(config: DatabaseConfig) -> Pool:
         init=take_json,
         server_settings={"application_name": "reportd", "timezone": "UTC"},
     )
-    return pool
+    return Pool(pool, config)
 
 
 @asynccontextmanager
-async def transaction(pool: Pool, settle: Callable[[bool], None] | None = None) -> AsyncIterator[Any]:
+async def transaction(
+    pool: Pool, settle: Callable[[bool], None] | None = None, for_files: bool = False
+) -> AsyncIterator[Any]:
     """A connection in a transaction: committed at the end, rolled back on an exception.
 
     `settle(True)` is called before COMMIT is sent: from then on the rows may be there, whatever happens to us;
     `settle(False)` when COMMIT is known to have failed. Raises OutcomeUnknown when the connection is lost meanwhile.
+    `for_files` says that the disk is waited for in between, see Pool.
     """
-    async with pool.acquire() as connection:
+    async with pool.acquire_for_files() if for_files else pool.acquire() as connection:
         current = connection.transaction()
         await current.start()
         try:
             yield connection
         except BaseException:
-            with suppress(*_AWAY):
-                await current.rollback()
+            await _undo(connection, current)
             raise
         settle = settle or (lambda saved: None)
         settle(True)
@@ -143,6 +218,15 @@ async def transaction(pool: Pool, settle: Callable[[bool], None] | None = None) 
         except asyncpg.PostgresError:
             settle(False)
             raise
+
+
+async def _undo(connection: Any, current: Any) -> None:
+    """Rolls back; where the database does not answer, dropping the connection does it in the end."""
+    try:
+        async with asyncio.timeout(_ROLLBACK_SECONDS):
+            await current.rollback()
+    except _AWAY:
+        connection.terminate()
 
 
 @asynccontextmanager
@@ -166,7 +250,9 @@ def as_report_error(error: Exception) -> ReportError | None:
     if isinstance(error, asyncpg.LockNotAvailableError):
         return InProgress()
     if isinstance(error, asyncpg.DeadlockDetectedError | asyncpg.SerializationError):
-        return Conflict()
+        return TryAgain()
+    if isinstance(error, asyncpg.DiskFullError):
+        return StorageFull()
     if isinstance(error, asyncpg.DataError):
         # Validation comes first and is stricter; what slips through is still the caller's value, not our crash.
         return Invalid(Problem("", "A value does not fit into the database."))

@@ -106,12 +106,6 @@ class ArtifactElsewhere(ReportError):
     status, code = 409, "artifact_of_other_test_case"
 
 
-class Conflict(ReportError):
-    """Another request changed the same thing at the same time. Send it again."""
-
-    status, code = 409, "conflict"
-
-
 class InProgress(ReportError):
     """A request with this Idempotency-Key is still running. Send it again in a moment."""
 
@@ -180,10 +174,25 @@ class Unavailable(ReportError):
         super().__init__(detail, headers={"Retry-After": "2"})
 
 
+class TryAgain(Unavailable):
+    """Another request changed the same thing at the same time. Send it again in a moment."""
+
+    code = "try_again"
+
+
 class OutcomeUnknown(Unavailable):
     """The connection to the database was lost while saving. Sending the request again is safe."""
 
     code = "outcome_unknown"
+
+
+class Overloaded(ReportError):
+    """The server has as much in progress as it can take. Send the request again in a moment."""
+
+    status, code = 503, "overloaded"
+
+    def __init__(self) -> None:
+        super().__init__(headers={"Retry-After": "1"})
 
 
 class StorageFull(ReportError):

@@ -5,15 +5,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import psycopg
 import yoyo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from server.db import data_folder
 
 # Any number that is ours: whoever holds it is the one that migrates.
 _LOCK = 0x7265706F727464
 _RETRY_SECONDS = 0.1
+_CONNECT_SECONDS = 10  # for each of the DSN's hosts
 
 
 def known_versions() -> set[str]:
@@ -55,19 +58,29 @@ def _exclusive(dsn: str) -> Iterator[tuple[Any, Any]]:
     os.environ.setdefault(
         "LOGNAME", str(os.getuid())
     )  # yoyo asks for the user's name; in a container there may be none
-    with psycopg.connect(dsn) as connection:
+    with psycopg.connect(_bounded(dsn)) as connection:
         while connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_LOCK,)).fetchone() != (True,):
             connection.rollback()
             time.sleep(_RETRY_SECONDS)
         connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         if connection.info.server_version >= 170000:
             connection.execute("SET LOCAL transaction_timeout = 0")
-        backend = yoyo.get_backend(
-            dsn.replace("postgres://", "postgresql://", 1).replace("postgresql", "postgresql+psycopg", 1)
-        )
+        backend = yoyo.get_backend(_for_yoyo(dsn))
         backend.connection.prepare_threshold = None  # behind PgBouncer, the next statement may meet another session
         try:
             backend.break_lock()
             yield backend, yoyo.read_migrations(str(data_folder("migrations")))
         finally:
             backend.connection.close()
+
+
+def _bounded(dsn: str) -> str:
+    """libpq waits for ever for a server that takes a connection and says nothing, unless the DSN says otherwise."""
+    given = conninfo_to_dict(dsn)
+    return make_conninfo(dsn, connect_timeout=given.get("connect_timeout", _CONNECT_SECONDS))
+
+
+def _for_yoyo(dsn: str) -> str:
+    """yoyo takes addresses apart as if there were one host: everything goes where it passes values on as they are."""
+    parts = conninfo_to_dict(_bounded(dsn))
+    return f"postgresql+psycopg:///{quote(str(parts.pop('dbname', '')), safe='')}?{urlencode(parts)}"

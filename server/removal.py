@@ -14,7 +14,7 @@ async def remove_files(pool: Pool, sql: SimpleNamespace, storage: Storage) -> No
     """Works off the list once. Several may run at once; what cannot be unlinked stays on the list."""
     after = ""
     while True:
-        async with transaction(pool) as connection:
+        async with transaction(pool, for_files=True) as connection:
             rows = await connection.fetch(sql.artifacts.removed, after, _PORTION)
             if not rows:
                 return

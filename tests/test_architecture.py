@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 # From the bottom up; a module may import what stands in a row above its own here, never its neighbours.
 LEVELS = [
     ["errors", "ids", "redact", "embedded", "uploads.content", "uploads.paths", "uploads.refusal"],
-    ["config", "uploads.multipart", "uploads.plan", "uploads.disk", "http.fields"],
+    ["config", "uploads.multipart", "uploads.plan", "uploads.disk", "uploads.memory", "http.fields"],
     ["db", "log", "uploads.storage"],
     ["context", "migrate", "uploads.spool"],
     ["auth.tokens", "removal", "http.decode", "http.reply", "http.lock", "http.files"],

@@ -227,21 +227,9 @@ async def test_if_range(client, send):
 # --- bytes --------------------------------------------------------------------------------------------------
 
 
-def without_sendfile(monkeypatch) -> None:
-    """As uvloop, which has no sendfile of its own."""
-
-    async def missing(*_, **__):
-        raise NotImplementedError
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "sendfile", missing)
-
-
-@pytest.mark.parametrize("way", ["sendfile", "without sendfile"])
-async def test_large_files_arrive_whole_and_in_part(client, send, monkeypatch, way):
+async def test_large_files_arrive_whole_and_in_part(client, send):
     content = big_png()
     artifact = await send(content)
-    if way == "without sendfile":
-        without_sendfile(monkeypatch)
     assert (await fetch(client, artifact))[2] == content
     start, end = 3_000_001, 7_654_321
     status, _, body = await fetch(client, artifact, Range=f"bytes={start}-{end}")
@@ -253,12 +241,9 @@ async def test_large_files_arrive_whole_and_in_part(client, send, monkeypatch, w
     assert all(body == content for _, _, body in bodies)
 
 
-@pytest.mark.parametrize("way", ["sendfile", "without sendfile"])
-async def test_a_client_that_leaves_in_the_middle_hurts_nobody(client, send, monkeypatch, caplog, way):
+async def test_a_client_that_leaves_in_the_middle_hurts_nobody(client, send, caplog):
     content = big_png()
     artifact = await send(content)
-    if way == "without sendfile":
-        without_sendfile(monkeypatch)
     for _ in range(5):
         reply = await client.get(artifact["download_url"])
         assert await reply.content.readexactly(100_000) == content[:100_000]
@@ -294,12 +279,15 @@ async def test_files_are_closed_again(client, send, storage):
 async def test_a_disk_that_fails_in_the_middle_ends_the_connection(client, send, monkeypatch):
     artifact = await send(b"0123456789" * 100_000, "a.txt", "text/plain")
 
-    async def broken(transport, file, offset, count, **_):
-        transport.write(b"0123456789")
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    pread = os.pread
+
+    def broken(descriptor, count, start):
+        if start:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return pread(descriptor, count, start)
 
     with monkeypatch.context() as patch:
-        patch.setattr(asyncio.get_running_loop(), "sendfile", broken)
+        patch.setattr(os, "pread", broken)
         async with asyncio.timeout(3):
             reply = await client.get(artifact["download_url"])
             with pytest.raises(ClientPayloadError):
@@ -308,12 +296,9 @@ async def test_a_disk_that_fails_in_the_middle_ends_the_connection(client, send,
     assert (await fetch(client, artifact))[2] == b"0123456789" * 100_000
 
 
-@pytest.mark.parametrize("way", ["sendfile", "without sendfile"])
-async def test_a_file_that_shrinks_while_it_is_sent_ends_the_connection(client, send, storage, monkeypatch, way):
+async def test_a_file_that_shrinks_while_it_is_sent_ends_the_connection(client, send, storage):
     artifact = await send(b"0123456789" * 1_000_000, "a.txt", "text/plain")
     path = storage / artifact["storage_path"].removeprefix("artifacts/")
-    if way == "without sendfile":
-        without_sendfile(monkeypatch)
     async with asyncio.timeout(3):
         reply = await client.get(artifact["download_url"])
         os.truncate(path, 9_000_000)

@@ -117,7 +117,7 @@ async def test_everything_works_with_fewer_connections_than_the_server_has(start
     pool = client.app[POOL]
     asked = (pool.fetchval("SELECT pg_backend_pid() FROM pg_sleep(0.1)") for _ in range(CLIENTS))
     pids = await asyncio.gather(*asked)
-    assert pool.get_size() > len(set(pids)) == CONNECTIONS
+    assert pool.open > len(set(pids)) == CONNECTIONS
     assert await pool.fetchval("SHOW timezone") == "UTC"
     seen = rows("SELECT DISTINCT application_name FROM pg_stat_activity WHERE pid = ANY(%s)", pids)
     assert seen == [{"application_name": "reportd"}]

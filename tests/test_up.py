@@ -207,7 +207,7 @@ def test_a_port_that_is_taken_is_said_and_leaves_nothing_running(used):
 @pytest.mark.parametrize(
     ("toml", "said"),
     [
-        ("[server]\nprot = 1\n", "`prot`. Known keys: host, port, workers, one_core_each, shutdown_timeout"),
+        ("[server]\nprot = 1\n", "`prot`. Known keys: host, port, workers, one_core_each, max_uploads"),
         ("[sever]\nport = 1\n", "[sever] is unknown. Known sections: server, database"),
         ('[server]\nport = "x"\n', "server.port: "),
         ('[artifacts]\ndurability = "some"\n', "artifacts.durability: "),

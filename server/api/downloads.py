@@ -1,5 +1,6 @@
 """Downloads: the bytes of an artifact."""
 
+from functools import partial
 from uuid import UUID
 
 from aiohttp import web
@@ -35,14 +36,18 @@ async def show(request: web.Request, artifact_id: UUID, query: DownloadQuery) ->
     prefix = request.app[CONFIG].artifacts.accel_redirect
     if prefix and not files.ours_to_send(request):
         return files.handed_over(headers, prefix + storage_path)
-    file = await request.app[STORAGE].open_file(storage_path, size)
-    if file is None:
+    part = span or Span(0, size)
+    read = partial(request.app[STORAGE].read, storage_path, size)
+    first = await read(part.start, 0 if request.method == "HEAD" else min(part.count, files.CHUNK))
+    if first is None:
         MISSING.inc()
         LOG.error("artifact %s: the file is missing or not %d bytes long", artifact_id, size)
         raise ContentMissing()
-    with file:
-        response = web.StreamResponse(status=200 if span is None else 206, headers=headers)
-        if span is not None:
-            response.headers["Content-Range"] = f"bytes {span.start}-{span.start + span.count - 1}/{size}"
-        await files.send(request, response, file, span or Span(0, size))
+    if span is not None:
+        headers["Content-Range"] = f"bytes {span.start}-{span.start + span.count - 1}/{size}"
+    status = 200 if span is None else 206
+    if len(first) == part.count:
+        return web.Response(status=status, headers=headers, body=first)
+    response = web.StreamResponse(status=status, headers=headers)
+    await files.send(request, response, part, first, read)
     return response

@@ -16,6 +16,9 @@ from server.errors import ReportError
 from server.http import reply
 from server.http.reply import Response
 from server.migrate import known_versions
+from server.uploads.storage import StorageAway
+
+_READY_SECONDS = 5.0  # for the database, and for the storage: who asks does not wait long
 
 
 @dataclass(slots=True)
@@ -41,7 +44,8 @@ async def live(request: web.Request) -> Response:
 async def ready(request: web.Request) -> Response:
     """200 when database, schema and storage are there; else 503 naming the one that is not."""
     try:
-        rows: list[Any] = await request.app[POOL].fetch(request.app[SQL].health.schema_versions)
+        async with asyncio.timeout(_READY_SECONDS):
+            rows: list[Any] = await request.app[POOL].fetch(request.app[SQL].health.schema_versions)
     except asyncpg.UndefinedTableError:
         rows = []
     except Exception as error:
@@ -49,9 +53,11 @@ async def ready(request: web.Request) -> Response:
     if not known_versions() <= {row["migration_id"] for row in rows}:
         raise NotReady("The database schema is older than this server: run reportd migrate.", "schema_outdated")
     try:
-        await request.app[STORAGE].check()
-    except ReportError as error:
-        raise NotReady("The storage folder cannot be written.", error.code) from error
+        async with asyncio.timeout(_READY_SECONDS):
+            await request.app[STORAGE].check()
+    except (ReportError, TimeoutError) as error:
+        code = error.code if isinstance(error, ReportError) else StorageAway.code
+        raise NotReady("The storage folder cannot be written.", code) from error
     return reply.ok(Health("ready"))
 
 

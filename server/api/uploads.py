@@ -16,7 +16,7 @@ from prometheus_client import Counter
 
 from server.api.artifacts import Artifact
 from server.config import ArtifactsConfig
-from server.context import CALLER, CONFIG, SQL, STORAGE
+from server.context import CALLER, CONFIG, MEMORY, SQL, STORAGE
 from server.errors import Invalid, Problem, ReportError, StorageFull
 from server.http import decode, reply
 from server.http.fields import ArtifactType, Category, FreeText, Instant, Natural, Positive
@@ -138,7 +138,7 @@ async def _receive(request: web.Request, case_id: UUID, rules: spool.Rules, stag
         await must_exist(request, {"case_id": case_id})
         await go_on(request)
     with decode.Body(request) as body:
-        return await spool.receive(body.next_chunk, boundary, rules, stage)
+        return await spool.receive(body.next_chunk, boundary, rules, stage, request.app[MEMORY])
 
 
 async def _store(

@@ -13,14 +13,16 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from msgspec import inspect
 
-from server.context import CONFIG
+from server.context import CONFIG, PLACE
 from server.errors import BodyTimeout, Invalid, MalformedBody, NotMultipart, Problem, TooLarge, UnknownEncoding
 from server.http.fields import WORDS
+from server.uploads.memory import Share
 from server.uploads.multipart import boundary_of
 
 T = TypeVar("T")
 
 MAX_TEXT_BYTES = 1 << 20
+_SLOW_SECONDS = 0.9  # that a client has fallen behind `min_body_rate` when its upload is not counted any more
 _BAD_TEXT = re.compile("[\x00\ud800-\udfff]")
 _PHRASES = [
     (re.compile(r"Expected `str` matching regex .*"), "must be 64 hexadecimal digits"),  # a checksum: no other has one
@@ -159,16 +161,24 @@ def check_length(request: web.Request, limit: int, detail: str = "") -> None:
 
 
 class Body:
-    """The body of a request as it comes, watched: one that stops coming for `body_timeout` seconds is given up.
+    """The body of a request as it comes, watched: a client that is too slow for too long is given up.
 
-    A context manager. One timer for the whole body: a time-out around each wait cost 4 µs a chunk.
+    It has `body_timeout` seconds in which we may wait for it, and earns them back with every `min_body_rate` bytes:
+    one that sends nothing is gone after that time, one that sends less than the rate somewhat later. Time in which we
+    are busy with what has come is not counted. A context manager. One timer for the whole body: a time-out around each
+    wait cost 4 µs a chunk.
     """
 
     def __init__(self, request: web.Request) -> None:
+        config = request.app[CONFIG].server
         self._content = request.content
-        self._seconds = request.app[CONFIG].server.body_timeout
+        self._place = request.get(PLACE)
+        self._most = self._left = config.body_timeout
+        self._rate = config.min_body_rate
         self._loop = asyncio.get_running_loop()
         self._waiting_since: float | None = None
+        self._waited = 0.0  # since the last look, like what was received
+        self._received = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> "Body":
@@ -177,37 +187,50 @@ class Body:
     def __exit__(self, *_: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        if self._place is not None:
+            self._place.count(True)  # what is left to do is ours
 
     async def next_chunk(self) -> bytes:
         """What has come of the body, b"" at its end.
 
-        Raises MalformedBody for broken framing, BodyTimeout when nothing comes for too long. (Framing that breaks
+        Raises MalformedBody for broken framing, BodyTimeout when the client is too slow. (Framing that breaks
         while we wait is not told to us by aiohttp: then it is the time-out that ends the request.)
         """
-        self._waiting_since = self._loop.time()
+        self._waiting_since = since = self._loop.time()
         if self._timer is None:
-            self._timer = self._loop.call_at(self._waiting_since + self._seconds, self._look)
+            self._look_in(min(1.0, self._left))
         try:
             while True:
                 # Not readany(): it would join, and so copy, what came in pieces.
                 chunk, _ = await self._content.readchunk()
                 if chunk or self._content.at_eof():
+                    self._received += len(chunk)
                     return chunk
         except (web.RequestPayloadError, HttpProcessingError) as error:
             raise MalformedBody(f"The body could not be read: {error}") from None
         finally:
+            self._waited += self._loop.time() - max(since, self._waiting_since)
             self._waiting_since = None
 
+    def _look_in(self, seconds: float) -> None:
+        self._timer = self._loop.call_later(seconds, self._look)
+
     def _look(self) -> None:
-        # While nobody waits it is we who are slow, not the client.
-        due = (self._waiting_since or self._loop.time()) + self._seconds
-        if due <= self._loop.time():
+        now = self._loop.time()
+        if self._waiting_since is not None:
+            self._waited += now - self._waiting_since
+            self._waiting_since = now
+        self._left = min(self._most, self._left - self._waited + self._received / self._rate)
+        self._waited, self._received = 0.0, 0
+        if self._left <= 0:
             self._content.set_exception(BodyTimeout())
-        else:
-            self._timer = self._loop.call_at(due, self._look)
+            return
+        if self._place is not None:
+            self._place.count(self._most - self._left < _SLOW_SECONDS)
+        self._look_in(min(1.0, max(self._left, 0.01)))
 
 
-async def read_body(request: web.Request, limit: int) -> bytes:
+async def read_body(request: web.Request, limit: int, share: Share) -> bytes:
     """The whole body, inflated if it is compressed. Raises TooLarge as soon as there are more than `limit` bytes."""
     inflater = _inflater(request.headers.get("Content-Encoding", ""))
     parts: list[bytes] = []
@@ -221,6 +244,7 @@ async def read_body(request: web.Request, limit: int) -> bytes:
             if max(size, received) > limit:
                 raise TooLarge(f"The body is larger than {limit} bytes.")
             parts.append(chunk)
+            share.hold(size)
     if inflater is not None:
         inflater.close()
     return b"".join(parts)

@@ -2,18 +2,16 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from io import FileIO
 from urllib.parse import quote
 
-from aiofiles.threadpool import wrap
 from aiohttp import web
 
-from server.context import LOG
-from server.errors import RangeNotSatisfiable
+from server.context import CONFIG, LOG
+from server.errors import RangeNotSatisfiable, ReportError
 
-_CHUNK = 256 << 10
+CHUNK = 256 << 10  # what is in memory of a download
 _RANGE = re.compile(r"bytes=(?:([0-9]+)-([0-9]*)|-([0-9]+))")
 _BEYOND = 1 << 62  # more than any file has
 
@@ -105,39 +103,35 @@ def handed_over(headers: Mapping[str, str], location: str) -> web.Response:
     return web.Response(headers={**own, **kept})
 
 
-async def send(request: web.Request, response: web.StreamResponse, file: FileIO, span: Span) -> None:
-    """Sends the head and the bytes; the kernel copies them where the event loop and the transport can."""
+async def send(
+    request: web.Request,
+    response: web.StreamResponse,
+    span: Span,
+    chunk: bytes | None,
+    read: Callable[[int, int], Awaitable[bytes | None]],
+) -> None:
+    """Sends the head, then `chunk`, then what `read(start, count)` gives of the rest of the span.
+
+    Not by the kernel's sendfile: that would wait for the disk on the event loop, and a disk that stalls would stop
+    every request. A client that takes too long for a chunk is given up.
+    """
     response.content_length = span.count
     await response.prepare(request)
     transport = request.transport
-    if request.method != "HEAD" and transport is not None:
-        try:
-            sent = await _send_bytes(response, transport, file, span)
-        except (ConnectionError, RuntimeError):
-            sent = 0  # the client has left; a RuntimeError is asyncio's word for a transport that is closing
-        except OSError as error:
-            sent = 0
-            LOG.error("while sending a file: %r", error)
-        if sent != span.count:
-            # The client must see that the body it was promised is not whole.
-            transport.abort()
-            return
-    await response.write_eof()
-
-
-async def _send_bytes(response: web.StreamResponse, transport: asyncio.WriteTransport, file: FileIO, span: Span) -> int:
-    """How many bytes have been sent: fewer than the span has when the file was cut."""
+    if request.method == "HEAD" or transport is None:
+        return
+    at, end = span.start, span.start + span.count
     try:
-        return await asyncio.get_running_loop().sendfile(transport, file, span.start, span.count, fallback=False)
-    except (NotImplementedError, asyncio.SendfileNotAvailableError):
-        return await _copy(response, file, span)
-
-
-async def _copy(response: web.StreamResponse, file: FileIO, span: Span) -> int:
-    reader = wrap(file)
-    await reader.seek(span.start)
-    left = span.count
-    while left and (chunk := await reader.read(min(left, _CHUNK))):
-        await response.write(chunk)
-        left -= len(chunk)
-    return span.count - left
+        while chunk:
+            async with asyncio.timeout(request.app[CONFIG].server.body_timeout):
+                await response.write(chunk)
+            at += len(chunk)
+            chunk = await read(at, min(end - at, CHUNK)) if at < end else None
+    except (ConnectionError, TimeoutError) as error:
+        LOG.debug("while sending a file: %r", error)
+    except ReportError as error:
+        LOG.error("while sending a file: %r", error)
+    if at == end:
+        await response.write_eof()
+    else:
+        transport.abort()  # the client must see that the body it was promised is not whole

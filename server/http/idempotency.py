@@ -28,15 +28,15 @@ async def once(
     """`work(connection)` in a transaction; for a request that was answered before, the first reply again.
 
     `content` gives what tells two requests with the same address apart: the hash of the JSON body, or of what an
-    upload brought; `settle` is told how the transaction ends, see db.transaction; work of `one_statement` needs no
-    transaction without a key. Kept are 2xx replies that a repetition could not better.
+    upload brought; `settle`, of work with files, is told how the transaction ends, see db.transaction; work of
+    `one_statement` needs no transaction without a key. Kept are 2xx replies that a repetition could not better.
     Raises InProgress, KeyReused, Invalid.
     """
     key = key_of(request)
     if key is None and one_statement:
         async with autocommit(request.app[POOL]) as connection:
             return await work(connection)
-    async with transaction(request.app[POOL], settle) as connection:
+    async with transaction(request.app[POOL], settle, for_files=settle is not None) as connection:
         if key is None:
             return await work(connection)
         sql, caller = request.app[SQL].idempotency, request[CALLER].id

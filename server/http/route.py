@@ -10,7 +10,7 @@ from uuid import UUID
 from aiohttp import web
 
 from server.config import ArtifactsConfig, Config
-from server.context import BODY_HASH, CALLER, CONFIG, POOL, SQL, Caller
+from server.context import BODY_HASH, CALLER, CONFIG, MEMORY, PLACE, POOL, SQL, STORAGE, UPLOADS, Caller
 from server.errors import (
     ArtifactNotFound,
     CaseNotFound,
@@ -25,6 +25,7 @@ from server.errors import (
 from server.http import decode
 from server.http.idempotency import REPLAYED, key_of
 from server.http.reply import Response
+from server.uploads.memory import Share
 from server.uploads.spool import Rules
 
 Handler = Callable[..., Awaitable[Response]]
@@ -107,11 +108,21 @@ def bind(route: Route, authenticate: Authenticate) -> Bound:
     async def handle(request: web.Request) -> Response:
         if not (route.public if isinstance(route.public, bool) else route.public(request.app[CONFIG])):
             request[CALLER] = await authenticate(request)
-        if route.upload is not None:
+        if route.upload is None:
+            return await answer(request)
+        request.app[STORAGE].ensure_moving()
+        request.app[MEMORY].ensure_room()
+        request[PLACE] = request.app[UPLOADS].admit()
+        with request[PLACE]:
             decode.check_multipart(request)
             rules = route.upload.rules(request.app[CONFIG].artifacts)
             decode.check_length(request, rules.max_total, rules.too_long)
+            return await answer(request)
+
+    async def answer(request: web.Request) -> Response:
         if body_type is not None:
+            if is_asking_or_large(request):
+                request.app[MEMORY].ensure_room()
             decode.check_encoding(request)
             decode.check_length(request, request.app[CONFIG].api.max_json_size)
         arguments: dict[str, Any] = {name: _path_id(request, name) for name in ids}
@@ -123,8 +134,9 @@ def bind(route: Route, authenticate: Authenticate) -> Bound:
                 arguments["query"] = decode.from_text(request.query, query_type)
             key = key_of(request) if takes_key else None
             if body_type is not None:
-                raw = await decode.read_body(request, request.app[CONFIG].api.max_json_size)
-                arguments["body"] = decode.from_json(raw, body_type)
+                with Share(request.app[MEMORY]) as share:
+                    raw = await decode.read_body(request, request.app[CONFIG].api.max_json_size, share)
+                    arguments["body"] = decode.from_json(raw, body_type)
                 if key is not None:
                     request[BODY_HASH] = hashlib.sha256(raw).digest()
         except (Invalid, MalformedBody):

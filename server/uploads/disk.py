@@ -6,11 +6,12 @@ Knows paths and bytes; what is called when, and in which thread, is storage.py's
 import contextlib
 import errno
 import logging
+import math
 import os
 import stat
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
 from uuid import UUID
 
@@ -47,13 +48,29 @@ class Removal:
 
 
 class Disk:
-    """One storage folder. `durable` False skips every fsync. Raises OSError."""
+    """One storage folder. `durable` False skips every fsync; `min_free` bytes stay free. Raises OSError."""
 
-    def __init__(self, root: Path, durable: bool) -> None:
+    def __init__(self, root: Path, durable: bool, min_free: int = 0) -> None:
         # Plain strings: this is where every file of every upload passes, and a Path costs microseconds each time.
         self._root = str(root)
         self._durable = durable
         self._durable_folders: set[str] = set()
+        self._min_free = min_free
+        self._room = 0
+        self._asked = -math.inf
+
+    def ensure_room(self, size: int) -> None:
+        """Raises OSError (ENOSPC) when `size` bytes more would leave less than `min_free` on the disk.
+
+        The disk is asked once a second; in between, what is written here is counted.
+        """
+        now = time.monotonic()
+        if self._room < size or now - self._asked >= 1:
+            found = os.statvfs(self._root)
+            self._room, self._asked = found.f_bavail * found.f_frsize - self._min_free, now
+        if self._room < size:
+            raise OSError(errno.ENOSPC, "the rest of the disk is kept free", self._root)
+        self._room -= size
 
     def sync(self, descriptor: int) -> None:
         """Makes a file's data durable."""
@@ -132,16 +149,21 @@ class Disk:
             self._tidy(folder)
         return [path for paths in gone.values() for path in paths]
 
-    def open_file(self, storage_path: str, size: int) -> FileIO | None:
-        """The stored file, unbuffered; None when it is missing or not `size` bytes long."""
+    def read(self, storage_path: str, size: int, start: int, count: int) -> bytes | None:
+        """A part of the stored file; None when that is missing or not `size` bytes long.
+
+        Opened anew each time: nobody has to close what a slow client, or a stalled disk, leaves open.
+        """
         try:
-            file = FileIO(self._absolute(storage_path), "rb")
+            descriptor = os.open(self._absolute(storage_path), os.O_RDONLY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        if os.fstat(file.fileno()).st_size != size:
-            file.close()
-            return None
-        return file
+        try:
+            found = os.fstat(descriptor)
+            whole = stat.S_ISREG(found.st_mode) and found.st_size == size
+            return os.pread(descriptor, count, start) if whole else None
+        finally:
+            os.close(descriptor)
 
     def _absolute(self, relative: str) -> str:
         return f"{self._root}/{relative}"

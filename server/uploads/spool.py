@@ -13,11 +13,13 @@ from server.errors import Invalid, Problem, TooLarge
 from server.uploads import multipart
 from server.uploads.content import Inspector, Verdict
 from server.uploads.disk import FULL
+from server.uploads.memory import Memory, Share
 from server.uploads.multipart import End, Part
 from server.uploads.refusal import EMPTY, STORAGE_FULL, Refusal, too_large
 from server.uploads.storage import Stage
 
 WINDOW = 1 << 20
+_SMALL_WINDOW = 64 << 10  # when memory is tight
 _MOST_VIEWS = 512  # of a window that comes byte by byte
 MAX_METADATA = 1 << 20
 MAX_FIELD = 64 << 10
@@ -67,7 +69,7 @@ class StagedFile:
         self.size = 0
         self.checksum = ""  # SHA-256 of the content, 64 hex digits, once it has ended
         self.refusal: Refusal | None = None
-        self.path = stage.new_path()
+        self.path = stage.new_path(self.close)
         self._limit = limit
         self._stage = stage
         self._descriptor = -1
@@ -102,6 +104,7 @@ class StagedFile:
     def write(self, views: list[memoryview]) -> None:
         """Blocking. A full disk is a refusal of this file; anything else that the disk says is raised."""
         try:
+            self._stage.disk.ensure_room(sum(map(len, views)))
             if self._descriptor < 0:
                 self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
             _write_all(self._descriptor, views)
@@ -114,7 +117,7 @@ class StagedFile:
         """Blocking. Makes a good file durable, drops a refused one."""
         try:
             if self.refusal is None:
-                self._stage.sync(self._descriptor)
+                self._stage.disk.sync(self._descriptor)
         except OSError as error:
             if error.errno not in FULL:
                 raise
@@ -141,22 +144,22 @@ class _Piece:
     ends: bool = False
 
 
-async def receive(next_chunk: Callable[[], Awaitable[bytes]], boundary: bytes, rules: Rules, stage: Stage) -> Form:
+async def receive(
+    next_chunk: Callable[[], Awaitable[bytes]], boundary: bytes, rules: Rules, stage: Stage, memory: Memory
+) -> Form:
     """The whole body: fields in memory, files staged. `next_chunk` gives b"" at the end.
 
     Raises MalformedBody, TooLarge, Invalid for what is wrong with the request as a whole.
     """
     reception = _Reception(boundary, rules, stage)
-    try:
+    with Share(memory) as share:
         while chunk := await next_chunk():
             reception.take(chunk)
-            if reception.window_is_full:
+            share.hold(reception.held)
+            if reception.window_is_full or (memory.tight and reception.held >= _SMALL_WINDOW):
                 await stage.run(_work, reception.window())
         reception.end()
         await stage.run(_work, reception.window())
-    finally:
-        for file in reception.form.files:
-            file.close()
     return reception.form
 
 
@@ -189,7 +192,7 @@ class _Reception:
         self._parser = multipart.Parser(boundary)
         self._received = 0
         self._pieces: list[_Piece] = []
-        self._held = 0
+        self.held = 0
         self._views = 0
         self._file: StagedFile | None = None
         self._field = ""
@@ -197,11 +200,11 @@ class _Reception:
 
     @property
     def window_is_full(self) -> bool:
-        return self._held >= WINDOW or self._views >= _MOST_VIEWS
+        return self.held >= WINDOW or self._views >= _MOST_VIEWS
 
     def window(self) -> list[_Piece]:
         """What has come since the last one; the next begins empty."""
-        pieces, self._pieces, self._held, self._views = self._pieces, [], 0, 0
+        pieces, self._pieces, self.held, self._views = self._pieces, [], 0, 0
         return pieces
 
     def take(self, chunk: bytes) -> None:
@@ -249,7 +252,7 @@ class _Reception:
             self._text += view
         elif self._file.take(view):
             self._piece(self._file).views.append(view)
-            self._held += len(view)
+            self.held += len(view)
             self._views += 1
 
     def _end_part(self) -> None:

@@ -14,11 +14,11 @@ import shutil
 import socket
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from io import FileIO
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from server.errors import ReportError, StorageFull, Unavailable
 from server.uploads.disk import FULL, Disk, Placement, Removal
@@ -28,6 +28,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _THREADS = 8
+_CLEAN_SECONDS = 1.0
 
 
 class StorageAway(Unavailable):
@@ -37,12 +38,19 @@ class StorageAway(Unavailable):
 
 
 class Storage:
-    """One storage folder. open() before use, close() at the end."""
+    """One storage folder. open() before use, close() at the end.
 
-    def __init__(self, root: str | Path, durability: str = "full") -> None:
+    `file_timeout` is how many seconds a call to the disk may take, and `min_free_bytes` what stays free on the disk.
+    """
+
+    def __init__(
+        self, root: str | Path, durability: str = "full", file_timeout: float = 30.0, min_free_bytes: int = 0
+    ) -> None:
         self.root = Path(root)
-        self.disk = Disk(self.root, durable=durability == "full")
+        self.disk = Disk(self.root, durability == "full", min_free_bytes)
+        self._seconds = file_timeout
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="storage")
+        self._overdue: set[Future[Any]] = set()
         self._lock: int | None = None
         self.staging = self.root / STAGING
         self.numbers = itertools.count()  # names in a staging folder that no other process uses
@@ -64,35 +72,56 @@ class Storage:
             _sweep(other)
 
     def close(self) -> None:
-        """Removes this process's staging folder. Blocking."""
-        self._threads.shutdown(wait=True)
-        if self._lock is not None:
+        """Removes this process's staging folder, once the last call has ended. Blocking, unless the disk stalls."""
+        self._threads.shutdown(wait=not self._overdue)
+        if self._lock is not None and not self._overdue:
             os.close(self._lock)
             self._lock = None
             shutil.rmtree(self.staging, ignore_errors=True)
 
+    @property
+    def stalled(self) -> bool:
+        """Whether every thread waits for a disk that does not answer. It ends when the first of them is answered."""
+        return len(self._overdue) >= _THREADS
+
+    def ensure_moving(self) -> None:
+        """Raises StorageAway when the disk does not answer, before anything waits for it in vain."""
+        if self.stalled:
+            raise StorageAway()
+
     async def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """`work` in a thread. What the disk says comes back as StorageFull or StorageAway.
 
-        Returns, also when it is cancelled, only when the thread has done its work: nothing that it uses is taken away.
+        A thread cannot be ended. After `file_timeout`, or when cancelled, this returns all the same, and the thread
+        goes on: `work` must need nothing that is taken away then. The files of a request have a Stage for that.
         """
-        loop = asyncio.get_running_loop()
-        done = loop.run_in_executor(self._threads, lambda: self._worded(work, *args, **kwargs))
+        self.ensure_moving()
+        return await self.outcome(self.submit(work, *args, **kwargs))
+
+    def submit(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """`work` begun in a thread; see outcome()."""
+        return self._threads.submit(_worded, partial(work, *args, **kwargs))
+
+    async def outcome(self, call: Future[R]) -> R:
+        """What a call comes to. One that takes too long is given up: if it has not begun, it never will."""
         try:
-            return await asyncio.shield(done)
-        except asyncio.CancelledError:
-            while not done.done():
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.wait([done])
+            async with asyncio.timeout(self._seconds):
+                return await asyncio.wrap_future(call)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if not call.done():
+                self._overdue.add(call)
+                call.add_done_callback(self._overdue.discard)
+            if isinstance(error, TimeoutError):
+                raise StorageAway() from error
             raise
 
     def stage(self) -> "Stage":
         """A place for the files of one request."""
         return Stage(self)
 
-    async def open_file(self, storage_path: str, size: int) -> FileIO | None:
-        """The stored file, unbuffered; None when it is missing or not `size` bytes long."""
-        return await self.run(self.disk.open_file, storage_path, size)
+    async def read(self, storage_path: str, size: int, start: int, count: int) -> bytes | None:
+        """A part of the stored file; None when that is missing or not `size` bytes long."""
+        return await self.run(self.disk.read, storage_path, size, start, count)
 
     async def remove(self, removals: Iterable[Removal]) -> list[str]:
         """Unlinks files, and their content entries when nothing else has those bytes.
@@ -104,12 +133,6 @@ class Storage:
     async def check(self) -> None:
         """Raises StorageFull or StorageAway unless a file can be written."""
         await self.run(self._check)
-
-    def _worded(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return work(*args, **kwargs)
-        except OSError as error:
-            raise (StorageFull() if error.errno in FULL else StorageAway()) from error
 
     def remove_now(self, removals: Sequence[Removal]) -> list[str]:
         """What remove() does. Blocking."""
@@ -126,15 +149,17 @@ class Storage:
 
 class Stage:
     """The files of one request, from their first byte to their names. A context manager: what is still staged at
-    its end is removed, and what was published is taken back on an exception, unless its rows may have been saved."""
+    its end is removed, and what was published is taken back on an exception, unless its rows may have been saved.
+
+    When the disk took too long, all of that is done once it answers, by the thread that waits for it."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._staged: set[str] = set()
+        self._staged: dict[str, Callable[[], None]] = {}
         self._published: list[Removal] = []
         self._rows_saved = False
-        self.run = storage.run
-        self.sync = storage.disk.sync
+        self._last: Future[Any] | None = None
+        self.disk = storage.disk
 
     async def __aenter__(self) -> "Stage":
         return self
@@ -142,47 +167,67 @@ class Stage:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        taken_back = [] if error is None or self._rows_saved else self._published
-        if self._staged or taken_back:
-            with contextlib.suppress(ReportError):  # a disk that is gone must not hide the reply
-                await self._storage.run(self._clean, taken_back)
+        take_back = error is not None and not self._rows_saved
+        if self._last is not None and not self._last.done():
+            self._last.add_done_callback(lambda _: self._clean(take_back))
+        elif self._staged or (take_back and self._published):
+            cleaning = self._storage.submit(self._clean, take_back)
+            # A disk that is gone must not hide the reply. Nor is the cleaning given up: it is only not waited for.
+            with contextlib.suppress(ReportError, TimeoutError):
+                async with asyncio.timeout(_CLEAN_SECONDS):
+                    await asyncio.shield(asyncio.wrap_future(cleaning))
+
+    async def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """`work` in a thread, see Storage.run; nothing of this request's files is touched before it ends."""
+        self._storage.ensure_moving()
+        self._last = call = self._storage.submit(work, *args, **kwargs)
+        return await self._storage.outcome(call)
 
     def settle(self, saved: bool) -> None:
         """Told that the rows may be saved from now on, or that they are known not to be."""
         self._rows_saved = saved
 
-    def new_path(self) -> str:
-        """Where the next file of the request is staged."""
+    def new_path(self, close: Callable[[], None] = lambda: None) -> str:
+        """Where the next file of the request is staged; `close` is called before it is removed."""
         path = f"{self._storage.staging}/{next(self._storage.numbers)}"
-        self._staged.add(path)
+        self._staged[path] = close
         return path
 
     def discard(self, path: str) -> None:
         """Removes a staged file that is not wanted any more. Blocking."""
-        self._staged.discard(path)
+        self._staged.pop(path, lambda: None)()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 
     async def publish(self, items: Sequence[Placement]) -> list[str]:
         """Names for the items, in their order, durable when this returns. Raises StorageFull, StorageAway."""
-        return await self._storage.run(self._publish, items)
+        return await self.run(self._publish, items)
 
     def _publish(self, items: Sequence[Placement]) -> list[str]:
         paths = []
         for item in items:
             paths.append(self._storage.disk.place(item))
-            self._staged.discard(item.staged)
+            self._staged.pop(item.staged, None)
             if not item.existing:
                 self._published.append(Removal(paths[-1], item.project_id, item.checksum))
         for folder in {os.path.dirname(path) for path in paths}:
             self._storage.disk.sync_folder(f"{self._storage.root}/{folder}")
         return paths
 
-    def _clean(self, taken_back: list[Removal]) -> None:
+    def _clean(self, take_back: bool) -> None:
         for path in list(self._staged):
             with contextlib.suppress(OSError):
                 self.discard(path)
-        self._storage.remove_now(taken_back)
+        if take_back and self._published:
+            with contextlib.suppress(OSError):
+                self._storage.remove_now(self._published)
+
+
+def _worded(work: Callable[[], R]) -> R:
+    try:
+        return work()
+    except OSError as error:
+        raise (StorageFull() if error.errno in FULL else StorageAway()) from error
 
 
 def _boot_id() -> str:
