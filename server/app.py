@@ -10,6 +10,7 @@ from server.auth import tokens
 from server.config import Config
 from server.context import ACTIVITY, CONFIG, LOG, MEMORY, POOL, SQL, STORAGE, UPLOADS, Activity, Uploads
 from server.db import load_sql, open_pool
+from server.folder import ensure_own
 from server.http.middleware import mark, outermost
 from server.http.openapi import ROUTE_TABLE
 from server.http.route import handlers, hold_back
@@ -39,7 +40,7 @@ def create_app(config: Config) -> web.Application:
     for method, path, handler in handlers(ROUTES, tokens.authenticate):
         app.router.add_route(method, path, handler, expect_handler=hold_back)
     app.on_response_prepare.append(mark)
-    app.cleanup_ctx.extend([_storage, _database, _sweeper])
+    app.cleanup_ctx.extend([_storage, _database, _own_folder, _sweeper])
     return app
 
 
@@ -53,6 +54,11 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
     app[POOL] = await open_pool(app[CONFIG].database)
     yield
     await app[POOL].close(_CLOSE_SECONDS)
+
+
+async def _own_folder(app: web.Application) -> AsyncIterator[None]:
+    await ensure_own(app[POOL], app[SQL], app[STORAGE])
+    yield
 
 
 async def _sweeper(app: web.Application) -> AsyncIterator[None]:

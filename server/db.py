@@ -203,8 +203,8 @@ async def transaction(
     """
     async with pool.acquire_for_files() if for_files else pool.acquire() as connection:
         current = connection.transaction()
-        await current.start()
         try:
+            await current.start()
             yield connection
         except BaseException:
             await _undo(connection, current)

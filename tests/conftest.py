@@ -18,6 +18,7 @@ from server.app import create_app
 from server.auth.tokens import hash_of, new_token
 from server.config import ArtifactsConfig, Config, DatabaseConfig
 from server.embedded import Postgres
+from server.folder import MARK
 from server.ids import new_id
 
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
@@ -78,11 +79,11 @@ def storage(config) -> Path:
 
 @pytest.fixture
 def stored_files(storage) -> Callable[[], list[str]]:
-    """stored_files(): every file in the storage folder, wherever it lies, but the cache of contents."""
+    """stored_files(): every file in the storage folder, wherever it lies, but the cache of contents and its mark."""
 
     def listed() -> list[str]:
         files = (str(path.relative_to(storage)) for path in storage.rglob("*") if path.is_file())
-        return sorted(name for name in files if not name.startswith(".content/"))
+        return sorted(name for name in files if not name.startswith(".content/") and name != MARK)
 
     return listed
 

@@ -12,7 +12,7 @@ LEVELS = [
     ["config", "uploads.multipart", "uploads.plan", "uploads.disk", "uploads.memory", "http.fields"],
     ["db", "log", "uploads.storage"],
     ["context", "migrate", "uploads.spool"],
-    ["auth.tokens", "removal", "http.decode", "http.reply", "http.lock", "http.files"],
+    ["auth.tokens", "removal", "folder", "http.decode", "http.reply", "http.lock", "http.files"],
     ["http.middleware", "http.idempotency", "http.patch"],
     ["http.route"],
     ["http.openapi"],

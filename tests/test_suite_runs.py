@@ -6,6 +6,7 @@ import uuid
 import pytest
 from aiohttp import FormData
 
+from server.folder import MARK
 from tests.makers import png
 from tests.test_steps import a_step, send_png
 
@@ -409,7 +410,7 @@ async def test_delete_removes_every_row_and_file_of_the_run_alone(client, make_r
     assert (await client.delete(f"{RUNS}/{other}")).status == 204
     assert counts() == dict.fromkeys(TABLES, 0)
     # Also the cache of contents, and the list of what is to be removed, end empty.
-    assert [path for path in storage.rglob("*") if path.is_file()] == []
+    assert [path.name for path in storage.rglob("*") if path.is_file()] == [MARK]
     assert rows("SELECT FROM removed_files WHERE unlinked_at IS NULL") == []
 
 

@@ -26,6 +26,9 @@ def server(tmp_path, dsn, make_token) -> Iterator[UpServer]:
     """Two workers, both of them booted; the log as JSON."""
     with serving(tmp_path / "data", dsn, make_token(), "--workers", "2", REPORTD_LOG_FORMAT="json") as server:
         wait_for(lambda: len(workers(server)) == 2 and len(stages(server)) == 2, server.log.read_text)
+        for pid in workers(server):
+            with only(server, pid):  # it may have its stage and not accept yet: then this waits for it
+                assert server.ask("GET", "/nothing").status == 404
         yield server
 
 

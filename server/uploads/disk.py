@@ -21,7 +21,7 @@ LOG = logging.getLogger("reportd.storage")
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 # The file system has no hard links, or this one file has all it can have.
-_NO_LINK = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+NO_LINK = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 _TRIES = 20
 _REMEMBERED_FOLDERS = 10_000
 
@@ -224,7 +224,7 @@ def _link_or_move(source: str, staged: str, final: str) -> None:
     try:
         os.link(source, final)
     except OSError as error:
-        if error.errno not in _NO_LINK:
+        if error.errno not in NO_LINK:
             raise
         # Claim the name, then move the staged bytes over our own empty file: still nothing is overwritten.
         os.close(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640))
