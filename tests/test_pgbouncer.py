@@ -124,6 +124,8 @@ async def test_everything_works_with_fewer_connections_than_the_server_has(start
 
 
 def test_several_workers_start_and_serve(tmp_path, bounced, make_token, through):
+    with psycopg.connect(bounced[0]) as connection:
+        connection.execute("DELETE FROM storage_folder")  # the files of this module's other tests lie elsewhere
     with (
         serving(tmp_path / "data", bounced[1], make_token(), "--workers", "2", **through) as server,
         ThreadPoolExecutor(8) as threads,
