@@ -55,11 +55,11 @@ class Storage:
         for missing in reversed([folder for folder in (self.root, *self.root.parents) if not folder.exists()]):
             missing.mkdir(mode=0o750, exist_ok=True)
             self.disk.sync_folder(missing.parent)
-        host = self.root / STAGING / f"{socket.gethostname()}-{_boot_id()}"
+        host = self.root / STAGING / f"{socket.gethostname()}-{boot_id()}"
         while self._lock is None:  # a process that starts now may sweep the folder before it is locked
             self.staging = host / uuid.uuid4().hex
             self.staging.mkdir(parents=True, mode=0o750)
-            self._lock = _try_lock(self.staging)
+            self._lock = try_lock(self.staging)
         for other in (self.root / STAGING).glob(f"{glob.escape(socket.gethostname())}-{'?' * 8}/*"):
             _sweep(other)
 
@@ -185,11 +185,11 @@ class Stage:
         self._storage.remove_now(taken_back)
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()[:8]
 
 
-def _try_lock(folder: Path) -> int | None:
+def try_lock(folder: Path) -> int | None:
     """A lock on a folder that lasts as long as this process; None when another has it, or the folder is gone."""
     descriptor = None
     try:
@@ -208,7 +208,7 @@ def _try_lock(folder: Path) -> int | None:
 def _sweep(folder: Path) -> None:
     """Removes a staging folder whose process is gone: a process holds the lock on its own as long as it lives."""
     with contextlib.suppress(OSError):
-        descriptor = _try_lock(folder)
+        descriptor = try_lock(folder)
         if descriptor is not None:
             shutil.rmtree(folder, ignore_errors=True)
             os.close(descriptor)
