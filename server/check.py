@@ -67,17 +67,17 @@ async def _connect(dsn: str, config: Config) -> Any:
 async def _begin(means: Means) -> None:
     """Raises CannotTell unless the folder's files are this database's."""
     try:
-        (state,) = await means.fetch(means.sql.state)
+        (state,) = await means.fetch(means.sql.check.state)
     except asyncpg.UndefinedTableError:
         raise OldSchema(OldSchema.__doc__) from None
     if missing := sorted(migrate.known_versions() - set(state["versions"] or [])):
         raise OldSchema(f"{OldSchema.__doc__} Missing: {', '.join(missing)}")
     means.estimate = state["estimate"]
-    (any_artifact,) = (await means.fetch(means.sql.any_artifact))[0]
+    (any_artifact,) = (await means.fetch(means.sql.check.any_artifact))[0]
     has_files, projects = await means.run(_top_of, means.root)
     if any_artifact and not has_files:
         raise CannotTell(f"{means.root} is empty, but there are artifacts in the database: is it mounted?")
-    if projects and not (await means.fetch(means.sql.any_project, projects))[0][0]:
+    if projects and not (await means.fetch(means.sql.check.any_project, projects))[0][0]:
         raise CannotTell(f"The files in {means.root} are another database's: it has none of their projects.")
 
 

@@ -49,7 +49,7 @@ class Files:
         older than both the grace period and every transaction that still writes, and has no row, never will have one.
         """
         now = time.time()
-        (oldest,) = (await self._means.fetch(self._means.sql.oldest_writer))[0]
+        (oldest,) = (await self._means.fetch(self._means.sql.check.oldest_writer))[0]
         cutoff = now - max(self._options.grace, 0.0 if oldest is None else oldest + TICKS)
         referenced = await self._referenced(paths)
 
@@ -65,7 +65,8 @@ class Files:
         """Those that a row is for; True when it only waits to be unlinked. No row can have a name that is no text."""
         texts = [path for path in paths if _is_text(path)]
         return {
-            row["storage_path"]: row["pending"] for row in await self._means.fetch(self._means.sql.referenced, texts)
+            row["storage_path"]: row["pending"]
+            for row in await self._means.fetch(self._means.sql.check.referenced, texts)
         }
 
     def _staging(self) -> None:
@@ -113,16 +114,19 @@ class Files:
             self._report.finding(Finding(kind, path, found.st_size, removed=removed))
 
     async def _contents(self) -> None:
-        """Entries that nothing else shares. Whatever happens to one meanwhile, removing it costs disk space at most:
-        an upload that finds it gone keeps its own bytes."""
+        """Entries that nothing else shares. Whatever an upload does to one meanwhile, removing it costs disk space at
+        most: an upload that finds it gone keeps its own bytes. But what an artifact lacks stays, and is no finding:
+        it may be the last copy of those bytes."""
 
         def judge(paths: list[str]) -> None:
             cutoff = time.time() - self._options.grace
             for path in paths:
-                if content_checksum(path) is None:
+                checksum = content_checksum(path)
+                if checksum is None:
                     self._judge_file(path, cutoff, "unknown_file")
-                else:
-                    self._tally.content_entries += 1
+                    continue
+                self._tally.content_entries += 1
+                if not self._means.is_wanted(checksum):
                     self._judge_file(path, cutoff, "unused_content", most_links=1)
             self._means.leftovers.tidy()
 

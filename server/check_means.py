@@ -23,6 +23,7 @@ T = TypeVar("T")
 PORTION = 1000
 HASHED_PORTION = 100
 THREADS = 4  # a disk that has to seek serves several at once faster
+MOST_REMEMBERED = 100_000  # of what is remembered of single files, that memory stays bounded
 # Seconds by which a file system's clock, which ticks a few hundred times a second, and ours may differ.
 TICKS = 2.0
 # asyncpg raises the last one, too, when a connection is lost or no host is a primary.
@@ -51,10 +52,12 @@ class Means:
         self.root = root
         self.options = options
         self.report = report
-        self.sql = load_sql().check
+        self.sql = load_sql()
         self.leftovers = Leftovers(root, durable)
         self.began = time.time()
         self.estimate = 0  # of the number of artifacts
+        # Checksums of artifacts whose file is not whole: a content entry may hold the last copy of their bytes.
+        self.wanted: set[bytes] = set()
         self.stopped = False  # asked by what runs in threads, where nothing can be cancelled
         self._connection = connection
         self._asking = asyncio.Lock()  # one connection, and the next portion is fetched while this one is looked at
@@ -93,6 +96,15 @@ class Means:
         except OSError as error:
             self.report.unreadable(error, path)
             return False
+
+    def want(self, checksum: str) -> None:
+        """Notes that an artifact lacks its bytes."""
+        if len(self.wanted) <= MOST_REMEMBERED:
+            self.wanted.add(bytes.fromhex(checksum))
+
+    def is_wanted(self, checksum: str) -> bool:
+        """Whether an artifact lacks these bytes, or may: where so many do, not all are remembered."""
+        return len(self.wanted) > MOST_REMEMBERED or bytes.fromhex(checksum) in self.wanted
 
     def must_be_mounted(self) -> None:
         """A storage folder that goes away in the middle has not lost each single file. Raises CannotTell."""

@@ -9,12 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from server.check_means import HASHED_PORTION, PORTION, THREADS, TICKS, Means, ahead, inode
+from server.check_means import HASHED_PORTION, MOST_REMEMBERED, PORTION, THREADS, TICKS, Means, ahead, inode
 from server.findings import Finding
 from server.uploads.paths import CONTENT, content_checksum, content_path
 from server.uploads.tree import look, sha256
-
-_MOST_WRONG = 100_000
 
 
 @dataclass(slots=True)
@@ -45,7 +43,7 @@ class Rows:
         async def portion() -> list[Any]:
             nonlocal after
             number = HASHED_PORTION if self._options.verify_hashes else PORTION
-            rows = await self._means.fetch(self._means.sql.portion, after, number)
+            rows = await self._means.fetch(self._means.sql.check.portion, after, number)
             after = rows[-1]["storage_path"] if rows else after
             return rows
 
@@ -74,12 +72,13 @@ class Rows:
         same bytes that made the file whole meanwhile has mended it."""
         looked = await self._means.run(self._look, rows, contents)
         self._tell_unreadable(looked)
-        there = await self._means.fetch(self._means.sql.still_there, [row["id"] for row, _ in looked.suspects])
+        there = await self._means.fetch(self._means.sql.check.still_there, [row["id"] for row, _ in looked.suspects])
         self._means.must_be_mounted()
         ids = {row["id"] for row in there}
         for row, finding in looked.suspects:
             if row["id"] in ids:
                 self._report.finding(finding)
+                self._means.want(row["checksum"])
 
     def _look(self, rows: Sequence[Any], contents: dict[UUID, str]) -> _Looked:
         """Blocking."""
@@ -164,7 +163,7 @@ class Rows:
             if now is None or inode(now) != inode(found):
                 continue
             removed = self._options.repair and self._means.remove(path, now)
-            if len(self._wrong) <= _MOST_WRONG:
+            if len(self._wrong) <= MOST_REMEMBERED:
                 self._wrong.add(inode(now))
             self._report.finding(Finding("wrong_content", path, now.st_size, found=actual, removed=removed))
         self._means.leftovers.tidy()
@@ -174,7 +173,7 @@ class Rows:
 
         One whose inode has not changed since before that began was linked to its entry then, and met there.
         """
-        if content is None or len(self._wrong) > _MOST_WRONG or found.st_ctime >= self._means.began - TICKS:
+        if content is None or len(self._wrong) > MOST_REMEMBERED or found.st_ctime >= self._means.began - TICKS:
             return False
         entry = look(f"{self._root}/{content}")
         return entry is not None and inode(entry) == inode(found) and inode(found) not in self._wrong
@@ -183,7 +182,7 @@ class Rows:
         """Where the bytes of artifacts are found again, by artifact."""
         cases = {row["test_case_result_id"] for row in rows}
         projects = {
-            row["id"]: row["project_id"] for row in await self._means.fetch(self._means.sql.projects, list(cases))
+            row["id"]: row["project_id"] for row in await self._means.fetch(self._means.sql.check.projects, list(cases))
         }
         return {
             row["id"]: content_path(projects[row["test_case_result_id"]], row["checksum"])

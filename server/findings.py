@@ -7,7 +7,6 @@ import json
 import sys
 import threading
 import time
-from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -50,8 +49,8 @@ class Tally:
     content_entries: int = 0
     pending_removal: int = 0
     younger_than_grace: int = 0
-    findings: Counter[str] = field(default_factory=Counter)
-    finding_bytes: Counter[str] = field(default_factory=Counter)
+    findings: dict[str, int] = field(default_factory=dict)
+    finding_bytes: dict[str, int] = field(default_factory=dict)
     removed: int = 0
     unreadable: int = 0
 
@@ -74,8 +73,8 @@ class Report:
 
     def _count(self, finding: Finding) -> None:
         tally = self.tally
-        tally.findings[finding.kind] += 1
-        tally.finding_bytes[finding.kind] += finding.size
+        tally.findings[finding.kind] = tally.findings.get(finding.kind, 0) + 1
+        tally.finding_bytes[finding.kind] = tally.finding_bytes.get(finding.kind, 0) + finding.size
         tally.removed += finding.removed
 
     def _print_finding(self, finding: Finding) -> None:
@@ -118,8 +117,8 @@ class Report:
             if failure is not None:
                 self._print(f"Cannot tell: {failure}")
             elif tally.findings:
-                left = tally.findings.total() - tally.removed
-                self._print(f"{tally.findings.total()} findings, {tally.removed} of them removed, {left} left.")
+                number = sum(tally.findings.values())
+                self._print(f"{number} findings, {tally.removed} of them removed, {number - tally.removed} left.")
             else:
                 self._print("Rows and files agree.")
         return code
@@ -154,7 +153,11 @@ class Report:
             ("content entries", tally.content_entries, ""),
             ("files of deleted artifacts, yet to be removed", tally.pending_removal, ""),
             ("files too young to tell", tally.younger_than_grace, ""),
-            *((KINDS[kind], tally.findings[kind], tally.finding_bytes[kind]) for kind in KINDS if tally.findings[kind]),
+            *(
+                (KINDS[kind], tally.findings[kind], tally.finding_bytes[kind])
+                for kind in KINDS
+                if kind in tally.findings
+            ),
         ]
         return [
             f"{'':58}{'number':>14}{'bytes':>22}",
