@@ -109,8 +109,9 @@ class Files:
             return
         if not self._means.leftovers.may_be_removed(path, found):
             self._report.finding(Finding("unknown_file", path, found.st_size))
-        else:
-            removed = self._options.repair and self._means.remove(path, found)
+            return
+        removed = self._options.repair and self._means.remove(path, found)
+        if removed is not None:
             self._report.finding(Finding(kind, path, found.st_size, removed=removed))
 
     async def _contents(self) -> None:

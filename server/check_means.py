@@ -89,10 +89,11 @@ class Means:
             else:
                 yield each
 
-    def remove(self, path: str, found: os.stat_result) -> bool:
-        """Blocking. Whether it is removed; what cannot be is told."""
+    def remove(self, path: str, found: os.stat_result) -> bool | None:
+        """Blocking. Whether it is removed; None when it has changed since it was found, so that it is another's now.
+        What cannot be removed is told."""
         try:
-            return self.leftovers.remove(path, found)
+            return self.leftovers.remove(path, found) or None
         except OSError as error:
             self.report.unreadable(error, path)
             return False

@@ -163,6 +163,8 @@ class Rows:
             if now is None or inode(now) != inode(found):
                 continue
             removed = self._options.repair and self._means.remove(path, now)
+            if removed is None:
+                continue
             if len(self._wrong) <= MOST_REMEMBERED:
                 self._wrong.add(inode(now))
             self._report.finding(Finding("wrong_content", path, now.st_size, found=actual, removed=removed))

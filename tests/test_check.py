@@ -4,11 +4,13 @@ import asyncio
 import hashlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,9 @@ import psycopg
 import pytest
 
 from server import check
-from server.check_means import CannotTell, Options
+from server.check_files import Files
+from server.check_means import CannotTell, Means, Options
+from server.check_rows import Rows
 from server.context import STORAGE
 from server.findings import KINDS, Report
 from server.serve import OldSchema
@@ -417,6 +421,58 @@ async def test_an_artifact_that_is_deleted_between_the_passes_is_no_finding(conf
     assert report.happened
 
 
+@pytest.fixture
+async def means(config, dsn, storage):
+    """What the halves of a check work with, for calling their pieces."""
+    storage.mkdir(exist_ok=True)
+    connection = await asyncpg.connect(dsn)
+    with ThreadPoolExecutor(2) as threads:
+        yield Means(connection, str(storage), False, REPAIR, Lines(), threads)
+    await connection.close()
+
+
+async def test_a_delete_that_takes_row_and_file_meanwhile_is_no_finding(means, sent, client, storage):
+    ((artifact, path), (_, other)) = await sent(2)
+    portion = await means.fetch(means.sql.check.portion, "", 10)
+    assert (await client.delete(f"{BASE}/artifacts/{artifact['id']}")).status == 204
+    (storage / other).unlink()
+    compared = Rows(means)
+    assert [row["storage_path"] for row, _ in compared._look(portion, {}).suspects] == sorted([path, other])
+    await compared._look_again(portion, {})
+    assert [each["path"] for each in means.report.told] == [other]
+
+
+async def test_an_upload_that_makes_a_file_whole_meanwhile_leaves_no_finding(means, sent, case_url, storage):
+    url = await case_url()
+    ((_, path),) = await sent(url=url)
+    (storage / path).unlink()
+    compared, portion = Rows(means), await means.fetch(means.sql.check.portion, "", 10)
+    assert len(compared._look(portion, {}).suspects) == 1
+    ((again, _),) = await sent(url=url)
+    assert again["duplicate"]
+    await compared._look_again(portion, {})
+    assert means.report.told == []
+
+
+async def test_a_file_that_is_removed_or_gets_its_row_meanwhile_is_no_finding(means, dsn, sent, storage):
+    """A walk has met these; by now one has a row, one has gone, and one is another, younger file."""
+    ((_, with_row),) = await sent()
+    gone, replaced, left = (str(Path(with_row).parent / name) for name in ("gone.png", "replaced.png", "left.png"))
+    (storage / replaced).write_bytes(b"old")
+    (storage / left).write_bytes(b"x")
+    await asyncio.sleep(0.05)
+    with uncommitted(dsn, "INSERT INTO projects (name) VALUES ('an upload that goes on')"):
+        await asyncio.sleep(2.5)  # TICKS, by which the clocks may differ
+        (storage / replaced).unlink()
+        (storage / replaced).write_bytes(b"new")
+        await Files(means)._look_for_rows_again([with_row, gone, replaced])
+        assert means.report.told == []
+    await asyncio.sleep(0.05)
+    await Files(means)._look_for_rows_again([with_row, gone, left])
+    assert [each["path"] for each in means.report.told] == [left]
+    assert (storage / with_row).exists() and (storage / replaced).read_bytes() == b"new"
+
+
 @contextmanager
 def uncommitted(dsn: str, query: str, *parameters: Any) -> Iterator[None]:
     """A transaction that has written, and goes on."""
@@ -760,24 +816,25 @@ def test_what_cannot_be_told_is_a_2(tmp_path, dsn, rows):
     assert (done.returncode, done.stderr) == (2, f"reportd: {tmp_path} holds no database of `reportd up`.\n")
 
 
-def test_a_check_that_is_interrupted_cannot_tell(tmp_path, dsn, rows):
-    """It waits for a lock on the table when the signal comes."""
-    (tmp_path / "artifacts").mkdir()
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_check_that_is_interrupted_cannot_tell(tmp_path, dsn, rows, number):
+    """It waits for a lock on a table when the signal comes."""
+    folder = tmp_path / "artifacts/2026/01/24" / str(UUID(int=1))
+    folder.mkdir(parents=True)
+    (folder / "step_001.png").touch()
     own = {**ENVIRONMENT, **environment(dsn, tmp_path / "artifacts")}
-    for sent_signal in (2, 15):
-        with psycopg.connect(dsn) as connection:
-            connection.execute("LOCK TABLE removed_files, test_artifacts")
-            process = subprocess.Popen(
-                [*REPORTD, "check"], env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
-            try:
-                waiting = "SELECT FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database"
-                wait_for(lambda q=waiting: rows(q + " WHERE datname = current_database())"))
-                process.send_signal(sent_signal)
-                out, err = process.communicate(timeout=PATIENCE)
-            finally:
-                end(process)
-        assert process.returncode == 2 and err == "reportd: The check was interrupted.\n", (out, err)
+    with psycopg.connect(dsn) as connection:
+        connection.execute("LOCK TABLE removed_files")
+        command = [*REPORTD, "check", "--json"]
+        process = subprocess.Popen(command, env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            wait_for(lambda: rows("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
+            process.send_signal(number)
+            out, err = process.communicate(timeout=PATIENCE)
+        finally:
+            end(process)
+    assert process.returncode == 2 and err == "reportd: The check was interrupted.\n", (out, err)
+    assert json.loads(out)["summary"]["complete"] is False
 
 
 def test_a_reader_that_has_enough_is_no_answer(tmp_path, dsn, rows):
