@@ -608,6 +608,18 @@ async def test_a_storage_that_goes_away_meanwhile_has_not_lost_each_file(config,
         Path(f"{storage}.away").rename(storage)
 
 
+async def test_a_storage_that_goes_away_under_a_portion_is_no_finding(means, sent, storage):
+    await sent(2)
+    portion = await means.fetch(means.sql.check.portion, "", 10)
+    storage.rename(f"{storage}.away")
+    storage.mkdir()  # the empty folder that a mount hid
+    with pytest.raises(CannotTell, match="went away"):
+        await Rows(means)._look_again(portion, {})
+    assert means.report.told == []
+    storage.rmdir()
+    Path(f"{storage}.away").rename(storage)
+
+
 async def test_another_databases_files_are_not_judged(checked, sent, storage, rows):
     await sent()
     rows("DELETE FROM suite_runs")
