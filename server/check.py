@@ -24,7 +24,6 @@ from server.findings import Report
 from server.serve import OldSchema
 from server.uploads.leftovers import alone
 from server.uploads.paths import CONTENT
-from server.uploads.tree import NOT_OURS
 
 
 async def check(dsn: str, config: Config, options: Options, report: Report) -> int:
@@ -76,7 +75,7 @@ async def _begin(means: Means) -> None:
     (any_artifact,) = (await means.fetch(means.sql.check.any_artifact))[0]
     has_files, projects = await means.run(_top_of, means.root)
     if any_artifact and not has_files:
-        raise CannotTell(f"{means.root} is empty, but there are artifacts in the database: is it mounted?")
+        raise CannotTell(f"{means.root} holds no artifact's file, but the database has artifacts: is it mounted?")
     if projects and not (await means.fetch(means.sql.check.any_project, projects))[0][0]:
         raise CannotTell(f"The files in {means.root} are another database's: it has none of their projects.")
 
@@ -99,10 +98,10 @@ async def _compare(means: Means) -> int:
 
 
 def _top_of(root: str) -> tuple[bool, list[UUID]]:
-    """Whether anything that is stored is there, and the projects that have content. Raises OSError."""
+    """Whether there is the folder of a year at least, and the projects that have content. Raises OSError."""
     projects = []
     with suppress(FileNotFoundError):
         for name in os.listdir(f"{root}/{CONTENT}"):
             with suppress(ValueError):
                 projects.append(UUID(name))
-    return any(not name.startswith(".") and name not in NOT_OURS for name in os.listdir(root)), projects
+    return any(len(name) == 4 and name.isdecimal() for name in os.listdir(root)), projects

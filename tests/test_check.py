@@ -594,6 +594,7 @@ async def test_a_storage_that_is_missing_or_not_mounted_is_no_finding(checked, s
     storage.mkdir()
     (storage / "lost+found").mkdir()
     (storage / ".staging").mkdir()
+    (storage / "somebody else's").mkdir()
     with pytest.raises(CannotTell, match="is it mounted"):
         await checked(REPAIR)
 
