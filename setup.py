@@ -53,6 +53,7 @@ setup(
         "server",
         "server.api",
         "server.auth",
+        "server.check",
         "server.http",
         "server.uploads",
         "server.sql",

@@ -3,8 +3,11 @@
 import argparse
 import asyncio
 import json
+import os
 import re
+import signal
 import sys
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +18,7 @@ import psycopg
 
 from server import __version__, config, embedded, log, migrate, serve, up
 from server.auth.tokens import hash_of, new_token
+from server.check import compare, findings, means
 from server.config import ConfigError
 from server.db import load_sql
 from server.ids import new_id
@@ -140,6 +144,29 @@ def _token_revoke(options: argparse.Namespace) -> None:
     _with_database(options, work)
 
 
+def _check(options: argparse.Namespace) -> int:
+    """0 clean, 1 findings, 2 whatever keeps it from telling: a watcher must not take a failure for an answer."""
+    # As Ctrl-C does: a PostgreSQL that was started for this is stopped, and the summary says that it is no whole one.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        if options.data is None:
+            settings = config.load(options.config)
+        else:
+            settings = up.settings(options.data.absolute(), options.config, {})
+        chosen = means.Options(options.grace.total_seconds(), options.repair, options.verify_hashes)
+        with _database(options) as dsn:
+            return asyncio.run(compare.check(dsn, settings, chosen, findings.Report(options.json)))
+    except BrokenPipeError:  # whoever read this has enough; the interpreter would try once more to write the rest
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (*_EXPECTED, means.CannotTell, *means.DATABASE_ERRORS) as error:
+        print(f"reportd: {str(error) or type(error).__name__}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("reportd: The check was interrupted.", file=sys.stderr)
+    except Exception:
+        traceback.print_exc()
+    return 2
+
+
 def _verify(options: argparse.Namespace) -> int:
     from server import verify  # its HTTP client is needed by no other command
 
@@ -194,6 +221,13 @@ def _duration(text: str) -> timedelta:
     return timedelta(**{{"h": "hours", "d": "days", "w": "weeks"}[match[2]]: int(match[1])})
 
 
+def _grace(text: str) -> timedelta:
+    match = re.fullmatch(r"(\d{1,5})([smhd])", text)
+    if not match:
+        raise argparse.ArgumentTypeError("must be like 0s, 30m, 1h or 2d")
+    return timedelta(**{{"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[match[2]]: int(match[1])})
+
+
 def _name(text: str) -> str:
     if not 1 <= len(text) <= 100 or not text.isprintable():
         raise argparse.ArgumentTypeError("must be 1 to 100 printable characters")
@@ -237,6 +271,12 @@ def _parser() -> argparse.ArgumentParser:
     choice.add_argument("--rollback", type=_count, metavar="N", help="take the last N migrations back")
     configured(command(commands, "config", _config, "print the effective configuration, secrets masked"))
     command(commands, "openapi", _openapi, "print the API as OpenAPI 3.1")
+    one = stored(command(commands, "check", _check, "compare rows and files; 0 clean, 1 findings, 2 cannot tell"))
+    one.add_argument("--repair", action="store_true", help="remove files that no row refers to; rows never")
+    one.add_argument("--verify-hashes", action="store_true", help="read every file and compare its SHA-256")
+    one.add_argument("--json", action="store_true", help="a JSON object a line: each finding, then the summary")
+    grace = "how old a file without a row must be, by ctime; default: 1h"
+    one.add_argument("--grace", type=_grace, default="1h", metavar="1h", help=grace)
     one = command(commands, "verify", _verify, "try every endpoint of a running server, and print what came back")
     one.add_argument("--url", required=True, help="like http://127.0.0.1:8000")
     one.add_argument("--token", required=True)

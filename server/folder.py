@@ -52,7 +52,7 @@ async def ensure_own(pool: Pool, sql: SimpleNamespace, storage: Storage) -> None
 
 def _read_or_write(mark: Path, fresh: UUID | None) -> UUID | None:
     """The folder's id. One without gets `fresh`, if there is one; another process may be quicker."""
-    while (found := _read(mark)) is None and fresh is not None:
+    while (found := mark_of(mark.parent)) is None and fresh is not None:
         written = mark.with_name(f"{MARK}-{uuid4().hex}")
         try:
             with written.open("x") as file:
@@ -77,7 +77,9 @@ def _read_or_write(mark: Path, fresh: UUID | None) -> UUID | None:
     return found
 
 
-def _read(mark: Path) -> UUID | None:
+def mark_of(root: Path) -> UUID | None:
+    """The id in a storage folder; None when it has none. Blocking. Raises WrongFolder, OSError."""
+    mark = root / MARK
     try:
         return UUID(mark.read_text("ascii").strip())
     except FileNotFoundError:

@@ -1,6 +1,7 @@
 """Behind a PgBouncer that pools by transaction, with fewer connections to the database than the server has to it."""
 
 import asyncio
+import json
 import os
 import shutil
 import subprocess
@@ -161,3 +162,16 @@ def test_tokens_are_made_and_listed(through):
         assert (made.returncode, made.stderr) == (0, "")
     listed = reportd("token", "list", **through)
     assert listed.returncode == 0 and listed.stdout.count("bounced-") == CONNECTIONS + 1
+
+
+def test_rows_and_files_are_compared(tmp_path, through):
+    folder = tmp_path / "artifacts/2026/01/24/00000000-0000-0000-0000-000000000001"
+    folder.mkdir(parents=True)
+    (folder / "step_001.png").write_bytes(b"x")
+    own = {**through, "REPORTD_ARTIFACTS_STORAGE_PATH": str(tmp_path / "artifacts")}
+    for number in range(3):
+        done = reportd("check", "--verify-hashes", "--json", **own)
+        # The database is that of the tests above: their artifacts have no files here.
+        assert done.returncode in {0, 1}, done.stderr
+        summary = json.loads(done.stdout.splitlines()[-1])["summary"]
+        assert summary["complete"] and (summary["files"], summary["younger_than_grace"]) == (1, 1), number

@@ -146,8 +146,17 @@ class Disk:
                 continue
             gone.setdefault(os.path.dirname(path), []).append(item.storage_path)
         for folder in sorted(gone, key=len, reverse=True):
-            self._tidy(folder)
+            self.tidy(folder)
         return [path for paths in gone.values() for path in paths]
+
+    def tidy(self, folder: str) -> None:
+        """Makes removals from a folder durable, and removes it when nothing is left in it."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            self.sync_folder(folder)
+        with contextlib.suppress(OSError):  # not empty: something else lies there
+            os.rmdir(folder)
+            if os.path.basename(folder).startswith("iteration_"):
+                os.rmdir(os.path.dirname(folder))
 
     def read(self, storage_path: str, size: int, start: int, count: int) -> bytes | None:
         """A part of the stored file; None when that is missing or not `size` bytes long.
@@ -189,15 +198,6 @@ class Disk:
         self._durable_folders.clear()
         self.make_folder(os.path.dirname(final))
         os.replace(item.staged, final)
-
-    def _tidy(self, folder: str) -> None:
-        """Makes removals from a folder durable, and removes it when nothing is left in it."""
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            self.sync_folder(folder)
-        with contextlib.suppress(OSError):  # not empty: something else lies there
-            os.rmdir(folder)
-            if os.path.basename(folder).startswith("iteration_"):
-                os.rmdir(os.path.dirname(folder))
 
 
 def _has_size(path: str, size: int) -> bool:

@@ -6,6 +6,9 @@ from uuid import UUID
 
 STAGING = ".staging"
 CONTENT = ".content"
+_UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_OF_A_CASE = re.compile(rf"\d{{4}}/\d\d/\d\d/{_UUID}/(?:iteration_\d{{3,}}/)?[^/]+")
+_ENTRY = re.compile(rf"\{CONTENT}/{_UUID}/([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})")
 
 
 def relative_paths(
@@ -36,6 +39,17 @@ def relative_paths(
 def content_path(project_id: UUID, checksum: str) -> str:
     """Where the bytes with this SHA-256 of this project are found again."""
     return f"{CONTENT}/{project_id}/{checksum[:2]}/{checksum}"
+
+
+def is_of_a_case(path: str) -> bool:
+    """Whether a relative path lies where only artifacts do: in the folder of a test case."""
+    return _OF_A_CASE.fullmatch(path) is not None
+
+
+def content_checksum(path: str) -> str | None:
+    """The SHA-256 that the bytes at a relative path must have; None unless it is a content path."""
+    match = _ENTRY.fullmatch(path)
+    return match[2] if match else None
 
 
 def _cleaned(file_name: str) -> str:

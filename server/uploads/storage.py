@@ -63,11 +63,11 @@ class Storage:
         for missing in reversed([folder for folder in (self.root, *self.root.parents) if not folder.exists()]):
             missing.mkdir(mode=0o750, exist_ok=True)
             self.disk.sync_folder(missing.parent)
-        host = self.root / STAGING / f"{socket.gethostname()}-{_boot_id()}"
+        host = self.root / STAGING / f"{socket.gethostname()}-{boot_id()}"
         while self._lock is None:  # a process that starts now may sweep the folder before it is locked
             self.staging = host / uuid.uuid4().hex
             self.staging.mkdir(parents=True, mode=0o750)
-            self._lock = _try_lock(self.staging)
+            self._lock = try_lock(self.staging)
         for other in (self.root / STAGING).glob(f"{glob.escape(socket.gethostname())}-{'?' * 8}/*"):
             _sweep(other)
 
@@ -230,11 +230,11 @@ def _worded(work: Callable[[], R]) -> R:
         raise (StorageFull() if error.errno in FULL else StorageAway()) from error
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()[:8]
 
 
-def _try_lock(folder: Path) -> int | None:
+def try_lock(folder: Path) -> int | None:
     """A lock on a folder that lasts as long as this process; None when another has it, or the folder is gone."""
     descriptor = None
     try:
@@ -253,7 +253,7 @@ def _try_lock(folder: Path) -> int | None:
 def _sweep(folder: Path) -> None:
     """Removes a staging folder whose process is gone: a process holds the lock on its own as long as it lives."""
     with contextlib.suppress(OSError):
-        descriptor = _try_lock(folder)
+        descriptor = try_lock(folder)
         if descriptor is not None:
             shutil.rmtree(folder, ignore_errors=True)
             os.close(descriptor)

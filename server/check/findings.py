@@ -1,0 +1,182 @@
+"""What `reportd check` prints: findings one by one as they are found, then a summary; progress on a terminal.
+
+Holds counts, never a list: there may be ten million of anything.
+"""
+
+import json
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+# In the order of the summary. The first four are rows, which nothing here ever mends; the rest are files.
+KINDS = {
+    "missing_file": "artifacts whose file is missing",
+    "not_a_file": "artifacts that have something else than a file",
+    "wrong_size": "artifacts whose file has another size",
+    "wrong_hash": "artifacts whose file has other bytes",
+    "file_without_row": "files that no artifact has",
+    "unknown_file": "files in places where reportd stores none; never removed",
+    "stale_staging": "files of uploads whose server is gone",
+    "unused_content": "content entries that no artifact shares",
+    "wrong_content": "content entries whose bytes are not what their name says",
+}
+_MOST_PRINTED = 1000
+_PROGRESS_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as it should be. `size` in bytes: what the row says, or what the file takes."""
+
+    kind: str
+    path: str
+    size: int
+    artifact_id: str | None = None
+    found: str | None = None  # the other size or hash
+    removed: bool = False
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was gone through. Sizes in bytes; `stored` is what the artifacts' bytes take, each counted once."""
+
+    artifacts: int = 0
+    artifact_bytes: int = 0
+    stored_bytes: float = 0.0
+    files: int = 0
+    content_entries: int = 0
+    pending_removal: int = 0
+    younger_than_grace: int = 0
+    findings: dict[str, int] = field(default_factory=dict)
+    finding_bytes: dict[str, int] = field(default_factory=dict)
+    removed: int = 0
+    unreadable: int = 0
+
+
+class Report:
+    """Where a check tells what it finds. `as_json`: a line for each finding, then one for the summary."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.tally = Tally()
+        self._as_json = as_json
+        self._lock = threading.RLock()  # a walk tells what it cannot read from a thread of its own
+        self._shows_progress = sys.stderr.isatty()
+        self._phase, self._began, self._shown = "", 0.0, 0.0
+
+    def finding(self, finding: Finding) -> None:
+        """Counts and prints one; for people, not more than 1000 of a kind."""
+        with self._lock:
+            self._count(finding)
+            self._print_finding(finding)
+
+    def _count(self, finding: Finding) -> None:
+        tally = self.tally
+        tally.findings[finding.kind] = tally.findings.get(finding.kind, 0) + 1
+        tally.finding_bytes[finding.kind] = tally.finding_bytes.get(finding.kind, 0) + finding.size
+        tally.removed += finding.removed
+
+    def _print_finding(self, finding: Finding) -> None:
+        if self._as_json:
+            plain = {key: value for key, value in asdict(finding).items() if value is not None}
+            self._print(json.dumps({"finding": plain.pop("kind"), **plain}))
+            return
+        number = self.tally.findings[finding.kind]
+        if number <= _MOST_PRINTED:
+            notes = [
+                f"{finding.size} bytes",
+                f"found: {finding.found}" if finding.found else "",
+                f"artifact {finding.artifact_id}" if finding.artifact_id else "",
+                "removed" if finding.removed else "",
+            ]
+            self._print(f"{finding.kind:16}  {shown(finding.path)}  ({', '.join(filter(None, notes))})")
+        elif number == _MOST_PRINTED + 1:
+            self._print(f"{finding.kind:16}  … more of them are only counted; --json prints all")
+
+    def unreadable(self, error: OSError, path: str = "") -> None:
+        """What could not be looked at, or not be removed. The check goes on, and cannot say that all is well."""
+        with self._lock:
+            self.tally.unreadable += 1
+            if self.tally.unreadable > _MOST_PRINTED:
+                return
+            self._clear()
+            place = shown(path or str(error.filename or ""))
+            print(f"reportd: {place}: {error.strerror or type(error).__name__}", file=sys.stderr, flush=True)
+
+    def summary(self, failure: str | None = None) -> int:
+        """Prints it; the exit code: 0 clean, 1 findings, 2 cannot tell."""
+        tally = self.tally
+        if failure is None and tally.unreadable:
+            failure = f"{tally.unreadable} files or folders could not be read or removed."
+        code = 2 if failure is not None else 1 if tally.findings else 0
+        if self._as_json:
+            self._print(json.dumps({"summary": self._plain(failure), "exit_code": code}))
+        else:
+            self._print("\n".join(self._lines()))
+            if failure is not None:
+                self._print(f"Cannot tell: {failure}")
+            elif tally.findings:
+                number = sum(tally.findings.values())
+                self._print(f"{number} findings, {tally.removed} of them removed, {number - tally.removed} left.")
+            else:
+                self._print("Rows and files agree.")
+        return code
+
+    def progress(self, phase: str, done: int, total: int | None = None) -> None:
+        """Shown on a terminal alone, twice a second."""
+        if not self._shows_progress:
+            return
+        now = time.monotonic()
+        if phase != self._phase:
+            self._phase, self._began = phase, now
+        if now - self._shown >= _PROGRESS_SECONDS:
+            self._shown = now
+            rate = done / max(now - self._began, 0.001)
+            percent = f" ({min(99, 100 * done // total)} %)" if total else ""
+            print(f"\r\033[K{phase}: {done:,}{percent}, {rate:,.0f}/s", end="", file=sys.stderr, flush=True)
+
+    def _plain(self, failure: str | None) -> dict[str, Any]:
+        plain = asdict(self.tally)
+        stored = round(plain["stored_bytes"])
+        saved = max(0, self.tally.artifact_bytes - stored)
+        return {**plain, "stored_bytes": stored, "saved_bytes": saved, "complete": failure is None, "failure": failure}
+
+    def _lines(self) -> list[str]:
+        tally = self.tally
+        stored = round(tally.stored_bytes)
+        lines: list[tuple[str, int | str, int | str]] = [
+            ("artifacts", tally.artifacts, tally.artifact_bytes),
+            ("bytes that they take on disk", "", stored),
+            ("bytes saved by hard links", "", max(0, tally.artifact_bytes - stored)),
+            ("files", tally.files, ""),
+            ("content entries", tally.content_entries, ""),
+            ("files of deleted artifacts, yet to be removed", tally.pending_removal, ""),
+            ("files too young to tell", tally.younger_than_grace, ""),
+            *(
+                (KINDS[kind], tally.findings[kind], tally.finding_bytes[kind])
+                for kind in KINDS
+                if kind in tally.findings
+            ),
+        ]
+        return [
+            f"{'':58}{'number':>14}{'bytes':>22}",
+            *(f"{a:58}{_grouped(b):>14}{_grouped(c):>22}" for a, b, c in lines),
+        ]
+
+    def _print(self, line: str) -> None:
+        self._clear()
+        print(line, flush=True)
+
+    def _clear(self) -> None:
+        if self._shows_progress:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def shown(path: str) -> str:
+    """A name as one line that a terminal can show."""
+    return path if path.isascii() and path.isprintable() else json.dumps(path)
+
+
+def _grouped(value: int | str) -> str:
+    return f"{value:,}" if isinstance(value, int) else value
