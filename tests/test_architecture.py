@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # From the bottom up; a module may import what stands in a row above its own here, never its neighbours.
 LEVELS = [
-    ["errors", "ids", "redact", "embedded", "uploads.content", "uploads.paths", "uploads.refusal"],
+    ["errors", "ids", "redact", "embedded", "uploads.content", "uploads.paths", "uploads.refusal", "systemd"],
     ["config", "uploads.multipart", "uploads.plan", "uploads.disk", "http.fields"],
     ["db", "log", "uploads.storage"],
     ["context", "migrate", "uploads.spool"],
