@@ -365,10 +365,11 @@ class Client:
             self.failures.append(repr(error))
 
     def post(self) -> None:
-        """On a new connection, and sent once: what is not answered is lost."""
+        """On a new connection, at once or a little later, and sent once: what is not answered is lost."""
         body = json.dumps({"name": "nightly"})
         with socket.create_connection(self.name, timeout=PATIENCE) as sock:
             connected = time.monotonic()
+            self.stop.wait(self.random.choice([0.0, self.random.uniform(0, HELD_UP_SECONDS / 2)]))
             sock.sendall(self._head("POST", "/api/v1/reports/suite-runs", len(body)) + body.encode())
             held_up = time.monotonic() - connected > HELD_UP_SECONDS
             try:
