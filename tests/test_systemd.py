@@ -19,7 +19,10 @@ from random import Random
 
 import psycopg
 import pytest
+from aiohttp import web
 
+from server.context import ACTIVITY, Activity
+from server.serve import _finish
 from server.systemd import Service
 from tests.test_serve import receive
 from tests.test_workers import workers
@@ -340,6 +343,31 @@ def test_a_request_that_comes_while_it_stops_is_answered(systemd, count):
             break
     assert [b"\r\nConnection: close\r\n" in reply for reply in replies] == [True, True]
     assert all(reply.startswith(b"HTTP/1.1 200 ") for reply in replies)
+
+
+@pytest.mark.parametrize("turns", [2, 3, 4])
+async def test_a_connection_that_is_just_being_accepted_is_served(turns):
+    """asyncio accepts in one turn of its loop and sets the connection up in the next; in the first of these cases the
+    stop comes in between."""
+
+    async def hello(_: web.Request) -> web.Response:
+        return web.Response(text="hello")
+
+    app = web.Application()
+    app[ACTIVITY] = Activity()
+    app.router.add_get("/", hello)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        listening = held.dup()
+        await web.SockSite(runner, listening).start()
+        with socket.create_connection(held.getsockname(), timeout=5) as client:  # what it gets is there at once
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await _finish(runner, [listening], PATIENCE)
+            await runner.cleanup()
+            assert receive(client).endswith(b"hello")
 
 
 @dataclass
