@@ -16,7 +16,7 @@ from typing import Any
 import asyncpg
 import psycopg
 
-from server import __version__, config, embedded, log, migrate, serve, up
+from server import __version__, config, embedded, log, migrate, serve, systemd, up
 from server.auth.tokens import hash_of, new_token
 from server.check import compare, findings, means
 from server.config import ConfigError
@@ -51,6 +51,7 @@ def _up(options: argparse.Namespace) -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
+    service = systemd.Service.taken()
     given = _listening(options)
     if options.workers is not None:
         given["workers"] = options.workers
@@ -59,11 +60,11 @@ def _serve(options: argparse.Namespace) -> None:
     serve.check_schema(settings)
     serve.log_size(settings)
     if settings.server.workers == 1:
-        asyncio.run(serve.run(settings, _ready))
+        asyncio.run(serve.run(settings, _ready, service=service))
     else:
         from server import workers  # gunicorn is needed by nothing else
 
-        workers.run(settings, _ready)
+        workers.run(settings, _ready, service)
 
 
 def _ready(url: str) -> None:

@@ -38,22 +38,21 @@ class Activity:
 
     def __init__(self) -> None:
         self.stopping = False
-        self._running = 0
+        self.running = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
     def __enter__(self) -> None:
-        self._running += 1
+        self.running += 1
         self._idle.clear()
 
     def __exit__(self, *_: object) -> None:
-        self._running -= 1
-        if not self._running:
+        self.running -= 1
+        if not self.running:
             self._idle.set()
 
     async def drained(self, timeout: float) -> None:
         """Returns when no request is in progress, after `timeout` seconds at the latest."""
-        self.stopping = True
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), timeout)
 

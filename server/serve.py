@@ -16,11 +16,19 @@ from aiohttp import web
 from server import migrate
 from server.config import Config, ServerConfig
 from server.context import ACTIVITY, LOG
+from server.systemd import Service
 
 Ready = Callable[[str], None]
 # What a request gets that has outlived `shutdown_timeout`, to clean up after itself.
 _LAST_SECONDS = 5.0
-_BACKLOG = 1024
+# What a stop needs beyond `shutdown_timeout` at most: those seconds, twice, and the end of threads and connections.
+CLEANUP_SECONDS = 30.0
+# How long a server that stops waits for requests on connections that have none.
+_LINGER_SECONDS = 1.0
+_LINGER_STEP_SECONDS = 0.02
+# From the bytes of a request to its handler.
+_TURNS = 4
+_BACKLOG = 4096  # what Linux allows; systemd's socket has it too, so that a restart may take a while
 # A kernel without IPv6 has none of a name's IPv6 addresses.
 _ABSENT = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
 
@@ -49,8 +57,12 @@ def log_size(config: Config) -> None:
         LOG.info("%d workers, %d database connections each, %d in all", workers, connections, workers * connections)
 
 
-def listen(config: ServerConfig) -> list[socket.socket]:
-    """Listening sockets, one for each address that the host's name has. Raises OSError."""
+def listen(config: ServerConfig, service: Service) -> list[socket.socket]:
+    """The listening sockets of systemd, else one for each address that the host's name has. Raises OSError."""
+    if service.sockets:
+        where = ", ".join(url(sock.getsockname()) for sock in service.sockets)
+        LOG.info("listening where systemd says: %s; [server] host and port are not used", where)
+        return service.sockets
     sockets: list[socket.socket] = []
     passed_over: OSError | None = None
     try:
@@ -87,18 +99,20 @@ async def run(
     *companions: Callable[[], Coroutine[Any, Any, None]],
     sockets: Sequence[socket.socket] = (),
     core: int | None = None,
+    service: Service | None = None,
 ) -> None:
     """Serves until SIGINT or SIGTERM, then finishes what is in progress within `shutdown_timeout`.
 
     `ready` is called with the address once requests are accepted; `companions` run beside the server, and end it
     when they end. Listens on `sockets` if there are any. With `[server] one_core_each` it keeps to `core`, or to any.
-    Raises OSError when the address cannot be taken or the storage not be opened.
+    `service` is who tells systemd. Raises OSError when the address cannot be taken or the storage not be opened.
     """
     # Not before: prometheus_client looks for the other processes' folder once, when it is imported.
     from server.app import create_app
 
     if config.server.one_core_each:
         keep_to_core(core)
+    service = service or Service()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -110,19 +124,25 @@ async def run(
         shutdown_timeout=_LAST_SECONDS,
     )
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(service.watched())
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
-        for listening in sockets or listen(config.server):
+        sockets = sockets or listen(config.server, service)
+        for listening in sockets:
             await web.SockSite(runner, listening, backlog=_BACKLOG).start()
-        ready(_url(runner.addresses[0]))
+        address = url(runner.addresses[0])
+        ready(address)
+        service.ready(f"Serving at {address}")
         tasks = [asyncio.create_task(companion()) for companion in companions]
         for task in tasks:
             task.add_done_callback(lambda _: stop.set())
         await stop.wait()
-        # Requests in progress end first: a connection that aiohttp shuts down drops what still comes of its body.
-        for site in list(runner.sites):
-            await site.stop()
-        await runner.app[ACTIVITY].drained(config.server.shutdown_timeout)
+        timeout = config.server.shutdown_timeout
+        service.stopping(
+            f"Stopping; requests in progress get {timeout:g} seconds: {runner.app[ACTIVITY].running}",
+            timeout + CLEANUP_SECONDS,
+        )
+        await _finish(runner, sockets, timeout)
         for task in tasks:
             task.cancel()
         for outcome in await asyncio.gather(*tasks, return_exceptions=True):
@@ -130,8 +150,44 @@ async def run(
                 raise outcome
 
 
-def _url(address: tuple[str, int]) -> str:
+async def _finish(runner: web.AppRunner, sockets: Sequence[socket.socket], timeout: float) -> None:
+    """Takes no connection any more, and answers what comes on those that there are: for a moment whatever comes, then
+    until no request is in progress. Returns after `timeout` seconds at the latest."""
+    loop, activity = asyncio.get_running_loop(), runner.app[ACTIVITY]
+    started = loop.time()
+    activity.stopping = True  # each reply closes its connection from now on
+    # A site that is stopped would drop the connections that asyncio has accepted and not yet set up.
+    for listening in sockets:
+        loop.remove_reader(listening)
+    await asyncio.sleep(0)
+    for site in list(runner.sites):
+        await site.stop()
+    while _transports(runner) and loop.time() < started + min(_LINGER_SECONDS, timeout):
+        await asyncio.sleep(_LINGER_STEP_SECONDS)
+    # A connection that aiohttp shuts down drops what still comes of a body: none may be in progress by then, and none
+    # begin. What is not read was not begun, and its client knows by the reset that it may send it again.
+    while True:
+        await activity.drained(started + timeout - loop.time())
+        reading = [transport for transport in _transports(runner) if transport.is_reading()]
+        for transport in reading:
+            transport.pause_reading()
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+        if not activity.running or loop.time() >= started + timeout:
+            return
+        for transport in reading:
+            transport.resume_reading()
+
+
+def _transports(runner: web.AppRunner) -> list[asyncio.Transport]:
+    connections = runner.server.connections if runner.server else []
+    return [connection.transport for connection in connections if connection.transport]
+
+
+def url(address: tuple[str, int] | str | bytes) -> str:
     """Where this machine reaches the server; a wildcard address is answered on loopback."""
+    if not isinstance(address, tuple):
+        return f"unix:{os.fsdecode(address).replace(chr(0), '@')}"
     host, port = address[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

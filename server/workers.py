@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -22,26 +23,28 @@ from gunicorn.glogging import Logger
 from server import serve
 from server.config import Config
 from server.context import LOG
+from server.systemd import Service
 from server.uploads.storage import Storage
 
 _STOP = {signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
 _SILENT_SECONDS = 60  # after which an event loop that does not move is killed and replaced
-# What a worker needs beyond `shutdown_timeout` to end by itself: its last requests, its connections, its threads.
-_CLEANUP_SECONDS = 30
+_LOOP_SECONDS = 1.0  # how often gunicorn's own loop comes round
+_LAST_SECONDS = 10.0  # what gunicorn needs to kill the workers that do not end, and to end itself
 _RETRY_SECONDS = 1.0
 _MEMORY = Path("/dev/shm")  # noqa: S108 - the folder made in it has a name that nobody can foresee
 
 
-def run(config: Config, ready: serve.Ready) -> None:
+def run(config: Config, ready: serve.Ready, service: Service) -> None:
     """Serves with `config.server.workers` processes until SIGINT or SIGTERM, then exits the interpreter.
 
-    `ready` is called in one of them, see serve.run. Raises OSError when the address cannot be taken or the storage
-    not be opened: that is tried here once, so that it is not said by every worker.
+    `ready` is called in one of them, see serve.run; systemd is told by this process. Raises OSError when the address
+    cannot be taken or the storage not be opened: that is tried here once, so that it is not said by every worker.
     """
     storage = Storage(config.artifacts.storage_path)
     storage.open()
     storage.close()
-    sockets = serve.listen(config.server)
+    sockets = serve.listen(config.server, service)
+    address = serve.url(sockets[0].getsockname())
     master = os.getpid()
     # In memory where there is such a folder: figures and heartbeats must not wait for a disk that is busy.
     folder = Path(tempfile.mkdtemp(prefix="reportd-", dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None))
@@ -57,14 +60,14 @@ def run(config: Config, ready: serve.Ready) -> None:
             "worker_class": Worker,
             "worker_tmp_dir": str(folder),
             "timeout": _SILENT_SECONDS,
-            "graceful_timeout": math.ceil(config.server.shutdown_timeout) + _CLEANUP_SECONDS,
+            "graceful_timeout": math.ceil(config.server.shutdown_timeout + serve.CLEANUP_SECONDS),
             "child_exit": lambda _, worker: mark_process_dead(worker.pid),
             "logger_class": _Log,
             "loglevel": config.log.level,
             "errorlog": None,
             "control_socket_disable": True,
         }
-        _Arbiter(_Application(config, ready, folder, settings)).run()
+        _Arbiter(_Application(config, ready, folder, settings), service, address).run()
     except HaltServer as error:  # a second worker that fails while gunicorn stops because of the first
         sys.exit(error.exit_status)
     finally:
@@ -103,9 +106,39 @@ class _Log(Logger):
 class _Arbiter(Arbiter):
     app: _Application
 
-    def __init__(self, app: _Application) -> None:
+    def __init__(self, app: _Application, service: Service, address: str) -> None:
         self._cores: dict[int, int] = {}  # of each worker by its process id
+        self._service, self._address = service, address
+        self._announced = False
+        self._said = -math.inf  # when systemd was told last that we are alive
         super().__init__(app)
+        self.systemd = bool(service.sockets)  # gunicorn would remove a socket's path, which is systemd's
+
+    def murder_workers(self) -> None:
+        self._tell()
+        super().murder_workers()
+
+    def reap_workers(self) -> None:
+        self._tell()
+        super().reap_workers()
+
+    def stop(self, graceful: bool = True) -> None:
+        self._service.stopping(
+            f"Stopping; requests in progress get {self.app.config.server.shutdown_timeout:g} seconds",
+            self.cfg.graceful_timeout + _LAST_SECONDS,
+        )
+        super().stop(graceful)
+
+    def _tell(self) -> None:
+        """What systemd waits for. Called in each loop of gunicorn's: also while it stops, or waits on a SIGHUP for
+        workers to end."""
+        if not self._announced and self.app.announced.exists():
+            self._announced = True
+            self._service.ready(f"{self.app.config.server.workers} workers serve at {self._address}")
+        now = time.monotonic()
+        if self._service.watchdog and now >= self._said + self._service.watchdog - _LOOP_SECONDS:
+            self._said = now
+            self._service.alive()
 
     def spawn_worker(self) -> Any:
         self._cores = {pid: core for pid, core in self._cores.items() if pid in self.WORKERS}

@@ -13,6 +13,7 @@ LEVELS = [
         "ids",
         "redact",
         "embedded",
+        "systemd",
         "check.findings",
         "uploads.content",
         "uploads.paths",

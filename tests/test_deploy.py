@@ -1,0 +1,134 @@
+"""deploy/: units that systemd takes, keys and options that exist, an nginx that starts, and a guide that names them."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from server import config
+from server.cli import _parser
+from tests.test_accel import NGINX, README
+from tests.up_server import ENVIRONMENT
+
+DEPLOY = Path(__file__).parent.parent / "deploy"
+UNITS = sorted(path for path in DEPLOY.iterdir() if path.suffix in {".service", ".socket", ".timer"})
+SERVICES = [path for path in UNITS if path.suffix == ".service"]
+ANALYZE = shutil.which("systemd-analyze")
+EXPOSURE = 2.0
+GUIDE = (DEPLOY / "README.md").read_text("utf-8")
+installed = pytest.mark.skipif(not ANALYZE, reason="systemd is not installed")
+
+
+def commands(unit: Path) -> list[list[str]]:
+    """The arguments of `reportd` in a unit."""
+    lines = re.findall(r"^Exec\w+=-?(/opt/reportd/venv/bin/reportd .+)$", unit.read_text("utf-8"), re.MULTILINE)
+    return [shlex.split(line)[1:] for line in lines]
+
+
+@installed
+def test_systemd_takes_the_units(tmp_path):
+    program = tmp_path / "reportd"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    for unit in UNITS:  # verify looks for the programs
+        text = unit.read_text("utf-8").replace("/opt/reportd/venv/bin/reportd", str(program))
+        (tmp_path / unit.name).write_text(text)
+    done = subprocess.run(
+        [str(ANALYZE), "verify", "--man=no", "--generators=no", *(str(tmp_path / unit.name) for unit in UNITS)],
+        env={**ENVIRONMENT, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    ours = [line for line in done.stderr.splitlines() if "reportd" in line]
+    assert ours == [] and done.returncode == 0, done.stderr
+
+
+@installed
+@pytest.mark.parametrize("service", SERVICES, ids=lambda path: path.name)
+def test_the_services_may_do_little(service):
+    line = [str(ANALYZE), "security", "--offline=true", "--no-pager", f"--threshold={EXPOSURE * 10:.0f}", str(service)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout
+    assert float(re.search(r"Overall exposure level for \S+: (\S+)", done.stdout)[1]) <= EXPOSURE
+
+
+def test_the_commands_of_the_units_exist():
+    for service in SERVICES:
+        assert commands(service)
+        for command, *options in commands(service):
+            assert options == ["--config", "%d/config.toml"]
+            _parser().parse_args([command, *options])
+
+
+def test_the_services_differ_only_where_they_must():
+    one, other = (
+        {line for line in path.read_text("utf-8").partition("\nNoNew")[2].splitlines() if line and line[0] != "#"}
+        for path in (DEPLOY / "reportd.service", DEPLOY / "reportd-check.service")
+    )
+    assert one - other == {"SystemCallFilter=sched_setaffinity", "[Install]", "WantedBy=multi-user.target"}
+    assert other - one == set()
+
+
+def test_a_stop_is_given_the_time_that_the_configuration_promises():
+    given = config.load(DEPLOY / "config.toml", environ={})
+    unit = (DEPLOY / "reportd.service").read_text("utf-8")
+    (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+    assert int(seconds) >= given.server.shutdown_timeout + 30 + 10
+    (state,) = re.findall(r"^StateDirectory=(\w+)$", unit, re.MULTILINE)
+    assert Path(given.artifacts.storage_path).is_relative_to(f"/var/lib/{state}")
+
+
+def test_nginx_takes_its_example_and_sends_downloads_as_readme_says(tmp_path):
+    text = (DEPLOY / "nginx.conf").read_text("utf-8")
+    given = config.load(DEPLOY / "config.toml", environ={})
+    assert f"location {given.artifacts.accel_redirect} {{\n" in text
+    assert f"alias {given.artifacts.storage_path}/;\n" in text
+    per_batch = given.artifacts.batch_max_files * given.artifacts.max_file_size
+    (size,) = re.findall(r"client_max_body_size (\d+)m;", text)
+    assert per_batch < int(size) << 20 < 1.1 * per_batch
+    lines = r"^ +((?:add_header|etag|error_page|internal|proxy_set_header X-Accel)\b.*?;)"
+    assert set(re.findall(lines, README, re.MULTILINE)) <= set(re.findall(lines, text, re.MULTILINE))
+    if not NGINX:
+        pytest.skip("nginx is not installed")
+    certificate = tmp_path / "certificate.pem"
+    key = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=reports.example"]
+    subprocess.run([*key, "-keyout", certificate, "-out", certificate], check=True, capture_output=True, timeout=120)
+    text = re.sub(r"/etc/letsencrypt/live/\S+\.pem", str(certificate), text)
+    text = re.sub(r"listen (\S*?)(443|80)\b", lambda found: f"listen {found[1]}{int(found[2]) + 8000}", text)
+    places = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    folders = "".join(f"{name}_temp_path {tmp_path}/{name};" for name in places)
+    whole = f"pid {tmp_path}/pid; events {{}} http {{ access_log off; {folders} {text} }}"
+    (tmp_path / "nginx.conf").write_text(whole)
+    done = subprocess.run(
+        [NGINX, "-t", "-e", f"{tmp_path}/error.log", "-c", f"{tmp_path}/nginx.conf", "-p", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_guide_names_every_file_and_every_path_that_the_units_need():
+    for path in DEPLOY.iterdir():
+        assert path.name == "README.md" or path.name in GUIDE, path.name
+    for place in ("/etc/reportd/config.toml", "/opt/reportd/venv", "/var/lib/reportd"):
+        assert place in GUIDE
+    mentioned = set(re.findall(r"\bdeploy/([\w.-]+\.\w+)", GUIDE + README))
+    assert mentioned and all((DEPLOY / name).exists() for name in mentioned)
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash checks the guide's lines")
+def test_the_guides_commands_are_shell():
+    blocks = re.findall(r"```bash\n(.*?)```", GUIDE, re.DOTALL)
+    assert len(blocks) > 5
+    for block in blocks:
+        done = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, (block, done.stderr)
+        for line in re.findall(r"/opt/reportd/venv/bin/reportd (.+)", block):
+            arguments = shlex.split(line.partition("|")[0].partition(" > ")[0].partition(")")[0], comments=True)
+            _parser().parse_args([os.path.expandvars(argument) for argument in arguments])
