@@ -10,7 +10,7 @@ from urllib.parse import quote
 from aiofiles.threadpool import wrap
 from aiohttp import web
 
-from server.context import LOG
+from server.context import CLIENT_LEFT, LOG, SENT
 from server.errors import RangeNotSatisfiable
 
 _CHUNK = 256 << 10
@@ -113,11 +113,13 @@ async def send(request: web.Request, response: web.StreamResponse, file: FileIO,
     if request.method != "HEAD" and transport is not None:
         try:
             sent = await _send_bytes(response, transport, file, span)
-        except (ConnectionError, RuntimeError):
-            sent = 0  # the client has left; a RuntimeError is asyncio's word for a transport that is closing
+        except (ConnectionError, RuntimeError):  # asyncio's word for a transport that is closing
+            request[CLIENT_LEFT] = True
+            sent = max(0, file.tell() - span.start)
         except OSError as error:
-            sent = 0
+            sent = max(0, file.tell() - span.start)
             LOG.error("while sending a file: %r", error)
+        request[SENT] = sent
         if sent != span.count:
             # The client must see that the body it was promised is not whole.
             transport.abort()
