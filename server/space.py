@@ -39,15 +39,14 @@ class Space:
 
     async def look(self) -> Room | None:
         """The room there is; None when the folder is missing, or does not answer within a second."""
-        if self._looking is None:  # one that does not answer is not asked again: each question would hold a thread
+        if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._storage.run(os.statvfs, self._storage.staging))
-        await asyncio.wait([self._looking], timeout=_ANSWER_SECONDS)
-        if self._looking is None or not self._looking.done():
-            return None
-        looked, self._looking = self._looking, None
+        # One that does not answer is not asked again: each question would hold a thread.
+        looking = self._looking
+        await asyncio.wait([looking], timeout=_ANSWER_SECONDS)
         try:
-            found = looked.result()
-        except ReportError:
+            found = looking.result()
+        except (ReportError, asyncio.InvalidStateError):
             return None
         free = found.f_bavail * found.f_frsize
         return Room(free, found.f_blocks * found.f_frsize, self._days(free))
