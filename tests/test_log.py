@@ -7,7 +7,9 @@ import logging
 import os
 import re
 import shutil
+import signal
 import socket
+import subprocess
 import sys
 from contextlib import contextmanager
 
@@ -21,7 +23,7 @@ from server.context import SQL
 from server.log import JsonLines, TextLines
 from tests.forms import CONTENT_TYPE, batch, post, single
 from tests.makers import png
-from tests.up_server import half_an_upload, serving, wait_for
+from tests.up_server import CHECKOUT, end, half_an_upload, serving, wait_for
 
 RUNS = "/api/v1/reports/suite-runs"
 FIELDS = ["method", "path", "status", "milliseconds", "received", "sent", "caller", "request_id", "route"]
@@ -134,6 +136,48 @@ def test_bytes_that_are_no_text_are_logged_all_the_same():
         orjson.dumps("/a\udcff")
     assert json.loads(JsonLines().format(made))["path"] == "/a\udcff"
     assert TextLines().format(made).isascii()
+
+
+OTHERS = """if True:
+    import asyncio, gc, logging, sys
+    from server import log
+    from server.config import LogConfig
+    from server.http.middleware import ProtocolLog
+
+    log.set_up(LogConfig(format=sys.argv[1]))
+
+    async def forget():
+        raise ValueError("nobody\\nlooked")
+
+    async def main():
+        asyncio.create_task(forget())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        gc.collect()
+        try:
+            raise ValueError("not\\nours")
+        except ValueError as error:
+            ProtocolLog(True).exception("Unhandled exception", exc_info=error)
+
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_what_asyncio_and_aiohttp_say_has_the_format_too(form):
+    done = subprocess.run(
+        [sys.executable, "-c", OTHERS, form], capture_output=True, text=True, cwd=CHECKOUT, timeout=60
+    )
+    lines = done.stderr.splitlines()
+    if form == "json":
+        found = {line["logger"]: line for line in map(json.loads, lines)}
+        assert len(lines) == 2 and all("Traceback" in line["traceback"] for line in found.values())
+    else:
+        heads = [line for line in lines if not line.startswith("    ")]
+        found = {line.split()[2].rstrip(":"): line for line in heads}
+        assert len(heads) == 2 and all(TEXT.fullmatch(line) for line in heads)
+        assert sum("Traceback" in line for line in lines) == 2
+    assert set(found) == {"asyncio", "aiohttp.server"}
 
 
 # --- one line a request ----------------------------------------------------------------------------------------
@@ -394,3 +438,13 @@ def test_every_line_of_a_server_has_the_format(tmp_path, dsn, make_token):
         lines = server.log.read_text().splitlines()
     assert len([line for line in lines if "not an HTTP request" in line]) == len(NOT_HTTP)
     assert [line for line in lines if not TEXT.fullmatch(line)] == []
+
+
+def test_a_request_that_the_server_cuts_off_has_its_line(tmp_path, dsn, make_token):
+    options = {"REPORTD_LOG_FORMAT": "json", "REPORTD_SERVER_SHUTDOWN_TIMEOUT": "0.1"}
+    with serving(tmp_path / "data", dsn, make_token(), **options) as server:
+        with half_an_upload(server):
+            assert end(server.process, signal.SIGTERM) == 0
+        (cut,) = [line for line in told(server) if line["path"].endswith("/artifacts")]
+        assert (cut["status"], cut["level"], cut["error"]) == (503, "warning", "CancelledError()")
+        assert not [line for line in json_lines(server) if "traceback" in line]
