@@ -41,6 +41,8 @@ class Space:
         """The room there is; None when the folder is missing, or does not answer within a second."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._storage.run(os.statvfs, self._storage.staging))
+            # It may fail when nobody waits any more: asyncio would log that as forgotten.
+            self._looking.add_done_callback(lambda looked: looked.cancelled() or looked.exception())
         # One that does not answer is not asked again: each question would hold a thread.
         looking = self._looking
         await asyncio.wait([looking], timeout=_ANSWER_SECONDS)

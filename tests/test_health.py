@@ -1,6 +1,8 @@
 """Whether the server lives, whether it is ready, and its figures."""
 
 import asyncio
+import errno
+import gc
 import math
 import os
 import re
@@ -271,6 +273,25 @@ async def test_a_storage_that_is_missing_leaves_the_other_figures(client, storag
     assert [name for name in found if name.startswith("reportd_storage_")] == ["reportd_storage_up"]
     client.app[STORAGE].staging.mkdir(parents=True)
     assert (await figures(client))["reportd_storage_up"] == 1
+
+
+async def test_a_storage_that_fails_when_nobody_waits_any_more_is_no_error(client, monkeypatch, caplog):
+    answer, failed = threading.Event(), threading.Event()
+
+    def stalling(path):
+        assert answer.wait(120)
+        failed.set()
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "statvfs", stalling)
+        assert (await figures(client))["reportd_storage_up"] == 0
+        answer.set()
+        await asyncio.to_thread(failed.wait)
+        await asyncio.sleep(0.1)
+    assert (await figures(client))["reportd_storage_up"] == 1
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
 async def test_a_storage_that_stalls_holds_up_no_scrape_and_is_asked_once(client, monkeypatch):
