@@ -2,37 +2,51 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from functools import partial
+from typing import Any
 
 from aiohttp import web
 
 from server.auth import tokens
 from server.config import Config
-from server.context import ACTIVITY, CONFIG, LOG, MEMORY, POOL, SQL, STORAGE, UPLOADS, Activity, Uploads
+from server.context import ACTIVITY, CONFIG, LOG, MEMORY, POOL, SPACE, SQL, STORAGE, UPLOADS, Activity, Uploads
 from server.db import load_sql, open_pool
+from server.figures import DiskFigures
 from server.folder import ensure_own
-from server.http.middleware import mark, outermost
+from server.http.middleware import ProtocolLog, mark, outermost
 from server.http.openapi import ROUTE_TABLE
 from server.http.route import handlers, hold_back
+from server.load import LOAD, Load
 from server.removal import remove_files
 from server.routes import ROUTES
+from server.space import Space
 from server.uploads.memory import Memory
 from server.uploads.storage import Storage
 
 _SWEEP_SECONDS = 600.0
 _CLOSE_SECONDS = 10.0
+_OBSERVE_SECONDS = 1.0
 
 
 def create_app(config: Config) -> web.Application:
     """The application for `config`. It is complete: nothing else is configured anywhere."""
     # Compressed bodies are decode.py's matter: aiohttp would refuse those it does not know before we see them.
-    connections = {"auto_decompress": False, "access_log": None, "keepalive_timeout": config.server.idle_timeout}
+    connections = {
+        "auto_decompress": False,
+        "access_log": None,
+        "keepalive_timeout": config.server.idle_timeout,
+        "logger": ProtocolLog(config.log.requests),
+    }
     app = web.Application(middlewares=[outermost], handler_args=connections)
     app[CONFIG] = config
     app[SQL] = load_sql()
     files = config.artifacts
     app[STORAGE] = Storage(files.storage_path, files.durability, files.file_timeout, files.min_free_bytes)
+    app[STORAGE].disk.watch = DiskFigures()
+    app[SPACE] = Space(app[STORAGE], files.min_free_bytes)
     app[MEMORY] = Memory(config.server.body_memory)
+    app[LOAD] = Load()
     app[UPLOADS] = Uploads(config.server.max_uploads)
     app[ROUTE_TABLE] = ROUTES
     app[ACTIVITY] = Activity()
@@ -40,7 +54,7 @@ def create_app(config: Config) -> web.Application:
     for method, path, handler in handlers(ROUTES, tokens.authenticate):
         app.router.add_route(method, path, handler, expect_handler=hold_back)
     app.on_response_prepare.append(mark)
-    app.cleanup_ctx.extend([_storage, _database, _own_folder, _sweeper])
+    app.cleanup_ctx.extend([_storage, _database, _own_folder, _observer, _sweeper])
     return app
 
 
@@ -61,25 +75,51 @@ async def _own_folder(app: web.Application) -> AsyncIterator[None]:
     yield
 
 
+async def _observer(app: web.Application) -> AsyncIterator[None]:
+    """Of several workers, whichever is asked for figures tells those of all: each keeps its own up to date."""
+
+    async def observe() -> None:
+        while True:
+            app[LOAD].observe(app)
+            await asyncio.sleep(_OBSERVE_SECONDS)
+
+    async with _running(observe()):
+        yield
+
+
 async def _sweeper(app: web.Application) -> AsyncIterator[None]:
-    """Finishes removals that a crash cut short, and forgets old idempotency keys and sessions."""
+    """Finishes removals that a crash cut short, forgets old idempotency keys and sessions, measures the last day."""
+
+    pool, sql = app[POOL], app[SQL]
 
     async def until_done(query: str, *arguments: object) -> None:
-        while await app[POOL].execute(query, *arguments) == "DELETE 1000":  # a full portion: there may be more
+        while await pool.execute(query, *arguments) == "DELETE 1000":  # a full portion: there may be more
             await asyncio.sleep(0.1)
+
+    jobs = (
+        partial(remove_files, pool, sql, app[STORAGE]),
+        partial(until_done, sql.idempotency.sweep, app[CONFIG].api.idempotency_hours),
+        partial(until_done, sql.tokens.sweep_sessions),
+        partial(until_done, sql.artifacts.sweep_removed),
+        partial(app[SPACE].measure_last_day, pool, sql),
+    )
 
     async def sweep() -> None:
         while True:
-            try:
-                await remove_files(app[POOL], app[SQL], app[STORAGE])
-                await until_done(app[SQL].idempotency.sweep, app[CONFIG].api.idempotency_hours)
-                await until_done(app[SQL].tokens.sweep_sessions)
-                await until_done(app[SQL].artifacts.sweep_removed)
-            except Exception as error:  # the database may be away; the next round comes
-                LOG.warning("sweeping: %r", error)
+            for job in jobs:
+                try:
+                    await job()
+                except Exception as error:  # database or storage may be away; the next round comes
+                    LOG.warning("sweeping: %r", error)
             await asyncio.sleep(_SWEEP_SECONDS)
 
-    task = asyncio.create_task(sweep())
+    async with _running(sweep()):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
     yield
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):

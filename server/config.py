@@ -103,6 +103,7 @@ class AuthConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class LogConfig(Struct, frozen=True, forbid_unknown_fields=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["text", "json"] = "text"
+    requests: bool = True
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):

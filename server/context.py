@@ -12,6 +12,7 @@ from aiohttp import web
 from server.config import Config
 from server.db import Pool
 from server.errors import Overloaded
+from server.space import Space
 from server.uploads.memory import Memory
 from server.uploads.storage import Storage
 
@@ -19,6 +20,7 @@ CONFIG = web.AppKey("config", Config)
 POOL = web.AppKey("pool", Pool)
 SQL = web.AppKey("sql", SimpleNamespace)
 STORAGE = web.AppKey("storage", Storage)
+SPACE = web.AppKey("space", Space)
 
 LOG = logging.getLogger("reportd")
 
@@ -28,6 +30,7 @@ class Caller:
     """Who sent a request. `project_id` None: every project. `shape` None: the configured one."""
 
     id: UUID
+    name: str | None  # of the token; None for whoever needs none
     project_id: UUID | None
     project: str | None
     shape: str | None
@@ -93,7 +96,7 @@ class Place:
 
 
 # Whoever calls when no token is asked for: sees everything.
-ANYONE = Caller(UUID(int=0), None, None, None)
+ANYONE = Caller(UUID(int=0), None, None, None, None)
 
 ACTIVITY = web.AppKey("activity", Activity)
 UPLOADS = web.AppKey("uploads", Uploads)
@@ -102,3 +105,6 @@ CALLER = web.RequestKey("caller", Caller)
 REQUEST_ID = web.RequestKey("request_id", str)
 PLACE = web.RequestKey("place", Place)
 BODY_HASH = web.RequestKey("body_hash", bytes)
+# Of a reply that is sent as it is made: bytes of its body so far, and whether the client left before it was whole.
+SENT = web.RequestKey("sent", int)
+CLIENT_LEFT = web.RequestKey("client_left", bool)

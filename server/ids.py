@@ -26,6 +26,11 @@ def new_id(bucket: int) -> UUID:
     return new_ids(bucket, 1)[0]
 
 
+def lowest_id(seconds: float) -> UUID:
+    """Below every id made since then (seconds since 1970) and above every one made before: for what has come since."""
+    return UUID(int=int(seconds * 1000) << 80)
+
+
 def bucket_of(some_id: UUID) -> int:
     """The 12 bits that every id below one suite run repeats."""
     return some_id.int >> 64 & 0xFFF

@@ -60,6 +60,10 @@ SELECT a.storage_path, a.file_name, a.file_size, a.mime_type, a.checksum
 FROM test_artifacts a JOIN test_case_results c ON c.id = a.test_case_result_id
 WHERE a.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 
+-- name: bytes_since
+-- Ids begin with their time: one range of the primary key.
+SELECT coalesce(sum(file_size), 0)::bigint AS bytes FROM test_artifacts WHERE id >= $1
+
 -- name: case_of
 -- Which test case an artifact belongs to, if the caller may see it.
 SELECT a.test_case_result_id

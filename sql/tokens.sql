@@ -1,12 +1,12 @@
 -- name: by_hash
--- Who is calling. The project's name travels along, so that replies and checks need no second look.
-SELECT t.id, t.project_id, p.name AS project, t.collection_shape, t.expires_at
+-- Who is calling. The names travel along, so that replies, checks and the log need no second look.
+SELECT t.id, t.name, t.project_id, p.name AS project, t.collection_shape, t.expires_at
 FROM tokens t LEFT JOIN projects p ON p.id = t.project_id
 WHERE t.token_hash = $1 AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > CURRENT_TIMESTAMP)
 
 -- name: by_session
 -- The same, for the cookie of a browser: it lives no longer than its token.
-SELECT t.id, t.project_id, p.name AS project, t.collection_shape,
+SELECT t.id, t.name, t.project_id, p.name AS project, t.collection_shape,
        LEAST(t.expires_at, s.expires_at) AS expires_at
 FROM sessions s JOIN tokens t ON t.id = s.token_id LEFT JOIN projects p ON p.id = t.project_id
 WHERE s.session_hash = $1 AND s.expires_at > CURRENT_TIMESTAMP

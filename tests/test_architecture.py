@@ -22,8 +22,9 @@ LEVELS = [
     ],
     ["config", "uploads.multipart", "uploads.plan", "uploads.disk", "uploads.memory", "http.fields"],
     ["db", "log", "uploads.storage"],
-    ["context", "migrate", "uploads.spool", "uploads.leftovers"],
-    ["auth.tokens", "removal", "folder", "http.decode", "http.reply", "http.lock", "http.files"],
+    ["figures", "migrate", "space", "uploads.spool", "uploads.leftovers"],
+    ["context"],
+    ["auth.tokens", "removal", "folder", "load", "http.decode", "http.reply", "http.lock", "http.files"],
     ["http.middleware", "http.idempotency", "http.patch", "check.means"],
     ["http.route", "check.files", "check.rows"],
     ["http.openapi"],
@@ -95,7 +96,7 @@ def test_uploads_could_be_lifted_out():
 
 def test_only_handlers_and_what_serves_them_know_the_web_server():
     web = {name for name in MODULES if any(other.partition(".")[0] == "aiohttp" for other in imported(MODULES[name]))}
-    allowed = {"app", "context", "serve", "verify", "workers", "auth.tokens"}
+    allowed = {"app", "context", "load", "serve", "verify", "workers", "auth.tokens"}
     assert {name for name in web if not name.startswith(("api.", "http."))} <= allowed
 
 

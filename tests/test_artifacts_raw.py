@@ -108,7 +108,7 @@ def no_server_errors(caplog):
         # aiohttp's parser calls what is no HTTP an error; it has its own answer and we never see it.
         not_http = record.exc_info is not None and isinstance(record.exc_info[1], HttpProcessingError)
         assert record.levelno < logging.ERROR or not_http, record.getMessage()
-        if record.name == "reportd" and record.msg.startswith("%s %s %d"):
+        if record.name == "reportd.requests" and record.msg == "%s %s %d":
             assert record.args[2] < 500, record.getMessage()
 
 

@@ -134,6 +134,7 @@ def test_a_file_changes_what_it_names(from_toml):
         ('[auth]\nrequired = "yes"', ["auth.required", "bool"]),
         ("[auth]\nrequired = 1", ["auth.required", "bool"]),
         ('[log]\nlevel = "loud"', ["log.level", "debug, info, warning, error"]),
+        ("[log]\nrequests = 1", ["log.requests", "bool"]),
         ("[log\n", ["config.toml", "TOML"]),
         ("[server]\nport = 1\nport = 2", ["config.toml", "TOML"]),
     ],
@@ -199,6 +200,7 @@ def test_every_key_can_be_set_by_the_environment():
         "REPORTD_AUTH_SESSION_HOURS": "8",
         "REPORTD_LOG_LEVEL": "debug",
         "REPORTD_LOG_FORMAT": "json",
+        "REPORTD_LOG_REQUESTS": "false",
     }
     got = masked(load(environ=values))
     flat = {f"REPORTD_{section}_{key}".upper(): value for section, keys in got.items() for key, value in keys.items()}
@@ -229,6 +231,7 @@ def test_every_key_can_be_set_by_the_environment():
         "REPORTD_AUTH_REQUIRED": False,
         "REPORTD_AUTH_METRICS_PUBLIC": True,
         "REPORTD_AUTH_SESSION_HOURS": 8,
+        "REPORTD_LOG_REQUESTS": False,
     }
 
 

@@ -360,8 +360,8 @@ async def test_our_own_mistake_says_nothing_of_the_inside(client, monkeypatch, c
     assert (reply.status, json.loads(text)["code"]) == (500, "internal_error")
     assert [word for word in LEAKS if word in text] == []
     assert reply.headers["Cache-Control"] == "no-store"
-    logged = [record for record in caplog.records if "find-me" in record.getMessage() and record.exc_info]
-    assert "SELEKT" in str(logged[0].exc_info[1])
+    (logged,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert logged.fields["request_id"] == "find-me" and "SELEKT" in str(logged.exc_info[1])
     assert (await client.get("/healthz")).status == 200
 
 

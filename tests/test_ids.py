@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.ids import bucket_of, new_id, new_ids, run_bucket
+from server.ids import bucket_of, lowest_id, new_id, new_ids, run_bucket
 
 buckets = st.integers(0, 0xFFF)
 
@@ -51,6 +51,13 @@ def test_later_ids_are_greater_whatever_the_bucket():
     first = new_id(0xFFF)
     time.sleep(0.002)
     assert new_id(0) > first
+
+
+@given(buckets)
+def test_the_lowest_id_of_a_time_parts_what_came_before_from_what_came_since(bucket):
+    with patch("server.ids.time.time_ns", lambda: 1_700_000_000_123_000_000):
+        some_id = new_id(bucket)
+    assert lowest_id(1_700_000_000.123) < some_id < lowest_id(1_700_000_000.124)
 
 
 @given(st.text(min_size=1, max_size=500))

@@ -399,3 +399,43 @@ async def test_a_file_that_would_take_of_the_last_is_refused_and_a_smaller_one_i
     assert reply.status == 207, told
     assert [item["file_name"] for item in told["artifacts"]] == ["small.png"]
     assert [(item["file_name"], item["error"]) for item in told["failed"]] == [("big.png", "Storage is full")]
+
+
+# --- seeing it ----------------------------------------------------------------------------------------------
+
+
+async def figures(client) -> dict[str, float]:
+    """Figure with its labels → value."""
+    text = await (await client.get("/metrics")).text()
+    lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in lines}
+
+
+async def test_the_figures_tell_what_is_in_progress_and_what_was_refused(start, new_case, dsn):
+    client = await start(server={"max_uploads": 1, "min_body_rate": 1}, database={"pool_size": 1, "pool_timeout": 60})
+    case = await new_case(client)
+    before = await figures(client)
+    async with half_sent(client, case, single(BIG)):
+        await until(lambda: client.app[UPLOADS].active == 1)
+        assert await overloaded(await upload(client, case, 1))
+        assert (await figures(client))["reportd_uploads_in_progress"] == 1
+    async with locked(dsn, case):
+        writer = asyncio.create_task(client.put(f"{case}/steps", json={"steps": [a_step()]}))
+        await until(lambda: client.app[POOL].in_use == 1)
+        readers = [asyncio.create_task(client.get(case)) for _ in range(25)]
+        await until(lambda: client.app[POOL].waiting == 25)
+        assert await overloaded(await client.get(case))
+        now = await figures(client)
+        assert now['reportd_pool_connections{state="in_use"}'] == 1
+        assert now['reportd_pool_connections{state="waiting"}'] == 25
+    await asyncio.gather(writer, *readers)
+    await until(lambda: client.app[UPLOADS].active == 0)
+    after = await figures(client)
+    assert after["reportd_uploads_in_progress"] == after['reportd_pool_connections{state="in_use"}'] == 0
+    assert after['reportd_pool_connections{state="idle"}'] == 1
+    grown = {
+        reason: after[name] - before[name]
+        for reason in ("uploads", "memory", "connections", "storage")
+        if (name := f'reportd_overload_refusals_total{{reason="{reason}"}}')
+    }
+    assert grown == {"uploads": 1, "memory": 0, "connections": 1, "storage": 0}

@@ -1,5 +1,6 @@
 """README says what is so: its curl walk runs, its table and config.toml hold the real defaults."""
 
+import logging
 import re
 import shutil
 import subprocess
@@ -7,9 +8,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
+from prometheus_client.metrics import MetricWrapperBase
 
 from server import config
 from server.cli import _parser
+from server.context import POOL, SPACE, SQL
+from server.log import JsonLines, TextLines
 from tests.up_server import up_server
 
 __all__ = ["up_server"]  # a fixture
@@ -56,6 +61,37 @@ def test_every_command_is_in_the_readme():
     assert [name for name in commands.choices if not re.search(rf"(`|reportd ){name}\b", README)] == []
     targets = re.search(r"^.PHONY: (.*) clean$", (HERE / "Makefile").read_text("utf-8"), re.MULTILINE)
     assert [target for target in targets[1].split() if f"make {target}" not in README] == []
+
+
+async def test_every_figure_is_in_the_readme_with_its_labels(client):
+    app = client.app
+    await app[SPACE].measure_last_day(app[POOL], app[SQL])
+    reply = await client.get("/metrics")
+    kinds = dict(re.findall(r"^# TYPE (reportd_\w+) (\w+)$", await reply.text(), re.MULTILINE))
+    known = [metric for metric in REGISTRY._names_to_collectors.values() if isinstance(metric, MetricWrapperBase)]
+    labels = {metric._name: metric._labelnames for metric in known}
+    printed = {
+        name: "{" + ",".join(names) + "}" if (names := labels.get(name.removesuffix("_total"), ())) else ""
+        for name in kinds
+    }
+    table = README[README.index("| figure | is |") : README.index("The last one is measured")]
+    named = dict(re.findall(r"`(reportd_\w+?)(\{[\w,]+\})?`", table))
+    assert named == printed
+
+
+@pytest.mark.parametrize(("kind", "formatter"), [("", TextLines()), ("json", JsonLines())], ids=["text", "json"])
+async def test_the_lines_of_the_log_are_those_that_the_server_writes(start, make_token, caplog, kind, formatter):
+    (shown,) = re.findall(rf"^```{kind}\n(.*reportd\.requests.*)\n```$", README, re.MULTILINE)
+    caplog.set_level(logging.INFO)
+    client = await start(token=make_token(name="ci"))
+    run = await (await client.post("/api/v1/reports/suite-runs", json={"name": "x"})).json()
+    case = await (await client.post(f"/api/v1/reports/suite-runs/{run['id']}/test-cases", json={"name": "x"})).json()
+    url = f"/api/v1/reports/test-case-results/{case['id']}/steps"
+    body = b'{"steps": [{"step_number": 1, "step_type": "click"}]}'
+    await client.post(url, data=body, headers={"X-Request-Id": "build-4711"})
+    (record,) = [item for item in caplog.records if getattr(item, "fields", {}).get("request_id") == "build-4711"]
+    changing = r"[\d-]{10}T[\d:.]{12}Z|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<=milliseconds[=\"]):?[\d.]+"
+    assert re.sub(changing, "…", shown) == re.sub(changing, "…", formatter.format(record))
 
 
 def test_documents_do_not_name_what_is_not_there():

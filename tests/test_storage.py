@@ -16,7 +16,7 @@ import pytest
 
 from server.errors import MalformedBody, OutcomeUnknown, StorageFull
 from server.uploads import spool
-from server.uploads.disk import Placement, Removal
+from server.uploads.disk import Placement, Removal, Watch
 from server.uploads.memory import Memory
 from server.uploads.paths import content_path
 from server.uploads.refusal import STORAGE_FULL, too_large
@@ -472,6 +472,57 @@ async def test_a_file_with_too_many_links_is_copied(storage, monkeypatch):
     assert kept(storage) == {first: b"same", second: b"same"}
     assert inode(storage, first) != inode(storage, second)
     assert list(storage.staging.iterdir()) == []
+
+
+# --- what is told of it, for the figures ---------------------------------------------------------------------
+
+
+class Told(Watch):
+    def __init__(self):
+        self.links, self.syncs = [], []
+
+    def synced(self, what, seconds):
+        assert seconds > 0
+        self.syncs.append(what)
+
+    def linked(self, size):
+        self.links.append(size)
+
+
+@pytest.fixture
+def told(storage):
+    storage.disk.watch = Told()
+    return storage.disk.watch
+
+
+async def test_only_what_shares_the_bytes_of_another_file_is_called_linked(storage, told, monkeypatch):
+    first = await keep(storage, b"same", "a/1.txt")
+    await keep(storage, b"other", "a/2.txt")
+    await keep(storage, b"same", "a/3.txt", project=THEIRS)
+    assert told.links == []
+    third = await keep(storage, b"same", "a/1.txt", "a/4.txt")
+    assert told.links == [4] and inode(storage, first) == inode(storage, third)
+
+    def full(source, target):
+        if "/.content/" in str(source):
+            raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
+        os.rename(source, target)  # noqa: PTH104
+
+    monkeypatch.setattr(os, "link", full)
+    await keep(storage, b"same", "a/5.txt")
+    assert told.links == [4]
+    assert told.syncs == []  # durability is "none" here
+
+
+async def test_each_fsync_is_told(open_storage):
+    storage = open_storage(durability="full")
+    storage.disk.watch = told = Told()
+    async with storage.stage() as stage:
+        (file,) = await receive(stage, b"x")
+        assert told.syncs == ["file"]
+        await stage.publish([Placement(file.path, file.size, file.checksum, OURS, [f"{FOLDER}/a.txt"])])
+    made = len(FOLDER.split("/"))
+    assert told.syncs == ["file", *["folder"] * (made + 1)]  # each new folder's entry, and that of the file
 
 
 # --- bytes on their way in ----------------------------------------------------------------------------------

@@ -124,6 +124,30 @@ def test_uploads_through_many_connections_are_all_saved_and_counted(server, dsn)
     assert server.staged() == []
 
 
+def test_figures_of_the_storage_are_there_once_whichever_is_asked(server):
+    """Times of fsync are of all workers together; the space is what the one that is asked finds."""
+    run = server.ask_json("POST", f"{BASE}/suite-runs", {"name": "nightly"}, status=201)["id"]
+    case = server.ask_json("POST", f"{BASE}/suite-runs/{run}/test-cases", {"name": "x"}, status=201)["id"]
+    both = sorted(workers(server))
+    for number, worker in enumerate(both):
+        with only(server, worker):
+            form = [("artifact_type", "screenshot"), ("step_number", str(number))]
+            picture = ("file", "a.png", png(20, 20, seed=number), "image/png")
+            server.send(f"{BASE}/test-case-results/{case}/artifacts", picture, *form)
+    for worker in both:
+        with only(server, worker):
+            wait_for(lambda: "reportd_storage_days_until_full" in figures(server), server.log.read_text)
+            names = [line.split()[0] for line in figures(server).splitlines() if line.startswith("reportd_storage_")]
+            wanted = ["up", "free_bytes", "size_bytes", "days_until_full"]
+            assert names == [f"reportd_storage_{name}" for name in wanted]
+            assert 'reportd_fsync_seconds_count{what="file"} 2.0\n' in figures(server)
+            assert "reportd_storage_up 1.0\n" in figures(server)
+
+
+def figures(server: UpServer) -> str:
+    return server.ask("GET", "/metrics").body.decode()
+
+
 def test_a_killed_worker_is_replaced_and_swept_up_after(server):
     victim, other = sorted(workers(server))
     before = stages(server)
@@ -187,7 +211,8 @@ def test_the_log_is_as_configured_and_has_a_request_once(server):
     lines = [json.loads(line) for line in server.log.read_text().splitlines()]
     messages = [line["message"] for line in lines]
     assert messages[0] == "2 workers, 10 database connections each, 20 in all"
-    assert len([message for message in messages if "/healthz" in message]) == 1
+    (request,) = [line for line in lines if line.get("route") == "/healthz"]
+    assert (request["message"], request["status"], request["caller"]) == ("GET /healthz 200", 200, None)
     loggers = {line["logger"] for line in lines}
     assert loggers >= {"reportd", "gunicorn.error"} and not loggers & {"gunicorn.access", "aiohttp.access"}
 

@@ -2,23 +2,31 @@
 
 import asyncio
 import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 import prometheus_client
 from aiohttp import web
-from prometheus_client import CollectorRegistry
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
-from server.context import POOL, SQL, STORAGE
+from server.context import POOL, SPACE, SQL, STORAGE
 from server.errors import ReportError
 from server.http import reply
 from server.http.reply import Response
+from server.load import LOAD
 from server.migrate import known_versions
+from server.space import Room
 from server.uploads.storage import StorageAway
 
 _READY_SECONDS = 5.0  # for the database, and for the storage: who asks does not wait long
+# Its own thread: those that all share may be waiting for something.
+_THREAD = ThreadPoolExecutor(1, thread_name_prefix="metrics")
 
 
 @dataclass(slots=True)
@@ -63,15 +71,46 @@ async def ready(request: web.Request) -> Response:
 
 async def metrics(request: web.Request) -> Response:
     """The figures of all workers together in Prometheus' text format."""
+    request.app[LOAD].observe(request.app)
+    room = await request.app[SPACE].look()
+    loop = asyncio.get_running_loop()
     return web.Response(
-        body=await asyncio.to_thread(_figures),  # several workers' figures are in files
+        body=await loop.run_in_executor(_THREAD, _figures, room),  # several workers' figures are in files
         headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST},
     )
 
 
-def _figures() -> bytes:
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return prometheus_client.generate_latest()
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry)
-    return prometheus_client.generate_latest(registry)
+def _figures(room: Room | None) -> bytes:
+    own = CollectorRegistry()
+    own.register(_RoomFigures(room))
+    counted = REGISTRY
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        counted = CollectorRegistry()
+        MultiProcessCollector(counted)
+    return prometheus_client.generate_latest(counted) + prometheus_client.generate_latest(own)
+
+
+class _RoomFigures(Collector):
+    """The storage's space as it is at a scrape. What is not known is left out, so that no alert takes it for a figure.
+
+    No gauges of prometheus_client: of several workers each would have its own, old ones among them.
+    """
+
+    def __init__(self, room: Room | None) -> None:
+        self._room = room
+
+    def collect(self) -> Iterable[Metric]:
+        room = self._room
+        up = "1 when the storage folder is there and answers within a second, else 0"
+        yield GaugeMetricFamily("reportd_storage_up", up, value=room is not None)
+        if room is not None:
+            free = "Bytes left for reportd on the storage's file system"
+            yield GaugeMetricFamily("reportd_storage_free_bytes", free, value=room.free)
+            yield GaugeMetricFamily("reportd_storage_size_bytes", "Size of the storage's file system", value=room.size)
+        if room is not None and room.days is not None:
+            days = (
+                "Days until the storage is full, if each brings as many bytes of artifacts as the last 24 hours did; "
+                "+Inf if they brought none. Measured every 10 minutes. Too low where one content is stored for several "
+                "artifacts, too high while the server is younger than a day, or when others fill the disk"
+            )
+            yield GaugeMetricFamily("reportd_storage_days_until_full", days, value=room.days)

@@ -18,6 +18,7 @@ from server.api.artifacts import Artifact
 from server.config import ArtifactsConfig
 from server.context import CALLER, CONFIG, MEMORY, SQL, STORAGE
 from server.errors import Invalid, Problem, ReportError, StorageFull
+from server.figures import RESENT
 from server.http import decode, reply
 from server.http.fields import ArtifactType, Category, FreeText, Instant, Natural, Positive
 from server.http.idempotency import once, partial_failure
@@ -32,9 +33,19 @@ from server.uploads.plan import Accepted, Entry, Plan, Refused, plan
 from server.uploads.refusal import MIB, Refusal, bad_field, not_allowed, too_large
 from server.uploads.storage import Stage
 
-RECEIVED = Counter("reportd_artifact_bytes", "Bytes of files kept")
-KEPT = Counter("reportd_artifacts", "Files kept", ["duplicate"])
-REFUSED = Counter("reportd_artifacts_refused", "Files refused", ["code"])
+STORED = Counter("reportd_artifact_bytes", "Bytes of the artifacts that files became, each one's in full")
+ACCEPTED = Counter(
+    "reportd_artifacts",
+    "Files accepted: duplicate=false, it became an artifact; duplicate=true, it was one already",
+    ["duplicate"],
+)
+REFUSED = Counter(
+    "reportd_artifacts_refused",
+    "Files refused, alone or within a batch, by the error code of the reply. A request that is refused as a whole, "
+    "before its files are looked at, is in reportd_requests_total alone",
+    ["code"],
+)
+_NEW, _AGAIN = ACCEPTED.labels("false"), ACCEPTED.labels("true")
 
 
 class ArtifactFields(Struct):
@@ -91,6 +102,7 @@ class Saved:
     row: tuple[Any, ...]
     duplicate: bool
     file_index: int
+    size: int
 
 
 async def create(request: web.Request, case_id: UUID) -> Response:
@@ -105,11 +117,15 @@ async def create(request: web.Request, case_id: UUID) -> Response:
         for refused in planned.refused:
             raise _as_error(refused.refusal)
 
-        async def work(connection: Any) -> web.Response:
-            (saved,) = await _store(request, connection, stage, case_id, planned.accepted)
-            return reply.created(SentArtifact(*[*saved.row, saved.duplicate]))
+        saved: list[Saved] = []
 
-        return await once(request, work, partial(_content_hash, form), stage.settle)
+        async def work(connection: Any) -> web.Response:
+            saved.extend(await _store(request, connection, stage, case_id, planned.accepted))
+            return reply.created(SentArtifact(*[*saved[0].row, saved[0].duplicate]))
+
+        response = await once(request, work, partial(_content_hash, form), stage.settle)
+        _count(saved)
+        return response
 
 
 async def create_batch(request: web.Request, case_id: UUID) -> Response:
@@ -124,11 +140,15 @@ async def create_batch(request: web.Request, case_id: UUID) -> Response:
             await must_exist(request, {"case_id": case_id})
             return _none_kept(request, planned.refused)
 
+        saved: list[Saved] = []
+
         async def work(connection: Any) -> web.Response:
-            saved = await _store(request, connection, stage, case_id, planned.accepted)
+            saved.extend(await _store(request, connection, stage, case_id, planned.accepted))
             return _batch_reply(saved, planned.refused)
 
-        return await once(request, work, partial(_content_hash, form), stage.settle)
+        response = await once(request, work, partial(_content_hash, form), stage.settle)
+        _count(saved)
+        return response
 
 
 async def _receive(request: web.Request, case_id: UUID, rules: spool.Rules, stage: Stage) -> spool.Form:
@@ -177,12 +197,20 @@ async def _store(
     seen: set[bytes] = set(again)
     saved = []
     for item in accepted:
-        saved.append(Saved(known[item.dedupe_key], item.dedupe_key in seen, item.file.index))
+        saved.append(Saved(known[item.dedupe_key], item.dedupe_key in seen, item.file.index, item.file.size))
         seen.add(item.dedupe_key)
-    KEPT.labels("false").inc(len(fresh))
-    KEPT.labels("true").inc(len(accepted) - len(fresh))
-    RECEIVED.inc(sum(item.file.size for item in items))
     return saved
+
+
+def _count(saved: list[Saved]) -> None:
+    """Once it is committed."""
+    new = [item.size for item in saved if not item.duplicate]
+    again = [item.size for item in saved if item.duplicate]
+    _NEW.inc(len(new))
+    STORED.inc(sum(new))
+    if again:
+        _AGAIN.inc(len(again))
+        RESENT.inc(sum(again))
 
 
 def _paths(day: datetime, case_id: UUID, item: Accepted, artifact_id: UUID) -> list[str]:

@@ -70,7 +70,7 @@ async def _known(request: web.Request, secret: str, query: str) -> Caller | None
     if row is None:
         cache.pop(slot, None)
         return None
-    caller = Caller(row["id"], row["project_id"], row["project"], row["collection_shape"])
+    caller = Caller(row["id"], row["name"], row["project_id"], row["project"], row["collection_shape"])
     seconds = _CACHE_SECONDS
     if row["expires_at"] is not None:
         seconds = min(seconds, (row["expires_at"] - datetime.now(UTC)).total_seconds())

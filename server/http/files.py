@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from server.context import CONFIG, LOG
+from server.context import CLIENT_LEFT, CONFIG, LOG, SENT
 from server.errors import RangeNotSatisfiable, ReportError
 
 CHUNK = 256 << 10  # what is in memory of a download
@@ -127,11 +127,13 @@ async def send(
                 await response.write(chunk)
             at += len(chunk)
             chunk = await read(at, min(end - at, CHUNK)) if at < end else None
+        if at == end:
+            await response.write_eof()
     except (ConnectionError, TimeoutError) as error:
+        request[CLIENT_LEFT] = True
         LOG.debug("while sending a file: %r", error)
     except ReportError as error:
         LOG.error("while sending a file: %r", error)
-    if at == end:
-        await response.write_eof()
-    else:
+    request[SENT] = at - span.start
+    if at != end:
         transport.abort()  # the client must see that the body it was promised is not whole

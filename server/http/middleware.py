@@ -1,27 +1,52 @@
-"""Around every request: its id, its line in the log, its count, and errors as JSON."""
+"""Around every request: its id, its line in the log, its figures, and errors as JSON."""
 
 import asyncio
+import logging
 import re
 import time
 import uuid
 from contextlib import suppress
+from typing import Any
 
 from aiohttp import hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 from prometheus_client import Counter, Histogram
 
-from server.context import ACTIVITY, LOG, REQUEST_ID
+from server.context import ACTIVITY, CALLER, CLIENT_LEFT, CONFIG, LOG, REQUEST_ID, SENT
 from server.db import as_report_error
 from server.errors import ReportError, RouteNotFound
 from server.http import reply
+from server.redact import redact_url
 
-REQUESTS = Counter("reportd_requests", "Requests answered", ["method", "route", "status"])
-SECONDS = Histogram("reportd_request_seconds", "Time from the head of a request to its reply", ["method", "route"])
+REQUESTS = Counter(
+    "reportd_requests",
+    "Requests answered, by the pattern of their route. Status 499: the client left before it had the reply",
+    ["method", "route", "status"],
+)
+SECONDS = Histogram(
+    "reportd_request_seconds",
+    "Time from the head of a request to its reply, which may still be on its way then; a download's to its last byte",
+    ["method", "route"],
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+BODY_BYTES = Counter(
+    "reportd_body_bytes",
+    "Bytes of bodies: direction=received, of requests; direction=sent, of replies, without what nginx sends for us",
+    ["direction"],
+)
+_RECEIVED, _SENT = BODY_BYTES.labels("received"), BODY_BYTES.labels("sent")
+
+REQUEST_LOG = logging.getLogger("reportd.requests")
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _CLIENT_GONE = 499  # for the log and the figures; nobody is there to read it
+_CUT_OFF = 503  # likewise, of a request that the server did not live to answer
 _DISCARD_BYTES = 1 << 20
 _DISCARD_SECONDS = 2.0
+
+# labels() takes a lock and makes text of each value; there are only as many of these as lines in /metrics.
+_labelled: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
 
 @web.middleware
@@ -30,30 +55,28 @@ async def outermost(request: web.Request, handler: Handler) -> web.StreamRespons
     started = time.perf_counter()
     sent_id = request.headers.get("X-Request-Id", "")
     request[REQUEST_ID] = sent_id if _SANE_ID.fullmatch(sent_id) else uuid.uuid4().hex
-    with request.app[ACTIVITY]:
-        response = await _answer(request, handler)
-    route, seconds = _route_of(request), time.perf_counter() - started
-    method = request.method if request.method in hdrs.METH_ALL else "other"
-    REQUESTS.labels(method, route, response.status).inc()
-    SECONDS.labels(method, route).observe(seconds)
-    line = "%s %s %d %.1f ms %s"
-    LOG.info(line, request.method, request.raw_path, response.status, seconds * 1000, request[REQUEST_ID])
+    try:
+        with request.app[ACTIVITY]:
+            response, error = await _answer(request, handler)
+    except asyncio.CancelledError as cancelled:
+        _note(request, _CUT_OFF, 0, started, cancelled)
+        raise
+    _note(request, response.status, _sent(request, response), started, error)
     if not response.prepared and not request.content.is_eof():
         await _answer_and_close(request, response)
     return response
 
 
-async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _answer(request: web.Request, handler: Handler) -> tuple[web.StreamResponse, BaseException | None]:
+    """The reply, and for the log what went wrong, where it was not the client."""
     try:
-        return await handler(request)
+        return await handler(request), None
     except ReportError as error:
-        return reply.failure(request, error)
+        return reply.failure(request, error), error.__cause__ or error
     except web.HTTPException:
-        return reply.failure(request, RouteNotFound())  # a target that is no path at all, like OPTIONS *
+        return reply.failure(request, RouteNotFound()), None  # a target that is no path at all, like OPTIONS *
     except Exception as error:
-        if request.transport is None:
-            return web.Response(status=_CLIENT_GONE)
-        return reply.failure(request, _of_exception(request, error))
+        return reply.failure(request, as_report_error(error) or ReportError()), error
 
 
 async def mark(request: web.Request, response: web.StreamResponse) -> None:
@@ -85,14 +108,77 @@ async def _answer_and_close(request: web.Request, response: web.StreamResponse) 
         request.protocol.force_close()
 
 
-def _of_exception(request: web.Request, error: Exception) -> ReportError:
-    known = as_report_error(error)
-    if known is None:
-        LOG.error("request %s failed", request[REQUEST_ID], exc_info=error)
-        return ReportError()
-    if known.status >= 500:
-        LOG.warning("request %s: %s (%r)", request[REQUEST_ID], known.detail, error)
-    return known
+def _note(request: web.Request, status: int, sent: int, started: float, error: BaseException | None) -> None:
+    """Counts a request, and writes its line."""
+    seconds = time.perf_counter() - started
+    if status != ReportError.status and (request.transport is None or CLIENT_LEFT in request):
+        status = _CLIENT_GONE
+    route, received = _route_of(request), request.content.total_bytes
+    _count(request.method if request.method in hdrs.METH_ALL else "other", route, status, seconds)
+    if received:
+        _RECEIVED.inc(received)
+    if sent:
+        _SENT.inc(sent)
+    failed = status >= 500
+    level = logging.INFO if not failed else logging.ERROR if status == ReportError.status else logging.WARNING
+    if not (failed or request.app[CONFIG].log.requests) or not REQUEST_LOG.isEnabledFor(level):
+        return
+    path = redact_url(request.raw_path)
+    caller = request.get(CALLER)
+    fields: dict[str, Any] = {
+        "method": request.method,
+        "path": path,
+        "status": status,
+        "milliseconds": round(seconds * 1000, 1),
+        "received": received,
+        "sent": sent,
+        "caller": caller.name if caller else None,
+        "request_id": request[REQUEST_ID],
+        "route": route,
+    }
+    if failed and error is not None:
+        fields["error"] = repr(error)
+    trace = error if level == logging.ERROR else None
+    extra = {"fields": fields}
+    REQUEST_LOG.log(level, "%s %s %d", request.method, path, status, exc_info=trace, extra=extra)
+
+
+def _count(method: str, route: str, status: int, seconds: float) -> None:
+    key = (method, route, status)
+    if key not in _labelled:
+        _labelled[key] = REQUESTS.labels(method, route, status), SECONDS.labels(method, route)
+    requests, histogram = _labelled[key]
+    requests.inc()
+    histogram.observe(seconds)
+
+
+def _sent(request: web.Request, response: web.StreamResponse) -> int:
+    """Bytes of the body of a reply, also of one that is about to be sent."""
+    if SENT in request:
+        return request[SENT]
+    body = response.body if isinstance(response, web.Response) and request.method != hdrs.METH_HEAD else None
+    return len(body) if isinstance(body, bytes) else 0
+
+
+class ProtocolLog(logging.LoggerAdapter[logging.Logger]):
+    """aiohttp's own lines. What is no HTTP never becomes a request: it is counted here, and is one line.
+
+    Without the traceback that aiohttp would write, and without the bytes: a token may be among them.
+    """
+
+    def __init__(self, requests: bool) -> None:
+        super().__init__(logging.getLogger("aiohttp.server"))
+        self._requests = requests
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info")
+        if not isinstance(error, HttpProcessingError):
+            super().log(level, msg, *args, **kwargs)
+            return
+        REQUESTS.labels("other", "unknown", 400).inc()
+        if self._requests:
+            fields = {"status": 400, "error": type(error).__name__, "remote": args[0] if args else None}
+            REQUEST_LOG.info("not an HTTP request", extra={"fields": fields})
 
 
 def _route_of(request: web.Request) -> str:

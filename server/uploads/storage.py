@@ -51,6 +51,7 @@ class Storage:
         self._seconds = file_timeout
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="storage")
         self._overdue: set[Future[Any]] = set()
+        self.refused = 0  # calls, because the disk did not answer earlier ones
         self._lock: int | None = None
         self.staging = self.root / STAGING
         self.numbers = itertools.count()  # names in a staging folder that no other process uses
@@ -87,6 +88,7 @@ class Storage:
     def ensure_moving(self) -> None:
         """Raises StorageAway when the disk does not answer, before anything waits for it in vain."""
         if self.stalled:
+            self.refused += 1
             raise StorageAway()
 
     async def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -1,0 +1,60 @@
+"""How much space the storage's file system has, and how much of it a day takes."""
+
+import asyncio
+import math
+import os
+import time
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+from server.db import Pool
+from server.errors import ReportError
+from server.ids import lowest_id
+from server.uploads.storage import Storage
+
+_ANSWER_SECONDS = 1.0
+_DAY = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Bytes of a file system: what is left for us, and all. `days` it lasts; None when that is not known."""
+
+    free: int
+    size: int
+    days: float | None
+
+
+class Space:
+    """The space of one storage folder, without the `reserve` of bytes that is kept free."""
+
+    def __init__(self, storage: Storage, reserve: int) -> None:
+        self._storage = storage
+        self._reserve = reserve
+        self._looking: asyncio.Task[os.statvfs_result] | None = None
+        self._last_day: int | None = None  # bytes
+
+    async def measure_last_day(self, pool: Pool, sql: SimpleNamespace) -> None:
+        """Sums the bytes of the artifacts of the last 24 hours: too much work for every look."""
+        self._last_day = await pool.fetchval(sql.artifacts.bytes_since, lowest_id(time.time() - _DAY))
+
+    async def look(self) -> Room | None:
+        """The room there is; None when the folder is missing, or does not answer within a second."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._storage.run(os.statvfs, self._storage.staging))
+            # It may fail when nobody waits any more: asyncio would log that as forgotten.
+            self._looking.add_done_callback(lambda looked: looked.cancelled() or looked.exception())
+        # One that does not answer is not asked again: each question would hold a thread.
+        looking = self._looking
+        await asyncio.wait([looking], timeout=_ANSWER_SECONDS)
+        try:
+            found = looking.result()
+        except (ReportError, asyncio.InvalidStateError):
+            return None
+        free = max(0, found.f_bavail * found.f_frsize - self._reserve)
+        return Room(free, found.f_blocks * found.f_frsize, self._days(free))
+
+    def _days(self, free: int) -> float | None:
+        if self._last_day is None:
+            return None
+        return free / self._last_day if self._last_day else math.inf
