@@ -150,13 +150,15 @@ def announcement(data: Path, process: subprocess.Popen[bytes], log: Path) -> Any
 
 
 @contextmanager
-def serving(data: Path, dsn: str, token: str, *options: str, **environment: str) -> Iterator[UpServer]:
+def serving(
+    data: Path, dsn: str, token: str, *options: str, prefix: Sequence[str] = (), **environment: str
+) -> Iterator[UpServer]:
     """`reportd serve` on a database that exists, for the while; its files are in `data`/artifacts."""
     output, log = data.with_name(f"{data.name}.out"), data.with_name(f"{data.name}.log")
     own = {"REPORTD_DATABASE_DSN": dsn, "REPORTD_ARTIFACTS_STORAGE_PATH": str(data / "artifacts")}
     with output.open("wb") as out, log.open("wb") as err:
         process = subprocess.Popen(
-            [*REPORTD, "serve", "--port", "0", *options],
+            [*prefix, *REPORTD, "serve", "--port", "0", *options],
             cwd=CHECKOUT,
             env={**ENVIRONMENT, **own, **environment},
             stdin=subprocess.DEVNULL,

@@ -9,7 +9,7 @@ import threading
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -184,6 +184,65 @@ class Ledger:
         self.tally.note("artifacts acknowledged", len(self.acknowledged))
         self.tally.note("batches", len(self.sent))
         self.tally.note("statuses", dict(sorted(self.statuses.items())))
+
+
+Requests = Mapping[str, tuple[str, str, bytes | None]]  # a name for each: method, path, body
+
+
+def small_requests(cases: Sequence[str]) -> Requests:
+    """What needs the database and no file."""
+    return {
+        "steps": ("GET", f"{cases[0]}/steps", None),
+        "artifacts": ("GET", f"{cases[0]}/artifacts", None),
+        "log": ("POST", f"{cases[0]}/console-logs", b'{"entries": [{"level": "info", "message": "x"}]}'),
+        "run": ("POST", f"{BASE}/suite-runs", b'{"name": "x"}'),
+    }
+
+
+class Others:
+    """Clients that do something else than uploading meanwhile, each its own request again and again."""
+
+    def __init__(self, server: UpServer, requests: Requests) -> None:
+        self.statuses: Counter[tuple[str, int]] = Counter()
+        self.slowest = 0.0  # seconds
+        self._wrong: list[object] = []
+        self._server, self._requests = server, requests
+        self._stop = threading.Event()
+
+    def count(self, status: int) -> int:
+        return sum(count for (_, found), count in list(self.statuses.items()) if found == status)
+
+    def _ask(self, name: str) -> None:
+        while not self._stop.is_set():
+            began = time.monotonic()
+            try:
+                reply = self._server.ask(*self._requests[name])
+            except GONE as error:  # also when nothing came for a minute
+                self._wrong.append((name, error, time.monotonic() - began))
+                return
+            self.slowest = max(self.slowest, time.monotonic() - began)
+            self.statuses[name, reply.status] += 1
+            if reply.status == 503 and "Retry-After" not in reply.headers:
+                self._wrong.append((name, reply))
+            self._stop.wait(0.02)
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        with ThreadPoolExecutor(len(self._requests)) as threads:
+            working = [threads.submit(self._ask, name) for name in self._requests]
+            try:
+                yield
+            finally:
+                self._stop.set()
+        for each in working:
+            each.result()
+
+    def judge(self, allowed: set[int], **of: set[int]) -> None:
+        """Each had replies, and none but with these statuses; `of` are those of single requests."""
+        assert self._wrong == []
+        assert {name for name, _ in self.statuses} == set(self._requests)
+        bad = {key: count for key, count in self.statuses.items() if key[1] not in of.get(key[0], allowed)}
+        assert not bad, self.statuses
 
 
 def stored(dsn: str) -> list[tuple[str, str, str, str, int]]:

@@ -6,9 +6,7 @@ import random
 import shutil
 import signal
 import tempfile
-import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,7 +20,7 @@ from server import migrate
 from server.auth.tokens import hash_of, new_token
 from server.embedded import SOCKET, Postgres
 from server.ids import new_id
-from tests.chaos.clients import BASE, GONE, Ledger, check, files, make_cases, staged, stored
+from tests.chaos.clients import Ledger, Others, check, files, make_cases, small_requests, staged, stored
 from tests.chaos.conftest import Tally
 from tests.chaos.proxy import proxied
 from tests.up_server import UpServer, serving, wait_for
@@ -129,49 +127,6 @@ def silent(database, proxy):
 FAULTS = [killed, frozen, terminated, cut, silent]
 
 
-class Readers:
-    """Clients that read and write small things meanwhile; their statuses."""
-
-    def __init__(self, server: UpServer, cases: list[str]) -> None:
-        self.statuses: Counter[int] = Counter()
-        self.without_retry_after = 0
-        self.hung: list[str] = []
-        self.slowest = 0.0
-        self._server, self._cases = server, cases
-        self._stop = threading.Event()
-
-    def _ask(self, number: int) -> None:
-        requests = [
-            ("GET", f"{self._cases[0]}/steps", None),
-            ("POST", f"{self._cases[0]}/console-logs", b'{"entries": [{"level": "info", "message": "x"}]}'),
-            ("GET", f"{BASE}/suite-runs", None),
-            ("GET", "/readyz", None),
-        ]
-        method, path, body = requests[number]
-        while not self._stop.is_set():
-            began = time.monotonic()
-            try:
-                reply = self._server.ask(method, path, body)
-            except GONE as error:
-                self.hung.append(f"{method} {path}: {error!r}")
-                return
-            self.slowest = max(self.slowest, time.monotonic() - began)
-            self.statuses[reply.status] += 1
-            self.without_retry_after += reply.status == 503 and "Retry-After" not in reply.headers
-            self._stop.wait(0.02)
-
-    @contextmanager
-    def asking(self) -> Iterator[None]:
-        with ThreadPoolExecutor(4) as threads:
-            working = [threads.submit(self._ask, number) for number in range(4)]
-            try:
-                yield
-            finally:
-                self._stop.set()
-        for each in working:
-            each.result()
-
-
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_postgresql_goes_away_and_comes_back(hurt, database, effort, tally, fault):
     server, ledger, storage = hurt.server, Ledger(tally), hurt.server.data / "artifacts"
@@ -188,23 +143,22 @@ def test_postgresql_goes_away_and_comes_back(hurt, database, effort, tally, faul
 
 
 def one_round(hurt, database: Postgres, chance: random.Random, tally: Tally, fault, ledger: Ledger) -> None:
-    server, readers = hurt.server, Readers(hurt.server, hurt.cases)
-    with readers.asking(), ledger.uploading(server, hurt.cases, most=400):
+    server, others = hurt.server, Others(hurt.server, small_requests(hurt.cases))
+    with others.asking(), ledger.uploading(server, hurt.cases, most=400):
         time.sleep(chance.uniform(0.2, 0.6))
         with fault(database, hurt.proxy):
             if fault is not terminated:  # which is over at once: new connections are taken
-                wait_for(lambda: readers.statuses[503], server.log.read_text)
+                wait_for(lambda: others.count(503), server.log.read_text)
                 time.sleep(chance.uniform(0.0, 1.0))
-        began, answered = time.monotonic(), readers.statuses[200]
+        began, answered = time.monotonic(), others.count(200)
         wait_for(lambda: server.ask("GET", "/readyz").status == 200, server.log.read_text)
         tally.most("recovery seconds", time.monotonic() - began)
-        wait_for(lambda: readers.statuses[200] > answered + 10, server.log.read_text)
-    assert readers.hung == [] and set(readers.statuses) <= {200, 201, 503}, (readers.hung, readers.statuses)
-    assert readers.without_retry_after == 0
+        wait_for(lambda: others.count(200) > answered + 10, server.log.read_text)
+    others.judge({200, 201, 503})
     tally.add("rounds")
-    tally.add("small requests", readers.statuses.total())
-    tally.add("503 of them", readers.statuses[503])
-    tally.most("slowest of them, seconds", readers.slowest)
+    tally.add("small requests", others.statuses.total())
+    tally.add("503 of them", others.count(503))
+    tally.most("slowest of them, seconds", others.slowest)
 
 
 def every_connection_works(server: UpServer, database: Postgres, cases: list[str]) -> None:
