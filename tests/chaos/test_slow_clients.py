@@ -14,13 +14,16 @@ from tests.chaos.processes import settles, sockets_of
 from tests.forms import CONTENT_TYPE
 from tests.up_server import PATIENCE, UpServer, serving, wait_for
 
-TIMEOUT = 8  # seconds after which a client that goes on like this is dropped
-TIMES = {
-    "REPORTD_SERVER_IDLE_TIMEOUT": str(TIMEOUT),
-    "REPORTD_SERVER_BODY_TIMEOUT": str(TIMEOUT),
-    "REPORTD_SERVER_MIN_BODY_RATE": "100",
-    "REPORTD_SERVER_MAX_UPLOADS": "16",  # fewer than there are slow ones: those must not count
-}
+
+def times(seconds: int, slow: int) -> dict[str, str]:
+    """A client that goes on like this is dropped after so many seconds. A third of the slow ones are uploads: three
+    times as many as the server takes at once, were they counted."""
+    return {
+        "REPORTD_SERVER_IDLE_TIMEOUT": str(seconds),
+        "REPORTD_SERVER_BODY_TIMEOUT": str(seconds),
+        "REPORTD_SERVER_MIN_BODY_RATE": "100",
+        "REPORTD_SERVER_MAX_UPLOADS": str(slow // 9),
+    }
 
 
 class Crowd:
@@ -114,8 +117,8 @@ def load(server: UpServer, cases: list[str], requests: int, serials: Iterator[in
 
 
 def test_clients_that_send_a_byte_a_second(tmp_path, dsn, make_token, effort, tally):
-    count, requests, serials = effort.times(150, 500), effort.times(40, 200), itertools.count()
-    with serving(tmp_path / "data", dsn, make_token(), **TIMES) as server:
+    count, requests, serials = effort.times(150, 500), effort.times(40, 100), itertools.count()
+    with serving(tmp_path / "data", dsn, make_token(), **times(effort.times(8, 20), count)) as server:
         cases = make_cases(server)
         load(server, cases, 20, serials)
         # Several times, and the best counts: others use this machine, too.
@@ -137,13 +140,14 @@ def test_clients_that_send_a_byte_a_second(tmp_path, dsn, make_token, effort, ta
 
 
 def test_clients_that_send_a_byte_a_second_are_dropped(tmp_path, dsn, make_token, effort, tally):
-    with serving(tmp_path / "data", dsn, make_token(), **TIMES) as server:
-        crowd = Crowd(server, make_cases(server), effort.times(90, 500))
+    count = effort.times(90, 500)
+    with serving(tmp_path / "data", dsn, make_token(), **times(effort.times(4, 20), count)) as server:
+        crowd = Crowd(server, make_cases(server), count)
         began = time.monotonic()
         with crowd.creeping():
             wait_for(lambda: not crowd.open, lambda: f"{crowd.open} are still there; replies: {crowd.replies[:3]}")
         tally.note("seconds", round(time.monotonic() - began, 1))
-        tally.note("connections", effort.times(90, 500))
+        tally.note("connections", count)
         assert {reply.split()[1] for reply in crowd.replies} == {b"408"}, crowd.replies[:5]
         settles(lambda: sockets_of(server.port), 0)
         assert staged(server.data / "artifacts") == []
