@@ -26,7 +26,7 @@ def vanish(server: UpServer, case: str, number: int, chance: random.Random) -> s
     ).encode()
     # Half of them in the first kilobytes, where the head and the first part's headers are.
     whole = head + body
-    offset = chance.randrange(chance.choice([2000, len(whole)]))
+    offset = chance.randrange(min(chance.choice([2000, len(whole)]), len(whole)))
     with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock:
         sock.sendall(whole[:offset])
         time.sleep(chance.choice([0, 0, 0.01, 0.1]))

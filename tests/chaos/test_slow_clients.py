@@ -16,13 +16,13 @@ from tests.up_server import PATIENCE, UpServer, serving, wait_for
 
 
 def times(seconds: int, slow: int) -> dict[str, str]:
-    """A client that goes on like this is dropped after so many seconds. A third of the slow ones are uploads: three
-    times as many as the server takes at once, were they counted."""
+    """A client that goes on like this is dropped after so many seconds. A third of the slow ones are uploads: more
+    than the server takes at once, were they counted."""
     return {
         "REPORTD_SERVER_IDLE_TIMEOUT": str(seconds),
         "REPORTD_SERVER_BODY_TIMEOUT": str(seconds),
         "REPORTD_SERVER_MIN_BODY_RATE": "100",
-        "REPORTD_SERVER_MAX_UPLOADS": str(slow // 9),
+        "REPORTD_SERVER_MAX_UPLOADS": str(slow // 5),
     }
 
 
@@ -34,6 +34,7 @@ class Crowd:
         self._selector = selectors.DefaultSelector()
         self._stop = threading.Event()
         self.refused = 0
+        self.quiet = 0  # seconds since one was told to come again
         self.replies: list[bytes] = []  # others than "come again"
         for number in range(count):
             self._begin(self._openings[number % len(self._openings)])
@@ -60,6 +61,7 @@ class Crowd:
 
     def _run(self) -> None:
         while self.open and not self._stop.wait(1):
+            self.quiet += 1
             for key, _ in self._selector.select(0):
                 self._read(key)
             for key in list(self._selector.get_map().values()):
@@ -75,6 +77,7 @@ class Crowd:
             said = b""
         if said.startswith(b"HTTP/1.1 503 "):
             self.refused += 1
+            self.quiet = 0
             self._selector.unregister(key.fileobj)
             key.fileobj.close()
             self._begin(key.data)
@@ -118,21 +121,23 @@ def load(server: UpServer, cases: list[str], requests: int, serials: Iterator[in
 
 def test_clients_that_send_a_byte_a_second(tmp_path, dsn, make_token, effort, tally):
     count, requests, serials = effort.times(150, 500), effort.times(40, 100), itertools.count()
-    with serving(tmp_path / "data", dsn, make_token(), **times(effort.times(8, 20), count)) as server:
+    with serving(tmp_path / "data", dsn, make_token(), **times(effort.times(12, 30), count)) as server:
         cases = make_cases(server)
         load(server, cases, 20, serials)
         # Several times, and the best counts: others use this machine, too.
         ratios: list[float] = []
-        for _ in range(effort.times(3, 10)):
+        for number in range(effort.times(3, 10)):
             alone = load(server, cases, requests, serials)
             crowd = Crowd(server, cases, count)
             with crowd.creeping():
-                wait_for(lambda: Batch(f"first-{next(serials)}", cases[0]).send(server).status == 201)
+                wait_for(lambda: crowd.quiet > 2)  # noqa: B023 - all of them are in
                 crowded = load(server, cases, requests, serials)
                 if crowd.open == count:
                     ratios.append(crowded / alone)
                 tally.add("slow connections", count)
                 tally.add("told to come again", crowd.refused)
+            if number + 1 >= effort.times(1, 10) and min(ratios, default=9) <= 2:
+                break
         tally.note("median beside them, as a multiple", [round(ratio, 2) for ratio in ratios])
         assert min(ratios) <= 2, ratios
         settles(lambda: sockets_of(server.port), 0)
