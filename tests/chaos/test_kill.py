@@ -61,7 +61,7 @@ def test_a_worker_or_the_whole_server_is_killed(tmp_path, dsn, make_token, effor
                 if not whole:
                     ledger.send_again(server)
                     ledger.download(server, list(ledger.acknowledged)[before:])
-        tally.add("files without a row", len(files(storage)) - len(stored(dsn)))
+        tally.note("files without a row", len(files(storage)) - len(stored(dsn)))
     with serving(data, dsn, token, "--workers", "2") as server:
         ledger.send_again(server)
         ledger.download(server)
