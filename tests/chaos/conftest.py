@@ -5,7 +5,6 @@ import json
 import os
 import random
 import secrets
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,14 +32,14 @@ class Effort:
 class Tally:
     """What a test counted: the evidence that it did something."""
 
-    figures: dict[str, Any] = field(default_factory=Counter)
+    figures: dict[str, Any] = field(default_factory=dict)  # plain values: they go from process to process
 
     def add(self, what: str, count: int = 1) -> None:
-        self.figures[what] += count
+        self.figures[what] = self.figures.get(what, 0) + count
 
     def most(self, what: str, value: float) -> None:
         """The largest value of something that is measured more than once."""
-        self.figures[what] = round(max(self.figures[what], value), 2)
+        self.figures[what] = round(max(self.figures.get(what, 0.0), value), 2)
 
     def note(self, what: str, value: Any) -> None:
         self.figures[what] = value
