@@ -107,20 +107,12 @@ class Ledger:
         return reply.status == 201
 
     @contextmanager
-    def uploading(
-        self,
-        server: UpServer,
-        cases: Sequence[str],
-        *,
-        clients: int = 4,
-        most: int = 40,
-        **shape: Any,
-    ) -> Iterator[None]:
-        """Clients that upload batches meanwhile, each at most so many; every other one sends Idempotency-Keys."""
+    def uploading(self, server: UpServer, cases: Sequence[str], clients: int = 4, **shape: Any) -> Iterator[None]:
+        """Clients that upload batches meanwhile; every other one sends Idempotency-Keys."""
         stop = threading.Event()
 
         def client(number: int) -> None:
-            for turn in range(most):
+            for turn in itertools.count():
                 if stop.is_set():
                     return
                 serial = str(next(self.serials))

@@ -72,7 +72,7 @@ class Disk:
 
 
 @contextmanager
-def mounted(folder: Path, storage: Path, kind: str = "tmpfs", size: int = 40 << 20) -> Iterator[Disk]:
+def mounted(folder: Path, storage: Path, kind: str, size: int) -> Iterator[Disk]:
     """A file system of so many bytes, with `storage` on it; `kind` is tmpfs or ext4. Skips where that is forbidden."""
     if os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
         pytest.skip("mounting needs root")

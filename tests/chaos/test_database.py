@@ -144,7 +144,7 @@ def test_postgresql_goes_away_and_comes_back(hurt, database, effort, tally, faul
 
 def one_round(hurt, database: Postgres, chance: random.Random, tally: Tally, fault, ledger: Ledger) -> None:
     server, others = hurt.server, Others(hurt.server, small_requests(hurt.cases))
-    with others.asking(), ledger.uploading(server, hurt.cases, most=400):
+    with others.asking(), ledger.uploading(server, hurt.cases):
         time.sleep(chance.uniform(0.2, 0.6))
         with fault(database, hurt.proxy):
             if fault is not terminated:  # which is over at once: new connections are taken

@@ -13,18 +13,21 @@ from tests.chaos.clients import Ledger, check, files, make_cases, staged, stored
 from tests.up_server import UpServer, end, serving, start_up, wait_for
 
 
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def workers(server: UpServer) -> list[int]:
+    """Both of them; a new one need not be ready yet."""
+    return wait_for(lambda: found if len(found := living(server.process.pid)) == 2 else None, server.log.read_text)
+
+
+def living(pid: int) -> list[int]:
+    """The children of a process, without those that have only not been waited for yet."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in found if Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 def kill_a_worker(server: UpServer, chance: random.Random) -> None:
     """The clients go on with the other one for a while."""
-    old = wait_for(lambda: children(server.process.pid), server.log.read_text)
-    victim = chance.choice(old)
-    os.kill(victim, signal.SIGKILL)
+    os.kill(chance.choice(workers(server)), signal.SIGKILL)
     time.sleep(chance.uniform(0, 0.3))
-    # A new one may be there already, or two when the other was not started yet.
-    wait_for(lambda: len(set(children(server.process.pid)) - {victim}) == 2, server.log.read_text)
 
 
 def kill_all(server: UpServer) -> None:

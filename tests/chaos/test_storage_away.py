@@ -20,12 +20,12 @@ READY = ("GET", "/readyz", None)
 
 @pytest.fixture
 def stored_on(tmp_path, dsn, make_token):
-    """stored_on(kind): a server with its storage on a small file system of that kind."""
+    """stored_on(kind, size): a server with its storage on a file system of that kind, of so many bytes."""
     with ExitStack() as stack:
 
-        def start(kind: str, reserve: int = 1) -> SimpleNamespace:
+        def start(kind: str, size: int, reserve: int = 1) -> SimpleNamespace:
             data = tmp_path / "data"
-            disk = stack.enter_context(mounted(tmp_path, data / "artifacts", kind))
+            disk = stack.enter_context(mounted(tmp_path, data / "artifacts", kind, size))
             own = {"REPORTD_ARTIFACTS_FILE_TIMEOUT": "2", "REPORTD_ARTIFACTS_MIN_FREE_BYTES": str(reserve)}
             server = stack.enter_context(serving(data, dsn, make_token(), prefix=disk.prefix, **own))
             stack.callback(disk.thaw)  # before the server ends
@@ -47,13 +47,13 @@ def no_part_stays(disk, ledger: Ledger, dsn: str) -> int:
 
 @pytest.mark.parametrize(("kind", "reserve"), [("tmpfs", 1), ("ext4", 1), ("tmpfs", 8 << 20)])
 def test_a_disk_that_is_full(stored_on, dsn, rows, effort, tally, kind, reserve):
-    there = stored_on(kind, reserve)
+    there = stored_on(kind, 40 << 20, reserve)
     server, disk = there.server, there.disk
     for _ in range(effort.times(1, 15)):
         ledger, cases = Ledger(tally), make_cases(server)
         disk.use_up(effort.random.randint(20 << 20, 30 << 20))
         others = Others(server, {**small_requests(cases), "ready": READY})
-        with others.asking(), ledger.uploading(server, cases, most=400, **SHAPE):
+        with others.asking(), ledger.uploading(server, cases, **SHAPE):
             wait_for(lambda: ledger.statuses[507] >= ENOUGH, lambda: str(ledger.statuses))  # noqa: B023
             free = shutil.disk_usage(disk.storage).free
         others.judge({200, 201}, ready={200, 503})
@@ -105,13 +105,16 @@ def stalled(disk):
         disk.thaw()
 
 
+# Two of them show defects of the server. read_only, taken_away: what was staged when the disk went away is not removed
+# when it is back, as long as the process lives. taken_away: downloads are 410, as if the bytes were lost, and empty
+# folders are made where the disk was mounted.
 FAULTS = {"read_only": (read_only, "tmpfs"), "taken_away": (taken_away, "tmpfs"), "stalled": (stalled, "ext4")}
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_disk_that_is_away(stored_on, dsn, effort, tally, name):
     fault, kind = FAULTS[name]
-    there = stored_on(kind)
+    there = stored_on(kind, 400 << 20)  # never full
     server, disk, ledger = there.server, there.disk, Ledger(tally)
     cases = make_cases(server)
     before = server.send(f"{cases[0]}/artifacts", ("file", "a.txt", b"before", "text/plain"), ("artifact_type", "log"))
@@ -119,8 +122,7 @@ def test_a_disk_that_is_away(stored_on, dsn, effort, tally, name):
     for _ in range(effort.times(1, 15)):
         others = Others(server, {**small_requests(cases), "ready": READY, "download": download})
         with others.asking():
-            # Few clients are enough, and each writes little: the disk is small.
-            with ledger.uploading(server, cases, most=20):
+            with ledger.uploading(server, cases):
                 time.sleep(effort.random.uniform(0.1, 0.3))
                 with fault(disk):
                     refused = ledger.statuses[503]
