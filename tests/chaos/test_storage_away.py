@@ -2,6 +2,7 @@
 on, no part of a file stays, and when the disk is back the server is as before, without a restart."""
 
 import hashlib
+import itertools
 import shutil
 import time
 from contextlib import ExitStack, contextmanager
@@ -49,9 +50,11 @@ def no_part_stays(disk, ledger: Ledger, dsn: str) -> int:
 def test_a_disk_that_is_full(stored_on, dsn, rows, effort, tally, kind, reserve):
     there = stored_on(kind, 40 << 20, reserve)
     server, disk = there.server, there.disk
+    serials = itertools.count()  # Idempotency-Keys are made of them
     for _ in range(effort.times(1, 15)):
-        ledger, cases = Ledger(tally), make_cases(server)
+        ledger, cases = Ledger(tally, serials), make_cases(server)
         disk.use_up(effort.random.randint(20 << 20, 30 << 20))
+        time.sleep(1.5)  # somebody else took that: the server looks once a second
         others = Others(server, {**small_requests(cases), "ready": READY})
         with others.asking(), ledger.uploading(server, cases, **SHAPE):
             wait_for(lambda: ledger.statuses[507] >= ENOUGH, lambda: str(ledger.statuses))  # noqa: B023
