@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UP ?=
 
-.PHONY: up test lint bench clean
+.PHONY: up test lint chaos bench clean
 
 up: $(VENV)/installed
 	$(BIN)/reportd up $(UP)
@@ -16,6 +16,10 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# One after the other: some compare times. CHAOS_SEED repeats a run, CHAOS_OUTPUT is a file for the counts.
+chaos: $(VENV)/installed-test
+	CHAOS=long $(BIN)/python -m pytest tests/chaos
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m bench

@@ -36,6 +36,7 @@ EXTRAS = {
         "pytest-aiohttp>=1.1,<2",
         "pytest-xdist>=3.6,<4",
         "ruff>=0.9,<0.20",
+        "schemathesis>=4.32,<5",  # sends what the OpenAPI document allows, and looks at the replies
         "setuptools>=70.1",  # builds the wheel that a test installs
         "types-gunicorn>=25,<28",
     ],

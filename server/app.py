@@ -97,6 +97,7 @@ async def _sweeper(app: web.Application) -> AsyncIterator[None]:
             await asyncio.sleep(0.1)
 
     jobs = (
+        app[STORAGE].tidy,
         partial(remove_files, pool, sql, app[STORAGE]),
         partial(until_done, sql.idempotency.sweep, app[CONFIG].api.idempotency_hours),
         partial(until_done, sql.tokens.sweep_sessions),

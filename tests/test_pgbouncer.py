@@ -16,6 +16,7 @@ import pytest
 from server import migrate
 from server.context import POOL
 from server.embedded import Postgres
+from server.folder import MARK
 from tests.forms import batch, post
 from tests.makers import png
 from tests.up_server import ENVIRONMENT, reportd, serving, wait_for
@@ -164,10 +165,13 @@ def test_tokens_are_made_and_listed(through):
     assert listed.returncode == 0 and listed.stdout.count("bounced-") == CONNECTIONS + 1
 
 
-def test_rows_and_files_are_compared(tmp_path, through):
+def test_rows_and_files_are_compared(tmp_path, bounced, through):
     folder = tmp_path / "artifacts/2026/01/24/00000000-0000-0000-0000-000000000001"
     folder.mkdir(parents=True)
     (folder / "step_001.png").write_bytes(b"x")
+    with psycopg.connect(bounced[0]) as connection:
+        (own_folder,) = connection.execute("SELECT id FROM storage_folder").fetchone()
+    (tmp_path / "artifacts" / MARK).write_text(f"{own_folder}\n")
     own = {**through, "REPORTD_ARTIFACTS_STORAGE_PATH": str(tmp_path / "artifacts")}
     for number in range(3):
         done = reportd("check", "--verify-hashes", "--json", **own)

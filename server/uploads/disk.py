@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 from uuid import UUID
 
-from server.uploads.paths import content_path
+from server.uploads.paths import STAGING, content_path
 
 LOG = logging.getLogger("reportd.storage")
 
@@ -108,6 +108,8 @@ class Disk:
         if folder in self._durable_folders or folder == self._root:
             return
         parent = os.path.dirname(folder)
+        if parent == self._root:
+            os.stat(f"{parent}/{STAGING}")  # a disk that was unmounted leaves a folder in which nothing may be made
         self.make_folder(parent)
         try:
             os.mkdir(folder, 0o750)
@@ -208,6 +210,7 @@ class Disk:
                 return _link_or_move(source, staged, final)
             except FileNotFoundError:
                 # The folder was removed as empty, or the content entry with its last file, since we looked.
+                os.lstat(staged)  # or the whole disk is away
                 self._durable_folders.clear()
                 source = staged
         raise FileNotFoundError(errno.ENOENT, "the folder is removed again and again", folder)

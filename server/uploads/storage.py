@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
@@ -52,6 +53,8 @@ class Storage:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="storage")
         self._overdue: set[Future[Any]] = set()
         self.refused = 0  # calls, because the disk did not answer earlier ones
+        self._cleaning = Lock()
+        self._unwanted: set[str] = set()
         self._lock: int | None = None
         self.staging = self.root / STAGING
         self.numbers = itertools.count()  # names in a staging folder that no other process uses
@@ -123,7 +126,7 @@ class Storage:
 
     async def read(self, storage_path: str, size: int, start: int, count: int) -> bytes | None:
         """A part of the stored file; None when that is missing or not `size` bytes long."""
-        return await self.run(self.disk.read, storage_path, size, start, count)
+        return await self.run(self._read, storage_path, size, start, count)
 
     async def remove(self, removals: Iterable[Removal]) -> list[str]:
         """Unlinks files, and their content entries when nothing else has those bytes.
@@ -136,12 +139,34 @@ class Storage:
         """Raises StorageFull or StorageAway unless a file can be written."""
         await self.run(self._check)
 
+    async def tidy(self) -> None:
+        """Removes the staged files that stayed because the disk was away or read-only."""
+        await self.run(self.clean)
+
     def remove_now(self, removals: Sequence[Removal]) -> list[str]:
         """What remove() does. Blocking."""
         self.staging.stat()  # a folder that is away holds no files, and has lost none
         return self.disk.remove(removals)
 
+    def clean(self, staged: Iterable[str] = ()) -> None:
+        """Removes staged files. Blocking. What the disk does not let go now is kept in mind for the next time."""
+        with self._cleaning:
+            self._unwanted.update(staged)
+            with contextlib.suppress(OSError):
+                self.staging.stat()  # while the disk is away nothing is removed, and nothing is gone
+                for path in list(self._unwanted):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(path)
+                    self._unwanted.discard(path)
+
+    def _read(self, storage_path: str, size: int, start: int, count: int) -> bytes | None:
+        found = self.disk.read(storage_path, size, start, count)
+        if found is None:
+            self.staging.stat()  # a folder that is away has lost no file
+        return found
+
     def _check(self) -> None:
+        self.clean()
         probe = self.staging / f"probe-{uuid.uuid4().hex}"
         try:
             probe.write_bytes(b"x")
@@ -217,9 +242,10 @@ class Stage:
         return paths
 
     def _clean(self, take_back: bool) -> None:
-        for path in list(self._staged):
-            with contextlib.suppress(OSError):
-                self.discard(path)
+        for close in self._staged.values():
+            with contextlib.suppress(OSError):  # a write that fails only now
+                close()
+        self._storage.clean(self._staged)
         if take_back and self._published:
             with contextlib.suppress(OSError):
                 self._storage.remove_now(self._published)
