@@ -158,7 +158,10 @@ class Postgres:
                 if (pid := self._postmaster()) is not None:
                     with suppress(ProcessLookupError):
                         os.kill(pid, number)
-                    while self._postmaster() == pid and time.monotonic() < deadline:
+                    # It removes its lock file first, and ends a little later.
+                    while self._postmaster() == pid or _is_postmaster(str(pid), self.data):
+                        if time.monotonic() >= deadline:
+                            break
                         time.sleep(0.02)
             if self.running():
                 raise self._failure(f"PostgreSQL in {self.folder} does not stop.")

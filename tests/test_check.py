@@ -31,7 +31,7 @@ from server.folder import MARK
 from server.serve import OldSchema
 from server.uploads.disk import Disk, Placement
 from server.uploads.leftovers import Leftovers, alone
-from server.uploads.paths import content_path
+from server.uploads.paths import STAGING, content_path
 from server.uploads.storage import boot_id
 from server.uploads.tree import look, walk
 from tests.forms import batch, post
@@ -759,6 +759,7 @@ async def test_savings_count_each_content_once(checked, client, case_url):
 async def test_a_folder_that_is_emptied_between_the_steps_of_an_upload_costs_nothing(tmp_path):
     """The content entry goes between an upload's look at it and its link: the upload keeps its own bytes."""
     disk, project, content = Disk(tmp_path, durable=False), UUID(int=1), b"bytes"
+    (tmp_path / STAGING).mkdir()
     checksum = hashlib.sha256(content).hexdigest()
     leftovers = Leftovers(str(tmp_path), durable=False)
     stop = threading.Event()
