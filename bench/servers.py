@@ -114,6 +114,7 @@ def reportd(database: Database, folder: Path, **settings: Mapping[str, object]) 
     ]
     config = folder / "config.toml"
     config.write_text("".join(lines))
+    database.value("DELETE FROM storage_folder RETURNING id")  # each run has another
     port = free_port()
     with process("reportd", python("server", "serve", "--port", str(port), "--config", str(config))) as running:
         first_line("reportd", running)
