@@ -27,6 +27,8 @@ from server.uploads.storage import Storage
 _SWEEP_SECONDS = 600.0
 _CLOSE_SECONDS = 10.0
 _OBSERVE_SECONDS = 1.0
+_ASK_SECONDS = 1.0
+_ASK_SECONDS_AT_MOST = 30.0
 
 
 def create_app(config: Config) -> web.Application:
@@ -71,8 +73,24 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _own_folder(app: web.Application) -> AsyncIterator[None]:
-    await ensure_own(app[POOL], app[SQL], app[STORAGE])
-    yield
+    """A server starts without its database, and stores nothing before that has said where."""
+    pool, sql, storage = app[POOL], app[SQL], app[STORAGE]
+    storage.is_ours = await ensure_own(pool, sql, storage)
+    if not storage.is_ours:
+        LOG.warning("the database does not say yet whether %s is its storage folder", storage.root)
+
+    async def ask_again() -> None:
+        seconds = _ASK_SECONDS
+        while not storage.is_ours:
+            await asyncio.sleep(seconds)
+            try:
+                storage.is_ours = await ensure_own(pool, sql, storage)
+            except Exception as error:  # it may be mounted any moment
+                LOG.error("uploads and downloads are refused: %s", error)
+                seconds = min(2 * seconds, _ASK_SECONDS_AT_MOST)
+
+    async with _running(ask_again()):
+        yield
 
 
 async def _observer(app: web.Application) -> AsyncIterator[None]:

@@ -61,7 +61,7 @@ class Activity:
 
 
 class Uploads:
-    """The uploads in progress, and how many there may be. One whose client is slow costs nothing and is not counted."""
+    """The uploads in progress, and how many there may be. One whose client is slow costs little and is not counted."""
 
     def __init__(self, most: int) -> None:
         self._most = most

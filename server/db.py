@@ -121,10 +121,6 @@ class Pool:
         self.in_use += 1
         try:
             yield connection
-        except asyncpg.ReadOnlySQLTransactionError:
-            # This server was demoted. Connections to it work on, so nothing else would look for the new primary.
-            await self._pool.expire_connections()
-            raise
         finally:
             self.in_use -= 1
             await self._pool.release(connection)
@@ -132,8 +128,15 @@ class Pool:
     @asynccontextmanager
     async def acquire_for_files(self) -> AsyncIterator[Any]:
         """A connection for a transaction that waits for the disk: some always remain for what does not."""
-        async with asyncio.timeout(self._seconds):
-            await self._file_lane.acquire()
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._file_lane.acquire()
+        except TimeoutError:
+            self.refused += 1
+            raise Overloaded() from None
+        finally:
+            self.waiting -= 1
         try:
             async with self.acquire() as connection:
                 yield connection
@@ -155,6 +158,12 @@ class Pool:
     async def fetchval(self, query: str, *arguments: Any) -> Any:
         async with self.acquire() as connection:
             return await connection.fetchval(query, *arguments)
+
+    async def after(self, error: Exception) -> None:
+        """To be told of an error that ended a request. A server that was demoted refuses writes, and keeps its
+        connections: without this, nothing would look for the new primary."""
+        if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+            await self._pool.expire_connections()
 
     async def close(self, seconds: float) -> None:
         """Returns when every connection is closed; those still in use after `seconds` are cut."""

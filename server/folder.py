@@ -10,7 +10,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from uuid import UUID, uuid4
 
-from server.context import LOG
 from server.db import Pool, as_report_error
 from server.uploads.disk import NO_LINK
 from server.uploads.storage import Storage
@@ -22,10 +21,10 @@ class WrongFolder(OSError):
     """The storage folder is not the one that holds this database's files."""
 
 
-async def ensure_own(pool: Pool, sql: SimpleNamespace, storage: Storage) -> None:
+async def ensure_own(pool: Pool, sql: SimpleNamespace, storage: Storage) -> bool:
     """Marks a new folder, and raises WrongFolder for one that is another's, or that should have a mark and has none.
 
-    A database that is away cannot say: then the server starts, as it does without a database.
+    False when the database is away and cannot say: then the storage must not be used yet.
     """
     mark = storage.root / MARK
     try:
@@ -36,8 +35,7 @@ async def ensure_own(pool: Pool, sql: SimpleNamespace, storage: Storage) -> None
     except Exception as error:
         if as_report_error(error) is None:
             raise
-        LOG.warning("the database does not say yet whether %s is its storage folder: %r", storage.root, error)
-        return
+        return False
     found = await asyncio.to_thread(_read_or_write, mark, None if in_use else own)
     if found is None:
         raise WrongFolder(
@@ -48,6 +46,7 @@ async def ensure_own(pool: Pool, sql: SimpleNamespace, storage: Storage) -> None
         raise WrongFolder(
             f"{storage.root} is the storage folder of another database: {mark} says {found}, and this one's is {own}."
         )
+    return True
 
 
 def _read_or_write(mark: Path, fresh: UUID | None) -> UUID | None:

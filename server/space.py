@@ -4,6 +4,7 @@ import asyncio
 import math
 import os
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -31,7 +32,7 @@ class Space:
     def __init__(self, storage: Storage, reserve: int) -> None:
         self._storage = storage
         self._reserve = reserve
-        self._looking: asyncio.Task[os.statvfs_result] | None = None
+        self._looking: Future[os.statvfs_result] | None = None
         self._last_day: int | None = None  # bytes
 
     async def measure_last_day(self, pool: Pool, sql: SimpleNamespace) -> None:
@@ -40,16 +41,16 @@ class Space:
 
     async def look(self) -> Room | None:
         """The room there is; None when the folder is missing, or does not answer within a second."""
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._storage.run(os.statvfs, self._storage.staging))
-            # It may fail when nobody waits any more: asyncio would log that as forgotten.
-            self._looking.add_done_callback(lambda looked: looked.cancelled() or looked.exception())
         # One that does not answer is not asked again: each question would hold a thread.
-        looking = self._looking
-        await asyncio.wait([looking], timeout=_ANSWER_SECONDS)
+        if self._looking is None or self._looking.done():
+            self._looking = self._storage.submit_anyway(os.statvfs, self._storage.staging)
+        looking = asyncio.wrap_future(self._looking)
+        # It may fail when nobody waits any more: asyncio would log that as forgotten.
+        looking.add_done_callback(lambda looked: looked.cancelled() or looked.exception())
         try:
-            found = looking.result()
-        except (ReportError, asyncio.InvalidStateError):
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                found = await asyncio.shield(looking)
+        except (ReportError, TimeoutError):
             return None
         free = max(0, found.f_bavail * found.f_frsize - self._reserve)
         return Room(free, found.f_blocks * found.f_frsize, self._days(free))

@@ -18,6 +18,7 @@ LEVELS = [
         "uploads.content",
         "uploads.paths",
         "uploads.refusal",
+        "uploads.threads",
         "uploads.tree",
     ],
     ["config", "uploads.multipart", "uploads.plan", "uploads.disk", "uploads.memory", "http.fields"],

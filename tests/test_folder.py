@@ -2,13 +2,17 @@
 
 import asyncio
 import shutil
+from contextlib import contextmanager
+from functools import partial
 from uuid import UUID, uuid4
 
 import msgspec
+import psycopg
 import pytest
 from aiohttp.test_utils import TestServer
 
 from server.app import create_app
+from server.context import STORAGE
 from server.folder import MARK, WrongFolder
 from tests.forms import CONTENT_TYPE, single
 from tests.makers import png
@@ -104,8 +108,66 @@ async def test_a_new_database_takes_a_folder_as_it_is(starts, storage, rows):
     assert rows("SELECT id FROM storage_folder")[0]["id"] == own
 
 
-async def test_without_a_database_the_server_starts(starts):
-    await starts(database={"dsn": "postgresql://postgres@/x?host=/nonexistent"})
+@contextmanager
+def away(postgres, dsn):
+    """The database has another name meanwhile."""
+    name = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
+    with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()",
+            [name],
+        )
+        connection.execute(f"ALTER DATABASE {name} RENAME TO {name}_away")
+        try:
+            yield
+        finally:
+            connection.execute(f"ALTER DATABASE {name}_away RENAME TO {name}")
+
+
+async def comes(condition) -> None:
+    async with asyncio.timeout(30):
+        while not await condition():
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("mounted", [True, False])
+async def test_a_server_that_starts_before_its_database_stores_nothing_until_it_knows_where(
+    used, start, make_token, postgres, dsn, rows, tmp_path, mounted
+):
+    token, (artifact,) = make_token(), rows("SELECT id, test_case_result_id AS case FROM test_artifacts")
+    if not mounted:
+        used.rename(tmp_path / "disk")
+        used.mkdir()
+    with away(postgres, dsn):
+        late = await start(token=token)
+        assert (await late.get("/readyz")).status == 503
+    download, form = f"/api/v1/reports/artifacts/{artifact['id']}/download", {"Content-Type": CONTENT_TYPE}
+    upload = partial(
+        late.post,
+        f"/api/v1/reports/test-case-results/{artifact['case']}/artifacts",
+        data=single(png(9, 9)),
+        headers=form,
+    )
+    if not mounted:
+        for _ in range(30):
+            for reply in (await upload(), await late.get(download), await late.get("/readyz")):
+                assert (reply.status, (await reply.json())["code"]) in {
+                    (503, "storage_unavailable"),
+                    (503, "database_unavailable"),
+                }
+            await asyncio.sleep(0.1)
+        assert [path.name for path in used.iterdir()] == [".staging"]
+        shutil.rmtree(used)
+        (tmp_path / "disk").rename(used)
+        (used / ".staging").mkdir(exist_ok=True)
+        late.app[STORAGE].staging.mkdir(parents=True)
+
+    async def is_ready() -> bool:
+        return (await late.get("/readyz")).status == 200
+
+    await comes(is_ready)
+    assert (await late.get(download)).status == 200
+    assert (await upload()).status == 201
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -2,17 +2,20 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import psycopg
 import pytest
 
 from server.context import MEMORY, POOL, STORAGE, UPLOADS
-from tests.forms import CONTENT_TYPE, batch, single
+from tests.forms import CONTENT_TYPE, a_field, batch, single
 from tests.makers import png
 from tests.test_artifacts_raw import head, wire
+from tests.up_server import CHECKOUT, PATIENCE
 
 BIG = png(900, 900)
 
@@ -165,6 +168,47 @@ async def test_bodies_that_fill_the_memory_are_the_last_for_now(start, new_case)
     assert memory.held == 0
 
 
+async def test_large_bodies_are_begun_only_as_memory_lasts(start, new_case):
+    """What is announced is held from the start: what comes later must find its room."""
+    client = await start(server={"body_memory": 4 * MIB, "min_body_rate": 1})
+    case, memory = await new_case(client), client.app[MEMORY]
+    body = b'{"steps": []' + b" " * (2 * MIB) + b"}"
+
+    @asynccontextmanager
+    async def begun(chunked: bool = False):
+        async with wire(client) as connection:
+            length = None if chunked else len(body)
+            sent = head(client, f"{case}/steps", length, content_type="application/json")
+            await connection.send(sent.replace(b"POST ", b"PUT ", 1))
+            yield connection
+
+    async with begun() as first:
+        await until(lambda: memory.held == len(body))
+        async with begun() as second:
+            answer = await second.answer()
+            assert (answer.status, answer.code) == (503, "overloaded")
+        async with begun(chunked=True) as third:
+            with suppress(ConnectionError):
+                for start_ in range(0, len(body), 64 << 10):
+                    chunk = body[start_ : start_ + (64 << 10)]
+                    await third.send(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+            answer = await third.answer()
+            assert (answer.status, answer.code) == (503, "overloaded")
+        await first.send(body)
+        assert (await first.answer()).status == 200
+    await until(lambda: memory.held == 0)
+    assert memory.refused == 2
+
+
+async def test_the_fields_of_a_form_are_held_too(start, new_case):
+    client = await start()
+    case, memory = await new_case(client), client.app[MEMORY]
+    fields = b"".join(a_field(f"field_{n}", "x" * 60_000) for n in range(50))
+    async with half_sent(client, case, fields + single(BIG), lively=False):
+        await until(lambda: memory.held > MIB)
+    await until(lambda: memory.held == 0)
+
+
 async def test_many_uploads_at_once_hold_little_more_than_the_memory_they_may(start, new_case):
     client = await start(server={"body_memory": 2 * MIB})
     case, memory = await new_case(client), client.app[MEMORY]
@@ -242,19 +286,27 @@ async def test_an_idle_connection_is_closed_and_a_busy_one_is_not(start):
         assert await connection.ends()
 
 
-async def test_a_client_that_does_not_take_its_download_is_dropped(start, new_case):
+@pytest.mark.parametrize("what", ["one large download", "many small ones", "a long list"])
+async def test_a_client_that_does_not_take_its_reply_is_dropped(start, new_case, what):
     client = await start(server={"body_timeout": 0.5}, artifacts={"max_file_size": 64 * MIB})
     case = await new_case(client)
-    body = single(b"\n" * (40 * MIB), "a.txt", "text/plain")
+    size, times = {"one large download": (40 * MIB, 1), "many small ones": (200_000, 200)}.get(what, (1, 1))
+    body = single(b"\n" * size, "a.txt", "text/plain")
     reply = await client.post(f"{case}/artifacts", data=body, headers={"Content-Type": CONTENT_TYPE})
     url = (await reply.json())["download_url"]
+    if what == "a long list":
+        url = f"{case}/console-logs?per_page=500"
+        for _ in range(3):
+            entries = [{"level": "info", "message": "x" * 100_000} for _ in range(150)]
+            assert (await client.post(f"{case}/console-logs", json={"entries": entries})).status == 201
     request = f"GET {url} HTTP/1.1\r\nHost: x\r\nAuthorization: {client.session.headers['Authorization']}\r\n\r\n"
+    server = client.server.runner.server
+    before = len(server.connections)
     _, writer = await asyncio.open_connection(client.host, client.port, limit=1024)
     writer.transport.pause_reading()
-    writer.write(request.encode())
-    await asyncio.sleep(0.2)
-    before = len(client.server.runner.server.connections)
-    await until(lambda: len(client.server.runner.server.connections) < before)
+    writer.write(request.encode() * times)
+    await until(lambda: len(server.connections) == before + 1)
+    await until(lambda: len(server.connections) == before)
     writer.close()
 
 
@@ -343,7 +395,7 @@ async def test_a_disk_that_stalls_stops_uploads_and_nothing_else(start, new_case
         await asyncio.sleep(0.05)
     for reply in replies:
         body = await (await reply).json()
-        assert ((await reply).status, body["code"]) in {(503, "storage_unavailable"), (503, "database_unavailable")}
+        assert ((await reply).status, body["code"]) in {(503, "storage_unavailable"), (503, "overloaded")}
         assert int((await reply).headers["Retry-After"]) >= 1
     more = 0
     while not storage.stalled:  # one thread after the other, until all wait
@@ -353,7 +405,7 @@ async def test_a_disk_that_stalls_stops_uploads_and_nothing_else(start, new_case
     assert (await client.get("/readyz")).status == 503
     assert (await client.get(case)).status == 200
     stall.end()
-    await until(lambda: not storage.stalled and not storage._overdue)
+    await until(lambda: not storage.stalled)
     assert (await client.get(before["download_url"])).status == 200
     assert (await client.get("/readyz")).status == 200
     assert (await upload(client, case, 99)).status == 201
@@ -361,6 +413,49 @@ async def test_a_disk_that_stalls_stops_uploads_and_nothing_else(start, new_case
     await until(lambda: len(stored_files()) == 2)
     assert len(rows("SELECT 1 FROM test_artifacts")) == 2
     assert list(storage.staging.iterdir()) == []
+
+
+async def test_clients_that_leave_while_the_disk_is_stalled_do_not_hide_that_it_is(start, new_case, stall):
+    """What they leave behind is cleaned up by threads which then wait, too."""
+    client = await start(artifacts={"file_timeout": 0.5})
+    case, storage = await new_case(client), client.app[STORAGE]
+    for name in ("writev", "unlink", "statvfs"):
+        stall(name)
+    for _ in range(3):
+        async with half_sent(client, case, single(b"\n" * (3 * MIB), "a.txt", "text/plain"), lively=False):
+            await asyncio.sleep(0.1)
+    for step in range(30):
+        assert (await upload(client, case, step)).status == 503
+        await client.get("/metrics")
+        if storage.stalled:
+            break
+    refused = storage.refused
+    assert storage.stalled and (await upload(client, case, 99)).status == 503 and storage.refused == refused + 1
+    await client.get("/metrics")
+    await client.get("/readyz")
+    assert storage.refused == refused + 1  # those who only look are no refused requests
+    stall.end()
+    await until(lambda: not storage.stalled and list(storage.staging.iterdir()) == [])
+    assert (await upload(client, case, 99)).status == 201
+
+
+def test_a_process_ends_while_its_disk_does_not_answer(tmp_path):
+    code = """if True:
+        import asyncio, sys, time
+        from server.uploads.storage import Storage, StorageAway
+        async def main():
+            storage = Storage(sys.argv[1], file_timeout=0.1)
+            storage.open()
+            try:
+                await storage.run(time.sleep, 3600)
+            except StorageAway:
+                print("given up", flush=True)
+        asyncio.run(main())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "x"], cwd=CHECKOUT, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "given up\n", "")
 
 
 async def test_a_server_stops_while_its_disk_is_stalled(start, new_case, stall):

@@ -1,10 +1,12 @@
 """A server that is told to stop finishes what is in progress, and takes nothing new; one worker or several."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -55,6 +57,32 @@ def test_an_upload_in_progress_is_finished(tmp_path, dsn, make_token, way):
         assert server.process.wait(PATIENCE) == 0
         assert server.staged() == []
         assert "Traceback" not in server.log.read_text()
+
+
+def test_a_reply_that_is_still_being_taken_is_finished(tmp_path, dsn, make_token):
+    """A client that takes its time has its reply in progress, although the server has made it."""
+    with serving(tmp_path / "data", dsn, make_token()) as server:
+        run = server.ask_json("POST", "/api/v1/reports/suite-runs", {"name": "x"}, status=201)["id"]
+        case = server.ask_json("POST", f"/api/v1/reports/suite-runs/{run}/test-cases", {"name": "x"}, status=201)["id"]
+        logs = f"/api/v1/reports/test-case-results/{case}/console-logs"
+        for _ in range(2):
+            entries = [{"level": "info", "message": "x" * 100_000} for _ in range(100)]
+            server.ask_json("POST", logs, {"entries": entries}, status=201)
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+            sock.settimeout(PATIENCE)
+            sock.connect(("127.0.0.1", server.port))
+            head = f"GET {logs}?per_page=500 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token}\r\n\r\n"
+            sock.sendall(head.encode())
+            begun = sock.recv(1000)
+            server.process.send_signal(signal.SIGTERM)
+            wait_for(lambda: refuses(server.port))
+            time.sleep(7)  # longer than what is cut off at last has
+            answer = begun + receive(sock)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert len(body) == int(re.search(rb"Content-Length: (\d+)", head)[1]) > 20_000_000
+        assert server.process.wait(PATIENCE) == 0
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -22,6 +22,7 @@ from server.uploads.multipart import boundary_of
 T = TypeVar("T")
 
 MAX_TEXT_BYTES = 1 << 20
+SMALL_BODY = 256 << 10  # bytes; what is larger must have a thing to go to, and room, before it is read
 _SLOW_SECONDS = 0.9  # that a client has fallen behind `min_body_rate` when its upload is not counted any more
 _BAD_TEXT = re.compile("[\x00\ud800-\udfff]")
 _PHRASES = [
@@ -231,10 +232,17 @@ class Body:
 
 
 async def read_body(request: web.Request, limit: int, share: Share) -> bytes:
-    """The whole body, inflated if it is compressed. Raises TooLarge as soon as there are more than `limit` bytes."""
+    """The whole body, inflated if it is compressed; `share` holds it, a large one of known size from the start.
+
+    Raises TooLarge as soon as there are more than `limit` bytes, Overloaded when memory does not suffice for a large
+    one whose size was not announced, or is another once it is inflated.
+    """
     inflater = _inflater(request.headers.get("Content-Encoding", ""))
     parts: list[bytes] = []
     received = size = 0
+    announced = request.content_length or 0
+    if announced > SMALL_BODY:
+        share.hold(announced)
     with Body(request) as body:
         while chunk := await body.next_chunk():
             received += len(chunk)
@@ -244,7 +252,9 @@ async def read_body(request: web.Request, limit: int, share: Share) -> bytes:
             if max(size, received) > limit:
                 raise TooLarge(f"The body is larger than {limit} bytes.")
             parts.append(chunk)
-            share.hold(size)
+            if size > max(announced, SMALL_BODY):
+                share.memory.ensure_room(len(chunk))
+            share.hold(max(size, announced))
     if inflater is not None:
         inflater.close()
     return b"".join(parts)

@@ -13,10 +13,10 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 from prometheus_client import Counter, Histogram
 
-from server.context import ACTIVITY, CALLER, CLIENT_LEFT, CONFIG, LOG, REQUEST_ID, SENT
+from server.context import ACTIVITY, CALLER, CLIENT_LEFT, CONFIG, LOG, POOL, REQUEST_ID, SENT
 from server.db import as_report_error
 from server.errors import ReportError, RouteNotFound
-from server.http import reply
+from server.http import files, reply
 from server.redact import redact_url
 
 REQUESTS = Counter(
@@ -55,15 +55,18 @@ async def outermost(request: web.Request, handler: Handler) -> web.StreamRespons
     started = time.perf_counter()
     sent_id = request.headers.get("X-Request-Id", "")
     request[REQUEST_ID] = sent_id if _SANE_ID.fullmatch(sent_id) else uuid.uuid4().hex
-    try:
-        with request.app[ACTIVITY]:
+    with request.app[ACTIVITY]:
+        try:
             response, error = await _answer(request, handler)
-    except asyncio.CancelledError as cancelled:
-        _note(request, _CUT_OFF, 0, started, cancelled)
-        raise
-    _note(request, response.status, _sent(request, response), started, error)
-    if not response.prepared and not request.content.is_eof():
-        await _answer_and_close(request, response)
+            refused = not response.prepared and not request.content.is_eof()
+            if not response.prepared and not refused:
+                response = await _deliver(request, response)
+        except asyncio.CancelledError as cancelled:
+            _note(request, _CUT_OFF, 0, started, cancelled)
+            raise
+        _note(request, response.status, _sent(request, response), started, error)
+        if refused:
+            await _answer_and_close(request, response)
     return response
 
 
@@ -76,7 +79,40 @@ async def _answer(request: web.Request, handler: Handler) -> tuple[web.StreamRes
     except web.HTTPException:
         return reply.failure(request, RouteNotFound()), None  # a target that is no path at all, like OPTIONS *
     except Exception as error:
+        await request.app[POOL].after(error)
         return reply.failure(request, as_report_error(error) or ReportError()), error
+
+
+async def _deliver(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    """Sends a reply, which is in progress until the client has taken it, or is given up because it does not.
+
+    aiohttp would send it after this, when nobody looks at the time any more.
+    """
+    transport = request.transport
+    body = response.body if isinstance(response, web.Response) else None
+    if transport is None or not isinstance(body, bytes):
+        return response
+    if len(body) > files.CHUNK and request.method != hdrs.METH_HEAD:
+        whole = memoryview(body)
+        stream = web.StreamResponse(status=response.status, headers=response.headers)
+
+        async def read(start: int, count: int) -> bytes:
+            return bytes(whole[start : start + count])
+
+        await files.send(request, stream, files.Span(0, len(body)), body[: files.CHUNK], read)
+        return stream
+    try:
+        await response.prepare(request)
+        if transport.get_write_buffer_size():  # of replies before this one
+            async with asyncio.timeout(request.app[CONFIG].server.body_timeout):
+                await response.write_eof()
+        else:
+            await response.write_eof()
+    except (ConnectionError, TimeoutError) as error:
+        request[CLIENT_LEFT] = True
+        LOG.debug("while answering: %r", error)
+        transport.abort()
+    return response
 
 
 async def mark(request: web.Request, response: web.StreamResponse) -> None:

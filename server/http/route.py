@@ -39,8 +39,6 @@ RESOURCES: Mapping[str, tuple[str, type[ReportError]]] = {
     "step_id": ("steps", StepNotFound),
     "artifact_id": ("artifacts", ArtifactNotFound),
 }
-# A larger body is asked for only when the thing it is for exists.
-_SMALL_BODY = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +108,7 @@ def bind(route: Route, authenticate: Authenticate) -> Bound:
             request[CALLER] = await authenticate(request)
         if route.upload is None:
             return await answer(request)
-        request.app[STORAGE].ensure_moving()
+        request.app[STORAGE].admit()
         request.app[MEMORY].ensure_room()
         request[PLACE] = request.app[UPLOADS].admit()
         with request[PLACE]:
@@ -122,7 +120,7 @@ def bind(route: Route, authenticate: Authenticate) -> Bound:
     async def answer(request: web.Request) -> Response:
         if body_type is not None:
             if is_asking_or_large(request):
-                request.app[MEMORY].ensure_room()
+                request.app[MEMORY].ensure_room(request.content_length or 0)
             decode.check_encoding(request)
             decode.check_length(request, request.app[CONFIG].api.max_json_size)
         arguments: dict[str, Any] = {name: _path_id(request, name) for name in ids}
@@ -179,7 +177,7 @@ async def hold_back(request: web.Request) -> None:
 
 def is_asking_or_large(request: web.Request) -> bool:
     """Whether the body is yet to come, or large: then what it is for must exist first."""
-    return "Expect" in request.headers or (request.content_length or _SMALL_BODY + 1) > _SMALL_BODY
+    return "Expect" in request.headers or (request.content_length or decode.SMALL_BODY + 1) > decode.SMALL_BODY
 
 
 def _path_id(request: web.Request, name: str) -> UUID:

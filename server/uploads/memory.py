@@ -18,9 +18,9 @@ class Memory:
         """Whether those who can should make room: with smaller windows, each of which goes to disk sooner."""
         return self.held * 2 > self.limit
 
-    def ensure_room(self) -> None:
-        """Raises Overloaded when no further body may be begun."""
-        if self.held >= self.limit:
+    def ensure_room(self, size: int = 0) -> None:
+        """Raises Overloaded when no body, or none of `size` bytes, may be begun or go on. One alone always may."""
+        if self.held and self.held + size >= self.limit:
             self.refused += 1
             raise Overloaded()
 

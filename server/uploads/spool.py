@@ -155,7 +155,7 @@ async def receive(
     with Share(memory) as share:
         while chunk := await next_chunk():
             reception.take(chunk)
-            share.hold(reception.held)
+            share.hold(reception.held + reception.fields)
             if reception.window_is_full or (memory.tight and reception.held >= _SMALL_WINDOW):
                 await stage.run(_work, reception.window())
         reception.end()
@@ -192,7 +192,8 @@ class _Reception:
         self._parser = multipart.Parser(boundary)
         self._received = 0
         self._pieces: list[_Piece] = []
-        self.held = 0
+        self.held = 0  # bytes of the window
+        self.fields = 0  # bytes of text fields
         self._views = 0
         self._file: StagedFile | None = None
         self._field = ""
@@ -250,6 +251,7 @@ class _Reception:
             if len(self._text) + len(view) > limit:
                 raise TooLarge(f"The field {self._field} is larger than {limit >> 10} KiB.")
             self._text += view
+            self.fields += len(view)
         elif self._file.take(view):
             self._piece(self._file).views.append(view)
             self.held += len(view)

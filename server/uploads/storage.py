@@ -14,22 +14,23 @@ import shutil
 import socket
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from server.errors import ReportError, StorageFull, Unavailable
 from server.uploads.disk import FULL, Disk, Placement, Removal
 from server.uploads.paths import STAGING
+from server.uploads.threads import Threads
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _THREADS = 8
 _CLEAN_SECONDS = 1.0
+_CLOSE_SECONDS = 10.0
 
 
 class StorageAway(Unavailable):
@@ -50,10 +51,9 @@ class Storage:
         self.root = Path(root)
         self.disk = Disk(self.root, durability == "full", min_free_bytes)
         self._seconds = file_timeout
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="storage")
-        self._overdue: set[Future[Any]] = set()
-        self.refused = 0  # calls, because the disk did not answer earlier ones
-        self._cleaning = Lock()
+        self._threads = Threads(_THREADS, "storage")
+        self.is_ours = True  # False while the database has not said so, see folder.py
+        self.refused = 0  # requests, because the disk did not answer earlier ones
         self._unwanted: set[str] = set()
         self._lock: int | None = None
         self.staging = self.root / STAGING
@@ -76,9 +76,9 @@ class Storage:
             _sweep(other)
 
     def close(self) -> None:
-        """Removes this process's staging folder, once the last call has ended. Blocking, unless the disk stalls."""
-        self._threads.shutdown(wait=not self._overdue)
-        if self._lock is not None and not self._overdue:
+        """Removes this process's staging folder, once the last call has ended. Blocking, but not for a disk that
+        stalls: then the folder is left to the next process that starts."""
+        if self._threads.end(_CLOSE_SECONDS) and self._lock is not None:
             os.close(self._lock)
             self._lock = None
             shutil.rmtree(self.staging, ignore_errors=True)
@@ -86,11 +86,11 @@ class Storage:
     @property
     def stalled(self) -> bool:
         """Whether every thread waits for a disk that does not answer. It ends when the first of them is answered."""
-        return len(self._overdue) >= _THREADS
+        return self._threads.stuck(self._seconds)
 
-    def ensure_moving(self) -> None:
-        """Raises StorageAway when the disk does not answer, before anything waits for it in vain."""
-        if self.stalled:
+    def admit(self) -> None:
+        """Raises StorageAway, and counts that, when a request would wait for the disk in vain."""
+        if self.stalled or not self.is_ours:
             self.refused += 1
             raise StorageAway()
 
@@ -100,25 +100,25 @@ class Storage:
         A thread cannot be ended. After `file_timeout`, or when cancelled, this returns all the same, and the thread
         goes on: `work` must need nothing that is taken away then. The files of a request have a Stage for that.
         """
-        self.ensure_moving()
         return await self.outcome(self.submit(work, *args, **kwargs))
 
     def submit(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """`work` begun in a thread; see outcome()."""
-        return self._threads.submit(_worded, partial(work, *args, **kwargs))
+        """`work` begun in a thread, or about to; see outcome(). Raises StorageAway when no thread will be free."""
+        if self.stalled or not self.is_ours:
+            raise StorageAway()
+        return self.submit_anyway(work, *args, **kwargs)
+
+    def submit_anyway(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """What must be done some day, even if the disk does not answer now."""
+        return self._threads.submit(partial(_worded, partial(work, *args, **kwargs)))
 
     async def outcome(self, call: Future[R]) -> R:
         """What a call comes to. One that takes too long is given up: if it has not begun, it never will."""
         try:
             async with asyncio.timeout(self._seconds):
                 return await asyncio.wrap_future(call)
-        except (TimeoutError, asyncio.CancelledError) as error:
-            if not call.done():
-                self._overdue.add(call)
-                call.add_done_callback(self._overdue.discard)
-            if isinstance(error, TimeoutError):
-                raise StorageAway() from error
-            raise
+        except TimeoutError as error:
+            raise StorageAway() from error
 
     def stage(self) -> "Stage":
         """A place for the files of one request."""
@@ -126,6 +126,7 @@ class Storage:
 
     async def read(self, storage_path: str, size: int, start: int, count: int) -> bytes | None:
         """A part of the stored file; None when that is missing or not `size` bytes long."""
+        self.admit()
         return await self.run(self._read, storage_path, size, start, count)
 
     async def remove(self, removals: Iterable[Removal]) -> list[str]:
@@ -150,14 +151,19 @@ class Storage:
 
     def clean(self, staged: Iterable[str] = ()) -> None:
         """Removes staged files. Blocking. What the disk does not let go now is kept in mind for the next time."""
-        with self._cleaning:
-            self._unwanted.update(staged)
-            with contextlib.suppress(OSError):
-                self.staging.stat()  # while the disk is away nothing is removed, and nothing is gone
-                for path in list(self._unwanted):
-                    with contextlib.suppress(FileNotFoundError):
-                        os.unlink(path)
-                    self._unwanted.discard(path)
+        paths = [*staged, *tuple(self._unwanted)]
+        try:
+            self.staging.stat()  # while the disk is away nothing is removed, and nothing is gone
+        except OSError:
+            self._unwanted.update(paths)
+            return
+        for path in paths:
+            try:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+                self._unwanted.discard(path)
+            except OSError:
+                self._unwanted.add(path)
 
     def _read(self, storage_path: str, size: int, start: int, count: int) -> bytes | None:
         found = self.disk.read(storage_path, size, start, count)
@@ -178,7 +184,7 @@ class Stage:
     """The files of one request, from their first byte to their names. A context manager: what is still staged at
     its end is removed, and what was published is taken back on an exception, unless its rows may have been saved.
 
-    When the disk took too long, all of that is done once it answers, by the thread that waits for it."""
+    When the disk took too long, all of that is done once it answers."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -196,9 +202,10 @@ class Stage:
     ) -> None:
         take_back = error is not None and not self._rows_saved
         if self._last is not None and not self._last.done():
-            self._last.add_done_callback(lambda _: self._clean(take_back))
+            # In a thread again: a call that ends this very moment would do it here.
+            self._last.add_done_callback(lambda _: self._storage.submit_anyway(self._clean, take_back))
         elif self._staged or (take_back and self._published):
-            cleaning = self._storage.submit(self._clean, take_back)
+            cleaning = self._storage.submit_anyway(self._clean, take_back)
             # A disk that is gone must not hide the reply. Nor is the cleaning given up: it is only not waited for.
             with contextlib.suppress(ReportError, TimeoutError):
                 async with asyncio.timeout(_CLEAN_SECONDS):
@@ -206,7 +213,6 @@ class Stage:
 
     async def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """`work` in a thread, see Storage.run; nothing of this request's files is touched before it ends."""
-        self._storage.ensure_moving()
         self._last = call = self._storage.submit(work, *args, **kwargs)
         return await self._storage.outcome(call)
 
