@@ -72,7 +72,7 @@ async def half_sent(client, case, body, lively: bool = True):
             half.feeding.cancel()
 
 
-async def until(condition, seconds: float = 10) -> None:
+async def until(condition, seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.01)

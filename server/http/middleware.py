@@ -58,15 +58,15 @@ async def outermost(request: web.Request, handler: Handler) -> web.StreamRespons
     with request.app[ACTIVITY]:
         try:
             response, error = await _answer(request, handler)
-            refused = not response.prepared and not request.content.is_eof()
-            if not response.prepared and not refused:
-                response = await _deliver(request, response)
+            if _is_large(request, response):
+                response = await _send_large(request, response)
         except asyncio.CancelledError as cancelled:
             _note(request, _CUT_OFF, 0, started, cancelled)
             raise
+        # Before a small reply is sent: who has it finds it counted.
         _note(request, response.status, _sent(request, response), started, error)
-        if refused:
-            await _answer_and_close(request, response)
+        if not response.prepared:
+            await (_send(request, response) if request.content.is_eof() else _answer_and_close(request, response))
     return response
 
 
@@ -83,36 +83,43 @@ async def _answer(request: web.Request, handler: Handler) -> tuple[web.StreamRes
         return reply.failure(request, as_report_error(error) or ReportError()), error
 
 
-async def _deliver(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
-    """Sends a reply, which is in progress until the client has taken it, or is given up because it does not.
-
-    aiohttp would send it after this, when nobody looks at the time any more.
-    """
-    transport = request.transport
+def _is_large(request: web.Request, response: web.StreamResponse) -> bool:
     body = response.body if isinstance(response, web.Response) else None
-    if transport is None or not isinstance(body, bytes):
-        return response
-    if len(body) > files.CHUNK and request.method != hdrs.METH_HEAD:
-        whole = memoryview(body)
-        stream = web.StreamResponse(status=response.status, headers=response.headers)
+    taken = isinstance(body, bytes) and len(body) > files.CHUNK and request.method != hdrs.METH_HEAD
+    return taken and not response.prepared and request.content.is_eof()
 
-        async def read(start: int, count: int) -> bytes:
-            return bytes(whole[start : start + count])
 
-        await files.send(request, stream, files.Span(0, len(body)), body[: files.CHUNK], read)
-        return stream
+async def _send_large(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    """Sends a reply in parts, as a file is sent: in progress until the client has taken it, or does not.
+
+    aiohttp would send it after all this, when nobody looks at the time any more.
+    """
+    body = response.body if isinstance(response, web.Response) else b""
+    whole = memoryview(body if isinstance(body, bytes) else b"")
+
+    async def read(start: int, count: int) -> bytes:
+        return bytes(whole[start : start + count])
+
+    stream = web.StreamResponse(status=response.status, headers=response.headers)
+    await files.send(request, stream, files.Span(0, len(whole)), await read(0, files.CHUNK), read)
+    return stream
+
+
+async def _send(request: web.Request, response: web.StreamResponse) -> None:
+    """Sends a small reply, which only waits when the client has not taken those before it."""
+    transport = request.transport
+    if transport is None:
+        return
     try:
         await response.prepare(request)
-        if transport.get_write_buffer_size():  # of replies before this one
+        if transport.get_write_buffer_size():
             async with asyncio.timeout(request.app[CONFIG].server.body_timeout):
                 await response.write_eof()
         else:
             await response.write_eof()
     except (ConnectionError, TimeoutError) as error:
-        request[CLIENT_LEFT] = True
         LOG.debug("while answering: %r", error)
         transport.abort()
-    return response
 
 
 async def mark(request: web.Request, response: web.StreamResponse) -> None:
