@@ -1,0 +1,2 @@
+DROP TABLE former_secrets;
+ALTER TABLE tokens DROP COLUMN role;
