@@ -143,8 +143,9 @@ def bind(route: Route, authenticate: Authenticate) -> Bound:
             decode.check_encoding(request)
             decode.check_length(request, request.app[CONFIG].api.max_json_size)
         arguments: dict[str, Any] = {name: _path_id(request, name) for name in ids}
-        if CALLER in request:
-            await must_be_allowed(request, arguments)
+        if CALLER in request and request[CALLER].role < (needed := needed_role(request)):
+            await must_exist(request, arguments)  # its 404 comes first: whoever has no role there learns nothing
+            raise RoleTooSmall(f"This needs the role {needed.word}; this token's is {request[CALLER].role.word}.")
         if body_type is not None and is_asking_or_large(request):
             await must_exist(request, arguments)
             await go_on(request)
@@ -172,13 +173,10 @@ def bind(route: Route, authenticate: Authenticate) -> Bound:
             await must_exist(request, arguments)  # it may have been removed since the first reply
         return response
 
-    async def must_be_allowed(request: web.Request, arguments: Mapping[str, Any]) -> None:
-        """Raises RoleTooSmall, and before that the 404 of a thing that the caller may not even know of."""
-        switched = bool(route.admin_if) and _switched_on(request, query_type, route.admin_if)
-        needed, role = Role.ADMIN if switched else least_role, request[CALLER].role
-        if role < needed:
-            await must_exist(request, arguments)
-            raise RoleTooSmall(f"This needs the role {needed.word}; this token's is {role.word}.")
+    def needed_role(request: web.Request) -> Role:
+        if route.admin_if and _switched_on(request, query_type, route.admin_if):
+            return Role.ADMIN
+        return least_role
 
     return handle
 
