@@ -17,6 +17,7 @@ import asyncpg
 import psycopg
 
 from server import __version__, config, embedded, log, migrate, serve, systemd, up
+from server.auth.roles import Role
 from server.auth.tokens import hash_of, new_token
 from server.check import compare, findings, means
 from server.config import ConfigError
@@ -97,8 +98,7 @@ def _openapi(options: argparse.Namespace) -> None:
 
 
 def _token_create(options: argparse.Namespace) -> None:
-    token = new_token()
-    expires_at = None if options.expires is None else datetime.now(UTC) + options.expires
+    token, columns = new_token(), [options.shape, _end(options.expires)]
 
     async def work(connection: Any, sql: Any) -> None:
         project_id = None
@@ -106,7 +106,7 @@ def _token_create(options: argparse.Namespace) -> None:
             project_id = await connection.fetchval(sql.projects.ensure, new_id(0), options.project)
         try:
             await connection.execute(
-                sql.tokens.create, new_id(0), options.name, hash_of(token), project_id, options.shape, expires_at
+                sql.tokens.create, new_id(0), options.name, hash_of(token), options.role, project_id, *columns
             )
         except asyncpg.UniqueViolationError:
             raise Refused(f"There is a token named {options.name} already; revoke it or choose another.") from None
@@ -122,17 +122,43 @@ def _token_list(options: argparse.Namespace) -> None:
         rows.extend(await connection.fetch(sql.tokens.all))
 
     _with_database(options, work)
-    print(f"{'ID':36}  {'NAME':20}  {'PROJECT':12}  {'CREATED':16}  {'LAST USED':16}  {'EXPIRES':16}  STATE")
+    times = "  ".join(f"{word:16}" for word in ("CREATED", "LAST USED", "EXPIRES"))
+    print(f"{'ID':36}  {'NAME':20}  {'PROJECT':12}  {'ROLE':8}  {times}  STATE")
     for row in rows:
-        times = [
-            time.strftime("%Y-%m-%d %H:%M") if (time := row[key]) else "never"
-            for key in ("created_at", "last_used_at", "expires_at")
-        ]
+        times = "  ".join(f"{_minute(row[key]):16}" for key in ("created_at", "last_used_at", "expires_at"))
         state = "revoked" if row["revoked_at"] else "valid"
         if state == "valid" and row["expires_at"] and row["expires_at"] < datetime.now(UTC):
             state = "expired"
-        shown = [f"{row['name']:20}", f"{row['project'] or '(all)':12}", *(f"{time:16}" for time in times), state]
-        print(row["id"], *shown, sep="  ")
+        if state == "valid" and row["former_until"]:
+            state = f"valid, its former secret until {_minute(row['former_until'])}"
+        print(
+            row["id"],
+            f"{row['name']:20}",
+            f"{row['project'] or '(all)':12}",
+            f"{row['role']:8}",
+            times,
+            state,
+            sep="  ",
+        )
+
+
+def _token_rotate(options: argparse.Namespace) -> None:
+    token, former = new_token(), list[bytes]()
+
+    async def work(connection: Any, sql: Any) -> None:
+        row = await connection.fetchrow(
+            sql.tokens.rotate, options.token, hash_of(token), options.overlap, _end(options.expires)
+        )
+        if row is None:
+            raise Refused(f"There is no valid token with the id or name {options.token}.")
+        former.append(row["former_hash"])
+        until = f"until {_minute(row['former_until'])} UTC" if options.overlap else "for 5 seconds at most"
+        print(f"rotated {row['name']} ({row['id']}); the former secret works {until}", file=sys.stderr)
+
+    _with_database(options, work)
+    print(token)
+    if options.data is not None:
+        up.replace_token(options.data, former[0], token)
 
 
 def _token_revoke(options: argparse.Namespace) -> None:
@@ -215,11 +241,23 @@ def _with_database(options: argparse.Namespace, work: Callable[[Any, Any], Await
         asyncio.run(connected(dsn))
 
 
+def _end(after: timedelta | None) -> datetime | None:
+    return None if after is None else datetime.now(UTC) + after
+
+
+def _minute(time: datetime | None) -> str:
+    return time.strftime("%Y-%m-%d %H:%M") if time else "never"
+
+
 def _duration(text: str) -> timedelta:
     match = re.fullmatch(r"(\d{1,5})([hdw])", text)
     if not match or match[1].strip("0") == "":
         raise argparse.ArgumentTypeError("must be like 12h, 90d or 52w")
     return timedelta(**{{"h": "hours", "d": "days", "w": "weeks"}[match[2]]: int(match[1])})
+
+
+def _overlap(text: str) -> timedelta:
+    return timedelta() if re.fullmatch("0[hdw]", text) else _duration(text)
 
 
 def _grace(text: str) -> timedelta:
@@ -283,13 +321,26 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--token", required=True)
     one.add_argument("--dsn", help="also look at the rows, in the server's database")
 
-    tokens = commands.add_parser("token", help="make, list and revoke tokens").add_subparsers(required=True)
+    tokens = commands.add_parser("token", help="make, list, rotate and revoke tokens").add_subparsers(required=True)
     one = stored(command(tokens, "create", _token_create, "make a token; it is shown once"))
     one.add_argument("--name", required=True, type=_name)
     one.add_argument("--project", type=_name, help="only this project, made if need be; default: all projects")
+    # What is made without a thought is made for CI, and lies in its settings and logs: one that leaks from there must
+    # not be able to delete the evidence. Whoever lacks a role is told which one.
+    one.add_argument(
+        "--role",
+        choices=[role.word for role in Role],
+        default=Role.UPLOADER.word,
+        help="viewer reads; uploader also sends and changes; admin also deletes; default: uploader",
+    )
     one.add_argument("--shape", choices=["object", "array"], help="how its lists look (array: S0's clients)")
     one.add_argument("--expires", type=_duration, metavar="90d", help="12h, 90d, 52w; default: never")
     stored(command(tokens, "list", _token_list, "list tokens"))
+    one = stored(command(tokens, "rotate", _token_rotate, "give a token a new secret; it is shown once"))
+    one.add_argument("token", metavar="ID_OR_NAME")
+    overlap = "how long the former secret goes on working, 0h if it leaked; default: 24h"
+    one.add_argument("--overlap", type=_overlap, default="24h", metavar="24h", help=overlap)
+    one.add_argument("--expires", type=_duration, metavar="90d", help="a new end; default: the one it has")
     one = stored(command(tokens, "revoke", _token_revoke, "make a token invalid"))
     one.add_argument("token", metavar="ID_OR_NAME")
     return parser

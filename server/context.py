@@ -9,6 +9,7 @@ from uuid import UUID
 
 from aiohttp import web
 
+from server.auth.roles import Role
 from server.config import Config
 from server.db import Pool
 from server.errors import Overloaded
@@ -27,13 +28,18 @@ LOG = logging.getLogger("reportd")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sent a request. `project_id` None: every project. `shape` None: the configured one."""
+    """Who sent a request. `project_id` None: every project. `shape` None: the configured one.
+
+    One project and one role in it, or one role everywhere. Whoever has several is made into such a Caller once it is
+    known which project a request is about: what is asked of the database, and who may do it, goes by these two alone.
+    """
 
     id: UUID
     name: str | None  # of the token; None for whoever needs none
     project_id: UUID | None
     project: str | None
     shape: str | None
+    role: Role
 
 
 class Activity:
@@ -95,8 +101,8 @@ class Place:
         self.count(False)
 
 
-# Whoever calls when no token is asked for: sees everything.
-ANYONE = Caller(UUID(int=0), None, None, None, None)
+# Whoever calls when no token is asked for: may do everything.
+ANYONE = Caller(UUID(int=0), None, None, None, None, Role.ADMIN)
 
 ACTIVITY = web.AppKey("activity", Activity)
 UPLOADS = web.AppKey("uploads", Uploads)

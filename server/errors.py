@@ -46,6 +46,18 @@ class Unauthorized(ReportError):
         super().__init__(headers={"WWW-Authenticate": "Bearer"})
 
 
+class RoleTooSmall(ReportError):
+    """This needs a larger role than this token has."""
+
+    status, code = 403, "role_too_small"
+
+
+class AllProjectsNeeded(ReportError):
+    """This tells about all projects: it needs a token for all of them."""
+
+    status, code = 403, "all_projects_needed"
+
+
 class RouteNotFound(ReportError):
     """There is nothing at this address. The API is described at /docs."""
 

@@ -14,6 +14,7 @@ from server.api import (
     test_cases,
     uploads,
 )
+from server.auth.roles import Role
 from server.http.route import Route, Upload
 
 _BASE = "/api/v1/reports"
@@ -35,7 +36,7 @@ ROUTES = [
     Route("GET", f"{_CASE}/report", reports.show, reports.Report),
     Route("POST", f"{_CASE}/steps", steps.create, steps.StepsCreated, 201),
     Route("POST", f"{_CASE}/steps/bulk", steps.create_bulk, steps.StepsCreatedWhole, 201),
-    Route("PUT", f"{_CASE}/steps", steps.replace, steps.StepsReplaced),
+    Route("PUT", f"{_CASE}/steps", steps.replace, steps.StepsReplaced, admin_if="prune"),
     Route("GET", f"{_CASE}/steps", steps.index, steps.StepList, array=steps.IllustratedStep),
     Route("PATCH", f"{_BASE}/steps/{{step_id}}", steps.link, steps.StepLinked),
     Route("POST", f"{_CASE}/checkpoints", checkpoints.create_many, checkpoints.Appended, 201),
@@ -65,10 +66,17 @@ ROUTES = [
     Route("GET", _ARTIFACT, artifacts.show, artifacts.Artifact),
     Route("GET", f"{_ARTIFACT}/download", downloads.show, "*/*", also=(206, 304)),
     Route("DELETE", _ARTIFACT, artifacts.delete, None, 204),
-    Route("POST", "/api/v1/auth/session", sessions.create, sessions.Session, 201),
+    Route("POST", "/api/v1/auth/session", sessions.create, sessions.Session, 201, role=Role.VIEWER),
     Route("GET", "/healthz", health.live, health.Health, public=True),
     Route("GET", "/readyz", health.ready, health.Health, public=True),
-    Route("GET", "/metrics", health.metrics, "text/plain", public=lambda config: config.auth.metrics_public),
+    Route(
+        "GET",
+        "/metrics",
+        health.metrics,
+        "text/plain",
+        public=lambda config: config.auth.metrics_public,
+        about_all=True,
+    ),
     Route("GET", "/api/v1/openapi.json", docs.openapi, "application/json", public=True),
     Route("GET", "/docs", docs.page, "text/html", public=True),
 ]

@@ -15,7 +15,7 @@ from typing import Any
 import asyncpg
 
 from server import migrate
-from server.auth.tokens import hash_of, new_token
+from server.auth.tokens import hash_of, new_token, well_formed
 from server.config import Config, load
 from server.context import LOG
 from server.db import load_sql
@@ -91,6 +91,13 @@ def _by_whom(data: Path) -> str:
         return " by a reportd that is starting or stopping"
 
 
+def replace_token(data: Path, former_hash: bytes, token: str) -> None:
+    """Puts a rotated token's new secret into the file of the first start's token, if that is the one it holds."""
+    path = data / "admin-token"
+    if path.exists() and hash_of(path.read_text("ascii").strip()) == former_hash:
+        _write(path, token + "\n")
+
+
 async def _ensure_token(data: Path, dsn: str) -> None:
     """The first start's token: in its file first, then in the database, so that a crash between is healed."""
     path = data / "admin-token"
@@ -103,9 +110,11 @@ async def _ensure_token(data: Path, dsn: str) -> None:
         if not path.exists():
             _write(path, new_token() + "\n")
         token = path.read_text("ascii").strip()
+        if not well_formed(token):
+            raise EmbeddedError(f"{path} holds no token. Remove it, and make one with `reportd token create --data`.")
         if not await connection.fetchval(sql.known, hash_of(token)):
             name = "admin" if "admin" not in {row["name"] for row in tokens} else f"admin-{os.urandom(3).hex()}"
-            await connection.execute(sql.create, new_id(0), name, hash_of(token), None, None, None)
+            await connection.execute(sql.create, new_id(0), name, hash_of(token), "admin", None, None, None)
     finally:
         await connection.close()
 

@@ -1,12 +1,18 @@
 -- name: by_hash
--- Who is calling. The names travel along, so that replies, checks and the log need no second look.
-SELECT t.id, t.name, t.project_id, p.name AS project, t.collection_shape, t.expires_at
-FROM tokens t LEFT JOIN projects p ON p.id = t.project_id
-WHERE t.token_hash = $1 AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > CURRENT_TIMESTAMP)
+-- Who is calling, by the token's secret or by one that it had before. The names and the role travel along, so that
+-- replies, checks and the log need no second look.
+SELECT t.id, t.name, t.project_id, p.name AS project, t.collection_shape, t.role,
+       LEAST(t.expires_at, secret.expires_at) AS expires_at
+FROM (SELECT id AS token_id, NULL::timestamptz AS expires_at FROM tokens WHERE token_hash = $1
+      UNION ALL
+      SELECT token_id, expires_at FROM former_secrets WHERE secret_hash = $1 AND expires_at > CURRENT_TIMESTAMP
+     ) AS secret
+JOIN tokens t ON t.id = secret.token_id LEFT JOIN projects p ON p.id = t.project_id
+WHERE t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > CURRENT_TIMESTAMP)
 
 -- name: by_session
 -- The same, for the cookie of a browser: it lives no longer than its token.
-SELECT t.id, t.name, t.project_id, p.name AS project, t.collection_shape,
+SELECT t.id, t.name, t.project_id, p.name AS project, t.collection_shape, t.role,
        LEAST(t.expires_at, s.expires_at) AS expires_at
 FROM sessions s JOIN tokens t ON t.id = s.token_id LEFT JOIN projects p ON p.id = t.project_id
 WHERE s.session_hash = $1 AND s.expires_at > CURRENT_TIMESTAMP
@@ -18,11 +24,14 @@ UPDATE tokens SET last_used_at = CURRENT_TIMESTAMP
 WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < CURRENT_TIMESTAMP - INTERVAL '1 minute')
 
 -- name: create
-INSERT INTO tokens (id, name, token_hash, project_id, collection_shape, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO tokens (id, name, token_hash, role, project_id, collection_shape, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
 
 -- name: all
-SELECT t.id, t.name, p.name AS project, t.collection_shape, t.created_at, t.last_used_at, t.expires_at, t.revoked_at
+SELECT t.id, t.name, p.name AS project, t.role, t.collection_shape, t.created_at, t.last_used_at, t.expires_at,
+       t.revoked_at,
+       (SELECT max(f.expires_at) FROM former_secrets f
+        WHERE f.token_id = t.id AND f.expires_at > CURRENT_TIMESTAMP) AS former_until
 FROM tokens t LEFT JOIN projects p ON p.id = t.project_id
 ORDER BY t.created_at, t.id
 
@@ -32,13 +41,38 @@ UPDATE tokens SET revoked_at = CURRENT_TIMESTAMP
 WHERE revoked_at IS NULL AND (id::text = $1 OR name = $1)
 RETURNING id, name
 
+-- name: rotate
+-- By id or by name: a new secret, and perhaps a new end. The one until now, those before it and the sessions that were
+-- started with any of them go on for $3 at most; the token stays the same, and with it its Idempotency-Keys.
+WITH rotated AS (
+    SELECT id, token_hash, CURRENT_TIMESTAMP + $3::interval AS overlap_end, expires_at FROM tokens
+    WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > CURRENT_TIMESTAMP)
+      AND (id::text = $1 OR name = $1)
+    ORDER BY id::text = $1 DESC LIMIT 1
+    FOR UPDATE
+), earlier AS (
+    UPDATE former_secrets f SET expires_at = LEAST(f.expires_at, r.overlap_end) FROM rotated r WHERE f.token_id = r.id
+), former AS (
+    INSERT INTO former_secrets (secret_hash, token_id, expires_at)
+    SELECT token_hash, id, LEAST(expires_at, overlap_end) FROM rotated
+), shortened AS (
+    UPDATE sessions s SET expires_at = LEAST(s.expires_at, r.overlap_end) FROM rotated r WHERE s.token_id = r.id
+)
+UPDATE tokens t SET token_hash = $2, expires_at = COALESCE($4, t.expires_at)
+FROM rotated r WHERE t.id = r.id
+RETURNING t.id, t.name, r.token_hash AS former_hash, LEAST(r.expires_at, r.overlap_end) AS former_until
+
 -- name: create_session
-INSERT INTO sessions (session_hash, token_id, expires_at) VALUES ($1, $2, $3)
+-- $4 is the hash of the secret that starts it: a former one's session must not outlive it.
+INSERT INTO sessions (session_hash, token_id, expires_at)
+SELECT $1, t.id, LEAST($3, t.expires_at, (SELECT f.expires_at FROM former_secrets f WHERE f.secret_hash = $4))
+FROM tokens t WHERE t.id = $2
+RETURNING expires_at
 
 -- name: sweep_sessions
 DELETE FROM sessions WHERE session_hash IN (
     SELECT session_hash FROM sessions WHERE expires_at < CURRENT_TIMESTAMP LIMIT 1000)
 
 -- name: known
--- Also a revoked one: what was revoked is not made again.
-SELECT 1 FROM tokens WHERE token_hash = $1
+-- Also a revoked or rotated one: what was ended is not made again.
+SELECT 1 FROM tokens WHERE token_hash = $1 UNION ALL SELECT 1 FROM former_secrets WHERE secret_hash = $1

@@ -90,19 +90,26 @@ def stored_files(storage) -> Callable[[], list[str]]:
 
 @pytest.fixture
 def make_token(rows) -> Callable[..., str]:
-    """make_token(project="default" or None for all, shape=…, expires_at=…): a token that is valid."""
+    """make_token(project="default" or None for all, role=…, shape=…, expires_at=…): a token that is valid."""
 
-    def make(name: str = "", project: str | None = None, shape: str | None = None, expires_at: Any = None) -> str:
+    def make(
+        name: str = "",
+        project: str | None = None,
+        shape: str | None = None,
+        expires_at: Any = None,
+        role: str = "admin",
+    ) -> str:
         token, project_id = new_token(), None
         if project is not None:
             rows("INSERT INTO projects (name) VALUES (%s) ON CONFLICT DO NOTHING", project)
             project_id = rows("SELECT id FROM projects WHERE name = %s", project)[0]["id"]
         rows(
-            "INSERT INTO tokens (id, name, token_hash, project_id, collection_shape, expires_at)"
-            " VALUES (%s, %s, %s, %s, %s, %s)",
+            "INSERT INTO tokens (id, name, token_hash, role, project_id, collection_shape, expires_at)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s)",
             new_id(0),
             name or f"token-{next(_numbers)}",
             hash_of(token),
+            role,
             project_id,
             shape,
             expires_at,

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent.parent
 # From the bottom up; a module may import what stands in a row above its own here, never its neighbours.
 LEVELS = [
     [
+        "auth.roles",
         "errors",
         "ids",
         "redact",

@@ -80,7 +80,7 @@ def test_first_start_says_how_to_go_on(up_server):
     token = up_server.data / "admin-token"
     assert f"The admin token is in {token}." in output
     assert token.stat().st_mode & 0o777 == 0o600
-    assert re.fullmatch(r"rpt_[\w-]{43}\n", token.read_text())
+    assert re.fullmatch(r"rpt_[0-9A-Za-z]{49}\n", token.read_text())
     assert up_server.token not in output + up_server.log.read_text()
     announced = json.loads((up_server.data / "server.json").read_text())
     assert announced == {"url": up_server.url, "pid": up_server.process.pid}
@@ -285,13 +285,26 @@ def test_tokens_are_made_listed_and_revoked_while_it_runs(up_server):
         (found,) = [line for line in listed.stdout.splitlines() if "of ci" in line]
         return found
 
-    assert "shop" in line() and line().endswith("valid")
+    assert "  shop          uploader  " in line() and line().endswith("valid")
     revoked = reportd("token", "revoke", *folder, "of ci")
     assert revoked.returncode == 0 and revoked.stdout.startswith("revoked of ci (")
     assert line().endswith("revoked")
     wait_for(lambda: up_server.ask("GET", f"{BASE}/suite-runs", **mine).status == 401)
     again = reportd("token", "revoke", *folder, "of ci")
     assert (again.returncode, again.stderr) == (1, "reportd: There is no valid token with the id or name of ci.\n")
+
+
+def test_rotating_the_first_token_keeps_its_file_right(up_server):
+    folder, path = ["--data", str(up_server.data)], up_server.data / "admin-token"
+    former = path.read_text().strip()
+    done = reportd("token", "rotate", *folder, "admin", "--overlap", "1h")
+    assert done.returncode == 0, done.stderr
+    assert path.read_text() == done.stdout and path.stat().st_mode & 0o777 == 0o600
+    for token in (former, done.stdout.strip()):
+        assert up_server.ask("GET", f"{BASE}/suite-runs", Authorization=f"Bearer {token}").status == 200
+    reportd("token", "create", *folder, "--name", "another")
+    assert reportd("token", "rotate", *folder, "another").returncode == 0
+    assert path.read_text() == done.stdout
 
 
 def test_tokens_are_listed_while_it_is_stopped(used):

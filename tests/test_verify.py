@@ -72,7 +72,8 @@ async def in_front_of(server: UpServer, change) -> AsyncIterator[str]:
 @pytest.mark.parametrize("with_rows", [False, True], ids=["over HTTP", "with the rows"])
 def test_a_right_server_passes_and_nothing_is_left(up_server, shape, with_rows):
     name = f"verify-{shape}-{with_rows}"
-    made = reportd("token", "create", "--data", str(up_server.data), "--name", name, "--shape", shape)
+    given = ["--name", name, "--role", "admin", "--shape", shape]
+    made = reportd("token", "create", "--data", str(up_server.data), *given)
     runs, stored = up_server.ask_json("GET", f"{BASE}/suite-runs"), files(up_server)
     dsn = ["--dsn", up_server.postgres.dsn()] if with_rows else []
     done = reportd("verify", "--url", f"{up_server.url}/", "--token", made.stdout.strip(), *dsn)

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from server.auth.roles import Role
 from server.http.fields import Page
 from server.http.route import RESOURCES, Route, Upload
 
@@ -15,6 +16,7 @@ ROUTE_TABLE = web.AppKey("route_table", Sequence[Route])
 ERRORS = {
     400: "Malformed JSON or multipart",
     401: "No valid token",
+    403: "The token's role is too small, or it is not for all projects",
     404: "Not found",
     409: "Conflict",
     408: "The body stopped coming",
@@ -99,6 +101,10 @@ def _operation(route: Route, known: dict[str, Any]) -> dict[str, Any]:
     }
     if route.public is True:
         operation["security"] = []
+    else:
+        operation["description"] = _who(route)
+        if route.method != "GET":
+            operation["security"] = [{"bearer": []}]  # a cookie reads, and no more
     if route.method == "POST" and route.path.startswith("/api/v1/reports"):
         operation["parameters"].append(
             {
@@ -115,6 +121,13 @@ def _operation(route: Route, known: dict[str, Any]) -> dict[str, Any]:
         schema = _upload_schema(route.upload)
         operation["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
     return operation
+
+
+def _who(route: Route) -> str:
+    role = f"Needs the role {route.least_role.word}"
+    if route.about_all:
+        return f"{role}, and a token for all projects."
+    return f"{role}; with `{route.admin_if}`, the role {Role.ADMIN.word}." if route.admin_if else f"{role}."
 
 
 def _path_parameters(route: Route) -> list[dict[str, Any]]:
@@ -175,6 +188,8 @@ def _errors_of(route: Route) -> set[int]:
     found = {401, 404, 422, 503}
     if route.method != "GET":
         found |= {409}
+    if route.least_role > Role.VIEWER or route.admin_if or route.about_all:
+        found |= {403}
     if "body" in route.takes or route.upload is not None:
         found |= {400, 408, 413, 415}
     if route.upload is not None:

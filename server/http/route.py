@@ -3,21 +3,25 @@
 import hashlib
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 from uuid import UUID
 
 from aiohttp import web
 
+from server.auth.roles import Role
 from server.config import ArtifactsConfig, Config
 from server.context import BODY_HASH, CALLER, CONFIG, MEMORY, PLACE, POOL, SQL, STORAGE, UPLOADS, Caller
 from server.errors import (
+    AllProjectsNeeded,
     ArtifactNotFound,
     CaseNotFound,
     Invalid,
     MalformedBody,
     MethodNotAllowed,
     ReportError,
+    RoleTooSmall,
     RouteNotFound,
     StepNotFound,
     SuiteRunNotFound,
@@ -39,6 +43,8 @@ RESOURCES: Mapping[str, tuple[str, type[ReportError]]] = {
     "step_id": ("steps", StepNotFound),
     "artifact_id": ("artifacts", ArtifactNotFound),
 }
+# What a caller must be for a request of this method, where its row says nothing else.
+_ROLES = {"GET": Role.VIEWER, "POST": Role.UPLOADER, "PUT": Role.UPLOADER, "PATCH": Role.UPLOADER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,9 @@ class Route:
     reply: Any = None  # a dataclass that goes out as JSON, or a media type
     status: int = 200
     public: bool | Callable[[Config], bool] = False  # whether no token is asked for
+    role: Role | None = None  # the least that may call it, where the method does not say it
+    admin_if: str = ""  # a switch of its query that makes it an admin's
+    about_all: bool = False  # it tells about all projects: not for callers of one
     upload: Upload | None = None
     also: tuple[int, ...] = ()  # other statuses of success
     array: Any = None  # the element, where S0's clients may read the list as a bare array
@@ -67,6 +76,10 @@ class Route:
     @property
     def ids(self) -> list[str]:
         return [name for name in RESOURCES if "{" + name + "}" in self.path]
+
+    @property
+    def least_role(self) -> Role:
+        return self.role or _ROLES.get(self.method, Role.ADMIN)
 
     @property
     def takes(self) -> dict[str, Any]:
@@ -103,9 +116,13 @@ def bind(route: Route, authenticate: Authenticate) -> Bound:
     query_type, body_type = takes.get("query"), takes.get("body")
     takes_key = route.method == "POST" and route.path.startswith("/api/v1/reports/")
 
+    least_role = route.least_role
+
     async def handle(request: web.Request) -> Response:
         if not (route.public if isinstance(route.public, bool) else route.public(request.app[CONFIG])):
             request[CALLER] = await authenticate(request)
+            if route.about_all and request[CALLER].project_id is not None:
+                raise AllProjectsNeeded()
         if route.upload is None:
             return await answer(request)
         request.app[STORAGE].admit()
@@ -124,6 +141,9 @@ def bind(route: Route, authenticate: Authenticate) -> Bound:
             decode.check_encoding(request)
             decode.check_length(request, request.app[CONFIG].api.max_json_size)
         arguments: dict[str, Any] = {name: _path_id(request, name) for name in ids}
+        if CALLER in request and request[CALLER].role < (needed := needed_role(request)):
+            await must_exist(request, arguments)  # its 404 comes first: whoever has no role there learns nothing
+            raise RoleTooSmall(f"This needs the role {needed.word}; this token's is {request[CALLER].role.word}.")
         if body_type is not None and is_asking_or_large(request):
             await must_exist(request, arguments)
             await go_on(request)
@@ -150,6 +170,11 @@ def bind(route: Route, authenticate: Authenticate) -> Bound:
         if REPLAYED in response.headers:
             await must_exist(request, arguments)  # it may have been removed since the first reply
         return response
+
+    def needed_role(request: web.Request) -> Role:
+        if route.admin_if and _switched_on(request, query_type, route.admin_if):
+            return Role.ADMIN
+        return least_role
 
     return handle
 
@@ -178,6 +203,12 @@ async def hold_back(request: web.Request) -> None:
 def is_asking_or_large(request: web.Request) -> bool:
     """Whether the body is yet to come, or large: then what it is for must exist first."""
     return "Expect" in request.headers or (request.content_length or decode.SMALL_BODY + 1) > decode.SMALL_BODY
+
+
+def _switched_on(request: web.Request, query_type: Any, name: str) -> bool:
+    with suppress(Invalid):  # it is refused later, as any other
+        return bool(getattr(decode.from_text(request.query, query_type), name))
+    return False
 
 
 def _path_id(request: web.Request, name: str) -> UUID:

@@ -52,7 +52,8 @@ def hurt(database, tmp_path):
     with psycopg.connect(database.dsn(), autocommit=True) as connection:
         connection.execute("TRUNCATE suite_runs, tokens CASCADE")
         connection.execute(
-            "INSERT INTO tokens (id, name, token_hash) VALUES (%s, 'chaos', %s)", (new_id(0), hash_of(token))
+            "INSERT INTO tokens (id, name, token_hash, role) VALUES (%s, 'chaos', %s, 'admin')",
+            (new_id(0), hash_of(token)),
         )
     with proxied(database.socket / SOCKET) as proxy:
         dsn = f"postgresql://postgres@127.0.0.1:{proxy.port}/reportd?sslmode=disable"

@@ -1,0 +1,452 @@
+"""Who may do what: every route, asked by every kind of caller, is answered as the table in README says."""
+
+import asyncio
+import re
+import uuid
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from http.cookies import SimpleCookie
+from pathlib import Path
+
+import pytest
+from aiohttp import DummyCookieJar
+
+from server.auth import tokens
+from server.auth.roles import Role
+from server.auth.tokens import COOKIE, new_token
+from server.context import POOL
+from server.http.openapi import document
+from server.routes import ROUTES
+from tests.forms import BOUNDARY, batch, single
+from tests.makers import png
+
+README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+BASE = "/api/v1/reports"
+SESSION = "/api/v1/auth/session"
+ROLES = [role.word for role in Role]
+COLUMNS = ["no valid token", *ROLES, "other project's", "cookie"]
+
+STEPS = {"steps": [{"step_number": 7, "step_type": "click", "iteration_number": 9}]}
+FILE = {"data": single(png()), "headers": {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}}
+FILES = {**FILE, "data": batch([(png(), "shot.png")])}
+# What a request must bring to be done. One that changes something and is not here fails.
+SENDS = {
+    "POST /suite-runs": {"json": {"name": "x"}},
+    "PATCH /suite-runs/{suite_id}": {"json": {"name": "changed"}},
+    "DELETE /suite-runs/{suite_id}": {},
+    "POST /suite-runs/{suite_id}/test-cases": {"json": {"name": "x"}},
+    "POST /suite-runs/{suite_id}/test-cases/bulk": {"json": {"test_cases": [{"name": "x"}]}},
+    "PATCH /test-case-results/{case_id}": {"json": {"name": "changed"}},
+    "POST /test-case-results/{case_id}/steps": {"json": STEPS},
+    "POST /test-case-results/{case_id}/steps/bulk": {"json": STEPS},
+    "PUT /test-case-results/{case_id}/steps": {"json": STEPS},
+    "PUT /test-case-results/{case_id}/steps?prune=true": {"json": STEPS},
+    "PATCH /steps/{step_id}": {"json": {"screenshot_artifact_id": None}},
+    "POST /test-case-results/{case_id}/checkpoints": {"json": {"checkpoints": [{"checkpoint_number": 1, "name": "x"}]}},
+    "POST /test-case-results/{case_id}/console-logs": {"json": {"entries": [{"level": "info", "message": "x"}]}},
+    "POST /test-case-results/{case_id}/network-logs": {"json": {"entries": [{"method": "GET", "url": "http://x/"}]}},
+    "POST /test-case-results/{case_id}/artifacts": FILE,
+    "POST /test-case-results/{case_id}/artifacts/batch": FILES,
+    "DELETE /artifacts/{artifact_id}": {},
+    "POST /api/v1/auth/session": {},
+}
+
+
+def table():
+    """The table in README: {"GET /suite-runs": {"viewer": "2xx", …}, …}."""
+    lines = README[README.index("| request | ") :].partition("\n\n")[0].splitlines()
+    head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    assert head == ["request", *COLUMNS]
+    return {row[0].strip("`"): dict(zip(COLUMNS, row[1:], strict=True)) for row in rows}
+
+
+def named(route, switch=""):
+    return f"{route.method} {route.path.removeprefix(BASE)}{switch}"
+
+
+def address(name):
+    """Method and path of a row, its ids still to be filled in."""
+    method, _, path = name.partition(" ")
+    absolute = any(route.path == path for route in ROUTES)
+    return method, path if absolute else BASE + path
+
+
+async def bearing(client, token):
+    """Headers of a token's bearer, and of the browser that it logged in."""
+    bearer = {"Authorization": f"Bearer {token}"}
+    reply = await client.post(SESSION, headers=bearer)
+    assert reply.status == 201, await reply.text()
+    return bearer, {"Cookie": f"{COOKIE}={SimpleCookie(reply.headers['Set-Cookie'])[COOKIE].value}"}
+
+
+@pytest.fixture
+async def nobody(aiohttp_client, client):
+    """A client of the same server, without a token, that keeps no cookie."""
+    return await aiohttp_client(client.server, cookie_jar=DummyCookieJar())
+
+
+@pytest.fixture
+async def known(nobody, make_token):
+    """(whose, role, by cookie, headers) of everyone who may do something: of ours, of another project, of all."""
+    callers = []
+    for whose, project in [("ours", "default"), ("theirs", "theirs"), ("all", None)]:
+        for role in ROLES:
+            bearer, cookie = await bearing(nobody, make_token(project=project, role=role))
+            callers += [(whose, role, False, bearer), (whose, role, True, cookie)]
+    return callers
+
+
+@pytest.fixture
+async def strangers(nobody, make_token, rows):
+    """Headers of everyone who may do nothing."""
+    token, expired, revoked = make_token(), make_token(), make_token(name="revoked")
+    (_, ended), (_, late) = await bearing(nobody, revoked), await bearing(nobody, expired)
+    bearer, over = await bearing(nobody, make_token(name="logged in"))
+    rows("UPDATE tokens SET revoked_at = now() WHERE name = 'revoked'")
+    rows("UPDATE tokens SET expires_at = now() - interval '1 s' WHERE token_hash = %s", tokens.hash_of(expired))
+    id_of = "(SELECT id FROM tokens WHERE name = 'logged in')"
+    rows(f"UPDATE sessions SET expires_at = now() - interval '1 s' WHERE token_id = {id_of}")
+    for key, (caller, _) in nobody.app[tokens.CACHE].items():
+        nobody.app[tokens.CACHE][key] = (caller, 0.0)
+    assert (await nobody.get(f"{BASE}/suite-runs", headers=bearer)).status == 200
+    values = [new_token(), expired, revoked, token[:-1], token + "x", token.swapcase(), "", "rpt_"]
+    return [
+        {},
+        *({"Authorization": f"Bearer {value}"} for value in values),
+        {"Authorization": f"Basic {token}"},
+        {"Authorization": token},
+        {"Cookie": f"{COOKIE}={token}"},
+        {"Cookie": f"{COOKIE}=" + "x" * 43},
+        ended,
+        late,
+        over,
+    ]
+
+
+@pytest.fixture
+def make_things(client, make_run, make_case):
+    """await make_things(): ids of a new run of the default project, and of one thing of each kind in it."""
+
+    async def make():
+        run = await make_run(project="default")
+        case = await make_case(run=run)
+        path = f"{BASE}/test-case-results/{case}"
+        made = await client.post(f"{path}/steps/bulk", json={"steps": [{"step_number": 1}]})
+        sent = await client.post(f"{path}/artifacts", **{**FILE, "data": single(png(seed=1))})
+        step, artifact = (await made.json())["steps"][0], await sent.json()
+        return {"suite_id": run, "case_id": case, "step_id": step["id"], "artifact_id": artifact["id"]}
+
+    return make
+
+
+@pytest.fixture
+def everything(rows, stored_files):
+    """everything(): what is stored, but for the noted use of tokens; to be compared."""
+    tables = "SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public' AND tablename !~ 'yoyo'"
+    names = [row["name"] for row in rows(tables)]
+    assert {"tokens", "sessions", "suite_runs", "test_artifacts", "idempotency_keys"} <= set(names)
+
+    def look():
+        of = "SELECT md5(string_agg(line, '\n' ORDER BY line)) AS sum FROM"
+        line = "(SELECT (to_jsonb(t) - 'last_used_at')::text AS line FROM %s t) AS lines"
+        return [rows(f"{of} {line % name}")[0]["sum"] for name in names], stored_files()
+
+    return look
+
+
+def expected(row, whose, role, by_cookie, method):
+    if by_cookie and row["cookie"] != "2xx":
+        if method not in ("GET", "HEAD"):
+            return row["cookie"]
+        assert row["cookie"] == "as its token"
+    if whose == "theirs" and row["other project's"] != "own":
+        return row["other project's"]
+    cell = row[role]
+    if cell.endswith("*"):
+        return "2xx" if whose == "all" else cell.removesuffix("*")
+    return cell
+
+
+def shown(status):
+    return "2xx" if 200 <= status < 300 else str(status)
+
+
+async def refusal(reply):
+    """What a refusal tells: all of it but what is of this one request."""
+    body = await reply.json() if reply.content_type == "application/json" and reply.method != "HEAD" else {}
+    headers = {name: value for name, value in reply.headers.items() if name not in ("Date", "X-Request-ID")}
+    assert body or reply.method == "HEAD"
+    return reply.status, headers, {**body, "request_id": None}
+
+
+# --- the table -------------------------------------------------------------------------------------------------
+
+
+def test_the_table_in_readme_has_every_route():
+    """One row for each, and one more where a switch of the query needs another role."""
+    switched = [named(route, f"?{route.admin_if}=true") for route in ROUTES if route.admin_if]
+    assert sorted(table()) == sorted([named(route) for route in ROUTES] + switched)
+    assert set(SENDS) == {name for name in table() if not name.startswith("GET ")}
+
+
+def test_openapi_documents_the_same():
+    paths = document(ROUTES, "1")["paths"]
+    for name, row in table().items():
+        method, path = address(name)
+        operation = paths[path.partition("?")[0]][method.lower()]
+        told = operation["responses"].keys() & {"401", "403"}
+        cells = {cell.rstrip("*") for cell in row.values()} & {"401", "403"}
+        assert cells <= told, name
+        assert not told - cells or (name.startswith("PUT") and row["uploader"] == "2xx"), name
+        if cells:
+            least = next((role for role in ROLES if row[role] == "2xx"), "token for all projects")
+            assert least in operation["description"], name
+            assert ("session" in str(operation.get("security", "session"))) == (row["cookie"] == "as its token"), name
+
+
+async def test_every_route_answers_every_caller_as_the_table_says(
+    nobody, known, strangers, make_things, everything, stored_files
+):
+    ours = await make_things()
+    assert len(known) == 18 and len(strangers) == 16
+    wrong, asked, refused = [], 0, 0
+    for name, row in table().items():
+        method, path = address(name)
+        methods = ["GET", "HEAD"] if method == "GET" else [method]
+
+        async def ask(method, headers, ids, path=path, sent=SENDS.get(name, {})):  # noqa: B008
+            both = {**sent.get("headers", {}), **headers}
+            return await nobody.request(method, path.format_map(ids), **{**sent, "headers": both})
+
+        before, may = everything(), []
+        for word in methods:
+            for headers in strangers:
+                reply = await ask(word, headers, ours)
+                asked += 1
+                if shown(reply.status) != row["no valid token"]:
+                    wrong.append((word, name, headers, reply.status))
+            for whose, role, by_cookie, headers in known:
+                wanted = expected(row, whose, role, by_cookie, word)
+                if wanted == "2xx":
+                    may.append((word, whose, role, headers))
+                    continue
+                reply = await ask(word, headers, ours)
+                told = await refusal(reply)
+                refused += 1
+                if str(reply.status) != wanted:
+                    wrong.append((word, name, whose, role, by_cookie, reply.status))
+                if wanted == "404":
+                    missing = await ask(word, headers, dict.fromkeys(ours, uuid.uuid4()))
+                    assert told == await refusal(missing), (word, name)
+                if wanted == "403" and word != "HEAD":
+                    assert told[2]["code"] in ("role_too_small", "all_projects_needed")
+                    assert f"this token's is {role}" in told[2]["detail"] or "all of them" in told[2]["detail"]
+        assert everything() == before, name
+        for word, whose, role, headers in may:
+            changes = word not in ("GET", "HEAD") and "{" in path
+            ids = await make_things() if changes else ours
+            was = everything() if changes and (whose, role) == ("ours", "admin") else None
+            reply = await ask(word, headers, ids)
+            asked += 1
+            if shown(reply.status) != "2xx":
+                wrong.append((word, name, whose, role, reply.status, await reply.text()))
+            assert was is None or everything() != was, f"{name} changes nothing: its refusal proves nothing"
+    assert wrong == []
+    assert asked > 800 and refused > 300
+
+
+async def test_lists_show_what_the_caller_may_see(nobody, known, make_things):
+    ours = (await make_things())["suite_id"]
+    for whose, role, _, headers in known:
+        if role != "viewer":
+            await nobody.post(f"{BASE}/suite-runs", json={"name": f"{whose} {role}"}, headers=headers)
+    for whose, _, _, headers in known:
+        page = await (await nobody.get(f"{BASE}/suite-runs", headers=headers)).json()
+        projects = {run["project"] for run in page["items"]}
+        assert projects == {"ours": {"default"}, "theirs": {"theirs"}, "all": {"default", "theirs"}}[whose]
+        assert (ours in [run["id"] for run in page["items"]]) == (whose != "theirs")
+
+
+# --- before what else is wrong ---------------------------------------------------------------------------------
+
+
+async def test_a_role_that_is_too_small_comes_before_what_is_wrong_in_the_request(nobody, make_token, make_things):
+    ours, missing = await make_things(), dict.fromkeys(["suite_id", "case_id", "step_id", "artifact_id"], uuid.uuid4())
+    mine = {"Authorization": f"Bearer {make_token(project='default', role='viewer')}"}
+    theirs = {"Authorization": f"Bearer {make_token(project='theirs', role='admin')}"}
+    multipart = FILE["headers"]
+    asked = 0
+    for name, sent in SENDS.items():
+        method, path = address(name)
+        if "{" not in path or not sent:
+            continue
+        for bad in ({"data": b"{"}, {"data": b'{"steps": 7}'}, {"data": b"[]", "headers": {"Idempotency-Key": ""}}):
+            extra = {**bad.get("headers", {}), **(multipart if "data" in sent else {})}
+            for caller, ids, status in [(mine, ours, 403), (mine, missing, 404), (theirs, ours, 404)]:
+                url = path.format_map(ids) + ("&" if "?" in path else "?") + "iteration_number=nonsense"
+                reply = await nobody.request(method, url, data=bad["data"], headers={**extra, **caller})
+                assert reply.status == status, (name, bad, await reply.text())
+                asked += 1
+    assert asked > 100
+
+
+@pytest.mark.parametrize("head", ["Expect: 100-continue\r\nContent-Length: 9", f"Content-Length: {9 << 20}"])
+async def test_no_body_is_asked_for_in_vain(nobody, make_token, make_things, head):
+    ours = await make_things()
+    for name in SENDS:
+        method, path = address(name)
+        if method == "DELETE" or path == SESSION:
+            continue
+        for project, role, status in [("default", "viewer", 403), ("theirs", "admin", 404)]:
+            if status == 404 and "{" not in path:
+                continue
+            kind = FILE["headers"]["Content-Type"] if "artifacts" in path else "application/json"
+            reader, writer = await asyncio.open_connection(nobody.host, nobody.port)
+            writer.write(
+                f"{method} {path.format_map(ours)} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\n{head}\r\n"
+                f"Authorization: Bearer {make_token(project=project, role=role)}\r\n\r\n".encode()
+            )
+            answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+            assert answer.startswith(f"HTTP/1.1 {status} ".encode()), (name, answer)
+            assert b"\r\nConnection: close\r\n" in answer
+            writer.close()
+
+
+async def test_prune_is_an_admins_however_it_is_written(nobody, make_token, make_things):
+    path = f"{BASE}/test-case-results/{(await make_things())['case_id']}/steps"
+    uploader = {"Authorization": f"Bearer {make_token(project='default', role='uploader')}"}
+    for query, status in [
+        ("prune=1", 403),
+        ("prune=TRUE", 403),
+        ("prune=false&prune=true", 403),
+        ("prune=true&prune=maybe", 422),
+        ("prune=false", 200),
+        ("prune=0", 200),
+        ("prune=", 200),
+        ("prune=maybe", 422),
+    ]:
+        reply = await nobody.put(f"{path}?{query}", json={"steps": []}, headers=uploader)
+        assert reply.status == status, (query, await reply.text())
+
+
+# --- nothing is learnt from the work -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def queries(client, monkeypatch):
+    """What the server asks its database."""
+    pool, asked = client.app[POOL], []
+    acquire = pool.acquire
+
+    @asynccontextmanager
+    async def watched():
+        of_request = "RequestHandler" in asyncio.current_task().get_coro().__qualname__  # no sweep in the background
+        async with acquire() as connection:
+
+            def note(record):
+                if of_request:
+                    asked.append(record.query)
+
+            connection.add_query_logger(note)
+            try:
+                yield connection
+                await asyncio.sleep(0)  # the logger is called in the loop's next turn
+            finally:
+                connection.remove_query_logger(note)
+
+    monkeypatch.setattr(pool, "acquire", watched)
+    return asked
+
+
+async def test_what_is_foreign_costs_the_same_queries_as_what_is_missing(nobody, queries, make_token, make_things):
+    ours, missing = await make_things(), dict.fromkeys(["suite_id", "case_id", "step_id", "artifact_id"], uuid.uuid4())
+    compared = 0
+    for role in ROLES:
+        theirs = {"Authorization": f"Bearer {make_token(project='theirs', role=role)}"}
+        assert (await nobody.get(f"{BASE}/suite-runs", headers=theirs)).status == 200  # into the cache
+        for name in table():
+            method, path = address(name)
+            if "{" not in path:
+                continue
+            sent, seen = SENDS.get(name, {}), []
+            for ids in (ours, missing):
+                queries.clear()
+                headers = {**sent.get("headers", {}), **theirs}
+                reply = await nobody.request(method, path.format_map(ids), **{**sent, "headers": headers})
+                assert reply.status == 404
+                seen.append(list(queries))
+            assert seen[0] == seen[1] != [], name
+            compared += 1
+    assert compared > 60
+
+
+async def test_who_calls_costs_no_query(nobody, queries, make_token, make_things):
+    path = f"{BASE}/test-case-results/{(await make_things())['case_id']}"
+    viewer = {"Authorization": f"Bearer {make_token(project='default', role='viewer')}"}
+    assert (await nobody.get(path, headers=viewer)).status == 200
+    queries.clear()
+    assert (await nobody.get(path, headers=viewer)).status == 200
+    assert len(queries) == 1 and "FROM test_case_results" in queries[0]
+
+
+async def test_a_typo_costs_no_query_and_tells_no_more_than_a_wrong_token(nobody, queries, make_token):
+    token = make_token()
+    for typo in (
+        token[:-1],
+        token[:10] + token[11:],
+        token[:9] + chr(ord(token[9]) ^ 1) + token[10:],
+        "rpt_",
+        "x" * 53,
+    ):
+        queries.clear()
+        reply = await nobody.get(f"{BASE}/suite-runs", headers={"Authorization": f"Bearer {typo}"})
+        assert queries == []
+        wrong = await nobody.get(f"{BASE}/suite-runs", headers={"Authorization": f"Bearer {new_token()}"})
+        assert len(queries) == 1
+        assert await refusal(reply) == await refusal(wrong) and reply.status == 401
+
+
+# --- a role that changes ---------------------------------------------------------------------------------------
+
+
+async def test_another_role_takes_effect_and_ends_replays(nobody, make_token, make_things, rows):
+    path = f"{BASE}/test-case-results/{(await make_things())['case_id']}/steps"
+    token = make_token(name="mine", project="default", role="uploader")
+    headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": "k"}
+
+    async def send():
+        reply = await nobody.post(path, json=STEPS, headers=headers)
+        return reply.status, reply.headers.get("Idempotent-Replayed")
+
+    async def become(role):
+        rows("UPDATE tokens SET role = %s WHERE name = 'mine'", role)
+        for key, (caller, _) in nobody.app[tokens.CACHE].items():
+            nobody.app[tokens.CACHE][key] = (caller, 0.0)
+
+    assert [await send(), await send()] == [(201, None), (201, "true")]
+    await become("viewer")
+    assert await send() == (403, None)
+    await become("admin")
+    assert await send() == (201, "true")
+
+
+async def test_without_required_auth_everybody_is_an_admin(start, aiohttp_client, make_token):
+    opened = await start(auth={"required": False}, token=make_token(role="viewer"))
+    anyone = await aiohttp_client(opened.server)
+    run = await (await anyone.post(f"{BASE}/suite-runs", json={"name": "x"})).json()
+    path = f"{BASE}/suite-runs/{run['id']}"
+    assert (await opened.delete(path)).status == 403  # a token that is sent is who calls
+    assert (await anyone.delete(path)).status == 204
+    assert (await anyone.get("/metrics")).status == 200
+
+
+async def test_an_expiry_ends_a_token_of_any_role(nobody, make_token):
+    for role in ROLES:
+        token = make_token(role=role, expires_at=datetime.now(UTC) - timedelta(seconds=1))
+        reply = await nobody.get(f"{BASE}/suite-runs", headers={"Authorization": f"Bearer {token}"})
+        assert reply.status == 401
+
+
+def test_the_roles_of_the_code_are_those_of_the_database(rows):
+    (check,) = rows("SELECT pg_get_constraintdef(oid) AS text FROM pg_constraint WHERE conname = 'tokens_role_check'")
+    assert re.findall(r"'(\w+)'", check["text"]) == ROLES
