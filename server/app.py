@@ -14,8 +14,9 @@ from server.context import ACTIVITY, CONFIG, LOG, MEMORY, POOL, SPACE, SQL, STOR
 from server.db import load_sql, open_pool
 from server.figures import DiskFigures
 from server.folder import ensure_own
-from server.http.middleware import ProtocolLog, mark, outermost
+from server.http.middleware import ORIGINS, mark, outermost
 from server.http.openapi import ROUTE_TABLE
+from server.http.origin import Origins
 from server.http.route import handlers, hold_back
 from server.load import LOAD, Load
 from server.removal import remove_files
@@ -36,7 +37,6 @@ def create_app(config: Config) -> web.Application:
         "auto_decompress": False,
         "access_log": None,
         "keepalive_timeout": config.server.idle_timeout,
-        "logger": ProtocolLog(config.log.requests),
     }
     app = web.Application(middlewares=[outermost], handler_args=connections)
     app[CONFIG] = config
@@ -49,6 +49,7 @@ def create_app(config: Config) -> web.Application:
     app[LOAD] = Load()
     app[UPLOADS] = Uploads(config.server.max_uploads)
     app[ROUTE_TABLE] = ROUTES
+    app[ORIGINS] = Origins(config.server)
     app[ACTIVITY] = Activity()
     app[tokens.CACHE] = {}
     for method, path, handler in handlers(ROUTES, tokens.authenticate):

@@ -103,6 +103,9 @@ UPLOADS = web.AppKey("uploads", Uploads)
 MEMORY = web.AppKey("memory", Memory)
 CALLER = web.RequestKey("caller", Caller)
 REQUEST_ID = web.RequestKey("request_id", str)
+# The client's address, empty where it has none, and whether it speaks TLS; behind a trusted proxy, as that one says.
+REMOTE = web.RequestKey("remote", str)
+SECURE = web.RequestKey("secure", bool)
 PLACE = web.RequestKey("place", Place)
 BODY_HASH = web.RequestKey("body_hash", bytes)
 # Of a reply that is sent as it is made: bytes of its body so far, and whether the client left before it was whole.

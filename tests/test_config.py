@@ -101,6 +101,15 @@ def test_a_file_changes_what_it_names(from_toml):
         ("[server]\nport = 70000", ["server.port", "65535"]),
         ("[server]\nport = -1", ["server.port", "0"]),
         ("[server]\nport = true", ["server.port", "int"]),
+        ('[server]\ntrusted_proxies = "127.0.0.1"', ["server.trusted_proxies", "array"]),
+        *(
+            (f'[server]\ntrusted_proxies = ["{wrong}"]', ["server.trusted_proxies", wrong, "10.0.0.0/8", "unix"])
+            for wrong in ("", "*", "proxy.example", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.1:80", "::1/129", "UNIX")
+        ),
+        *(
+            (f'[server]\nallowed_hosts = ["{wrong}"]', ["server.allowed_hosts", wrong, "port"])
+            for wrong in ("", "*", "https://a", "a:80", "a b", "ä", "::1", "[::1]:80")
+        ),
         ("[server]\nworkers = 0", ["server.workers", "1"]),
         ("[server]\nworkers = 257", ["server.workers", "256"]),
         ('[server]\nworkers = "2"', ["server.workers", "int"]),
@@ -176,6 +185,8 @@ def test_every_key_can_be_set_by_the_environment():
         "REPORTD_SERVER_IDLE_TIMEOUT": "3.5",
         "REPORTD_SERVER_BODY_TIMEOUT": "2.5",
         "REPORTD_SERVER_MIN_BODY_RATE": "10KB",
+        "REPORTD_SERVER_TRUSTED_PROXIES": "10.0.0.0/8, fd00::/8",
+        "REPORTD_SERVER_ALLOWED_HOSTS": "reports.example, [::1]",
         "REPORTD_DATABASE_DSN": "postgres://u:p@h/d",
         "REPORTD_DATABASE_POOL_SIZE": "3",
         "REPORTD_DATABASE_PREPARED_STATEMENTS": "false",
@@ -215,6 +226,8 @@ def test_every_key_can_be_set_by_the_environment():
         "REPORTD_SERVER_IDLE_TIMEOUT": 3.5,
         "REPORTD_SERVER_BODY_TIMEOUT": 2.5,
         "REPORTD_SERVER_MIN_BODY_RATE": 10 << 10,
+        "REPORTD_SERVER_TRUSTED_PROXIES": ["10.0.0.0/8", "fd00::/8"],
+        "REPORTD_SERVER_ALLOWED_HOSTS": ["reports.example", "[::1]"],
         "REPORTD_DATABASE_DSN": "postgres://u:***@h/d",
         "REPORTD_DATABASE_POOL_SIZE": 3,
         "REPORTD_DATABASE_PREPARED_STATEMENTS": False,
