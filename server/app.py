@@ -10,7 +10,7 @@ from aiohttp import web
 
 from server.auth import tokens
 from server.config import Config
-from server.context import ACTIVITY, CONFIG, LOG, MEMORY, POOL, SPACE, SQL, STORAGE, UPLOADS, Activity, Uploads
+from server.context import ACTIVITY, CONFIG, LOG, MASKS, MEMORY, POOL, SPACE, SQL, STORAGE, UPLOADS, Activity, Uploads
 from server.db import load_sql, open_pool
 from server.figures import DiskFigures
 from server.folder import ensure_own
@@ -19,6 +19,7 @@ from server.http.openapi import ROUTE_TABLE
 from server.http.origin import Origins
 from server.http.route import handlers, hold_back
 from server.load import LOAD, Load
+from server.mask import Masks
 from server.removal import remove_files
 from server.routes import ROUTES
 from server.space import Space
@@ -45,6 +46,7 @@ def create_app(config: Config) -> web.Application:
     app[STORAGE] = Storage(files.storage_path, files.durability, files.file_timeout, files.min_free_bytes)
     app[STORAGE].disk.watch = DiskFigures()
     app[SPACE] = Space(app[STORAGE], files.min_free_bytes)
+    app[MASKS] = Masks(config.api.mask_patterns)
     app[MEMORY] = Memory(config.server.body_memory)
     app[LOAD] = Load()
     app[UPLOADS] = Uploads(config.server.max_uploads)
@@ -55,8 +57,13 @@ def create_app(config: Config) -> web.Application:
     for method, path, handler in handlers(ROUTES, tokens.authenticate):
         app.router.add_route(method, path, handler, expect_handler=hold_back)
     app.on_response_prepare.append(mark)
-    app.cleanup_ctx.extend([_storage, _database, _own_folder, _observer, _sweeper])
+    app.cleanup_ctx.extend([_masks, _storage, _database, _own_folder, _observer, _sweeper])
     return app
+
+
+async def _masks(app: web.Application) -> AsyncIterator[None]:
+    yield
+    app[MASKS].close()
 
 
 async def _storage(app: web.Application) -> AsyncIterator[None]:

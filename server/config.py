@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
+from server.mask import Masks
 from server.uploads.content import KNOWN_TYPES
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -96,6 +97,8 @@ class ApiConfig(Struct, frozen=True, forbid_unknown_fields=True):
     collection_shape: Literal["object", "array"] = "object"
     max_json_size: Size = Size(16 << 20)
     idempotency_hours: Annotated[int, Meta(ge=48)] = 48
+    mask_passwords: bool = True
+    mask_patterns: list[str] = field(default_factory=list)
 
 
 class AuthConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,7 +119,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     server: ServerConfig = field(default_factory=ServerConfig)
     database: DatabaseConfig = DatabaseConfig()
     artifacts: ArtifactsConfig = field(default_factory=ArtifactsConfig)
-    api: ApiConfig = ApiConfig()
+    api: ApiConfig = field(default_factory=ApiConfig)
     auth: AuthConfig = AuthConfig()
     log: LogConfig = LogConfig()
 
@@ -239,6 +242,10 @@ def _check(config: Config) -> None:
         raise ConfigError("artifacts.cache_control: must be one line")
     if not re.fullmatch(r"((/[\w~-][\w.~-]*)+/)?", config.artifacts.accel_redirect, re.ASCII):
         raise ConfigError("artifacts.accel_redirect: must be empty, or a path between two slashes, like /_files/")
+    try:
+        Masks(config.api.mask_patterns).close()
+    except ValueError as error:
+        raise ConfigError(f"api.mask_patterns: {error}") from None
     for proxy in config.server.trusted_proxies:
         try:
             proxy == UNIX or ip_network(proxy)

@@ -12,6 +12,7 @@ from aiohttp import web
 from server.config import Config
 from server.db import Pool
 from server.errors import Overloaded
+from server.mask import Masks
 from server.space import Space
 from server.uploads.memory import Memory
 from server.uploads.storage import Storage
@@ -21,6 +22,7 @@ POOL = web.AppKey("pool", Pool)
 SQL = web.AppKey("sql", SimpleNamespace)
 STORAGE = web.AppKey("storage", Storage)
 SPACE = web.AppKey("space", Space)
+MASKS = web.AppKey("masks", Masks)
 
 LOG = logging.getLogger("reportd")
 

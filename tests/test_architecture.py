@@ -20,6 +20,7 @@ LEVELS = [
         "uploads.refusal",
         "uploads.tree",
     ],
+    ["mask"],
     ["config", "uploads.multipart", "uploads.plan", "uploads.disk", "uploads.memory", "http.fields"],
     ["db", "log", "http.origin", "uploads.storage"],
     ["figures", "migrate", "space", "uploads.spool", "uploads.leftovers"],
