@@ -9,6 +9,7 @@ HERE = Path(__file__).parent
 REQUIRES = [
     "aiohttp>=3.14,<4",
     "asyncpg>=0.30,<0.40",
+    "google-re2>=1.1.20251105,<2",  # for `mask_patterns`
     "gunicorn>=25.1,<28",  # for `workers` above 1
     "jinja2>=3.1.5,<4",
     "msgspec>=0.19,<0.30",

@@ -10,14 +10,16 @@ from aiohttp import web
 
 from server.auth import tokens
 from server.config import Config
-from server.context import ACTIVITY, CONFIG, LOG, MEMORY, POOL, SPACE, SQL, STORAGE, UPLOADS, Activity, Uploads
+from server.context import ACTIVITY, CONFIG, LOG, MASKS, MEMORY, POOL, SPACE, SQL, STORAGE, UPLOADS, Activity, Uploads
 from server.db import load_sql, open_pool
 from server.figures import DiskFigures
 from server.folder import ensure_own
-from server.http.middleware import ProtocolLog, mark, outermost
+from server.http.middleware import ORIGINS, mark, outermost
 from server.http.openapi import ROUTE_TABLE
+from server.http.origin import Origins
 from server.http.route import handlers, hold_back
 from server.load import LOAD, Load
+from server.mask import Masks
 from server.removal import remove_files
 from server.routes import ROUTES
 from server.space import Space
@@ -38,7 +40,6 @@ def create_app(config: Config) -> web.Application:
         "auto_decompress": False,
         "access_log": None,
         "keepalive_timeout": config.server.idle_timeout,
-        "logger": ProtocolLog(config.log.requests),
     }
     app = web.Application(middlewares=[outermost], handler_args=connections)
     app[CONFIG] = config
@@ -47,17 +48,24 @@ def create_app(config: Config) -> web.Application:
     app[STORAGE] = Storage(files.storage_path, files.durability, files.file_timeout, files.min_free_bytes)
     app[STORAGE].disk.watch = DiskFigures()
     app[SPACE] = Space(app[STORAGE], files.min_free_bytes)
+    app[MASKS] = Masks(config.api.mask_patterns)
     app[MEMORY] = Memory(config.server.body_memory)
     app[LOAD] = Load()
     app[UPLOADS] = Uploads(config.server.max_uploads)
     app[ROUTE_TABLE] = ROUTES
+    app[ORIGINS] = Origins(config.server)
     app[ACTIVITY] = Activity()
     app[tokens.CACHE] = {}
     for method, path, handler in handlers(ROUTES, tokens.authenticate):
         app.router.add_route(method, path, handler, expect_handler=hold_back)
     app.on_response_prepare.append(mark)
-    app.cleanup_ctx.extend([_storage, _database, _own_folder, _observer, _sweeper])
+    app.cleanup_ctx.extend([_masks, _storage, _database, _own_folder, _observer, _sweeper])
     return app
+
+
+async def _masks(app: web.Application) -> AsyncIterator[None]:
+    yield
+    app[MASKS].close()
 
 
 async def _storage(app: web.Application) -> AsyncIterator[None]:

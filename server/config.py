@@ -4,12 +4,14 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field
 
+from server.mask import Masks
 from server.uploads.content import KNOWN_TYPES
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -23,6 +25,7 @@ S1_NAMES = {
     "ARTIFACT_ALLOWED_TYPES": ("artifacts", "allowed_types"),
     "ARTIFACT_BATCH_MAX_FILES": ("artifacts", "batch_max_files"),
 }
+UNIX = "unix"  # the proxies that connect through a unix socket
 _UNITS = {
     "": 1,
     "B": 1,
@@ -54,6 +57,8 @@ class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     idle_timeout: Seconds = 75.0
     body_timeout: Seconds = 60.0
     min_body_rate: Size = Size(1 << 10)
+    trusted_proxies: list[str] = field(default_factory=lambda: ["127.0.0.0/8", "::1/128", UNIX])
+    allowed_hosts: list[str] = field(default_factory=list)
 
 
 class DatabaseConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,6 +97,8 @@ class ApiConfig(Struct, frozen=True, forbid_unknown_fields=True):
     collection_shape: Literal["object", "array"] = "object"
     max_json_size: Size = Size(16 << 20)
     idempotency_hours: Annotated[int, Meta(ge=48)] = 48
+    mask_passwords: bool = True
+    mask_patterns: list[str] = field(default_factory=list)
 
 
 class AuthConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -109,10 +116,10 @@ class LogConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """All settings. `Config()` is a complete, valid configuration."""
 
-    server: ServerConfig = ServerConfig()
+    server: ServerConfig = field(default_factory=ServerConfig)
     database: DatabaseConfig = DatabaseConfig()
     artifacts: ArtifactsConfig = field(default_factory=ArtifactsConfig)
-    api: ApiConfig = ApiConfig()
+    api: ApiConfig = field(default_factory=ApiConfig)
     auth: AuthConfig = AuthConfig()
     log: LogConfig = LogConfig()
 
@@ -235,6 +242,20 @@ def _check(config: Config) -> None:
         raise ConfigError("artifacts.cache_control: must be one line")
     if not re.fullmatch(r"((/[\w~-][\w.~-]*)+/)?", config.artifacts.accel_redirect, re.ASCII):
         raise ConfigError("artifacts.accel_redirect: must be empty, or a path between two slashes, like /_files/")
+    try:
+        Masks(config.api.mask_patterns).close()
+    except ValueError as error:
+        raise ConfigError(f"api.mask_patterns: {error}") from None
+    for proxy in config.server.trusted_proxies:
+        try:
+            proxy == UNIX or ip_network(proxy)
+        except ValueError:
+            raise ConfigError(
+                f"server.trusted_proxies: {proxy!r} is no network like 10.0.0.0/8 or 10.0.0.1, and not {UNIX!r}"
+            ) from None
+    for host in config.server.allowed_hosts:
+        if not re.fullmatch(r"[\w.-]+|\[[0-9A-Fa-f:.]+\]", host, re.ASCII):
+            raise ConfigError(f"server.allowed_hosts: {host!r} is no name or address; leave out scheme and port")
     if not config.database.dsn.startswith(("postgresql://", "postgres://")):
         raise ConfigError("database.dsn: must start with postgresql://")
 

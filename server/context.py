@@ -13,6 +13,7 @@ from server.auth.roles import Role
 from server.config import Config
 from server.db import Pool
 from server.errors import Overloaded
+from server.mask import Masks
 from server.space import Space
 from server.uploads.memory import Memory
 from server.uploads.storage import Storage
@@ -22,6 +23,7 @@ POOL = web.AppKey("pool", Pool)
 SQL = web.AppKey("sql", SimpleNamespace)
 STORAGE = web.AppKey("storage", Storage)
 SPACE = web.AppKey("space", Space)
+MASKS = web.AppKey("masks", Masks)
 
 LOG = logging.getLogger("reportd")
 
@@ -109,6 +111,9 @@ UPLOADS = web.AppKey("uploads", Uploads)
 MEMORY = web.AppKey("memory", Memory)
 CALLER = web.RequestKey("caller", Caller)
 REQUEST_ID = web.RequestKey("request_id", str)
+# The client's address, empty where it has none, and whether it speaks TLS; behind a trusted proxy, as that one says.
+REMOTE = web.RequestKey("remote", str)
+SECURE = web.RequestKey("secure", bool)
 PLACE = web.RequestKey("place", Place)
 BODY_HASH = web.RequestKey("body_hash", bytes)
 # Of a reply that is sent as it is made: bytes of its body so far, and whether the client left before it was whole.

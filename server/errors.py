@@ -31,6 +31,12 @@ class ReportError(Exception):
         super().__init__(self.detail)
 
 
+class MalformedRequest(ReportError):
+    """This is not a request as HTTP/1.1 has it."""
+
+    status, code = 400, "malformed_request"
+
+
 class MalformedBody(ReportError):
     """The body could not be read."""
 
@@ -155,6 +161,12 @@ class RangeNotSatisfiable(ReportError):
     """The range lies outside the file."""
 
     status, code = 416, "range_not_satisfiable"
+
+
+class HostNotServed(ReportError):
+    """This server does not answer for the host that the request names."""
+
+    status, code = 421, "host_not_served"
 
 
 class Invalid(ReportError):

@@ -20,6 +20,21 @@ _NAME = (
 _IN_URL = re.compile(_NAME + r"(?:[^&#;]|;(?![^=&#;]*=))*")
 _IN_TEXT = re.compile(_NAME + r"[^&#;\s\"'<>]*")
 
+# What names a field for a password, in selectors, names and words for people. The short words count on their own, also
+# as one of the words in `userPin`, `otpCode` or `USER_PIN`: there are spinners and opinions.
+_LONG_WORD = re.compile(r"(?i)passw(?:or)?[dt]|passphrase|passcode|secret|one[-_ ]?time[-_ ]?(?:code|pass)")
+_SHORT_WORDS = ("pin", "otp", "totp", "pwd", "pass", "cvv", "cvc")
+_SHORT_WORD = re.compile(
+    rf"(?<![A-Za-z])(?:{'|'.join(_SHORT_WORDS)})(?![a-z])"
+    rf"|(?<![A-Z])(?:{'|'.join(_SHORT_WORDS).title()})(?![a-z])"
+    rf"|(?<![A-Z])(?:{'|'.join(_SHORT_WORDS).upper()})(?![a-z]|[A-Z](?![a-z]))"
+)
+
+
+def is_password_field(*names: str | None) -> bool:
+    """Whether one of them names a field that takes a password, a PIN or a one-time code."""
+    return any(name and (_LONG_WORD.search(name) or _SHORT_WORD.search(name)) for name in names)
+
 
 def redact_headers(headers: Mapping[str, str | list[str]]) -> dict[str, str | list[str]]:
     """The same headers: values of credential headers replaced, addresses in the others redacted."""

@@ -109,6 +109,7 @@ async def run(
     """
     # Not before: prometheus_client looks for the other processes' folder once, when it is imported.
     from server.app import create_app
+    from server.http.protocol import Runner
 
     if config.server.one_core_each:
         keep_to_core(core)
@@ -117,7 +118,7 @@ async def run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    runner = web.AppRunner(
+    runner = Runner(
         create_app(config),
         access_log=None,
         handle_signals=False,

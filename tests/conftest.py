@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import psycopg
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 from psycopg.pq import ExecStatus
 
 from server import migrate
@@ -19,6 +20,7 @@ from server.auth.tokens import hash_of, new_token
 from server.config import ArtifactsConfig, Config, DatabaseConfig
 from server.embedded import Postgres
 from server.folder import MARK
+from server.http.protocol import Runner
 from server.ids import new_id
 
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
@@ -117,6 +119,25 @@ def make_token(rows) -> Callable[..., str]:
         return token
 
     return make
+
+
+class Served(TestServer):
+    """A server that is run as serve.run does; aiohttp's own would have aiohttp's connections."""
+
+    async def _make_runner(self, **kwargs: Any) -> Runner:
+        return Runner(self.app, **kwargs)
+
+
+class Client(TestClient):
+    """aiohttp's client, of such a server."""
+
+    def __init__(self, server: TestServer, **kwargs: Any) -> None:
+        super().__init__(server if isinstance(server, Served) else Served(server.app), **kwargs)
+
+
+@pytest.fixture
+def aiohttp_client_cls() -> type[Client]:
+    return Client
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import ClientSession, UnixConnector
 
 from server.context import STORAGE
+from server.http.middleware import SAFE_HEADERS
 from tests.forms import PATIENCE, post, single
 from tests.makers import html, png
 from tests.test_downloads import SANDBOX
@@ -67,6 +68,8 @@ async def test_the_reply_says_where_the_file_is_and_how_to_send_it(accelerated, 
             "x-content-type-options": "nosniff",
             "cross-origin-resource-policy": "same-origin",
             "content-security-policy": SANDBOX,
+            "referrer-policy": "no-referrer",
+            "permissions-policy": SAFE_HEADERS["Permissions-Policy"],
             "server": "reportd",
         }
 

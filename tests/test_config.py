@@ -101,6 +101,15 @@ def test_a_file_changes_what_it_names(from_toml):
         ("[server]\nport = 70000", ["server.port", "65535"]),
         ("[server]\nport = -1", ["server.port", "0"]),
         ("[server]\nport = true", ["server.port", "int"]),
+        ('[server]\ntrusted_proxies = "127.0.0.1"', ["server.trusted_proxies", "array"]),
+        *(
+            (f'[server]\ntrusted_proxies = ["{wrong}"]', ["server.trusted_proxies", wrong, "10.0.0.0/8", "unix"])
+            for wrong in ("", "*", "proxy.example", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.1:80", "::1/129", "UNIX")
+        ),
+        *(
+            (f'[server]\nallowed_hosts = ["{wrong}"]', ["server.allowed_hosts", wrong, "port"])
+            for wrong in ("", "*", "https://a", "a:80", "a b", "ä", "::1", "[::1]:80")
+        ),
         ("[server]\nworkers = 0", ["server.workers", "1"]),
         ("[server]\nworkers = 257", ["server.workers", "256"]),
         ('[server]\nworkers = "2"', ["server.workers", "int"]),
@@ -130,6 +139,21 @@ def test_a_file_changes_what_it_names(from_toml):
         ),
         ("[artifacts]\naccel_redirect = true", ["artifacts.accel_redirect", "str"]),
         ('[api]\ncollection_shape = "list"', ["api.collection_shape", "object, array"]),
+        ("[api]\nmask_passwords = 1", ["api.mask_passwords", "bool"]),
+        *(
+            (f"[api]\nmask_patterns = ['{wrong}']", ["api.mask_patterns", repr(wrong), why])
+            for wrong, why in [
+                ("(", "missing"),
+                ("a**", "bad repetition"),
+                (r"(a)\1", "RE2"),
+                ("(?=a)", "RE2"),
+                ("a{1001}", "RE2"),
+                ("(?:a{100}){20}", "RE2"),
+                (".{1,500}", "shorten"),
+                ("a*", "empty"),
+                ("", "empty"),
+            ]
+        ),
         ("[api]\nidempotency_hours = 47", ["api.idempotency_hours", "48"]),
         ('[auth]\nrequired = "yes"', ["auth.required", "bool"]),
         ("[auth]\nrequired = 1", ["auth.required", "bool"]),
@@ -176,6 +200,8 @@ def test_every_key_can_be_set_by_the_environment():
         "REPORTD_SERVER_IDLE_TIMEOUT": "3.5",
         "REPORTD_SERVER_BODY_TIMEOUT": "2.5",
         "REPORTD_SERVER_MIN_BODY_RATE": "10KB",
+        "REPORTD_SERVER_TRUSTED_PROXIES": "10.0.0.0/8, fd00::/8",
+        "REPORTD_SERVER_ALLOWED_HOSTS": "reports.example, [::1]",
         "REPORTD_DATABASE_DSN": "postgres://u:p@h/d",
         "REPORTD_DATABASE_POOL_SIZE": "3",
         "REPORTD_DATABASE_PREPARED_STATEMENTS": "false",
@@ -195,6 +221,8 @@ def test_every_key_can_be_set_by_the_environment():
         "REPORTD_API_COLLECTION_SHAPE": "array",
         "REPORTD_API_MAX_JSON_SIZE": "1048576",
         "REPORTD_API_IDEMPOTENCY_HOURS": "72",
+        "REPORTD_API_MASK_PASSWORDS": "false",
+        "REPORTD_API_MASK_PATTERNS": r'["AKIA[0-9A-Z]{16}", "x{2,3}"]',
         "REPORTD_AUTH_REQUIRED": "False",
         "REPORTD_AUTH_METRICS_PUBLIC": "1",
         "REPORTD_AUTH_SESSION_HOURS": "8",
@@ -215,6 +243,8 @@ def test_every_key_can_be_set_by_the_environment():
         "REPORTD_SERVER_IDLE_TIMEOUT": 3.5,
         "REPORTD_SERVER_BODY_TIMEOUT": 2.5,
         "REPORTD_SERVER_MIN_BODY_RATE": 10 << 10,
+        "REPORTD_SERVER_TRUSTED_PROXIES": ["10.0.0.0/8", "fd00::/8"],
+        "REPORTD_SERVER_ALLOWED_HOSTS": ["reports.example", "[::1]"],
         "REPORTD_DATABASE_DSN": "postgres://u:***@h/d",
         "REPORTD_DATABASE_POOL_SIZE": 3,
         "REPORTD_DATABASE_PREPARED_STATEMENTS": False,
@@ -228,6 +258,8 @@ def test_every_key_can_be_set_by_the_environment():
         "REPORTD_ARTIFACTS_MIN_FREE_BYTES": 1 << 30,
         "REPORTD_API_MAX_JSON_SIZE": MIB,
         "REPORTD_API_IDEMPOTENCY_HOURS": 72,
+        "REPORTD_API_MASK_PASSWORDS": False,
+        "REPORTD_API_MASK_PATTERNS": ["AKIA[0-9A-Z]{16}", "x{2,3}"],
         "REPORTD_AUTH_REQUIRED": False,
         "REPORTD_AUTH_METRICS_PUBLIC": True,
         "REPORTD_AUTH_SESSION_HOURS": 8,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientPayloadError, ClientSession, DummyCookieJar
 
+from server.http.middleware import SAFE_HEADERS
 from tests import makers
 from tests.forms import PATIENCE, a_body, a_field, a_file, post, single
 from tests.makers import png
@@ -57,6 +58,8 @@ async def test_a_download_has_these_headers_and_no_others(client, send):
         "X-Content-Type-Options": "nosniff",
         "Cross-Origin-Resource-Policy": "same-origin",
         "Content-Security-Policy": SANDBOX,
+        "Referrer-Policy": "no-referrer",
+        "Permissions-Policy": SAFE_HEADERS["Permissions-Policy"],
         "Server": "reportd",
     }
     found = {name.lower(): value for name, value in headers.items()}

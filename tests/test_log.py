@@ -26,7 +26,7 @@ from tests.makers import png
 from tests.up_server import CHECKOUT, end, half_an_upload, serving, wait_for
 
 RUNS = "/api/v1/reports/suite-runs"
-FIELDS = ["method", "path", "status", "milliseconds", "received", "sent", "caller", "request_id", "route"]
+FIELDS = ["method", "path", "status", "milliseconds", "received", "sent", "caller", "remote", "request_id", "route"]
 TEXT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (DEBUG|INFO|WARNING|ERROR|CRITICAL) [\w.]+: .*")
 
 
@@ -142,7 +142,6 @@ OTHERS = """if True:
     import asyncio, gc, logging, sys
     from server import log
     from server.config import LogConfig
-    from server.http.middleware import ProtocolLog
 
     log.set_up(LogConfig(format=sys.argv[1]))
 
@@ -157,7 +156,7 @@ OTHERS = """if True:
         try:
             raise ValueError("not\\nours")
         except ValueError as error:
-            ProtocolLog(True).exception("Unhandled exception", exc_info=error)
+            logging.getLogger("aiohttp.server").exception("Unhandled exception", exc_info=error)
 
     asyncio.run(main())
 """
@@ -196,6 +195,7 @@ async def test_a_line_says_who_asked_for_what_and_what_came(start, make_token, r
         "received": len(body),
         "sent": len(await reply.read()),
         "caller": "ci",
+        "remote": "127.0.0.1",
         "request_id": "find-me",
         "route": RUNS,
     }

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
 
+import orjson
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from server.context import CALLER, POOL, SQL
+from server.context import CALLER, MASKS, POOL, SQL
 from server.errors import CaseNotFound
 from server.http import reply
 from server.http.fields import FreeText, HeaderMap, Instant, Level, Moment, Natural, Page, Positive, Text50
@@ -15,6 +16,7 @@ from server.http.idempotency import once
 from server.http.lock import lock_case
 from server.http.reply import Response
 from server.ids import bucket_of, new_ids
+from server.mask import Masks
 from server.redact import redact_text, redact_url
 
 ByteCount = Annotated[int, Meta(ge=-1, le=2**63 - 1)]  # -1 is HAR's word for unknown
@@ -129,12 +131,12 @@ class EntriesCreated:
 
 async def create_console(request: web.Request, case_id: UUID, body: NewConsoleLogs) -> Response:
     """Appends console entries. With `first_sequence`, entries that were sent before add nothing."""
-    items = body.entries
+    items, hide = body.entries, request.app[MASKS].hide
     columns: list[list[Any]] = [
         _sequences(body.first_sequence, len(items)),
         [item.level for item in items],
-        [redact_text(item.message) for item in items],
-        [item.source_url and redact_url(item.source_url) for item in items],
+        await hide([redact_text(item.message) for item in items]),
+        await hide([item.source_url and redact_url(item.source_url) for item in items]),
         [item.line_number for item in items],
         [item.column_number for item in items],
         [item.step_number for item in items],
@@ -146,19 +148,19 @@ async def create_console(request: web.Request, case_id: UUID, body: NewConsoleLo
 
 async def create_network(request: web.Request, case_id: UUID, body: NewNetworkLogs) -> Response:
     """Appends network entries, without the credentials of the system under test."""
-    items = body.entries
+    items, hide = body.entries, request.app[MASKS].hide
     columns: list[list[Any]] = [
         _sequences(body.first_sequence, len(items)),
         [item.method for item in items],
-        [redact_url(item.url) for item in items],
+        await hide([redact_url(item.url) for item in items]),
         [item.status_code for item in items],
         [item.resource_type for item in items],
-        [item.request_headers or "{}" for item in items],
-        [item.response_headers or "{}" for item in items],
+        await _hide_values(request.app[MASKS], [item.request_headers or "{}" for item in items]),
+        await _hide_values(request.app[MASKS], [item.response_headers or "{}" for item in items]),
         [None if item.request_size == -1 else item.request_size for item in items],
         [None if item.response_size == -1 else item.response_size for item in items],
         [item.duration_ms for item in items],
-        [item.error_text and redact_text(item.error_text) for item in items],
+        await hide([item.error_text and redact_text(item.error_text) for item in items]),
         [item.step_number for item in items],
         [item.iteration_number or 1 for item in items],
         [item.started_at for item in items],
@@ -179,6 +181,19 @@ async def index_network(request: web.Request, case_id: UUID, query: NetworkFilte
     filters = (query.step_number, query.iteration_number, query.status_min, query.resource_type)
     total, rows = await _page(request, case_id, query, sql.count_network, sql.network_for_case, filters)
     return reply.ok(NetworkPage(total, query.number, query.size, [NetworkEntry(*row) for row in rows]))
+
+
+async def _hide_values(masks: Masks, maps: list[str]) -> list[str]:
+    """Headers as JSON, what the configured patterns find in their values hidden."""
+    if not masks.any:
+        return maps
+    headers: list[dict[str, Any]] = [orjson.loads(text.encode()) for text in maps]
+    lists = [[of] if isinstance(of, str) else of for one in headers for of in one.values()]
+    hidden = iter(await masks.hide([text for texts in lists for text in texts]))
+    for one in headers:
+        for name, of in one.items():
+            one[name] = next(hidden) if isinstance(of, str) else [next(hidden) for _ in of]
+    return [orjson.dumps(one).decode() for one in headers]
 
 
 def _sequences(first: int | None, count: int) -> list[int | None]:

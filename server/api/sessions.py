@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from server.auth.tokens import COOKIE, start_session
-from server.context import ANYONE, CALLER
+from server.context import ANYONE, CALLER, SECURE
 from server.errors import Unauthorized
 from server.http import reply
 from server.http.fields import Moment
@@ -25,5 +25,7 @@ async def create(request: web.Request) -> Response:
     secret, ends = await start_session(request, request[CALLER].id)
     response = reply.created(Session(ends))
     seconds = int((ends - datetime.now(UTC)).total_seconds())
-    response.set_cookie(COOKIE, secret, max_age=seconds, path="/", httponly=True, samesite="Lax", secure=request.secure)
+    response.set_cookie(
+        COOKIE, secret, max_age=seconds, path="/", httponly=True, samesite="Lax", secure=request[SECURE]
+    )
     return response

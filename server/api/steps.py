@@ -8,7 +8,7 @@ from uuid import UUID
 from aiohttp import web
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from server.context import CALLER, POOL, SQL
+from server.context import CALLER, CONFIG, POOL, SQL
 from server.db import transaction
 from server.errors import (
     ArtifactElsewhere,
@@ -36,6 +36,7 @@ from server.http.idempotency import once
 from server.http.lock import lock_case
 from server.http.reply import Response
 from server.ids import bucket_of, new_ids
+from server.redact import REDACTED, is_password_field
 
 # S1's words. In S0's dialect `action` holds one of them, if it does.
 STEP_TYPES = frozenset(
@@ -249,7 +250,7 @@ async def replace(request: web.Request, case_id: UUID, query: ReplaceQuery, body
         await lock_case(request, connection, case_id)
         places = [step.place for step in body.steps]
         new = new_ids(bucket_of(case_id), len(places))
-        rows = await connection.fetch(sql.replace_many, case_id, *_columns(new, body.steps))
+        rows = await connection.fetch(sql.replace_many, case_id, *_columns(request, new, body.steps))
         ids = {(iteration, number): step_id for step_id, iteration, number in rows}
         removed = []
         if query.prune:
@@ -307,12 +308,13 @@ async def _insert(
 ) -> list[Any]:
     """Inserts and links; without `whole`, the new rows in the order sent."""
     query, project_id = request.app[SQL].steps.insert_many, request[CALLER].project_id
-    rows: list[Any] = await connection.fetch(query, case_id, project_id, whole, *_columns(ids, steps))
+    rows: list[Any] = await connection.fetch(query, case_id, project_id, whole, *_columns(request, ids, steps))
     return rows
 
 
-def _columns(ids: list[UUID], steps: Sequence[NewStep]) -> list[list[Any]]:
+def _columns(request: web.Request, ids: list[UUID], steps: Sequence[NewStep]) -> list[list[Any]]:
     """One list a column, in the order that insert_many and replace_many take them."""
+    mask = request.app[CONFIG].api.mask_passwords
     return [
         ids,
         [step.iteration_number or 1 for step in steps],
@@ -325,7 +327,7 @@ def _columns(ids: list[UUID], steps: Sequence[NewStep]) -> list[list[Any]]:
         [step.element_selector for step in steps],
         [step.element_name for step in steps],
         [step.element_type for step in steps],
-        [step.input_value for step in steps],
+        [REDACTED if mask and _takes_password(step) else step.input_value for step in steps],
         [step.expected_value for step in steps],
         [step.actual_value for step in steps],
         [step.error_message for step in steps],
@@ -335,6 +337,12 @@ def _columns(ids: list[UUID], steps: Sequence[NewStep]) -> list[list[Any]]:
         [step.started_at for step in steps],
         [step.completed_at for step in steps],
     ]
+
+
+def _takes_password(step: NewStep) -> bool:
+    """Whether something was typed into a field for a password."""
+    names = (step.element_selector, step.element_name, step.element_type, step.action)
+    return bool(step.input_value) and is_password_field(*names)
 
 
 def _refuse_twins(steps: Sequence[NewStep]) -> None:

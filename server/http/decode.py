@@ -194,8 +194,7 @@ class Body:
     async def next_chunk(self) -> bytes:
         """What has come of the body, b"" at its end.
 
-        Raises MalformedBody for broken framing, BodyTimeout when the client is too slow. (Framing that breaks
-        while we wait is not told to us by aiohttp: then it is the time-out that ends the request.)
+        Raises MalformedBody for broken framing, BodyTimeout when the client is too slow.
         """
         self._waiting_since = since = self._loop.time()
         if self._timer is None:
@@ -207,8 +206,8 @@ class Body:
                 if chunk or self._content.at_eof():
                     self._received += len(chunk)
                     return chunk
-        except (web.RequestPayloadError, HttpProcessingError) as error:
-            raise MalformedBody(f"The body could not be read: {error}") from None
+        except (web.RequestPayloadError, HttpProcessingError):
+            raise MalformedBody("The body could not be read: its framing is broken.") from None
         finally:
             self._waited += self._loop.time() - max(since, self._waiting_since)
             self._waiting_since = None

@@ -9,14 +9,14 @@ from contextlib import suppress
 from typing import Any
 
 from aiohttp import hdrs, web
-from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 from prometheus_client import Counter, Histogram
 
-from server.context import ACTIVITY, CALLER, CLIENT_LEFT, CONFIG, LOG, POOL, REQUEST_ID, SENT
+from server.context import ACTIVITY, CALLER, CLIENT_LEFT, CONFIG, LOG, POOL, REMOTE, REQUEST_ID, SECURE, SENT
 from server.db import as_report_error
-from server.errors import ReportError, RouteNotFound
+from server.errors import MalformedRequest, ReportError, RouteNotFound
 from server.http import files, reply
+from server.http.origin import Origin, Origins, check_head
 from server.redact import redact_url
 
 REQUESTS = Counter(
@@ -39,6 +39,21 @@ _RECEIVED, _SENT = BODY_BYTES.labels("received"), BODY_BYTES.labels("sent")
 
 REQUEST_LOG = logging.getLogger("reportd.requests")
 
+# What every reply says to a browser; a page and a download bring a policy of their own.
+SAFE_HEADERS = {
+    "Server": "reportd",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": (
+        "accelerometer=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), microphone=(), midi=(), "
+        "payment=(), usb=()"
+    ),
+}
+NOTHING_ALLOWED = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_ONLY_TLS = "max-age=31536000"
+
+ORIGINS = web.AppKey("origins", Origins)
+
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _CLIENT_GONE = 499  # for the log and the figures; nobody is there to read it
 _CUT_OFF = 503  # likewise, of a request that the server did not live to answer
@@ -55,9 +70,11 @@ async def outermost(request: web.Request, handler: Handler) -> web.StreamRespons
     started = time.perf_counter()
     sent_id = request.headers.get("X-Request-Id", "")
     request[REQUEST_ID] = sent_id if _SANE_ID.fullmatch(sent_id) else uuid.uuid4().hex
+    origin = request.app[ORIGINS].of(request)
+    request[REMOTE], request[SECURE] = origin.remote, origin.secure
     with request.app[ACTIVITY]:
         try:
-            response, error = await _answer(request, handler)
+            response, error = await _answer(request, handler, origin)
             if _is_large(request, response):
                 response = await _send_large(request, response)
         except asyncio.CancelledError as cancelled:
@@ -70,10 +87,19 @@ async def outermost(request: web.Request, handler: Handler) -> web.StreamRespons
     return response
 
 
-async def _answer(request: web.Request, handler: Handler) -> tuple[web.StreamResponse, BaseException | None]:
+async def _answer(
+    request: web.Request, handler: Handler, origin: Origin
+) -> tuple[web.StreamResponse, BaseException | None]:
     """The reply, and for the log what went wrong, where it was not the client."""
     try:
+        check_head(request)
+        request.app[ORIGINS].check_host(origin)
         return await handler(request), None
+    except MalformedRequest as error:
+        response = reply.failure(request, error)
+        response.headers[hdrs.CONNECTION] = "close"  # nobody can say what comes next on this one
+        response.force_close()
+        return response, None
     except ReportError as error:
         return reply.failure(request, error), error.__cause__ or error
     except web.HTTPException:
@@ -124,10 +150,14 @@ async def _send(request: web.Request, response: web.StreamResponse) -> None:
 
 async def mark(request: web.Request, response: web.StreamResponse) -> None:
     """What every reply carries; a signal, so that replies which are sent as they are made have it too."""
-    response.headers["X-Request-Id"] = request.get(REQUEST_ID, "")
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Server"] = "reportd"
-    if request.app[ACTIVITY].stopping:
+    headers = response.headers
+    headers["X-Request-Id"] = request.get(REQUEST_ID, "")
+    headers.update(SAFE_HEADERS)
+    headers.setdefault("Content-Security-Policy", NOTHING_ALLOWED)
+    if request.get(SECURE):
+        headers["Strict-Transport-Security"] = _ONLY_TLS
+    # Behind an upgrade that it does not know, aiohttp drops what it has of the next request, and reads on within it.
+    if request.app[ACTIVITY].stopping or hdrs.UPGRADE in request.headers:
         response.headers[hdrs.CONNECTION] = "close"
         response.force_close()
 
@@ -176,6 +206,7 @@ def _note(request: web.Request, status: int, sent: int, started: float, error: B
         "received": received,
         "sent": sent,
         "caller": caller.name if caller else None,
+        "remote": request[REMOTE] or None,
         "request_id": request[REQUEST_ID],
         "route": route,
     }
@@ -201,27 +232,6 @@ def _sent(request: web.Request, response: web.StreamResponse) -> int:
         return request[SENT]
     body = response.body if isinstance(response, web.Response) and request.method != hdrs.METH_HEAD else None
     return len(body) if isinstance(body, bytes) else 0
-
-
-class ProtocolLog(logging.LoggerAdapter[logging.Logger]):
-    """aiohttp's own lines. What is no HTTP never becomes a request: it is counted here, and is one line.
-
-    Without the traceback that aiohttp would write, and without the bytes: a token may be among them.
-    """
-
-    def __init__(self, requests: bool) -> None:
-        super().__init__(logging.getLogger("aiohttp.server"))
-        self._requests = requests
-
-    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        error = kwargs.get("exc_info")
-        if not isinstance(error, HttpProcessingError):
-            super().log(level, msg, *args, **kwargs)
-            return
-        REQUESTS.labels("other", "unknown", 400).inc()
-        if self._requests:
-            fields = {"status": 400, "error": type(error).__name__, "remote": args[0] if args else None}
-            REQUEST_LOG.info("not an HTTP request", extra={"fields": fields})
 
 
 def _route_of(request: web.Request) -> str:

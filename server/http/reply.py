@@ -58,11 +58,12 @@ def raw(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> w
 
 def error_body(request: web.Request, error: ReportError) -> dict[str, Any]:
     """The error object of the contract, section 1."""
-    body: dict[str, Any] = {
-        "detail": error.detail,
-        "code": error.code,
-        "request_id": request.get(REQUEST_ID, ""),
-    }
+    return error_object(error, request.get(REQUEST_ID, ""))
+
+
+def error_object(error: ReportError, request_id: str) -> dict[str, Any]:
+    """The same, of what never became a request."""
+    body: dict[str, Any] = {"detail": error.detail, "code": error.code, "request_id": request_id}
     if error.problems:
         body["errors"] = [{"path": p.path, "message": p.message} for p in error.problems]
     return body
