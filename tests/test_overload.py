@@ -168,11 +168,11 @@ async def test_bodies_that_fill_the_memory_are_the_last_for_now(start, new_case)
     assert memory.held == 0
 
 
-async def test_large_bodies_are_begun_only_as_memory_lasts(start, new_case):
-    """What is announced is held from the start: what comes later must find its room."""
+async def test_large_bodies_go_on_only_as_memory_lasts(start, new_case):
+    """One that is announced must find its room, one that is not, or that came while there was room, is cut off."""
     client = await start(server={"body_memory": 4 * MIB, "min_body_rate": 1})
     case, memory = await new_case(client), client.app[MEMORY]
-    body = b'{"steps": []' + b" " * (2 * MIB) + b"}"
+    body = b'{"steps": []' + b" " * (2 * MIB) + b"}"  # two of them are more than the memory
 
     @asynccontextmanager
     async def begun(chunked: bool = False):
@@ -182,11 +182,16 @@ async def test_large_bodies_are_begun_only_as_memory_lasts(start, new_case):
             await connection.send(sent.replace(b"POST ", b"PUT ", 1))
             yield connection
 
-    async with begun() as first:
-        await until(lambda: memory.held == len(body))
+    async with begun() as first, begun() as early:
+        await first.send(body[:-1])
+        await until(lambda: memory.held == len(body) - 1)
         async with begun() as second:
             answer = await second.answer()
             assert (answer.status, answer.code) == (503, "overloaded")
+        with suppress(ConnectionError):
+            await early.send(body + b" " * 100)
+        answer = await early.answer()
+        assert (answer.status, answer.code) == (503, "overloaded")
         async with begun(chunked=True) as third:
             with suppress(ConnectionError):
                 for start_ in range(0, len(body), 64 << 10):
@@ -194,10 +199,10 @@ async def test_large_bodies_are_begun_only_as_memory_lasts(start, new_case):
                     await third.send(b"%x\r\n%s\r\n" % (len(chunk), chunk))
             answer = await third.answer()
             assert (answer.status, answer.code) == (503, "overloaded")
-        await first.send(body)
+        await first.send(body[-1:])
         assert (await first.answer()).status == 200
     await until(lambda: memory.held == 0)
-    assert memory.refused == 2
+    assert memory.refused == 3
 
 
 async def test_the_fields_of_a_form_are_held_too(start, new_case):

@@ -231,17 +231,14 @@ class Body:
 
 
 async def read_body(request: web.Request, limit: int, share: Share) -> bytes:
-    """The whole body, inflated if it is compressed; `share` holds it, a large one of known size from the start.
+    """The whole body, inflated if it is compressed.
 
     Raises TooLarge as soon as there are more than `limit` bytes, Overloaded when memory does not suffice for a large
-    one whose size was not announced, or is another once it is inflated.
+    one. What was only announced is not held: a slow client would keep room from others that it does not need.
     """
     inflater = _inflater(request.headers.get("Content-Encoding", ""))
     parts: list[bytes] = []
     received = size = 0
-    announced = request.content_length or 0
-    if announced > SMALL_BODY:
-        share.hold(announced)
     with Body(request) as body:
         while chunk := await body.next_chunk():
             received += len(chunk)
@@ -251,9 +248,8 @@ async def read_body(request: web.Request, limit: int, share: Share) -> bytes:
             if max(size, received) > limit:
                 raise TooLarge(f"The body is larger than {limit} bytes.")
             parts.append(chunk)
-            if size > max(announced, SMALL_BODY):
-                share.memory.ensure_room(len(chunk))
-            share.hold(max(size, announced))
+            if size > SMALL_BODY:
+                share.grow(size)
     if inflater is not None:
         inflater.close()
     return b"".join(parts)

@@ -19,7 +19,7 @@ class Memory:
         return self.held * 2 > self.limit
 
     def ensure_room(self, size: int = 0) -> None:
-        """Raises Overloaded when no body, or none of `size` bytes, may be begun or go on. One alone always may."""
+        """Raises Overloaded when no body, or none of `size` bytes, may be begun. One alone always may."""
         if self.held and self.held + size >= self.limit:
             self.refused += 1
             raise Overloaded()
@@ -36,6 +36,14 @@ class Share:
         """It is `size` bytes now."""
         self.memory.held += size - self._held
         self._held = size
+
+    def grow(self, size: int) -> None:
+        """The same; raises Overloaded when that is too much together with what others hold."""
+        others = self.memory.held - self._held
+        if others and others + size > self.memory.limit:
+            self.memory.refused += 1
+            raise Overloaded()
+        self.hold(size)
 
     def __enter__(self) -> "Share":
         return self
