@@ -75,8 +75,8 @@ async def outermost(request: web.Request, handler: Handler) -> web.StreamRespons
     with request.app[ACTIVITY]:
         try:
             response, error = await _answer(request, handler, origin)
-            if _is_large(request, response):
-                response = await _send_large(request, response)
+            if large := _large_body(request, response):
+                response = await _send_large(request, response, large)
         except asyncio.CancelledError as cancelled:
             _note(request, _CUT_OFF, 0, started, cancelled)
             raise
@@ -109,25 +109,26 @@ async def _answer(
         return reply.failure(request, as_report_error(error) or ReportError()), error
 
 
-def _is_large(request: web.Request, response: web.StreamResponse) -> bool:
+def _large_body(request: web.Request, response: web.StreamResponse) -> bytes | None:
+    """The body of a reply that a slow client may take its time for."""
     body = response.body if isinstance(response, web.Response) else None
-    taken = isinstance(body, bytes) and len(body) > files.CHUNK and request.method != hdrs.METH_HEAD
-    return taken and not response.prepared and request.content.is_eof()
+    if not isinstance(body, bytes) or len(body) <= files.CHUNK or request.method == hdrs.METH_HEAD:
+        return None
+    return body if request.content.is_eof() else None
 
 
-async def _send_large(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+async def _send_large(request: web.Request, response: web.StreamResponse, body: bytes) -> web.StreamResponse:
     """Sends a reply in parts, as a file is sent: in progress until the client has taken it, or does not.
 
     aiohttp would send it after all this, when nobody looks at the time any more.
     """
-    body = response.body if isinstance(response, web.Response) else b""
-    whole = memoryview(body if isinstance(body, bytes) else b"")
+    whole = memoryview(body)
 
     async def read(start: int, count: int) -> bytes:
         return bytes(whole[start : start + count])
 
     stream = web.StreamResponse(status=response.status, headers=response.headers)
-    await files.send(request, stream, files.Span(0, len(whole)), await read(0, files.CHUNK), read)
+    await files.send(request, stream, files.Span(0, len(body)), body[: files.CHUNK], read)
     return stream
 
 
