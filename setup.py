@@ -8,6 +8,7 @@ from setuptools import setup
 HERE = Path(__file__).parent
 REQUIRES = [
     "aiohttp>=3.14,<4",
+    "argon2-cffi>=25.1,<27",
     "asyncpg>=0.30,<0.40",
     "google-re2>=1.1.20251105,<2",  # for `mask_patterns`
     "gunicorn>=25.1,<28",  # for `workers` above 1

@@ -8,7 +8,11 @@ from typing import Any
 
 from aiohttp import web
 
-from server.auth import tokens
+from server.api.sessions import PASSWORDS
+from server.auth import callers
+from server.auth.callers import Callers
+from server.auth.logins import WINDOW_SECONDS
+from server.auth.passwords import Passwords
 from server.config import Config
 from server.context import ACTIVITY, CONFIG, LOG, MASKS, MEMORY, POOL, SPACE, SQL, STORAGE, UPLOADS, Activity, Uploads
 from server.db import load_sql, open_pool
@@ -55,17 +59,19 @@ def create_app(config: Config) -> web.Application:
     app[ROUTE_TABLE] = ROUTES
     app[ORIGINS] = Origins(config.server)
     app[ACTIVITY] = Activity()
-    app[tokens.CACHE] = {}
-    for method, path, handler in handlers(ROUTES, tokens.authenticate):
+    app[callers.CACHE] = Callers()
+    app[PASSWORDS] = Passwords()
+    for method, path, handler in handlers(ROUTES, callers.authenticate):
         app.router.add_route(method, path, handler, expect_handler=hold_back)
     app.on_response_prepare.append(mark)
-    app.cleanup_ctx.extend([_masks, _storage, _database, _own_folder, _observer, _sweeper])
+    app.cleanup_ctx.extend([_threads, _storage, _database, _own_folder, _observer, _sweeper])
     return app
 
 
-async def _masks(app: web.Application) -> AsyncIterator[None]:
+async def _threads(app: web.Application) -> AsyncIterator[None]:
     yield
     app[MASKS].close()
+    app[PASSWORDS].close()
 
 
 async def _storage(app: web.Application) -> AsyncIterator[None]:
@@ -114,8 +120,7 @@ async def _observer(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _sweeper(app: web.Application) -> AsyncIterator[None]:
-    """Finishes removals that a crash cut short, forgets old idempotency keys and sessions, measures the last day."""
-
+    """Finishes removals that a crash cut short, forgets old keys, sessions and logins, measures the last day."""
     pool, sql = app[POOL], app[SQL]
 
     async def until_done(query: str, *arguments: object) -> None:
@@ -126,7 +131,8 @@ async def _sweeper(app: web.Application) -> AsyncIterator[None]:
         app[STORAGE].tidy,
         partial(remove_files, pool, sql, app[STORAGE]),
         partial(until_done, sql.idempotency.sweep, app[CONFIG].api.idempotency_hours),
-        partial(until_done, sql.tokens.sweep_sessions),
+        partial(until_done, sql.sessions.sweep),
+        partial(until_done, sql.logins.sweep, WINDOW_SECONDS),
         partial(until_done, sql.artifacts.sweep_removed),
         partial(app[SPACE].measure_last_day, pool, sql),
     )

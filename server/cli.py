@@ -2,9 +2,11 @@
 
 import argparse
 import asyncio
+import getpass
 import json
 import os
 import re
+import secrets
 import signal
 import sys
 import traceback
@@ -12,11 +14,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import psycopg
 
 from server import __version__, config, embedded, log, migrate, serve, systemd, up
+from server.auth.passwords import hash_password, problem_of
 from server.auth.roles import Role
 from server.auth.tokens import hash_of, new_token
 from server.check import compare, findings, means
@@ -171,6 +175,108 @@ def _token_revoke(options: argparse.Namespace) -> None:
     _with_database(options, work)
 
 
+def _user_add(options: argparse.Namespace) -> None:
+    password, printed = _new_password(options, options.name)
+    hashed, user_id = hash_password(password), new_id(0)
+
+    async def work(connection: Any, sql: Any) -> None:
+        async with connection.transaction():
+            try:
+                await connection.execute(sql.users.create, user_id, options.name, hashed)
+            except asyncpg.UniqueViolationError:
+                raise Refused(f"There is a person named {options.name} already.") from None
+            await _give_roles(connection, sql, user_id, options.role)
+
+    _with_database(options, work)
+    print(printed or f"added {options.name} ({user_id})")
+
+
+def _user_list(options: argparse.Namespace) -> None:
+    rows: list[Any] = []
+
+    async def work(connection: Any, sql: Any) -> None:
+        rows.extend(await connection.fetch(sql.users.all))
+
+    _with_database(options, work)
+    print(f"{'ID':36}  {'NAME':20}  {'CREATED':16}  {'LAST SEEN':16}  {'STATE':8}  ROLES")
+    for row in rows:
+        times = "  ".join(f"{_minute(row[key]):16}" for key in ("created_at", "last_seen_at"))
+        state = "disabled" if row["disabled_at"] else "valid"
+        print(row["id"], f"{row['name']:20}", times, f"{state:8}", ", ".join(row["roles"] or []), sep="  ")
+
+
+def _user_set_roles(options: argparse.Namespace) -> None:
+    async def change(connection: Any, sql: Any, user: Any) -> None:
+        await connection.execute(sql.users.forget_roles, user["id"])
+        await _give_roles(connection, sql, user["id"], options.role)
+
+    _change_user(options, change, "changed the roles of {}; this takes effect within 5 seconds")
+
+
+def _user_reset_password(options: argparse.Namespace) -> None:
+    password, printed = _new_password(options, options.user)
+    hashed = hash_password(password)
+
+    async def change(connection: Any, sql: Any, user: Any) -> None:
+        await connection.execute(sql.users.set_password, user["id"], hashed)
+        await connection.execute(sql.sessions.delete_for_user, user["id"])
+
+    _change_user(options, change, "changed the password of {}; sessions end within 5 seconds")
+    if printed:
+        print(printed)
+
+
+def _user_disable(options: argparse.Namespace) -> None:
+    async def change(connection: Any, sql: Any, user: Any) -> None:
+        await connection.execute(sql.users.disable, user["id"])
+        await connection.execute(sql.sessions.delete_for_user, user["id"])
+
+    _change_user(options, change, "disabled {}; sessions end within 5 seconds")
+
+
+def _user_enable(options: argparse.Namespace) -> None:
+    async def change(connection: Any, sql: Any, user: Any) -> None:
+        await connection.execute(sql.users.enable, user["id"])
+
+    _change_user(options, change, "enabled {}")
+
+
+def _change_user(options: argparse.Namespace, change: Callable[[Any, Any, Any], Awaitable[None]], done: str) -> None:
+    async def work(connection: Any, sql: Any) -> None:
+        async with connection.transaction():
+            user = await connection.fetchrow(sql.users.find, options.user)
+            if user is None:
+                raise Refused(f"There is no person with the id or name {options.user}.")
+            await change(connection, sql, user)
+        print(done.format(f"{user['name']} ({user['id']})"), file=sys.stderr)
+
+    _with_database(options, work)
+
+
+async def _give_roles(connection: Any, sql: Any, user_id: UUID, roles: Sequence[tuple[str | None, Role]]) -> None:
+    for project, role in roles:
+        project_id = None
+        if project is not None:
+            project_id = await connection.fetchval(sql.projects.ensure, new_id(0), project)
+        await connection.execute(sql.users.add_role, user_id, project_id, role.word)
+
+
+def _new_password(options: argparse.Namespace, name: str) -> tuple[str, str]:
+    """The password, and what is to be printed of it: it is asked for, read from a pipe, or made."""
+    if options.generate:
+        made = secrets.token_urlsafe(18)
+        return made, made
+    if sys.stdin.isatty():
+        password = getpass.getpass("Password: ")
+        if getpass.getpass("The same again: ") != password:
+            raise Refused("The two are not the same.")
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
+    if problem := problem_of(password, name):
+        raise Refused(problem)
+    return password, ""
+
+
 def _check(options: argparse.Namespace) -> int:
     """0 clean, 1 findings, 2 whatever keeps it from telling: a watcher must not take a failure for an answer."""
     # As Ctrl-C does: a PostgreSQL that was started for this is stopped, and the summary says that it is no whole one.
@@ -273,6 +379,25 @@ def _name(text: str) -> str:
     return text
 
 
+def _grant(text: str) -> tuple[str | None, Role]:
+    project, equals, role = text.rpartition("=")
+    try:
+        return _name(project) if equals else None, Role.of(role)
+    except KeyError:
+        words = ", ".join(role.word for role in Role)
+        raise argparse.ArgumentTypeError(f"must be ROLE or PROJECT=ROLE, where ROLE is one of {words}") from None
+
+
+class _Grants(argparse.Action):
+    """Collects `--role`; one project has one."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, value: Any, *_: Any) -> None:
+        given = getattr(namespace, self.dest) or []
+        if value[0] in [project for project, _ in given]:
+            parser.error("--role: only one for each project, and only one for all")
+        setattr(namespace, self.dest, [*given, value])
+
+
 def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError("must be 1 or more")
@@ -343,4 +468,23 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--expires", type=_duration, metavar="90d", help="a new end; default: the one it has")
     one = stored(command(tokens, "revoke", _token_revoke, "make a token invalid"))
     one.add_argument("token", metavar="ID_OR_NAME")
+
+    people = commands.add_parser("user", help="add, list, change and disable people").add_subparsers(required=True)
+    roles = "ROLE in every project, or PROJECT=ROLE, the project made if need be; may be repeated"
+    generate = "make a password and print it; default: ask for it, or read a line of standard input"
+    for name, run, text in (
+        ("add", _user_add, "add a person, who logs in with a password"),
+        ("set-roles", _user_set_roles, "give a person other roles, instead of all that there were"),
+        ("reset-password", _user_reset_password, "give a person another password; ends all sessions"),
+        ("disable", _user_disable, "let a person log in no more; ends all sessions"),
+        ("enable", _user_enable, "let a disabled person log in again"),
+    ):
+        one = stored(command(people, name, run, text))
+        who = ("name", "NAME", _name) if name == "add" else ("user", "ID_OR_NAME", str)
+        one.add_argument(who[0], metavar=who[1], type=who[2])
+        if name in ("add", "set-roles"):
+            one.add_argument("--role", action=_Grants, type=_grant, required=True, metavar="[PROJECT=]ROLE", help=roles)
+        if name in ("add", "reset-password"):
+            one.add_argument("--generate", action="store_true", help=generate)
+    stored(command(people, "list", _user_list, "list people"))
     return parser

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
+from typing import Literal
 from uuid import UUID
 
 from aiohttp import web
@@ -29,19 +30,48 @@ LOG = logging.getLogger("reportd")
 
 
 @dataclass(frozen=True, slots=True)
+class Grant:
+    """A role in one project; `project_id` None: in every one."""
+
+    project_id: UUID | None
+    project: str | None
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """Who sent a request. `project_id` None: every project. `shape` None: the configured one.
 
-    One project and one role in it, or one role everywhere. Whoever has several is made into such a Caller once it is
-    known which project a request is about: what is asked of the database, and who may do it, goes by these two alone.
+    One project and one role in it, or one role everywhere. A person may have several `grants`; `role` is the largest of
+    them then, and once it is known which project a request is about, `within` makes the Caller of that one: what is
+    asked of the database, and who may do it, goes by `project_id` and `role` alone.
     """
 
     id: UUID
-    name: str | None  # of the token; None for whoever needs none
+    name: str | None  # None for whoever needs none
     project_id: UUID | None
     project: str | None
     shape: str | None
     role: Role
+    kind: Literal["token", "person", "anyone"] = "token"
+    grants: tuple[Grant, ...] = ()  # empty, or two or more
+
+    def within(self, project_id: UUID) -> "Caller | None":
+        """The same caller in one project; None where he has no role."""
+        if not self.grants:
+            return self if self.project_id in (None, project_id) else None
+        there = [grant for grant in self.grants if grant.project_id in (None, project_id)]
+        if not there:
+            return None
+        project = next((grant.project for grant in there if grant.project_id), None)
+        role = max(grant.role for grant in there)
+        return replace(self, project_id=project_id, project=project, role=role, grants=())
+
+    def projects(self, least: Role = Role.VIEWER) -> list[UUID] | None:
+        """The projects in which he has this role or a larger one; None for all of them."""
+        own = self.grants or (Grant(self.project_id, self.project, self.role),)
+        found = [grant.project_id for grant in own if grant.role >= least]
+        return None if None in found else [project_id for project_id in found if project_id]
 
 
 class Activity:
@@ -104,16 +134,18 @@ class Place:
 
 
 # Whoever calls when no token is asked for: may do everything.
-ANYONE = Caller(UUID(int=0), None, None, None, None, Role.ADMIN)
+ANYONE = Caller(UUID(int=0), None, None, None, None, Role.ADMIN, "anyone")
 
 ACTIVITY = web.AppKey("activity", Activity)
 UPLOADS = web.AppKey("uploads", Uploads)
 MEMORY = web.AppKey("memory", Memory)
 CALLER = web.RequestKey("caller", Caller)
 REQUEST_ID = web.RequestKey("request_id", str)
-# The client's address, empty where it has none, and whether it speaks TLS; behind a trusted proxy, as that one says.
+# The client's address, empty where it has none, whether it speaks TLS, and the host that it asked for; behind a trusted
+# proxy, as that one says.
 REMOTE = web.RequestKey("remote", str)
 SECURE = web.RequestKey("secure", bool)
+HOST = web.RequestKey("host", str)
 PLACE = web.RequestKey("place", Place)
 BODY_HASH = web.RequestKey("body_hash", bytes)
 # Of a reply that is sent as it is made: bytes of its body so far, and whether the client left before it was whole.

@@ -1,7 +1,10 @@
 """Every error a client can meet: its name, HTTP status, code and sentence (the docstring)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from server.auth.roles import Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class MalformedBody(ReportError):
 
 
 class Unauthorized(ReportError):
-    """A valid token is needed: send it as Authorization: Bearer <token>."""
+    """A valid token is needed, as Authorization: Bearer <token>, or a session that has not ended."""
 
     status, code = 401, "unauthorized"
 
@@ -52,16 +55,39 @@ class Unauthorized(ReportError):
         super().__init__(headers={"WWW-Authenticate": "Bearer"})
 
 
+class WrongCredentials(Unauthorized):
+    """The name or the password is wrong."""
+
+    code = "wrong_credentials"
+
+
 class RoleTooSmall(ReportError):
-    """This needs a larger role than this token has."""
+    """This needs a larger role than yours."""
 
     status, code = 403, "role_too_small"
 
+    @classmethod
+    def of(cls, role: Role, needed: Role) -> "RoleTooSmall":
+        """Says which role it is, and which one is needed."""
+        return cls(f"This needs the role {needed.word}; yours is {role.word}.")
+
 
 class AllProjectsNeeded(ReportError):
-    """This tells about all projects: it needs a token for all of them."""
+    """This tells about all projects: it needs a role in all of them."""
 
     status, code = 403, "all_projects_needed"
+
+
+class CsrfTokenNeeded(ReportError):
+    """A cookie alone changes nothing: send the session's csrf_token as X-CSRF-Token."""
+
+    status, code = 403, "csrf_token_needed"
+
+
+class CrossSite(ReportError):
+    """Pages of other sites may not ask for this."""
+
+    status, code = 403, "cross_site"
 
 
 class RouteNotFound(ReportError):
@@ -178,6 +204,15 @@ class Invalid(ReportError):
         first = problems[0]
         super().__init__(f"{first.path}: {first.message}" if first.path else first.message, problems=problems)
         self.code = code or self.code
+
+
+class TooManyLogins(ReportError):
+    """There were too many failed logins. Try again later."""
+
+    status, code = 429, "too_many_logins"
+
+    def __init__(self, seconds: float = 1) -> None:
+        super().__init__(headers={"Retry-After": str(max(1, math.ceil(seconds)))})
 
 
 class KeyReused(ReportError):

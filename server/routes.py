@@ -21,6 +21,7 @@ _BASE = "/api/v1/reports"
 _RUN = f"{_BASE}/suite-runs/{{suite_id}}"
 _CASE = f"{_BASE}/test-case-results/{{case_id}}"
 _ARTIFACT = f"{_BASE}/artifacts/{{artifact_id}}"
+_AUTH = "/api/v1/auth"
 
 ROUTES = [
     Route("POST", f"{_BASE}/suite-runs", suite_runs.create, suite_runs.SuiteRun, 201, also=(200,)),
@@ -66,7 +67,10 @@ ROUTES = [
     Route("GET", _ARTIFACT, artifacts.show, artifacts.Artifact),
     Route("GET", f"{_ARTIFACT}/download", downloads.show, "*/*", also=(206, 304)),
     Route("DELETE", _ARTIFACT, artifacts.delete, None, 204),
-    Route("POST", "/api/v1/auth/session", sessions.create, sessions.Session, 201, role=Role.VIEWER),
+    Route("POST", f"{_AUTH}/session", sessions.create, sessions.Session, 201, role=Role.VIEWER, only="token"),
+    Route("GET", f"{_AUTH}/session", sessions.show, sessions.Identity),
+    Route("POST", f"{_AUTH}/login", sessions.login, sessions.PersonsSession, 201, public=True, errors=(401, 403, 429)),
+    Route("POST", f"{_AUTH}/logout", sessions.logout, None, 204, role=Role.VIEWER, only="person"),
     Route("GET", "/healthz", health.live, health.Health, public=True),
     Route("GET", "/readyz", health.ready, health.Health, public=True),
     Route(

@@ -15,7 +15,7 @@ from typing import Any
 import asyncpg
 
 from server import migrate
-from server.auth.tokens import hash_of, new_token, well_formed
+from server.auth.tokens import hash_of, is_token, new_token
 from server.config import Config, load
 from server.context import LOG
 from server.db import load_sql
@@ -110,7 +110,7 @@ async def _ensure_token(data: Path, dsn: str) -> None:
         if not path.exists():
             _write(path, new_token() + "\n")
         token = path.read_text("ascii").strip()
-        if not well_formed(token):
+        if not is_token(token):
             raise EmbeddedError(f"{path} holds no token. Remove it, and make one with `reportd token create --data`.")
         if not await connection.fetchval(sql.known, hash_of(token)):
             name = "admin" if "admin" not in {row["name"] for row in tokens} else f"admin-{os.urandom(3).hex()}"

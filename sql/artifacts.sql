@@ -1,5 +1,6 @@
--- name: exists
-SELECT 1 FROM test_artifacts a JOIN test_case_results c ON c.id = a.test_case_result_id
+-- name: project_of
+-- None when there is no such thing, or the caller may not see it.
+SELECT c.project_id FROM test_artifacts a JOIN test_case_results c ON c.id = a.test_case_result_id
 WHERE a.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 
 -- name: duplicates

@@ -1,5 +1,6 @@
--- name: exists
-SELECT 1 FROM test_step_results s JOIN test_case_results c ON c.id = s.test_case_result_id
+-- name: project_of
+-- None when there is no such thing, or the caller may not see it.
+SELECT c.project_id FROM test_step_results s JOIN test_case_results c ON c.id = s.test_case_result_id
 WHERE s.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 
 -- name: insert_many

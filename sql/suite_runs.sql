@@ -1,5 +1,6 @@
--- name: exists
-SELECT 1 FROM suite_runs WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
+-- name: project_of
+-- None when there is no such thing, or the caller may not see it.
+SELECT project_id FROM suite_runs WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
 
 -- name: create
 -- Nothing comes back when the project already has this run_key: parallel shards meet in one run.

@@ -1,5 +1,6 @@
--- name: exists
-SELECT 1 FROM test_case_results WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
+-- name: project_of
+-- None when there is no such thing, or the caller may not see it.
+SELECT project_id FROM test_case_results WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
 
 -- name: lock
 -- Every writer of steps or artifacts takes this first: otherwise two at once would each miss the other's rows.

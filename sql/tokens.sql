@@ -1,22 +1,14 @@
 -- name: by_hash
 -- Who is calling, by the token's secret or by one that it had before. The names and the role travel along, so that
 -- replies, checks and the log need no second look.
-SELECT t.id, t.name, t.project_id, p.name AS project, t.collection_shape, t.role,
-       LEAST(t.expires_at, secret.expires_at) AS expires_at
+SELECT 'token' AS kind, t.id, t.name, t.collection_shape, LEAST(t.expires_at, secret.expires_at) AS expires_at,
+       ARRAY[t.project_id::text] AS project_ids, ARRAY[p.name::text] AS projects, ARRAY[t.role::text] AS roles
 FROM (SELECT id AS token_id, NULL::timestamptz AS expires_at FROM tokens WHERE token_hash = $1
       UNION ALL
       SELECT token_id, expires_at FROM former_secrets WHERE secret_hash = $1 AND expires_at > CURRENT_TIMESTAMP
      ) AS secret
 JOIN tokens t ON t.id = secret.token_id LEFT JOIN projects p ON p.id = t.project_id
 WHERE t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > CURRENT_TIMESTAMP)
-
--- name: by_session
--- The same, for the cookie of a browser: it lives no longer than its token.
-SELECT t.id, t.name, t.project_id, p.name AS project, t.collection_shape, t.role,
-       LEAST(t.expires_at, s.expires_at) AS expires_at
-FROM sessions s JOIN tokens t ON t.id = s.token_id LEFT JOIN projects p ON p.id = t.project_id
-WHERE s.session_hash = $1 AND s.expires_at > CURRENT_TIMESTAMP
-  AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > CURRENT_TIMESTAMP)
 
 -- name: touch
 -- At most one write a minute and token, whatever the traffic.
@@ -61,17 +53,6 @@ WITH rotated AS (
 UPDATE tokens t SET token_hash = $2, expires_at = COALESCE($4, t.expires_at)
 FROM rotated r WHERE t.id = r.id
 RETURNING t.id, t.name, r.token_hash AS former_hash, LEAST(r.expires_at, r.overlap_end) AS former_until
-
--- name: create_session
--- $4 is the hash of the secret that starts it: a former one's session must not outlive it.
-INSERT INTO sessions (session_hash, token_id, expires_at)
-SELECT $1, t.id, LEAST($3, t.expires_at, (SELECT f.expires_at FROM former_secrets f WHERE f.secret_hash = $4))
-FROM tokens t WHERE t.id = $2
-RETURNING expires_at
-
--- name: sweep_sessions
-DELETE FROM sessions WHERE session_hash IN (
-    SELECT session_hash FROM sessions WHERE expires_at < CURRENT_TIMESTAMP LIMIT 1000)
 
 -- name: known
 -- Also a revoked or rotated one: what was ended is not made again.

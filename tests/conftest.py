@@ -22,6 +22,7 @@ from server.embedded import Postgres
 from server.folder import MARK
 from server.http.protocol import Runner
 from server.ids import new_id
+from tests.people import password_hash
 
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
 _numbers = itertools.count()
@@ -117,6 +118,25 @@ def make_token(rows) -> Callable[..., str]:
             expires_at,
         )
         return token
+
+    return make
+
+
+@pytest.fixture
+def make_user(rows) -> Callable[..., str]:
+    """make_user(default="viewer", everywhere="admin", …): the name of a person with these roles, by project."""
+
+    def make(everywhere: str | None = None, **roles: str) -> str:
+        name, user_id = f"person-{next(_numbers)}", new_id(0)
+        columns = user_id, name, password_hash()
+        rows("INSERT INTO users (id, name, password_hash) VALUES (%s, %s, %s)", *columns)
+        add = "INSERT INTO user_roles (user_id, project_id, role) VALUES (%s, %s, %s)"
+        if everywhere is not None:
+            rows(add, user_id, None, everywhere)
+        for project, role in roles.items():
+            rows("INSERT INTO projects (name) VALUES (%s) ON CONFLICT DO NOTHING", project)
+            rows(add, user_id, rows("SELECT id FROM projects WHERE name = %s", project)[0]["id"], role)
+        return name
 
     return make
 

@@ -11,20 +11,24 @@ from pathlib import Path
 import pytest
 from aiohttp import DummyCookieJar
 
-from server.auth import tokens
+from server.auth.callers import CACHE, COOKIE
 from server.auth.roles import Role
-from server.auth.tokens import COOKIE, new_token
+from server.auth.tokens import hash_of, new_token
 from server.context import POOL
 from server.http.openapi import document
 from server.routes import ROUTES
 from tests.forms import BOUNDARY, batch, single
 from tests.makers import png
+from tests.people import LOGIN, PASSWORD, logged_in
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
 BASE = "/api/v1/reports"
 SESSION = "/api/v1/auth/session"
+LOGOUT = "/api/v1/auth/logout"
 ROLES = [role.word for role in Role]
-COLUMNS = ["no valid token", *ROLES, "other project's", "cookie"]
+COLUMNS = ["no valid token", *ROLES, "other project's", "token's cookie", "person's cookie"]
+AS_ROLE = "as its role"
+WITH_CSRF = f"{AS_ROLE}, with CSRF token"
 
 STEPS = {"steps": [{"step_number": 7, "step_type": "click", "iteration_number": 9}]}
 FILE = {"data": single(png()), "headers": {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}}
@@ -49,6 +53,8 @@ SENDS = {
     "POST /test-case-results/{case_id}/artifacts/batch": FILES,
     "DELETE /artifacts/{artifact_id}": {},
     "POST /api/v1/auth/session": {},
+    "POST /api/v1/auth/login": {"json": {"name": "somebody", "password": PASSWORD}},
+    "POST /api/v1/auth/logout": {},
 }
 
 
@@ -87,12 +93,36 @@ async def nobody(aiohttp_client, client):
 
 @pytest.fixture
 async def known(nobody, make_token):
-    """(whose, role, by cookie, headers) of everyone who may do something: of ours, of another project, of all."""
+    """(whose, role, how, headers) of everyone who may do something: of ours, of another project, of all."""
     callers = []
     for whose, project in [("ours", "default"), ("theirs", "theirs"), ("all", None)]:
         for role in ROLES:
             bearer, cookie = await bearing(nobody, make_token(project=project, role=role))
-            callers += [(whose, role, False, bearer), (whose, role, True, cookie)]
+            callers += [(whose, role, "token", bearer), (whose, role, "cookie", cookie)]
+    return callers
+
+
+@pytest.fixture
+async def people(nobody, make_user, make_token, rows):
+    """The same of people; those who are "several" have another role in another project too."""
+    make_token(project="theirs")
+    rows("UPDATE users SET name = 'somebody' WHERE name = %s", make_user(default="viewer"))
+    callers = []
+    for role, other in zip(ROLES, ["admin", "viewer", "uploader"], strict=True):
+        for whose, how, roles in [
+            ("ours", "person", {"default": role}),
+            ("theirs", "person", {"theirs": role}),
+            ("all", "person", {"everywhere": role}),
+            ("ours", "several", {"default": role, "theirs": other}),
+            ("theirs", "several", {"theirs": role, "elsewhere": other}),
+        ]:
+            callers.append((whose, role, how, await logged_in(nobody, make_user(**roles))))
+    callers.append(
+        ("ours", "admin", "several", await logged_in(nobody, make_user(everywhere="viewer", default="admin")))
+    )
+    callers.append(
+        ("ours", "uploader", "several", await logged_in(nobody, make_user(everywhere="uploader", default="viewer")))
+    )
     return callers
 
 
@@ -103,11 +133,11 @@ async def strangers(nobody, make_token, rows):
     (_, ended), (_, late) = await bearing(nobody, revoked), await bearing(nobody, expired)
     bearer, over = await bearing(nobody, make_token(name="logged in"))
     rows("UPDATE tokens SET revoked_at = now() WHERE name = 'revoked'")
-    rows("UPDATE tokens SET expires_at = now() - interval '1 s' WHERE token_hash = %s", tokens.hash_of(expired))
+    rows("UPDATE tokens SET expires_at = now() - interval '1 s' WHERE token_hash = %s", hash_of(expired))
     id_of = "(SELECT id FROM tokens WHERE name = 'logged in')"
     rows(f"UPDATE sessions SET expires_at = now() - interval '1 s' WHERE token_id = {id_of}")
-    for key, (caller, _) in nobody.app[tokens.CACHE].items():
-        nobody.app[tokens.CACHE][key] = (caller, 0.0)
+    for key, (caller, _) in nobody.app[CACHE].items():
+        nobody.app[CACHE][key] = (caller, 0.0)
     assert (await nobody.get(f"{BASE}/suite-runs", headers=bearer)).status == 200
     values = [new_token(), expired, revoked, token[:-1], token + "x", token.swapcase(), "", "rpt_"]
     return [
@@ -148,17 +178,19 @@ def everything(rows, stored_files):
 
     def look():
         of = "SELECT md5(string_agg(line, '\n' ORDER BY line)) AS sum FROM"
-        line = "(SELECT (to_jsonb(t) - 'last_used_at')::text AS line FROM %s t) AS lines"
+        line = "(SELECT (to_jsonb(t) - 'last_used_at' - 'last_seen_at')::text AS line FROM %s t) AS lines"
         return [rows(f"{of} {line % name}")[0]["sum"] for name in names], stored_files()
 
     return look
 
 
-def expected(row, whose, role, by_cookie, method):
-    if by_cookie and row["cookie"] != "2xx":
-        if method not in ("GET", "HEAD"):
-            return row["cookie"]
-        assert row["cookie"] == "as its token"
+def expected(row, whose, role, how, method):
+    if how == "cookie":
+        if row["token's cookie"] != "2xx" and method not in ("GET", "HEAD"):
+            return row["token's cookie"]
+        assert row["token's cookie"] in ("2xx", "as its token")
+    if how in ("person", "several") and row["person's cookie"] not in (AS_ROLE, WITH_CSRF):
+        return row["person's cookie"]
     if whose == "theirs" and row["other project's"] != "own":
         return row["other project's"]
     cell = row[role]
@@ -194,21 +226,27 @@ def test_openapi_documents_the_same():
     for name, row in table().items():
         method, path = address(name)
         operation = paths[path.partition("?")[0]][method.lower()]
+        if path == LOGIN:
+            continue
         told = operation["responses"].keys() & {"401", "403"}
         cells = {cell.rstrip("*") for cell in row.values()} & {"401", "403"}
         assert cells <= told, name
-        assert not told - cells or (name.startswith("PUT") and row["uploader"] == "2xx"), name
+        assert not told - cells or path == LOGOUT or (name.startswith("PUT") and row["uploader"] == "2xx"), name
         if cells:
-            least = next((role for role in ROLES if row[role] == "2xx"), "token for all projects")
+            least = next((role for role in ROLES if row[role] == "2xx"), "person's session")
+            least = "in all projects" if "403*" in row.values() else "a token" if path == SESSION != name[4:] else least
             assert least in operation["description"], name
-            assert ("session" in str(operation.get("security", "session"))) == (row["cookie"] == "as its token"), name
+            security = operation.get("security", [{"bearer": []}, {"session": []}])
+            assert ({"session": []} in security) == (row["token's cookie"] == "as its token"), name
+            by_person = row["person's cookie"] == WITH_CSRF or path == LOGOUT
+            assert ({"session": [], "csrf": []} in security) == by_person, name
 
 
 async def test_every_route_answers_every_caller_as_the_table_says(
-    nobody, known, strangers, make_things, everything, stored_files
+    nobody, known, people, strangers, make_things, everything, make_user, make_token
 ):
     ours = await make_things()
-    assert len(known) == 18 and len(strangers) == 16
+    assert len(known) == 18 and len(people) == 17 and len(strangers) == 16
     wrong, asked, refused = [], 0, 0
     for name, row in table().items():
         method, path = address(name)
@@ -225,8 +263,18 @@ async def test_every_route_answers_every_caller_as_the_table_says(
                 asked += 1
                 if shown(reply.status) != row["no valid token"]:
                     wrong.append((word, name, headers, reply.status))
-            for whose, role, by_cookie, headers in known:
-                wanted = expected(row, whose, role, by_cookie, word)
+            for whose, role, how, headers in [*known, *people]:
+                if how == "several" and "{" not in path:
+                    continue  # which of the roles it is, is not said by the path
+                if path in (LOGIN, LOGOUT) and how in ("person", "cookie"):  # which end the session that is sent
+                    headers = await logged_in(nobody, make_user(default=role))
+                    if how == "cookie":
+                        _, headers = await bearing(nobody, make_token())
+                changes = how in ("person", "several") and word not in ("GET", "HEAD")
+                if changes and path != LOGIN:
+                    reply = await ask(word, {**headers, "X-CSRF-Token": ""}, ours)
+                    assert (reply.status, (await reply.json())["code"]) == (403, "csrf_token_needed"), name
+                wanted = expected(row, whose, role, how, word)
                 if wanted == "2xx":
                     may.append((word, whose, role, headers))
                     continue
@@ -234,14 +282,15 @@ async def test_every_route_answers_every_caller_as_the_table_says(
                 told = await refusal(reply)
                 refused += 1
                 if str(reply.status) != wanted:
-                    wrong.append((word, name, whose, role, by_cookie, reply.status))
+                    wrong.append((word, name, whose, role, how, reply.status))
                 if wanted == "404":
                     missing = await ask(word, headers, dict.fromkeys(ours, uuid.uuid4()))
                     assert told == await refusal(missing), (word, name)
                 if wanted == "403" and word != "HEAD":
-                    assert told[2]["code"] in ("role_too_small", "all_projects_needed")
-                    assert f"this token's is {role}" in told[2]["detail"] or "all of them" in told[2]["detail"]
-        assert everything() == before, name
+                    assert told[2]["code"] in ("role_too_small", "all_projects_needed"), (name, whose, role, how)
+                    assert f"yours is {role}." in told[2]["detail"] or "all of them" in told[2]["detail"]
+        if path not in (LOGIN, LOGOUT):
+            assert everything() == before, name
         for word, whose, role, headers in may:
             changes = word not in ("GET", "HEAD") and "{" in path
             ids = await make_things() if changes else ours
@@ -252,11 +301,12 @@ async def test_every_route_answers_every_caller_as_the_table_says(
                 wrong.append((word, name, whose, role, reply.status, await reply.text()))
             assert was is None or everything() != was, f"{name} changes nothing: its refusal proves nothing"
     assert wrong == []
-    assert asked > 800 and refused > 300
+    assert asked > 1200 and refused > 700
 
 
-async def test_lists_show_what_the_caller_may_see(nobody, known, make_things):
+async def test_lists_show_what_the_caller_may_see(nobody, known, people, make_things):
     ours = (await make_things())["suite_id"]
+    known += [person for person in people if person[2] == "person"]
     for whose, role, _, headers in known:
         if role != "viewer":
             await nobody.post(f"{BASE}/suite-runs", json={"name": f"{whose} {role}"}, headers=headers)
@@ -295,7 +345,7 @@ async def test_no_body_is_asked_for_in_vain(nobody, make_token, make_things, hea
     ours = await make_things()
     for name in SENDS:
         method, path = address(name)
-        if method == "DELETE" or path == SESSION:
+        if method == "DELETE" or path.startswith("/api/v1/auth/"):
             continue
         for project, role, status in [("default", "viewer", 403), ("theirs", "admin", 404)]:
             if status == 404 and "{" not in path:
@@ -420,8 +470,8 @@ async def test_another_role_takes_effect_and_ends_replays(nobody, make_token, ma
 
     async def become(role):
         rows("UPDATE tokens SET role = %s WHERE name = 'mine'", role)
-        for key, (caller, _) in nobody.app[tokens.CACHE].items():
-            nobody.app[tokens.CACHE][key] = (caller, 0.0)
+        for key, (caller, _) in nobody.app[CACHE].items():
+            nobody.app[CACHE][key] = (caller, 0.0)
 
     assert [await send(), await send()] == [(201, None), (201, "true")]
     await become("viewer")

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 LEVELS = [
     [
         "auth.roles",
-        "errors",
+        "auth.tokens",
         "ids",
         "redact",
         "embedded",
@@ -22,12 +22,13 @@ LEVELS = [
         "uploads.threads",
         "uploads.tree",
     ],
-    ["mask"],
+    ["errors"],
+    ["auth.passwords", "mask"],
     ["config", "uploads.multipart", "uploads.plan", "uploads.disk", "uploads.memory", "http.fields"],
     ["db", "log", "http.origin", "uploads.storage"],
-    ["figures", "migrate", "space", "uploads.spool", "uploads.leftovers"],
+    ["auth.logins", "figures", "migrate", "space", "uploads.spool", "uploads.leftovers"],
     ["context"],
-    ["auth.tokens", "removal", "folder", "load", "http.decode", "http.reply", "http.lock", "http.files"],
+    ["auth.callers", "removal", "folder", "load", "http.decode", "http.reply", "http.lock", "http.files"],
     ["http.middleware", "http.idempotency", "http.patch", "check.means"],
     ["http.route", "http.protocol", "check.files", "check.rows"],
     ["http.openapi"],
@@ -99,7 +100,7 @@ def test_uploads_could_be_lifted_out():
 
 def test_only_handlers_and_what_serves_them_know_the_web_server():
     web = {name for name in MODULES if any(other.partition(".")[0] == "aiohttp" for other in imported(MODULES[name]))}
-    allowed = {"app", "context", "load", "serve", "verify", "workers", "auth.tokens"}
+    allowed = {"app", "context", "load", "serve", "verify", "workers", "auth.callers"}
     assert {name for name in web if not name.startswith(("api.", "http."))} <= allowed
 
 

@@ -12,6 +12,7 @@ from server import __version__
 from server.http.openapi import document
 from server.routes import ROUTES
 from tests.makers import png
+from tests.people import LOGIN, PASSWORD
 from tests.test_checkpoints import SENT as CHECKPOINT
 from tests.test_logs import CONSOLE, NETWORK
 from tests.test_steps import a_step
@@ -296,7 +297,7 @@ def a_batch(*files):
     return form
 
 
-async def use_everything(call):
+async def use_everything(call, person):
     """Every route, with replies that are as full and as empty as they get."""
     await call("GET", f"{BASE}/suite-runs", 200)
     full = {**DESCRIBED, "run_key": "k", "project": "default"}
@@ -345,9 +346,16 @@ async def use_everything(call):
     await call("DELETE", f"{BASE}/artifacts/{ARTIFACT}", 204, sent["id"])
     await call("GET", f"{BASE}/artifacts/{ARTIFACT}", 404, sent["id"])
     await call("DELETE", RUN, 204, run)
-    await call("POST", "/api/v1/auth/session", 201)
+    await call("GET", "/api/v1/auth/session", 200)
     for path in ("/healthz", "/readyz", "/metrics", "/api/v1/openapi.json", "/docs"):
         await call("GET", path, 200)
+    session = await call("POST", LOGIN, 201, json={"name": person, "password": PASSWORD})
+    assert session["name"] == person
+    alone = {"headers": {"Authorization": "", "X-CSRF-Token": session["csrf_token"]}}
+    identity = await call("GET", "/api/v1/auth/session", 200, **alone)
+    assert identity["csrf_token"] == session["csrf_token"]
+    await call("POST", "/api/v1/auth/logout", 204, **alone)
+    await call("POST", "/api/v1/auth/session", 201)
 
 
 async def use_failures(call):
@@ -360,13 +368,18 @@ async def use_failures(call):
     await call("POST", steps, 400, case, data=b"{")
     await call("POST", steps, 413, case, data=b" " * ((16 << 20) + 1))
     await call("GET", steps, 401, case, headers={"Authorization": "Bearer wrong"})
+    await call("POST", LOGIN, 401, json={"name": "nobody", "password": "x"})
+    await call("POST", LOGIN, 422, json={"name": "nobody"})
+    await call("POST", LOGIN, 403, json={"name": "x", "password": "x"}, headers={"Sec-Fetch-Site": "cross-site"})
+    for status in [401] * 9 + [429]:
+        await call("POST", LOGIN, status, json={"name": "Nobody", "password": "x"})
     await call("POST", f"{CASE_PATH}/artifacts", 415, case, data=b"x")
     await call("POST", f"{CASE_PATH}/artifacts/batch", 422, case, data=a_batch(b""))
 
 
-async def test_real_replies_are_as_described(client, api):
+async def test_real_replies_are_as_described(client, api, make_user):
     call = Checked(client, api)
-    await use_everything(call)
+    await use_everything(call, make_user(everywhere="viewer", default="admin"))
     assert call.seen == {(route.method, route.path) for route in ROUTES}
     assert call.told({"GET /docs: text/plain is described, text/html is sent"}) == []
 

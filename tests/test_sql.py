@@ -100,7 +100,7 @@ def used(noun, name):
         bound = re.findall(rf"\b(\w+)(?:, \w+)* = .*(?:\[SQL\]|load_sql\(\))\.{noun}\b", text)
         if any(re.search(rf"\b{variable}\.{name}\b", text) for variable in bound):
             return True
-    return name == "exists" and f'("{noun}", ' in SOURCES["http/route.py"]
+    return name == "project_of" and f'("{noun}", ' in SOURCES["http/route.py"]
 
 
 def test_every_query_is_used():

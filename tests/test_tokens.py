@@ -13,8 +13,8 @@ import pytest
 from aiohttp import DummyCookieJar
 
 from server import up
-from server.auth import tokens
-from server.auth.tokens import COOKIE, new_token, well_formed
+from server.auth.callers import CACHE, COOKIE
+from server.auth.tokens import hash_of, is_token, new_token
 from server.cli import main
 from server.embedded import EmbeddedError
 
@@ -60,7 +60,7 @@ def status(nobody):
     """await status(token or cookie={…}): what a GET with it is answered, past the cache."""
 
     async def ask(secret="", **headers):
-        nobody.app[tokens.CACHE].clear()
+        nobody.app[CACHE].clear()
         headers = headers or {"Authorization": f"Bearer {secret}"}
         return (await nobody.get(RUNS, headers=headers)).status
 
@@ -80,7 +80,7 @@ def test_the_text_is_as_readme_says():
     assert len(made) == 500
     for text in made:
         assert re.fullmatch(r"rpt_[0-9A-Za-z]{49}", text)
-        assert text[-6:] == base62(zlib.crc32(text[4:-6].encode())) and well_formed(text)
+        assert text[-6:] == base62(zlib.crc32(text[4:-6].encode())) and is_token(text)
     assert len({text[4:24] for text in made}) == 500
     assert base62(2**32 - 1) == "4gfFC3"  # fits with room
 
@@ -90,23 +90,23 @@ def test_every_typo_of_one_place_is_noticed():
     for place in range(len(text)):
         for other in "0aZ-_ é":
             if other != text[place]:
-                assert not well_formed(text[:place] + other + text[place + 1 :]), (text, place, other)
-        assert not well_formed(text[:place] + text[place + 1 :])
-        assert not well_formed(text[:place] + "0" + text[place:])
+                assert not is_token(text[:place] + other + text[place + 1 :]), (text, place, other)
+        assert not is_token(text[:place] + text[place + 1 :])
+        assert not is_token(text[:place] + "0" + text[place:])
     swapped = [text[:i] + text[i + 1] + text[i] + text[i + 2 :] for i in range(52) if text[i] != text[i + 1]]
-    assert not any(map(well_formed, swapped))
+    assert not any(map(is_token, swapped))
 
 
 def test_the_text_of_former_times_is_known_by_its_length():
-    assert well_formed(OLD) and len(OLD) == 47
+    assert is_token(OLD) and len(OLD) == 47
     for text in (OLD[:-1], OLD + "x", OLD[:-1] + "é", OLD.replace("rpt_", "rpt-"), "x" + OLD, OLD + "\n", ""):
-        assert not well_formed(text)
+        assert not is_token(text)
 
 
 async def test_a_token_of_former_times_works(status, rows, token):
     token("create", "--name", "old", "--role", "viewer")
     assert await status(OLD) == 401
-    rows("UPDATE tokens SET token_hash = %s WHERE name = 'old'", tokens.hash_of(OLD))
+    rows("UPDATE tokens SET token_hash = %s WHERE name = 'old'", hash_of(OLD))
     assert await status(OLD) == 200
 
 
@@ -125,7 +125,7 @@ async def test_what_is_made_without_a_word_is_for_ci(nobody, token):
         assert gone.status == (204 if role == "admin" else 403)
         if not gone.ok:
             said = (await gone.json())["detail"]
-            assert said == f"This needs the role admin; this token's is {role or 'uploader'}."
+            assert said == f"This needs the role admin; yours is {role or 'uploader'}."
     lines = {line.split()[1]: line.split()[3] for line in token("list")[1:]}
     assert {name: role for name, role in lines.items() if name in ("None", "viewer", "uploader", "admin")} == {
         "None": "uploader",

@@ -1,16 +1,33 @@
-"""Browser sessions: a cookie that is good for reading, so that `<img src="…/download">` shows."""
+"""Sessions of browsers: a token's, which only reads, so that `<img src="…/download">` shows, and a person's."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal
 
 from aiohttp import web
+from msgspec import Meta, Struct
+from prometheus_client import Counter
 
-from server.auth.tokens import COOKIE, start_session
-from server.context import ANYONE, CALLER, SECURE
-from server.errors import Unauthorized
+from server.auth.callers import COOKIE, credentials, forget
+from server.auth.logins import Attempt
+from server.auth.passwords import LONGEST, Passwords
+from server.auth.roles import Word
+from server.auth.tokens import csrf_token, hash_of, new_cookie
+from server.context import CALLER, CONFIG, HOST, POOL, REMOTE, SECURE, SQL
+from server.db import transaction
+from server.errors import CrossSite, TooManyLogins, WrongCredentials
 from server.http import reply
 from server.http.fields import Moment
+from server.http.origin import is_cross_site
 from server.http.reply import Response
+
+LOGINS = Counter("reportd_logins", "Logins of people", ["outcome"])
+PASSWORDS = web.AppKey("passwords", Passwords)
+
+
+class Login(Struct):
+    name: Annotated[str, Meta(min_length=1, max_length=100)]
+    password: Annotated[str, Meta(min_length=1, max_length=LONGEST)]
 
 
 @dataclass(slots=True)
@@ -18,14 +35,95 @@ class Session:
     expires_at: Moment
 
 
+@dataclass(slots=True)
+class PersonsSession:
+    name: str
+    expires_at: Moment
+    csrf_token: str
+
+
+@dataclass(slots=True)
+class OwnRole:
+    project: str | None  # None: every project
+    role: Word
+
+
+@dataclass(slots=True)
+class Identity:
+    kind: Literal["token", "person", "anyone"]
+    name: str | None
+    roles: list[OwnRole]
+    csrf_token: str | None
+
+
 async def create(request: web.Request) -> Response:
-    """Sets a session cookie for the token that the request carries."""
-    if request[CALLER] is ANYONE:
-        raise Unauthorized()
-    secret, ends = await start_session(request, request[CALLER].id)
-    response = reply.created(Session(ends))
+    """Sets a session cookie for the token that the request carries: it reads what the token reads."""
+    sql, cookie, secret = request.app[SQL].sessions, new_cookie(), credentials(request)[1]
+    ends = await request.app[POOL].fetchval(
+        sql.create_for_token, hash_of(cookie), request[CALLER].id, _end(request), hash_of(secret)
+    )
+    return _with_cookie(request, reply.created(Session(ends)), cookie, ends)
+
+
+async def show(request: web.Request) -> Response:
+    """Who the caller is, and for a person's session the CSRF token that changes need."""
+    caller = request[CALLER]
+    grants = caller.grants or (caller,)
+    roles = [OwnRole(grant.project, grant.role.word) for grant in grants]
+    token = csrf_token(request.cookies[COOKIE]) if caller.kind == "person" else None
+    return reply.ok(Identity(caller.kind, caller.name, roles, token))
+
+
+async def login(request: web.Request, body: Login) -> Response:
+    """Starts a person's session: sets its cookie and gives the CSRF token to send as `X-CSRF-Token` with changes."""
+    if is_cross_site(request, request[HOST]):
+        raise CrossSite()
+    pool, sql = request.app[POOL], request.app[SQL]
+    attempt = Attempt(body.name, request[REMOTE])
+    try:
+        await attempt.admit(pool, sql)
+    except TooManyLogins:
+        LOGINS.labels("throttled").inc()
+        raise
+    user = await pool.fetchrow(sql.users.for_login, body.name)
+    right = await request.app[PASSWORDS].match(user["password_hash"] if user else None, body.password)
+    if user is None or not right or user["disabled"]:
+        LOGINS.labels("failed").inc()
+        raise WrongCredentials()
+    await attempt.forgive(pool, sql)
+    renewed = await request.app[PASSWORDS].renewed(user["password_hash"], body.password)
+    cookie, former, ends = new_cookie(), request.cookies.get(COOKIE, ""), _end(request)
+    async with transaction(pool) as connection:
+        columns = hash_of(cookie), user["id"], ends, user["password_hash"]
+        if not await connection.fetchval(sql.sessions.create_for_user, *columns):
+            raise WrongCredentials()
+        if renewed is not None:
+            await connection.execute(sql.users.set_password, user["id"], renewed)
+        # The browser's former session ends with its cookie: whoever had planted or read that one has nothing.
+        await connection.execute(sql.sessions.delete, hash_of(former))
+    forget(request, former)
+    LOGINS.labels("succeeded").inc()
+    session = PersonsSession(user["name"], ends, csrf_token(cookie))
+    return _with_cookie(request, reply.created(session), cookie, ends)
+
+
+async def logout(request: web.Request) -> Response:
+    """Ends the person's session that the request carries."""
+    cookie = request.cookies[COOKIE]
+    await request.app[POOL].execute(request.app[SQL].sessions.delete, hash_of(cookie))
+    forget(request, cookie)
+    response = reply.no_content()
+    response.del_cookie(COOKIE, path="/", httponly=True, samesite="Lax", secure=request[SECURE])
+    return response
+
+
+def _end(request: web.Request) -> datetime:
+    return datetime.now(UTC) + timedelta(hours=request.app[CONFIG].auth.session_hours)
+
+
+def _with_cookie(request: web.Request, response: web.Response, cookie: str, ends: datetime) -> Response:
     seconds = int((ends - datetime.now(UTC)).total_seconds())
     response.set_cookie(
-        COOKIE, secret, max_age=seconds, path="/", httponly=True, samesite="Lax", secure=request[SECURE]
+        COOKIE, cookie, max_age=seconds, path="/", httponly=True, samesite="Lax", secure=request[SECURE]
     )
     return response

@@ -9,9 +9,10 @@ from uuid import UUID
 from aiohttp import web
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from server.auth.roles import Role
 from server.context import CALLER, POOL, SQL, STORAGE
 from server.db import transaction
-from server.errors import Invalid, Problem, SuiteRunNotFound
+from server.errors import Invalid, Problem, RoleTooSmall, SuiteRunNotFound
 from server.http import reply
 from server.http.fields import (
     IndexedText,
@@ -152,20 +153,15 @@ async def index(request: web.Request, query: SuiteRunFilter) -> Response:
     """Suite runs, newest first, each with its test counts."""
     sql = request.app[SQL].suite_runs
     limit = min(query.limit or 100, 500)
+    before = _cursor_in(query.cursor)
+    filters = query.status, query.name, query.branch, query.environment, query.tag, query.since, query.until
+    projects = request[CALLER].projects()
     async with request.app[POOL].acquire() as connection:
-        rows = await connection.fetch(
-            sql.page,
-            request[CALLER].project_id,
-            _cursor_in(query.cursor),
-            query.status,
-            query.name,
-            query.branch,
-            query.environment,
-            query.tag,
-            query.since,
-            query.until,
-            limit + 1,
-        )
+        # Each project's newest are read from an index; all of theirs together would be found and sorted first.
+        rows: list[Any] = []
+        for project_id in [None] if projects is None else projects:
+            rows += await connection.fetch(sql.page, project_id, before, *filters, limit + 1)
+        rows.sort(key=lambda row: row["id"], reverse=True)
         items = await _counted(request, connection, rows[:limit])
     next_cursor = _cursor_out(items[-1].id) if len(rows) > limit else None
     return reply.ok(SuiteRunPage(items, next_cursor))
@@ -199,15 +195,25 @@ async def delete(request: web.Request, suite_id: UUID) -> Response:
 
 
 async def _project_of(request: web.Request, connection: Any, name: str | None) -> UUID:
-    """The project of a new run: the token's; for a token of all projects the one it names, else `default`."""
+    """The project of a new run: the caller's; where he has several the one that is named, else `default`.
+
+    From then on he is who he is in that project.
+    """
     caller = request[CALLER]
     if caller.project_id is not None:
         if name is not None and name != caller.project:
-            raise Invalid(Problem("project", f"must be {caller.project}, the project of this token, or absent"))
+            raise Invalid(Problem("project", f"must be {caller.project}, the project of this caller, or absent"))
         return caller.project_id
     found: UUID | None = await connection.fetchval(request.app[SQL].projects.by_name, name or "default")
-    if found is None:
-        raise Invalid(Problem("project", "is unknown; a token made for a project creates it"))
+    there = caller.within(found) if found is not None else None
+    if found is None or there is None:
+        if caller.projects() is None:
+            raise Invalid(Problem("project", "is unknown; a token made for a project creates it"))
+        names = ", ".join(sorted(str(grant.project) for grant in caller.grants))
+        raise Invalid(Problem("project", f"must be one of {names}"))
+    if there.role < Role.UPLOADER:
+        raise RoleTooSmall.of(there.role, Role.UPLOADER)
+    request[CALLER] = there
     return found
 
 

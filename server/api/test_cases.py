@@ -163,7 +163,7 @@ async def by_id(request: web.Request, connection: Any, case_id: UUID) -> TestCas
 async def _insert(request: web.Request, connection: Any, suite_id: UUID, cases: list[NewTestCase]) -> list[TestCase]:
     sql, project_id = request.app[SQL], request[CALLER].project_id
     # Also for an empty list: the run may have been removed since it was looked up.
-    if not await connection.fetchval(sql.suite_runs.exists, suite_id, project_id):
+    if not await connection.fetchval(sql.suite_runs.project_of, suite_id, project_id):
         raise SuiteRunNotFound()
     rows = await connection.fetch(
         sql.test_cases.insert_many,

@@ -1,6 +1,9 @@
 """Roles: what a caller may do in a project. Which role a request needs is said in server/routes.py."""
 
 from enum import IntEnum
+from typing import Literal, cast
+
+Word = Literal["viewer", "uploader", "admin"]
 
 
 class Role(IntEnum):
@@ -11,9 +14,9 @@ class Role(IntEnum):
     ADMIN = 3  # everything
 
     @property
-    def word(self) -> str:
+    def word(self) -> Word:
         """As people and the database write it."""
-        return self.name.lower()
+        return cast(Word, self.name.lower())
 
     @classmethod
     def of(cls, word: str) -> "Role":

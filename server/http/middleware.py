@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from prometheus_client import Counter, Histogram
 
-from server.context import ACTIVITY, CALLER, CLIENT_LEFT, CONFIG, LOG, POOL, REMOTE, REQUEST_ID, SECURE, SENT
+from server.context import ACTIVITY, CALLER, CLIENT_LEFT, CONFIG, HOST, LOG, POOL, REMOTE, REQUEST_ID, SECURE, SENT
 from server.db import as_report_error
 from server.errors import MalformedRequest, ReportError, RouteNotFound
 from server.http import files, reply
@@ -71,7 +71,7 @@ async def outermost(request: web.Request, handler: Handler) -> web.StreamRespons
     sent_id = request.headers.get("X-Request-Id", "")
     request[REQUEST_ID] = sent_id if _SANE_ID.fullmatch(sent_id) else uuid.uuid4().hex
     origin = request.app[ORIGINS].of(request)
-    request[REMOTE], request[SECURE] = origin.remote, origin.secure
+    request[REMOTE], request[SECURE], request[HOST] = origin.remote, origin.secure, origin.host
     with request.app[ACTIVITY]:
         try:
             response, error = await _answer(request, handler, origin)

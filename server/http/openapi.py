@@ -15,8 +15,8 @@ ROUTE_TABLE = web.AppKey("route_table", Sequence[Route])
 
 ERRORS = {
     400: "Malformed JSON or multipart",
-    401: "No valid token",
-    403: "The token's role is too small, or it is not for all projects",
+    401: "No valid token or session; at login: wrong name or password",
+    403: "The role is too small, or not in all projects; or a page changes something without its CSRF token",
     404: "Not found",
     409: "Conflict",
     408: "The body stopped coming",
@@ -25,6 +25,7 @@ ERRORS = {
     415: "Not multipart, or a type that is not allowed",
     416: "The range lies outside the file",
     422: "Wrong values",
+    429: "Too many failed logins; see Retry-After",
     503: "Overload or database away; see Retry-After",
     507: "Storage full",
 }
@@ -78,6 +79,7 @@ def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "session": {"type": "apiKey", "in": "cookie", "name": "reportd_session"},
+                "csrf": {"type": "apiKey", "in": "header", "name": "X-CSRF-Token"},
             },
         },
     }
@@ -104,7 +106,9 @@ def _operation(route: Route, known: dict[str, Any]) -> dict[str, Any]:
     else:
         operation["description"] = _who(route)
         if route.method != "GET":
-            operation["security"] = [{"bearer": []}]  # a cookie reads, and no more
+            by_cookie: dict[str, list[str]] = {"session": [], "csrf": []}  # a person's; a token's reads, and no more
+            ways = {"token": [{"bearer": []}], "person": [by_cookie], None: [{"bearer": []}, by_cookie]}
+            operation["security"] = ways[route.only]
     if route.method == "POST" and route.path.startswith("/api/v1/reports"):
         operation["parameters"].append(
             {
@@ -125,8 +129,10 @@ def _operation(route: Route, known: dict[str, Any]) -> dict[str, Any]:
 
 def _who(route: Route) -> str:
     role = f"Needs the role {route.least_role.word}"
+    if route.only:
+        return f"Needs a {route.only}'s session." if route.only == "person" else "Needs a token."
     if route.about_all:
-        return f"{role}, and a token for all projects."
+        return f"{role} in all projects."
     return f"{role}; with `{route.admin_if}`, the role {Role.ADMIN.word}." if route.admin_if else f"{role}."
 
 
@@ -183,15 +189,15 @@ def _responses(route: Route, known: dict[str, Any]) -> dict[str, Any]:
 
 def _errors_of(route: Route) -> set[int]:
     """The statuses of failure that a client of this route may meet."""
-    if route.public is True:
-        return {503}
-    found = {401, 404, 422, 503}
-    if route.method != "GET":
-        found |= {409}
-    if route.least_role > Role.VIEWER or route.admin_if or route.about_all:
-        found |= {403}
+    found = {503, *route.errors}
+    if route.public is not True:
+        found |= {401, 404, 422}
+        if route.method != "GET":
+            found |= {409}
+        if route.least_role > Role.VIEWER or route.admin_if or route.about_all or route.only == "person":
+            found |= {403}
     if "body" in route.takes or route.upload is not None:
-        found |= {400, 408, 413, 415}
+        found |= {400, 408, 413, 415, 422}
     if route.upload is not None:
         found |= {507}
     if route.reply == "*/*":

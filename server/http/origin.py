@@ -92,6 +92,19 @@ def check_head(request: web.Request) -> None:
         raise MalformedRequest()
 
 
+def is_cross_site(request: web.Request, host: str) -> bool:
+    """Whether a page of another site made a browser send this, to a server that was asked for by `host`.
+
+    Browsers say so (Fetch Metadata, https://www.w3.org/TR/fetch-metadata/); those from before 2023 that do not yet name
+    the page's origin in a request that may change something. Programs say neither.
+    """
+    if (site := request.headers.get("Sec-Fetch-Site")) is not None:
+        return site not in ("same-origin", "none")
+    origin = request.headers.get(hdrs.ORIGIN)
+    # Without ports: a proxy may leave its own out of the Host that it passes on.
+    return origin is not None and _name_of(origin.partition("://")[2]) != _name_of(host)
+
+
 def _last(lines: list[str]) -> str:
     """What the nearest proxy says."""
     return lines[-1].rpartition(",")[2].strip() if lines else ""

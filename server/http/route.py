@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 from uuid import UUID
 
 from aiohttp import web
@@ -25,6 +25,7 @@ from server.errors import (
     RouteNotFound,
     StepNotFound,
     SuiteRunNotFound,
+    Unauthorized,
 )
 from server.http import decode
 from server.http.idempotency import REPLAYED, key_of
@@ -68,9 +69,11 @@ class Route:
     public: bool | Callable[[Config], bool] = False  # whether no token is asked for
     role: Role | None = None  # the least that may call it, where the method does not say it
     admin_if: str = ""  # a switch of its query that makes it an admin's
-    about_all: bool = False  # it tells about all projects: not for callers of one
+    about_all: bool = False  # it tells about all projects: not for callers of some
+    only: Literal["token", "person"] | None = None  # who alone may call it
     upload: Upload | None = None
     also: tuple[int, ...] = ()  # other statuses of success
+    errors: tuple[int, ...] = ()  # statuses of failure that are its own
     array: Any = None  # the element, where S0's clients may read the list as a bare array
 
     @property
@@ -121,7 +124,9 @@ def bind(route: Route, authenticate: Authenticate) -> Bound:
     async def handle(request: web.Request) -> Response:
         if not (route.public if isinstance(route.public, bool) else route.public(request.app[CONFIG])):
             request[CALLER] = await authenticate(request)
-            if route.about_all and request[CALLER].project_id is not None:
+            if route.only and request[CALLER].kind != route.only:
+                raise Unauthorized()
+            if route.about_all and request[CALLER].projects() is not None:
                 raise AllProjectsNeeded()
         if route.upload is None:
             return await answer(request)
@@ -141,9 +146,12 @@ def bind(route: Route, authenticate: Authenticate) -> Bound:
             decode.check_encoding(request)
             decode.check_length(request, request.app[CONFIG].api.max_json_size)
         arguments: dict[str, Any] = {name: _path_id(request, name) for name in ids}
-        if CALLER in request and request[CALLER].role < (needed := needed_role(request)):
-            await must_exist(request, arguments)  # its 404 comes first: whoever has no role there learns nothing
-            raise RoleTooSmall(f"This needs the role {needed.word}; this token's is {request[CALLER].role.word}.")
+        if CALLER in request:
+            if request[CALLER].grants:
+                await must_exist(request, arguments)  # which also tells in which role
+            if request[CALLER].role < (needed := needed_role(request)):
+                await must_exist(request, arguments)  # its 404 comes first: whoever has no role there learns nothing
+                raise RoleTooSmall.of(request[CALLER].role, needed)
         if body_type is not None and is_asking_or_large(request):
             await must_exist(request, arguments)
             await go_on(request)
@@ -180,12 +188,18 @@ def bind(route: Route, authenticate: Authenticate) -> Bound:
 
 
 async def must_exist(request: web.Request, arguments: Mapping[str, Any]) -> None:
-    """Raises the noun's own 404 unless the thing in the path exists and the caller may see it."""
+    """Raises the noun's own 404 unless the thing in the path exists and the caller may see it.
+
+    From then on the caller is who he is in the project of that thing.
+    """
     for name in RESOURCES.keys() & arguments.keys():
         noun, missing = RESOURCES[name]
-        query = getattr(request.app[SQL], noun).exists
-        if not await request.app[POOL].fetchval(query, arguments[name], request[CALLER].project_id):
+        caller, query = request[CALLER], getattr(request.app[SQL], noun).project_of
+        project_id = await request.app[POOL].fetchval(query, arguments[name], caller.project_id)
+        there = caller.within(project_id) if project_id is not None else None
+        if there is None:
             raise missing()
+        request[CALLER] = there
 
 
 async def go_on(request: web.Request) -> None:

@@ -1,0 +1,113 @@
+"""Who calls: told from a request's token or session cookie, and remembered for some seconds."""
+
+import hmac
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from aiohttp import hdrs, web
+
+from server.auth.roles import Role
+from server.auth.tokens import csrf_token, hash_of, is_cookie, is_token
+from server.context import ANYONE, CONFIG, HOST, POOL, SQL, Caller, Grant
+from server.errors import CrossSite, CsrfTokenNeeded, Unauthorized
+from server.http.origin import is_cross_site
+
+COOKIE = "reportd_session"
+CSRF_HEADER = "X-CSRF-Token"
+_SAFE = {hdrs.METH_GET, hdrs.METH_HEAD}
+_CACHE_SECONDS = 5.0
+_CACHE_SIZE = 10_000
+
+
+class Callers(dict[bytes, tuple[Caller, float]]):
+    """By the hash of a secret and what kind it is: who that is, and when to ask again."""
+
+
+CACHE = web.AppKey("callers", Callers)
+
+
+async def authenticate(request: web.Request) -> Caller:
+    """Who sent the request: by Bearer token or by session cookie.
+
+    A token's cookie is good for GET and HEAD alone. A person's is good for more when the page that sends it can say the
+    session's CSRF token. Raises Unauthorized, CsrfTokenNeeded, CrossSite.
+    """
+    scheme, token = credentials(request)
+    cookie = "" if scheme else request.cookies.get(COOKIE, "")
+    found: Caller | None = None
+    if scheme == "bearer" and is_token(token):
+        found = await _known(request, b"t", token)
+    elif is_cookie(cookie):
+        found = await _known(request, b"s", cookie)
+        if found is not None and request.method not in _SAFE:
+            if found.kind == "person":
+                _check_csrf(request, cookie)
+            else:
+                found = None
+    if found is not None:
+        return found
+    if not request.app[CONFIG].auth.required and not scheme:
+        return ANYONE
+    raise Unauthorized()
+
+
+def credentials(request: web.Request) -> tuple[str, str]:
+    """The scheme and the rest of the Authorization header, empty without one."""
+    scheme, _, rest = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    return scheme.lower(), rest.strip()
+
+
+def forget(request: web.Request, cookie: str) -> None:
+    """A session that was ended is not remembered here; other workers ask again within some seconds."""
+    request.app[CACHE].pop(hash_of(cookie) + b"s", None)
+
+
+def _check_csrf(request: web.Request, cookie: str) -> None:
+    if is_cross_site(request, request[HOST]):
+        raise CrossSite()
+    sent = request.headers.get(CSRF_HEADER, "").encode("utf-8", "surrogateescape")
+    if not hmac.compare_digest(sent, csrf_token(cookie).encode()):
+        raise CsrfTokenNeeded()
+
+
+async def _known(request: web.Request, kind: bytes, secret: str) -> Caller | None:
+    # Which of the two it is belongs into the key: a token must never pass as a cookie, nor the reverse.
+    key = hash_of(secret)
+    slot, cache, sql = key + kind, request.app[CACHE], request.app[SQL]
+    kept = cache.get(slot)
+    if kept is not None and kept[1] > time.monotonic():
+        return kept[0]
+    query = sql.tokens.by_hash if kind == b"t" else sql.sessions.by_hash
+    row: Any = await request.app[POOL].fetchrow(query, key)
+    if row is None:
+        cache.pop(slot, None)
+        return None
+    caller, seconds = caller_of(row), _CACHE_SECONDS
+    if row["expires_at"] is not None:
+        seconds = min(seconds, (row["expires_at"] - datetime.now(UTC)).total_seconds())
+    if len(cache) >= _CACHE_SIZE:
+        cache.clear()
+    cache[slot] = (caller, time.monotonic() + seconds)
+    touch = sql.users.touch if caller.kind == "person" else sql.tokens.touch
+    with suppress(asyncpg.PostgresError):  # a database that can only be read is one that can be read
+        await request.app[POOL].execute(touch, caller.id)
+    return caller
+
+
+def caller_of(row: Any) -> Caller:
+    """The caller of a row of tokens.by_hash or sessions.by_hash."""
+    columns = zip(row["project_ids"], row["projects"], row["roles"], strict=True)
+    # Ids come as text: asyncpg asks each new connection what an array of anything else is.
+    grants = tuple(
+        Grant(UUID(some_id) if some_id else None, project, Role.of(role)) for some_id, project, role in columns
+    )
+    largest = max(grants, key=lambda grant: grant.role)
+    project_id, project = (largest.project_id, largest.project) if len(grants) == 1 else (None, None)
+    several = grants if len(grants) > 1 else ()
+    return Caller(
+        row["id"], row["name"], project_id, project, row["collection_shape"], largest.role, row["kind"], several
+    )

@@ -1,0 +1,40 @@
+-- name: by_hash
+-- Who is calling, by the cookie of a browser, as tokens.by_hash tells it. A token's session lives no longer than the
+-- token; whoever has no role any more has no session either.
+SELECT 'token' AS kind, t.id, t.name, t.collection_shape, LEAST(t.expires_at, s.expires_at) AS expires_at,
+       ARRAY[t.project_id::text] AS project_ids, ARRAY[p.name::text] AS projects, ARRAY[t.role::text] AS roles
+FROM sessions s JOIN tokens t ON t.id = s.token_id LEFT JOIN projects p ON p.id = t.project_id
+WHERE s.session_hash = $1 AND s.expires_at > CURRENT_TIMESTAMP
+  AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > CURRENT_TIMESTAMP)
+UNION ALL
+SELECT 'person', u.id, u.name, NULL, s.expires_at,
+       array_agg(r.project_id::text ORDER BY p.name), array_agg(p.name::text ORDER BY p.name),
+       array_agg(r.role::text ORDER BY p.name)
+FROM sessions s JOIN users u ON u.id = s.user_id
+JOIN user_roles r ON r.user_id = u.id LEFT JOIN projects p ON p.id = r.project_id
+WHERE s.session_hash = $1 AND s.expires_at > CURRENT_TIMESTAMP AND u.disabled_at IS NULL
+GROUP BY u.id, s.session_hash
+
+-- name: create_for_token
+-- $4 is the hash of the secret that starts it: a former one's session must not outlive it.
+INSERT INTO sessions (session_hash, token_id, expires_at)
+SELECT $1, t.id, LEAST($3, t.expires_at, (SELECT f.expires_at FROM former_secrets f WHERE f.secret_hash = $4))
+FROM tokens t WHERE t.id = $2
+RETURNING expires_at
+
+-- name: create_for_user
+-- Only for the password that was looked at: it may have been changed since, or the person disabled.
+INSERT INTO sessions (session_hash, user_id, expires_at)
+SELECT $1, u.id, $3 FROM users u WHERE u.id = $2 AND u.disabled_at IS NULL AND u.password_hash = $4
+FOR NO KEY UPDATE
+RETURNING session_hash
+
+-- name: delete
+DELETE FROM sessions WHERE session_hash = $1
+
+-- name: delete_for_user
+DELETE FROM sessions WHERE user_id = $1
+
+-- name: sweep
+DELETE FROM sessions WHERE session_hash IN (
+    SELECT session_hash FROM sessions WHERE expires_at < CURRENT_TIMESTAMP LIMIT 1000)

@@ -1,0 +1,24 @@
+"""People of the tests, and how they log in."""
+
+from functools import cache
+from http.cookies import SimpleCookie
+
+from server.auth.callers import COOKIE
+from server.auth.passwords import hash_password
+
+PASSWORD = "correct horse battery staple"
+LOGIN = "/api/v1/auth/login"
+
+
+@cache
+def password_hash():
+    """Of PASSWORD; made once, it takes a tenth of a second."""
+    return hash_password(PASSWORD)
+
+
+async def logged_in(client, name, password=PASSWORD):
+    """Headers of the browser of somebody who has just logged in: its cookie, and what lets it change something."""
+    reply = await client.post(LOGIN, json={"name": name, "password": password})
+    assert reply.status == 201, await reply.text()
+    cookie = SimpleCookie(reply.headers["Set-Cookie"])[COOKIE].value
+    return {"Cookie": f"{COOKIE}={cookie}", "X-CSRF-Token": (await reply.json())["csrf_token"]}
