@@ -8,21 +8,27 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from uuid import UUID
 
 import asyncpg
 import psycopg
 
-from server import __version__, config, embedded, log, migrate, serve, systemd, up
+from server import __version__, config, embedded, log, migrate, serve, systemd, trail, up
+from server.audit import Action, Subject, note, operator
 from server.auth.roles import Role
 from server.auth.tokens import hash_of, new_token
 from server.check import compare, findings, means
 from server.config import ConfigError
 from server.db import load_sql
 from server.ids import new_id
+from server.log import visible
+
+T = TypeVar("T")
 
 
 class Refused(Exception):
@@ -98,77 +104,97 @@ def _openapi(options: argparse.Namespace) -> None:
 
 
 def _token_create(options: argparse.Namespace) -> None:
-    token, columns = new_token(), [options.shape, _end(options.expires)]
+    token, token_id, end = new_token(), new_id(0), _end(options.expires)
 
     async def work(connection: Any, sql: Any) -> None:
         project_id = None
         if options.project is not None:
             project_id = await connection.fetchval(sql.projects.ensure, new_id(0), options.project)
+        columns = [token_id, options.name, hash_of(token), options.role, project_id, options.shape, end]
         try:
-            await connection.execute(
-                sql.tokens.create, new_id(0), options.name, hash_of(token), options.role, project_id, *columns
-            )
+            await connection.execute(sql.tokens.create, *columns)
         except asyncpg.UniqueViolationError:
             raise Refused(f"There is a token named {options.name} already; revoke it or choose another.") from None
+        subject = Subject("token", token_id, options.name, project_id)
+        await note(connection, sql, Action.TOKEN_CREATED, operator(), subject, role=options.role, expires_at=end)
 
-    _with_database(options, work)
+    _in_transaction(options, work)
     print(token)
 
 
 def _token_list(options: argparse.Namespace) -> None:
-    rows: list[Any] = []
-
-    async def work(connection: Any, sql: Any) -> None:
-        rows.extend(await connection.fetch(sql.tokens.all))
-
-    _with_database(options, work)
-    times = "  ".join(f"{word:16}" for word in ("CREATED", "LAST USED", "EXPIRES"))
-    print(f"{'ID':36}  {'NAME':20}  {'PROJECT':12}  {'ROLE':8}  {times}  STATE")
-    for row in rows:
-        times = "  ".join(f"{_minute(row[key]):16}" for key in ("created_at", "last_used_at", "expires_at"))
-        state = "revoked" if row["revoked_at"] else "valid"
-        if state == "valid" and row["expires_at"] and row["expires_at"] < datetime.now(UTC):
-            state = "expired"
-        if state == "valid" and row["former_until"]:
-            state = f"valid, its former secret until {_minute(row['former_until'])}"
-        print(
-            row["id"],
-            f"{row['name']:20}",
-            f"{row['project'] or '(all)':12}",
-            f"{row['role']:8}",
-            times,
-            state,
-            sep="  ",
-        )
+    rows = _with_database(options, lambda connection, sql: connection.fetch(sql.tokens.all))
+    with _piped():
+        times = "  ".join(f"{word:16}" for word in ("CREATED", "LAST USED", "EXPIRES"))
+        print(f"{'ID':36}  {'NAME':20}  {'PROJECT':12}  {'ROLE':8}  {times}  STATE")
+        for row in rows:
+            times = "  ".join(f"{_minute(row[key]):16}" for key in ("created_at", "last_used_at", "expires_at"))
+            state = "revoked" if row["revoked_at"] else "valid"
+            if state == "valid" and row["expires_at"] and row["expires_at"] < datetime.now(UTC):
+                state = "expired"
+            if state == "valid" and row["former_until"]:
+                state = f"valid, its former secret until {_minute(row['former_until'])}"
+            print(
+                row["id"],
+                f"{visible(row['name']):20}",
+                f"{visible(row['project'] or '(all)'):12}",
+                f"{row['role']:8}",
+                times,
+                state,
+                sep="  ",
+            )
 
 
 def _token_rotate(options: argparse.Namespace) -> None:
-    token, former = new_token(), list[bytes]()
+    token = new_token()
 
-    async def work(connection: Any, sql: Any) -> None:
+    async def work(connection: Any, sql: Any) -> Any:
         row = await connection.fetchrow(
             sql.tokens.rotate, options.token, hash_of(token), options.overlap, _end(options.expires)
         )
         if row is None:
             raise Refused(f"There is no valid token with the id or name {options.token}.")
-        former.append(row["former_hash"])
-        until = f"until {_minute(row['former_until'])} UTC" if options.overlap else "for 5 seconds at most"
-        print(f"rotated {row['name']} ({row['id']}); the former secret works {until}", file=sys.stderr)
+        subject = Subject("token", row["id"], row["name"], row["project_id"])
+        until = row["former_until"]
+        await note(connection, sql, Action.TOKEN_ROTATED, operator(), subject, former_secret_until=until)
+        return row
 
-    _with_database(options, work)
+    row = _in_transaction(options, work)
+    until = f"until {_minute(row['former_until'])} UTC" if options.overlap else "for 5 seconds at most"
+    print(f"rotated {visible(row['name'])} ({row['id']}); the former secret works {until}", file=sys.stderr)
     print(token)
     if options.data is not None:
-        up.replace_token(options.data, former[0], token)
+        up.replace_token(options.data, row["former_hash"], token)
 
 
 def _token_revoke(options: argparse.Namespace) -> None:
-    async def work(connection: Any, sql: Any) -> None:
+    async def work(connection: Any, sql: Any) -> Any:
         row = await connection.fetchrow(sql.tokens.revoke, options.token)
         if row is None:
             raise Refused(f"There is no valid token with the id or name {options.token}.")
-        print(f"revoked {row['name']} ({row['id']}); it stops working within 5 seconds")
+        subject = Subject("token", row["id"], row["name"], row["project_id"])
+        await note(connection, sql, Action.TOKEN_REVOKED, operator(), subject)
+        return row
 
-    _with_database(options, work)
+    row = _in_transaction(options, work)
+    print(f"revoked {visible(row['name'])} ({row['id']}); it stops working within 5 seconds")
+
+
+def _audit(options: argparse.Namespace) -> None:
+    def work(connection: Any, sql: Any) -> Awaitable[None]:
+        return trail.show(
+            connection,
+            sql,
+            action=options.action,
+            actor=options.actor,
+            subject_id=options.subject,
+            since=None if options.since is None else datetime.now(UTC) - options.since,
+            limit=options.limit,
+            as_json=options.json,
+        )
+
+    with _piped():
+        _with_database(options, work)
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -228,17 +254,39 @@ class _database:
             self._private.stop()
 
 
-def _with_database(options: argparse.Namespace, work: Callable[[Any, Any], Awaitable[None]]) -> None:
-    async def connected(dsn: str) -> None:
+def _with_database(options: argparse.Namespace, work: Callable[[Any, Any], Awaitable[T]]) -> T:
+    """What `work(connection, sql)` returns."""
+
+    async def connected(dsn: str) -> T:
         # One statement or two: to prepare them gains nothing, and fails behind PgBouncer.
         connection = await asyncpg.connect(dsn, timeout=10, statement_cache_size=0)
         try:
-            await work(connection, load_sql())
+            return await work(connection, load_sql())
         finally:
             await connection.close()
 
     with _database(options) as dsn:
-        asyncio.run(connected(dsn))
+        return asyncio.run(connected(dsn))
+
+
+def _in_transaction(options: argparse.Namespace, work: Callable[[Any, Any], Awaitable[T]]) -> T:
+    """The same in a transaction, committed when this returns: what is printed before may not have come to pass."""
+
+    async def all_or_nothing(connection: Any, sql: Any) -> T:
+        async with connection.transaction():
+            return await work(connection, sql)
+
+    return _with_database(options, all_or_nothing)
+
+
+@contextmanager
+def _piped() -> Iterator[None]:
+    """For what may be long: whoever reads it may have enough, and the interpreter would try to write the rest."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _end(after: timedelta | None) -> datetime | None:
@@ -320,6 +368,14 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--url", required=True, help="like http://127.0.0.1:8000")
     one.add_argument("--token", required=True)
     one.add_argument("--dsn", help="also look at the rows, in the server's database")
+
+    one = stored(command(commands, "audit", _audit, "who did what, when and from where; newest first"))
+    one.add_argument("--action", choices=list(Action), metavar="A", help="only these, like suite_run.deleted")
+    one.add_argument("--actor", metavar="NAME", help="only what this token, person or user of a command did")
+    one.add_argument("--subject", type=UUID, metavar="ID", help="only what was done to this")
+    one.add_argument("--since", type=_duration, metavar="7d", help="12h, 90d, 52w; default: from the beginning")
+    one.add_argument("--limit", type=_count, default=100, metavar="N", help="the newest N; default: 100")
+    one.add_argument("--json", action="store_true", help="a JSON object a line, as the API has it")
 
     tokens = commands.add_parser("token", help="make, list, rotate and revoke tokens").add_subparsers(required=True)
     one = stored(command(tokens, "create", _token_create, "make a token; it is shown once"))

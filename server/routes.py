@@ -2,6 +2,7 @@
 
 from server.api import (
     artifacts,
+    audit,
     checkpoints,
     docs,
     downloads,
@@ -67,6 +68,7 @@ ROUTES = [
     Route("GET", f"{_ARTIFACT}/download", downloads.show, "*/*", also=(206, 304)),
     Route("DELETE", _ARTIFACT, artifacts.delete, None, 204),
     Route("POST", "/api/v1/auth/session", sessions.create, sessions.Session, 201, role=Role.VIEWER),
+    Route("GET", "/api/v1/audit", audit.index, audit.AuditPage, role=Role.ADMIN),
     Route("GET", "/healthz", health.live, health.Health, public=True),
     Route("GET", "/readyz", health.ready, health.Health, public=True),
     Route(

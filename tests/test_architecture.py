@@ -23,11 +23,11 @@ LEVELS = [
         "uploads.tree",
     ],
     ["mask"],
-    ["config", "uploads.multipart", "uploads.plan", "uploads.disk", "uploads.memory", "http.fields"],
+    ["config", "uploads.multipart", "uploads.plan", "uploads.disk", "uploads.memory", "http.cursor", "http.fields"],
     ["db", "log", "http.origin", "uploads.storage"],
-    ["figures", "migrate", "space", "uploads.spool", "uploads.leftovers"],
+    ["figures", "migrate", "space", "trail", "uploads.spool", "uploads.leftovers"],
     ["context"],
-    ["auth.tokens", "removal", "folder", "load", "http.decode", "http.reply", "http.lock", "http.files"],
+    ["audit", "auth.tokens", "removal", "folder", "load", "http.decode", "http.reply", "http.lock", "http.files"],
     ["http.middleware", "http.idempotency", "http.patch", "check.means"],
     ["http.route", "http.protocol", "check.files", "check.rows"],
     ["http.openapi"],
@@ -99,7 +99,7 @@ def test_uploads_could_be_lifted_out():
 
 def test_only_handlers_and_what_serves_them_know_the_web_server():
     web = {name for name in MODULES if any(other.partition(".")[0] == "aiohttp" for other in imported(MODULES[name]))}
-    allowed = {"app", "context", "load", "serve", "verify", "workers", "auth.tokens"}
+    allowed = {"app", "audit", "context", "load", "serve", "verify", "workers", "auth.tokens"}
     assert {name for name in web if not name.startswith(("api.", "http."))} <= allowed
 
 

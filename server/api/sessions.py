@@ -5,8 +5,10 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
+from server.audit import Action, Subject, note, requester
 from server.auth.tokens import COOKIE, start_session
-from server.context import ANYONE, CALLER, SECURE
+from server.context import ANYONE, CALLER, POOL, SECURE, SQL
+from server.db import transaction
 from server.errors import Unauthorized
 from server.http import reply
 from server.http.fields import Moment
@@ -20,9 +22,13 @@ class Session:
 
 async def create(request: web.Request) -> Response:
     """Sets a session cookie for the token that the request carries."""
-    if request[CALLER] is ANYONE:
+    caller = request[CALLER]
+    if caller is ANYONE:
         raise Unauthorized()
-    secret, ends = await start_session(request, request[CALLER].id)
+    async with transaction(request.app[POOL]) as connection:
+        secret, ends = await start_session(request, connection, caller.id)
+        subject = Subject("token", caller.id, caller.name, caller.project_id)
+        await note(connection, request.app[SQL], Action.SESSION_STARTED, requester(request), subject, expires_at=ends)
     response = reply.created(Session(ends))
     seconds = int((ends - datetime.now(UTC)).total_seconds())
     response.set_cookie(

@@ -73,12 +73,12 @@ async def authenticate(request: web.Request) -> Caller:
     raise Unauthorized()
 
 
-async def start_session(request: web.Request, token_id: UUID) -> tuple[str, datetime]:
+async def start_session(request: web.Request, connection: Any, token_id: UUID) -> tuple[str, datetime]:
     """A new session of a token: the cookie's value and when it ends, with the secret that started it at the latest."""
     secret, started_by = secrets.token_urlsafe(32), _credentials(request)[1]
     ends = datetime.now(UTC) + timedelta(hours=request.app[CONFIG].auth.session_hours)
     query = request.app[SQL].tokens.create_session
-    ends = await request.app[POOL].fetchval(query, hash_of(secret), token_id, ends, hash_of(started_by))
+    ends = await connection.fetchval(query, hash_of(secret), token_id, ends, hash_of(started_by))
     return secret, ends
 
 
