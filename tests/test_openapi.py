@@ -346,6 +346,8 @@ async def use_everything(call):
     await call("GET", f"{BASE}/artifacts/{ARTIFACT}", 404, sent["id"])
     await call("DELETE", RUN, 204, run)
     await call("POST", "/api/v1/auth/session", 201)
+    for query in ("", "?limit=1", "?action=login.failed"):
+        await call("GET", "/api/v1/audit", 200, query=query)
     for path in ("/healthz", "/readyz", "/metrics", "/api/v1/openapi.json", "/docs"):
         await call("GET", path, 200)
 
