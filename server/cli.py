@@ -370,7 +370,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--dsn", help="also look at the rows, in the server's database")
 
     one = stored(command(commands, "audit", _audit, "who did what, when and from where; newest first"))
-    one.add_argument("--action", choices=list(Action), metavar="A", help="only these, like suite_run.deleted")
+    one.add_argument(
+        "--action", choices=[action.value for action in Action], metavar="A", help="only these, like suite_run.deleted"
+    )
     one.add_argument("--actor", metavar="NAME", help="only what this token, person or user of a command did")
     one.add_argument("--subject", type=UUID, metavar="ID", help="only what was done to this")
     one.add_argument("--since", type=_duration, metavar="7d", help="12h, 90d, 52w; default: from the beginning")

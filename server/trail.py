@@ -41,7 +41,7 @@ async def show(
             return
         before, left = rows[count - 1]["id"], left - count
     sys.stdout.flush()  # before what is said of it
-    print(f"reportd: There are more than these {limit}; --limit shows more.", file=sys.stderr)
+    print(f"reportd: Older ones are left out: --limit is {limit}.", file=sys.stderr)
 
 
 def _as_text(row: Any) -> str:

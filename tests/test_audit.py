@@ -780,7 +780,7 @@ def test_the_command_reads_in_portions_and_says_when_there_is_more(command, add,
     ids = [str(add()) for _ in range(7)]
     code, output, told = command("audit", "--json", "--limit", str(limit))
     assert code == 0 and [json.loads(line)["id"] for line in output.splitlines()] == ids[::-1][:limit]
-    assert told == (f"reportd: There are more than these {limit}; --limit shows more.\n" if limit < 7 else "")
+    assert told == (f"reportd: Older ones are left out: --limit is {limit}.\n" if limit < 7 else "")
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
