@@ -2,11 +2,9 @@
 
 import argparse
 import asyncio
-import getpass
 import json
 import os
 import re
-import secrets
 import signal
 import sys
 import traceback
@@ -19,19 +17,11 @@ from uuid import UUID
 import asyncpg
 import psycopg
 
-from server import __version__, config, embedded, log, migrate, serve, systemd, up
-from server.auth.passwords import hash_password, problem_of
-from server.auth.roles import Role
-from server.auth.tokens import hash_of, new_token
+from server import __version__, accounts, config, embedded, log, migrate, serve, systemd, trail, up
+from server.audit import Action
 from server.check import compare, findings, means
 from server.config import ConfigError
-from server.db import load_sql
-from server.ids import new_id
-
-
-class Refused(Exception):
-    """What was asked for cannot be done; the text says why."""
-
+from server.console import Database, Refused, duration, piped, with_database
 
 _EXPECTED = (Refused, ConfigError, embedded.EmbeddedError, up.InUse, serve.OldSchema, OSError, psycopg.Error)
 
@@ -77,7 +67,7 @@ def _ready(url: str) -> None:
 
 
 def _migrate(options: argparse.Namespace) -> None:
-    with _database(options) as dsn:
+    with Database(options) as dsn:
         if options.status:
             for name, applied in migrate.status(dsn):
                 print(f"{'applied' if applied else 'missing':8} {name}")
@@ -101,180 +91,21 @@ def _openapi(options: argparse.Namespace) -> None:
     print(json.dumps(document(ROUTES, __version__), indent=2))
 
 
-def _token_create(options: argparse.Namespace) -> None:
-    token, columns = new_token(), [options.shape, _end(options.expires)]
-
-    async def work(connection: Any, sql: Any) -> None:
-        project_id = None
-        if options.project is not None:
-            project_id = await connection.fetchval(sql.projects.ensure, new_id(0), options.project)
-        try:
-            await connection.execute(
-                sql.tokens.create, new_id(0), options.name, hash_of(token), options.role, project_id, *columns
-            )
-        except asyncpg.UniqueViolationError:
-            raise Refused(f"There is a token named {options.name} already; revoke it or choose another.") from None
-
-    _with_database(options, work)
-    print(token)
-
-
-def _token_list(options: argparse.Namespace) -> None:
-    rows: list[Any] = []
-
-    async def work(connection: Any, sql: Any) -> None:
-        rows.extend(await connection.fetch(sql.tokens.all))
-
-    _with_database(options, work)
-    times = "  ".join(f"{word:16}" for word in ("CREATED", "LAST USED", "EXPIRES"))
-    print(f"{'ID':36}  {'NAME':20}  {'PROJECT':12}  {'ROLE':8}  {times}  STATE")
-    for row in rows:
-        times = "  ".join(f"{_minute(row[key]):16}" for key in ("created_at", "last_used_at", "expires_at"))
-        state = "revoked" if row["revoked_at"] else "valid"
-        if state == "valid" and row["expires_at"] and row["expires_at"] < datetime.now(UTC):
-            state = "expired"
-        if state == "valid" and row["former_until"]:
-            state = f"valid, its former secret until {_minute(row['former_until'])}"
-        print(
-            row["id"],
-            f"{row['name']:20}",
-            f"{row['project'] or '(all)':12}",
-            f"{row['role']:8}",
-            times,
-            state,
-            sep="  ",
+def _audit(options: argparse.Namespace) -> None:
+    def work(connection: Any, sql: Any) -> Awaitable[None]:
+        return trail.show(
+            connection,
+            sql,
+            action=options.action,
+            actor=options.actor,
+            subject_id=options.subject,
+            since=None if options.since is None else datetime.now(UTC) - options.since,
+            limit=options.limit,
+            as_json=options.json,
         )
 
-
-def _token_rotate(options: argparse.Namespace) -> None:
-    token, former = new_token(), list[bytes]()
-
-    async def work(connection: Any, sql: Any) -> None:
-        row = await connection.fetchrow(
-            sql.tokens.rotate, options.token, hash_of(token), options.overlap, _end(options.expires)
-        )
-        if row is None:
-            raise Refused(f"There is no valid token with the id or name {options.token}.")
-        former.append(row["former_hash"])
-        until = f"until {_minute(row['former_until'])} UTC" if options.overlap else "for 5 seconds at most"
-        print(f"rotated {row['name']} ({row['id']}); the former secret works {until}", file=sys.stderr)
-
-    _with_database(options, work)
-    print(token)
-    if options.data is not None:
-        up.replace_token(options.data, former[0], token)
-
-
-def _token_revoke(options: argparse.Namespace) -> None:
-    async def work(connection: Any, sql: Any) -> None:
-        row = await connection.fetchrow(sql.tokens.revoke, options.token)
-        if row is None:
-            raise Refused(f"There is no valid token with the id or name {options.token}.")
-        print(f"revoked {row['name']} ({row['id']}); it stops working within 5 seconds")
-
-    _with_database(options, work)
-
-
-def _user_add(options: argparse.Namespace) -> None:
-    password, printed = _new_password(options, options.name)
-    hashed, user_id = hash_password(password), new_id(0)
-
-    async def work(connection: Any, sql: Any) -> None:
-        async with connection.transaction():
-            try:
-                await connection.execute(sql.users.create, user_id, options.name, hashed)
-            except asyncpg.UniqueViolationError:
-                raise Refused(f"There is a person named {options.name} already.") from None
-            await _give_roles(connection, sql, user_id, options.role)
-
-    _with_database(options, work)
-    print(printed or f"added {options.name} ({user_id})")
-
-
-def _user_list(options: argparse.Namespace) -> None:
-    rows: list[Any] = []
-
-    async def work(connection: Any, sql: Any) -> None:
-        rows.extend(await connection.fetch(sql.users.all))
-
-    _with_database(options, work)
-    print(f"{'ID':36}  {'NAME':20}  {'CREATED':16}  {'LAST SEEN':16}  {'STATE':8}  ROLES")
-    for row in rows:
-        times = "  ".join(f"{_minute(row[key]):16}" for key in ("created_at", "last_seen_at"))
-        state = "disabled" if row["disabled_at"] else "valid"
-        print(row["id"], f"{row['name']:20}", times, f"{state:8}", ", ".join(row["roles"] or []), sep="  ")
-
-
-def _user_set_roles(options: argparse.Namespace) -> None:
-    async def change(connection: Any, sql: Any, user: Any) -> None:
-        await connection.execute(sql.users.forget_roles, user["id"])
-        await _give_roles(connection, sql, user["id"], options.role)
-
-    _change_user(options, change, "changed the roles of {}; this takes effect within 5 seconds")
-
-
-def _user_reset_password(options: argparse.Namespace) -> None:
-    password, printed = _new_password(options, options.user)
-    hashed = hash_password(password)
-
-    async def change(connection: Any, sql: Any, user: Any) -> None:
-        await connection.execute(sql.users.set_password, user["id"], hashed)
-        await connection.execute(sql.sessions.delete_for_user, user["id"])
-
-    _change_user(options, change, "changed the password of {}; sessions end within 5 seconds")
-    if printed:
-        print(printed)
-
-
-def _user_disable(options: argparse.Namespace) -> None:
-    async def change(connection: Any, sql: Any, user: Any) -> None:
-        await connection.execute(sql.users.disable, user["id"])
-        await connection.execute(sql.sessions.delete_for_user, user["id"])
-
-    _change_user(options, change, "disabled {}; sessions end within 5 seconds")
-
-
-def _user_enable(options: argparse.Namespace) -> None:
-    async def change(connection: Any, sql: Any, user: Any) -> None:
-        await connection.execute(sql.users.enable, user["id"])
-
-    _change_user(options, change, "enabled {}")
-
-
-def _change_user(options: argparse.Namespace, change: Callable[[Any, Any, Any], Awaitable[None]], done: str) -> None:
-    async def work(connection: Any, sql: Any) -> None:
-        async with connection.transaction():
-            user = await connection.fetchrow(sql.users.find, options.user)
-            if user is None:
-                raise Refused(f"There is no person with the id or name {options.user}.")
-            await change(connection, sql, user)
-        print(done.format(f"{user['name']} ({user['id']})"), file=sys.stderr)
-
-    _with_database(options, work)
-
-
-async def _give_roles(connection: Any, sql: Any, user_id: UUID, roles: Sequence[tuple[str | None, Role]]) -> None:
-    for project, role in roles:
-        project_id = None
-        if project is not None:
-            project_id = await connection.fetchval(sql.projects.ensure, new_id(0), project)
-        await connection.execute(sql.users.add_role, user_id, project_id, role.word)
-
-
-def _new_password(options: argparse.Namespace, name: str) -> tuple[str, str]:
-    """The password, and what is to be printed of it: it is asked for, read from a pipe, or made."""
-    if options.generate:
-        made = secrets.token_urlsafe(18)
-        return made, made
-    if sys.stdin.isatty():
-        password = getpass.getpass("Password: ")
-        if getpass.getpass("The same again: ") != password:
-            raise Refused("The two are not the same.")
-    else:
-        password = sys.stdin.readline().rstrip("\r\n")
-    if problem := problem_of(password, name):
-        raise Refused(problem)
-    return password, ""
+    with piped():
+        with_database(options, work)
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -287,7 +118,7 @@ def _check(options: argparse.Namespace) -> int:
         else:
             settings = up.settings(options.data.absolute(), options.config, {})
         chosen = means.Options(options.grace.total_seconds(), options.repair, options.verify_hashes)
-        with _database(options) as dsn:
+        with Database(options) as dsn:
             return asyncio.run(compare.check(dsn, settings, chosen, findings.Report(options.json)))
     except BrokenPipeError:  # whoever read this has enough; the interpreter would try once more to write the rest
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -310,92 +141,11 @@ def _listening(options: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(options, name) for name in ("host", "port") if getattr(options, name) is not None}
 
 
-class _database:
-    """The DSN of the configuration, or of a folder of `up`, whose PostgreSQL is started for the while if need be."""
-
-    def __init__(self, options: argparse.Namespace) -> None:
-        database = config.load(options.config).database
-        self._dsn = database.dsn
-        self._private = up.postgres(options.data.absolute(), database.programs) if options.data else None
-        self._started = False
-
-    def __enter__(self) -> str:
-        if self._private is None:
-            return self._dsn
-        if not self._private.data.exists():
-            raise Refused(f"{self._private.folder.parent} holds no database of `reportd up`.")
-        self._started = not self._private.running()
-        if self._started:
-            self._private.start()
-        return self._private.dsn()
-
-    def __exit__(self, *_: object) -> None:
-        if self._private is not None and self._started:
-            self._private.stop()
-
-
-def _with_database(options: argparse.Namespace, work: Callable[[Any, Any], Awaitable[None]]) -> None:
-    async def connected(dsn: str) -> None:
-        # One statement or two: to prepare them gains nothing, and fails behind PgBouncer.
-        connection = await asyncpg.connect(dsn, timeout=10, statement_cache_size=0)
-        try:
-            await work(connection, load_sql())
-        finally:
-            await connection.close()
-
-    with _database(options) as dsn:
-        asyncio.run(connected(dsn))
-
-
-def _end(after: timedelta | None) -> datetime | None:
-    return None if after is None else datetime.now(UTC) + after
-
-
-def _minute(time: datetime | None) -> str:
-    return time.strftime("%Y-%m-%d %H:%M") if time else "never"
-
-
-def _duration(text: str) -> timedelta:
-    match = re.fullmatch(r"(\d{1,5})([hdw])", text)
-    if not match or match[1].strip("0") == "":
-        raise argparse.ArgumentTypeError("must be like 12h, 90d or 52w")
-    return timedelta(**{{"h": "hours", "d": "days", "w": "weeks"}[match[2]]: int(match[1])})
-
-
-def _overlap(text: str) -> timedelta:
-    return timedelta() if re.fullmatch("0[hdw]", text) else _duration(text)
-
-
 def _grace(text: str) -> timedelta:
     match = re.fullmatch(r"(\d{1,5})([smhd])", text)
     if not match:
         raise argparse.ArgumentTypeError("must be like 0s, 30m, 1h or 2d")
     return timedelta(**{{"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[match[2]]: int(match[1])})
-
-
-def _name(text: str) -> str:
-    if not 1 <= len(text) <= 100 or not text.isprintable():
-        raise argparse.ArgumentTypeError("must be 1 to 100 printable characters")
-    return text
-
-
-def _grant(text: str) -> tuple[str | None, Role]:
-    project, equals, role = text.rpartition("=")
-    try:
-        return _name(project) if equals else None, Role.of(role)
-    except KeyError:
-        words = ", ".join(role.word for role in Role)
-        raise argparse.ArgumentTypeError(f"must be ROLE or PROJECT=ROLE, where ROLE is one of {words}") from None
-
-
-class _Grants(argparse.Action):
-    """Collects `--role`; one project has one."""
-
-    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, value: Any, *_: Any) -> None:
-        given = getattr(namespace, self.dest) or []
-        if value[0] in [project for project, _ in given]:
-            parser.error("--role: only one for each project, and only one for all")
-        setattr(namespace, self.dest, [*given, value])
 
 
 def _count(text: str) -> int:
@@ -446,45 +196,15 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--token", required=True)
     one.add_argument("--dsn", help="also look at the rows, in the server's database")
 
-    tokens = commands.add_parser("token", help="make, list, rotate and revoke tokens").add_subparsers(required=True)
-    one = stored(command(tokens, "create", _token_create, "make a token; it is shown once"))
-    one.add_argument("--name", required=True, type=_name)
-    one.add_argument("--project", type=_name, help="only this project, made if need be; default: all projects")
-    # What is made without a thought is made for CI, and lies in its settings and logs: one that leaks from there must
-    # not be able to delete the evidence. Whoever lacks a role is told which one.
+    one = stored(command(commands, "audit", _audit, "who did what, when and from where; newest first"))
     one.add_argument(
-        "--role",
-        choices=[role.word for role in Role],
-        default=Role.UPLOADER.word,
-        help="viewer reads; uploader also sends and changes; admin also deletes; default: uploader",
+        "--action", choices=[action.value for action in Action], metavar="A", help="only these, like suite_run.deleted"
     )
-    one.add_argument("--shape", choices=["object", "array"], help="how its lists look (array: S0's clients)")
-    one.add_argument("--expires", type=_duration, metavar="90d", help="12h, 90d, 52w; default: never")
-    stored(command(tokens, "list", _token_list, "list tokens"))
-    one = stored(command(tokens, "rotate", _token_rotate, "give a token a new secret; it is shown once"))
-    one.add_argument("token", metavar="ID_OR_NAME")
-    overlap = "how long the former secret goes on working, 0h if it leaked; default: 24h"
-    one.add_argument("--overlap", type=_overlap, default="24h", metavar="24h", help=overlap)
-    one.add_argument("--expires", type=_duration, metavar="90d", help="a new end; default: the one it has")
-    one = stored(command(tokens, "revoke", _token_revoke, "make a token invalid"))
-    one.add_argument("token", metavar="ID_OR_NAME")
+    one.add_argument("--actor", metavar="NAME", help="only what this token, person or user of a command did")
+    one.add_argument("--subject", type=UUID, metavar="ID", help="only what was done to this")
+    one.add_argument("--since", type=duration, metavar="7d", help="12h, 90d, 52w; default: from the beginning")
+    one.add_argument("--limit", type=_count, default=100, metavar="N", help="the newest N; default: 100")
+    one.add_argument("--json", action="store_true", help="a JSON object a line, as the API has it")
 
-    people = commands.add_parser("user", help="add, list, change and disable people").add_subparsers(required=True)
-    roles = "ROLE in every project, or PROJECT=ROLE, the project made if need be; may be repeated"
-    generate = "make a password and print it; default: ask for it, or read a line of standard input"
-    for name, run, text in (
-        ("add", _user_add, "add a person, who logs in with a password"),
-        ("set-roles", _user_set_roles, "give a person other roles, instead of all that there were"),
-        ("reset-password", _user_reset_password, "give a person another password; ends all sessions"),
-        ("disable", _user_disable, "let a person log in no more; ends all sessions"),
-        ("enable", _user_enable, "let a disabled person log in again"),
-    ):
-        one = stored(command(people, name, run, text))
-        who = ("name", "NAME", _name) if name == "add" else ("user", "ID_OR_NAME", str)
-        one.add_argument(who[0], metavar=who[1], type=who[2])
-        if name in ("add", "set-roles"):
-            one.add_argument("--role", action=_Grants, type=_grant, required=True, metavar="[PROJECT=]ROLE", help=roles)
-        if name in ("add", "reset-password"):
-            one.add_argument("--generate", action="store_true", help=generate)
-    stored(command(people, "list", _user_list, "list people"))
+    accounts.add_commands(commands, command, stored)
     return parser

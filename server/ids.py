@@ -3,9 +3,11 @@
 import hashlib
 import os
 import time
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 _RAND_B = 1 << 62
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def new_ids(bucket: int, count: int) -> list[UUID]:
@@ -29,6 +31,17 @@ def new_id(bucket: int) -> UUID:
 def lowest_id(seconds: float) -> UUID:
     """Below every id made since then (seconds since 1970) and above every one made before: for what has come since."""
     return UUID(int=int(seconds * 1000) << 80)
+
+
+def time_of(some_id: UUID) -> datetime:
+    """When it was made, in whole milliseconds."""
+    return _EPOCH + timedelta(milliseconds=some_id.int >> 80)
+
+
+def first_id(moment: datetime) -> UUID:
+    """Below every id whose time_of is `moment` or later, above every other."""
+    milliseconds = -((_EPOCH - moment) // timedelta(milliseconds=1))  # rounded up
+    return UUID(int=milliseconds << 80)
 
 
 def bucket_of(some_id: UUID) -> int:

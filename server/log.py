@@ -7,6 +7,7 @@ sends, it makes one line and no other.
 import json
 import logging
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,7 +29,7 @@ class TextLines(logging.Formatter):
         lines = [line]
         if record.exc_info:
             lines += [f"    {part}" for part in self.formatException(record.exc_info).splitlines()]
-        return "\n".join(part if part.isprintable() else _visible(part) for part in lines)
+        return "\n".join(map(visible, lines))
 
 
 class JsonLines(logging.Formatter):
@@ -45,9 +46,12 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
         try:
-            return orjson.dumps(entry).decode()
+            line = orjson.dumps(entry).decode()
         except orjson.JSONEncodeError:  # bytes of a path that are no UTF-8, which Python has as lone surrogates
             return json.dumps(entry, default=repr)
+        # JSON may have all but the first 32 as they are, among them what some take for a line's end or a terminal for
+        # a command. Outside of its strings there is nothing that could need this.
+        return line if line.isprintable() else _escaped(line, lambda character: json.dumps(character)[1:-1])
 
 
 def set_up(config: LogConfig) -> None:
@@ -79,8 +83,11 @@ def _word(value: object) -> str:
     return str(value)
 
 
-def _visible(text: str) -> str:
-    """Control characters, line ends and what turns the direction of text as escapes."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
-    )
+def visible(text: str) -> str:
+    """Control characters, line ends and what turns the direction of text as escapes: one line, and no command to a
+    terminal."""
+    return text if text.isprintable() else _escaped(text, lambda character: ascii(character)[1:-1])
+
+
+def _escaped(text: str, escape: Callable[[str], str]) -> str:
+    return "".join(character if character.isprintable() else escape(character) for character in text)

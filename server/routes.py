@@ -2,6 +2,7 @@
 
 from server.api import (
     artifacts,
+    audit,
     checkpoints,
     docs,
     downloads,
@@ -71,6 +72,7 @@ ROUTES = [
     Route("GET", f"{_AUTH}/session", sessions.show, sessions.Identity),
     Route("POST", f"{_AUTH}/login", sessions.login, sessions.PersonsSession, 201, public=True, errors=(401, 403, 429)),
     Route("POST", f"{_AUTH}/logout", sessions.logout, None, 204, role=Role.VIEWER, only="person"),
+    Route("GET", "/api/v1/audit", audit.index, audit.AuditPage, role=Role.ADMIN),
     Route("GET", "/healthz", health.live, health.Health, public=True),
     Route("GET", "/readyz", health.ready, health.Health, public=True),
     Route(

@@ -15,6 +15,7 @@ from typing import Any
 import asyncpg
 
 from server import migrate
+from server.audit import Action, Subject, note, operator
 from server.auth.tokens import hash_of, is_token, new_token
 from server.config import Config, load
 from server.context import LOG
@@ -101,10 +102,10 @@ def replace_token(data: Path, former_hash: bytes, token: str) -> None:
 async def _ensure_token(data: Path, dsn: str) -> None:
     """The first start's token: in its file first, then in the database, so that a crash between is healed."""
     path = data / "admin-token"
-    sql = load_sql().tokens
+    sql = load_sql()
     connection = await asyncpg.connect(dsn)
     try:
-        tokens = await connection.fetch(sql.all)
+        tokens = await connection.fetch(sql.tokens.all)
         if not path.exists() and tokens:
             return  # moved away on purpose, or lost: `reportd token create --data` makes another
         if not path.exists():
@@ -112,9 +113,13 @@ async def _ensure_token(data: Path, dsn: str) -> None:
         token = path.read_text("ascii").strip()
         if not is_token(token):
             raise EmbeddedError(f"{path} holds no token. Remove it, and make one with `reportd token create --data`.")
-        if not await connection.fetchval(sql.known, hash_of(token)):
+        if not await connection.fetchval(sql.tokens.known, hash_of(token)):
             name = "admin" if "admin" not in {row["name"] for row in tokens} else f"admin-{os.urandom(3).hex()}"
-            await connection.execute(sql.create, new_id(0), name, hash_of(token), "admin", None, None, None)
+            token_id = new_id(0)
+            async with connection.transaction():
+                await connection.execute(sql.tokens.create, token_id, name, hash_of(token), "admin", None, None, None)
+                subject = Subject("token", token_id, name)
+                await note(connection, sql, Action.TOKEN_CREATED, operator(), subject, role="admin", expires_at=None)
     finally:
         await connection.close()
 

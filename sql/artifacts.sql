@@ -66,8 +66,8 @@ WHERE a.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 SELECT coalesce(sum(file_size), 0)::bigint AS bytes FROM test_artifacts WHERE id >= $1
 
 -- name: case_of
--- Which test case an artifact belongs to, if the caller may see it.
-SELECT a.test_case_result_id
+-- Which test case an artifact belongs to, if the caller may see it, and what is noted of its end.
+SELECT a.test_case_result_id, a.file_name, c.project_id
 FROM test_artifacts a JOIN test_case_results c ON c.id = a.test_case_result_id
 WHERE a.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 

@@ -44,7 +44,7 @@ WHERE s.test_case_result_id = $1
   AND s.iteration_number = ANY($2::int[])
   AND NOT EXISTS (SELECT FROM unnest($2::int[], $3::int[]) AS sent(iteration_number, step_number)
                   WHERE sent.iteration_number = s.iteration_number AND sent.step_number = s.step_number)
-RETURNING s.id
+RETURNING s.id, s.iteration_number
 
 -- name: link
 -- Decides every screenshot of a test case anew; see migrations/0009.

@@ -78,7 +78,7 @@ RETURNING metadata::text AS metadata
 
 -- name: lock
 -- Before a delete: no test case can be added to the run any more (its foreign key waits for this row).
-SELECT id FROM suite_runs WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2) FOR UPDATE
+SELECT name, project_id FROM suite_runs WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2) FOR UPDATE
 
 -- name: lock_cases
 -- Waits for uploads in progress, always in the same order, so that the list of files is complete.

@@ -31,7 +31,7 @@ ORDER BY t.created_at, t.id
 -- By id or by name; the row stays, so that old entries can still be told apart.
 UPDATE tokens SET revoked_at = CURRENT_TIMESTAMP
 WHERE revoked_at IS NULL AND (id::text = $1 OR name = $1)
-RETURNING id, name
+RETURNING id, name, project_id
 
 -- name: rotate
 -- By id or by name: a new secret, and perhaps a new end. The one until now, those before it and the sessions that were
@@ -52,7 +52,7 @@ WITH rotated AS (
 )
 UPDATE tokens t SET token_hash = $2, expires_at = COALESCE($4, t.expires_at)
 FROM rotated r WHERE t.id = r.id
-RETURNING t.id, t.name, r.token_hash AS former_hash, LEAST(r.expires_at, r.overlap_end) AS former_until
+RETURNING t.id, t.name, t.project_id, r.token_hash AS former_hash, LEAST(r.expires_at, r.overlap_end) AS former_until
 
 -- name: known
 -- Also a revoked or rotated one: what was ended is not made again.

@@ -24,11 +24,11 @@ LEVELS = [
     ],
     ["errors"],
     ["auth.passwords", "mask"],
-    ["config", "uploads.multipart", "uploads.plan", "uploads.disk", "uploads.memory", "http.fields"],
+    ["config", "uploads.multipart", "uploads.plan", "uploads.disk", "uploads.memory", "http.cursor", "http.fields"],
     ["db", "log", "http.origin", "uploads.storage"],
-    ["auth.logins", "figures", "migrate", "space", "uploads.spool", "uploads.leftovers"],
+    ["auth.logins", "figures", "migrate", "space", "trail", "uploads.spool", "uploads.leftovers"],
     ["context"],
-    ["auth.callers", "removal", "folder", "load", "http.decode", "http.reply", "http.lock", "http.files"],
+    ["audit", "auth.callers", "removal", "folder", "load", "http.decode", "http.reply", "http.lock", "http.files"],
     ["http.middleware", "http.idempotency", "http.patch", "check.means"],
     ["http.route", "http.protocol", "check.files", "check.rows"],
     ["http.openapi"],
@@ -37,6 +37,8 @@ LEVELS = [
     ["app"],
     ["serve"],
     ["check.compare", "up", "verify", "workers"],
+    ["console"],
+    ["accounts"],
     ["cli"],
     ["__main__"],
 ]
@@ -100,7 +102,7 @@ def test_uploads_could_be_lifted_out():
 
 def test_only_handlers_and_what_serves_them_know_the_web_server():
     web = {name for name in MODULES if any(other.partition(".")[0] == "aiohttp" for other in imported(MODULES[name]))}
-    allowed = {"app", "context", "load", "serve", "verify", "workers", "auth.callers"}
+    allowed = {"app", "audit", "context", "load", "serve", "verify", "workers", "auth.callers"}
     assert {name for name in web if not name.startswith(("api.", "http."))} <= allowed
 
 

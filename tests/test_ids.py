@@ -1,13 +1,14 @@
 """Ids: their layout, their order, and the bucket that everything of one run shares."""
 
 import time
+from datetime import UTC, datetime
 from unittest.mock import patch
 from uuid import UUID, uuid4
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.ids import bucket_of, lowest_id, new_id, new_ids, run_bucket
+from server.ids import bucket_of, first_id, lowest_id, new_id, new_ids, run_bucket, time_of
 
 buckets = st.integers(0, 0xFFF)
 
@@ -58,6 +59,16 @@ def test_the_lowest_id_of_a_time_parts_what_came_before_from_what_came_since(buc
     with patch("server.ids.time.time_ns", lambda: 1_700_000_000_123_000_000):
         some_id = new_id(bucket)
     assert lowest_id(1_700_000_000.123) < some_id < lowest_id(1_700_000_000.124)
+
+
+@given(st.integers(0, (1 << 48) - 1), st.datetimes(datetime(1970, 1, 1), datetime(9998, 12, 31)), buckets)
+def test_the_first_id_of_a_moment_parts_ids_as_their_times_are_parted(nanoseconds, moment, bucket):
+    moment = moment.replace(tzinfo=UTC)
+    with patch("server.ids.time.time_ns", lambda: nanoseconds * 1_000_000 % 253_000_000_000_000_000_000):
+        some_id = new_id(bucket)
+    for at in (moment, time_of(some_id)):
+        assert (some_id >= first_id(at)) == (time_of(some_id) >= at)
+    assert first_id(moment) <= UUID(int=(int(moment.timestamp() * 1000) + 1) << 80)
 
 
 @given(st.text(min_size=1, max_size=500))

@@ -178,6 +178,34 @@ async def test_a_password_is_nowhere_in_the_log_or_the_database(attempt, make_us
     assert secret not in caplog.text and PASSWORD not in caplog.text
 
 
+async def test_who_logged_in_or_failed_to_is_noted(nobody, attempt, make_user, rows, monkeypatch):
+    name = make_user(default="viewer")
+    sent = {"X-Forwarded-For": PROXY, "X-Request-Id": "find-me"}
+    typed = "unknown, or a password"
+    await attempt(name, "wrong", **sent)
+    await attempt(typed, "wrong", **sent)
+    headers = await logged_in(nobody, name)
+    await nobody.post(LOGOUT, headers={**headers, **sent})
+    await nobody.post(LOGOUT, headers={**headers, **sent})  # over
+    await attempt(name, "", **sent)
+    await attempt(name, "wrong", **{"Sec-Fetch-Site": "cross-site"})
+    monkeypatch.setattr(logins, "_OF_AN_ACCOUNT", 0.5)  # too small for any
+    assert (await attempt(name, "wrong", **sent)).status == 429
+    entries = rows("SELECT * FROM audit_entries ORDER BY id")
+    assert [
+        (entry["action"], entry["actor_kind"], entry["actor_name"], entry["subject_name"]) for entry in entries
+    ] == [
+        ("login.failed", "anyone", None, name),
+        ("login.failed", "anyone", None, None),
+        ("login.succeeded", "person", name, name),
+        ("logout", "person", name, name),
+    ]
+    (person,) = rows("SELECT id FROM users")
+    assert [entry["subject_id"] for entry in entries] == [person["id"], None, person["id"], person["id"]]
+    assert {(entry["remote"], entry["request_id"]) for entry in entries[:2] + entries[3:]} == {(PROXY, "find-me")}
+    assert all(entry["project_id"] is None for entry in entries) and typed not in str(entries)
+
+
 # --- a session -------------------------------------------------------------------------------------------------
 
 
@@ -511,6 +539,20 @@ async def test_pages_of_several_projects_are_one_list(client, nobody, person, ma
     assert seen == sorted(mine, reverse=True)  # by their ids, which in one millisecond are in no order of time
     everything = await (await nobody.get(RUNS, headers=await person(everywhere="viewer", web="admin"))).json()
     assert [run["id"] for run in everything["items"]] == sorted(made, reverse=True)
+
+
+async def test_the_audit_trail_is_that_of_the_projects_of_which_one_is_admin(client, nobody, person, make_token):
+    for project in ("web", "api", "secret"):
+        make_token(project=project)
+        await make_run_in(client, project)
+    for roles, seen in [
+        ({"web": "admin", "api": "admin", "secret": "uploader"}, {"web", "api"}),
+        ({"everywhere": "viewer", "api": "admin"}, {"api"}),
+        ({"everywhere": "admin", "api": "viewer"}, {"web", "api", "secret", None}),
+    ]:
+        entries = await (await nobody.get("/api/v1/audit", headers=await person(**roles))).json()
+        assert {entry["project"] for entry in entries["items"]} == seen
+    assert (await nobody.get("/api/v1/audit", headers=await person(web="uploader", api="viewer"))).status == 403
 
 
 async def test_a_new_run_says_its_project_where_there_are_several(nobody, person, make_token):

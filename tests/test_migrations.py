@@ -39,11 +39,15 @@ INDEXES = """
 
 FUNCTIONS = """
     SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1"""
+TRIGGERS = """
+    SELECT tgrelid::regclass::text, tgname, tgenabled, pg_get_triggerdef(oid) FROM pg_trigger
+    WHERE NOT tgisinternal AND tgrelid::regclass::text !~ '^_?yoyo' ORDER BY 1, 2"""
 
 
 def schema(dsn):
     with psycopg.connect(dsn) as connection:
-        return [connection.execute(query).fetchall() for query in (COLUMNS, CONSTRAINTS, INDEXES, FUNCTIONS)]
+        queries = (COLUMNS, CONSTRAINTS, INDEXES, FUNCTIONS, TRIGGERS)
+        return [connection.execute(query).fetchall() for query in queries]
 
 
 def query(dsn, sql):
@@ -66,7 +70,7 @@ def test_up_down_and_up_again_is_the_same_schema(empty):
         assert migrate.rollback(empty, 1) == [name]
         steps.append(schema(empty))
         assert sum(map(len, steps[-1])) < sum(map(len, steps[-2])), name
-    assert steps[-1] == [[], [], [], []]
+    assert steps[-1] == [[], [], [], [], []]
     assert migrate.rollback(empty, 1) == []
     assert [applied for _, applied in migrate.status(empty)] == [False] * len(names)
     assert migrate.apply(empty) == names
@@ -194,7 +198,7 @@ DEFAULTS = {
 
 
 def test_both_documents_tables_have_their_columns(dsn):
-    columns, constraints, indexes, _ = schema(dsn)
+    columns, constraints, indexes, *_ = schema(dsn)
     for table, wanted in DOCUMENTS.items():
         got = {name: (kind, length, null) for t, name, kind, _, length, null, _, _ in columns if t == table}
         assert got == wanted
@@ -322,6 +326,10 @@ def test_a_deleted_artifact_or_step_clears_only_the_reference(rows, two_cases):
 def test_wrong_rows_are_refused(rows, two_cases, statement, error):
     with pytest.raises(error):
         rows(statement)
+
+
+def test_the_only_trigger_is_the_guard_of_the_audit_trail(dsn):
+    assert [(table, name) for table, name, *_ in schema(dsn)[-1]] == [("audit_entries", "audit_entries_only_grows")]
 
 
 def test_the_default_project_is_there(rows):

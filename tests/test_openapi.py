@@ -347,6 +347,8 @@ async def use_everything(call, person):
     await call("GET", f"{BASE}/artifacts/{ARTIFACT}", 404, sent["id"])
     await call("DELETE", RUN, 204, run)
     await call("GET", "/api/v1/auth/session", 200)
+    for query in ("", "?limit=1", "?action=login.failed"):
+        await call("GET", "/api/v1/audit", 200, query=query)
     for path in ("/healthz", "/readyz", "/metrics", "/api/v1/openapi.json", "/docs"):
         await call("GET", path, 200)
     session = await call("POST", LOGIN, 201, json={"name": person, "password": PASSWORD})

@@ -11,7 +11,7 @@ import asyncpg
 import psycopg
 import pytest
 
-from server.api import artifacts, checkpoints, logs, steps, suite_runs, test_cases
+from server.api import artifacts, audit, checkpoints, logs, steps, suite_runs, test_cases
 from server.db import data_folder, load_sql
 from server.http import reply
 
@@ -53,6 +53,7 @@ COLUMNS = {
     "logs.console_for_case": fields(logs.ConsoleEntry),
     "logs.network_for_case": fields(logs.NetworkEntry),
     "logs.counts": ["console", "network"],
+    "audit.page": fields(audit.AuditEntry),
 }
 
 

@@ -81,7 +81,7 @@ async def test_a_password_can_be_made(nobody, user):
 
 async def test_a_password_is_asked_for_at_a_terminal(nobody, user, command, monkeypatch):
     answers = iter([PASSWORD, PASSWORD, PASSWORD, PASSWORD + "x"])
-    monkeypatch.setattr("server.cli.getpass.getpass", lambda _: next(answers))
+    monkeypatch.setattr("server.accounts.getpass.getpass", lambda _: next(answers))
 
     class Terminal(StringIO):
         def isatty(self):
@@ -176,6 +176,30 @@ def test_wrong_usage(command, rows, arguments):
         command(*arguments)
     assert ended.value.code == 2
     assert rows("SELECT FROM users") == []
+
+
+def test_each_change_is_noted(command, user, rows):
+    user("add", "anna", "--role", "viewer", "--role", "web=admin")
+    user("set-roles", "anna", "--role", "uploader")
+    user("reset-password", "anna")
+    user("disable", "anna")
+    user("enable", "anna")
+    command("add", "anna", "--role", "viewer", given=PASSWORD)
+    command("disable", "nobody")
+    user("list")
+    (person,) = rows("SELECT id FROM users")
+    entries = rows("SELECT * FROM audit_entries ORDER BY id")
+    told = [(entry["action"], entry["detail"]) for entry in entries]
+    assert told == [
+        ("user.created", {"roles": ["viewer", "web=admin"]}),
+        ("user.roles_changed", {"roles": ["uploader"]}),
+        ("user.password_reset", {}),
+        ("user.disabled", {}),
+        ("user.enabled", {}),
+    ]
+    assert {
+        (entry["actor_kind"], entry["subject_kind"], entry["subject_name"], entry["subject_id"]) for entry in entries
+    } == {("command", "person", "anna", person["id"])}
 
 
 def test_length_is_what_counts():

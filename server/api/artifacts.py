@@ -5,6 +5,7 @@ from uuid import UUID
 
 from aiohttp import web
 
+from server.audit import Action, Subject, note, requester
 from server.context import CALLER, POOL, SQL, STORAGE
 from server.db import transaction
 from server.errors import ArtifactNotFound, CaseNotFound
@@ -80,13 +81,16 @@ async def delete(request: web.Request, artifact_id: UUID) -> Response:
     """Removes one artifact and its file."""
     sql, project_id = request.app[SQL], request[CALLER].project_id
     async with transaction(request.app[POOL]) as connection:
-        case_id = await connection.fetchval(sql.artifacts.case_of, artifact_id, project_id)
-        if case_id is None:
+        found = await connection.fetchrow(sql.artifacts.case_of, artifact_id, project_id)
+        if found is None:
             raise ArtifactNotFound()
+        case_id = found["test_case_result_id"]
         await lock_case(request, connection, case_id)
         await connection.execute(sql.steps.unpin, case_id, artifact_id)
         if await connection.fetchval(sql.artifacts.delete, artifact_id) is None:
             raise ArtifactNotFound()
         await connection.execute(sql.steps.link, case_id)
+        subject = Subject("artifact", artifact_id, found["file_name"], found["project_id"])
+        await note(connection, sql, Action.ARTIFACT_DELETED, requester(request), subject, test_case_result_id=case_id)
     await remove_files_now(request.app[POOL], sql, request.app[STORAGE])
     return reply.no_content()

@@ -8,6 +8,7 @@ from aiohttp import web
 from msgspec import Meta, Struct
 from prometheus_client import Counter
 
+from server.audit import Action, Subject, note, requester
 from server.auth.callers import COOKIE, credentials, forget
 from server.auth.logins import Attempt
 from server.auth.passwords import LONGEST, Passwords
@@ -58,10 +59,13 @@ class Identity:
 
 async def create(request: web.Request) -> Response:
     """Sets a session cookie for the token that the request carries: it reads what the token reads."""
-    sql, cookie, secret = request.app[SQL].sessions, new_cookie(), credentials(request)[1]
-    ends = await request.app[POOL].fetchval(
-        sql.create_for_token, hash_of(cookie), request[CALLER].id, _end(request), hash_of(secret)
-    )
+    sql, caller = request.app[SQL], request[CALLER]
+    cookie, secret = new_cookie(), credentials(request)[1]
+    async with transaction(request.app[POOL]) as connection:
+        columns = hash_of(cookie), caller.id, _end(request), hash_of(secret)
+        ends = await connection.fetchval(sql.sessions.create_for_token, *columns)
+        subject = Subject("token", caller.id, caller.name, caller.project_id)
+        await note(connection, sql, Action.SESSION_STARTED, requester(request), subject, expires_at=ends)
     return _with_cookie(request, reply.created(Session(ends)), cookie, ends)
 
 
@@ -87,8 +91,11 @@ async def login(request: web.Request, body: Login) -> Response:
         raise
     user = await pool.fetchrow(sql.users.for_login, body.name)
     right = await request.app[PASSWORDS].match(user["password_hash"] if user else None, body.password)
+    # Not by the name that was tried: people type passwords into its field.
+    subject = Subject("person", user["id"], user["name"]) if user else Subject("person", None, None)
     if user is None or not right or user["disabled"]:
         LOGINS.labels("failed").inc()
+        await note(pool, sql, Action.LOGIN_FAILED, requester(request), subject)
         raise WrongCredentials()
     await attempt.forgive(pool, sql)
     renewed = await request.app[PASSWORDS].renewed(user["password_hash"], body.password)
@@ -101,6 +108,8 @@ async def login(request: web.Request, body: Login) -> Response:
             await connection.execute(sql.users.set_password, user["id"], renewed)
         # The browser's former session ends with its cookie: whoever had planted or read that one has nothing.
         await connection.execute(sql.sessions.delete, hash_of(former))
+        actor = requester(request, "person", user["id"], user["name"])
+        await note(connection, sql, Action.LOGIN_SUCCEEDED, actor, subject)
     forget(request, former)
     LOGINS.labels("succeeded").inc()
     session = PersonsSession(user["name"], ends, csrf_token(cookie))
@@ -109,8 +118,10 @@ async def login(request: web.Request, body: Login) -> Response:
 
 async def logout(request: web.Request) -> Response:
     """Ends the person's session that the request carries."""
-    cookie = request.cookies[COOKIE]
-    await request.app[POOL].execute(request.app[SQL].sessions.delete, hash_of(cookie))
+    sql, caller, cookie = request.app[SQL], request[CALLER], request.cookies[COOKIE]
+    async with transaction(request.app[POOL]) as connection:
+        await connection.execute(sql.sessions.delete, hash_of(cookie))
+        await note(connection, sql, Action.LOGOUT, requester(request), Subject("person", caller.id, caller.name))
     forget(request, cookie)
     response = reply.no_content()
     response.del_cookie(COOKIE, path="/", httponly=True, samesite="Lax", secure=request[SECURE])

@@ -8,6 +8,7 @@ from uuid import UUID
 from aiohttp import web
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from server.audit import Action, Subject, note, requester
 from server.context import CALLER, CONFIG, POOL, SQL
 from server.db import transaction
 from server.errors import (
@@ -247,7 +248,7 @@ async def replace(request: web.Request, case_id: UUID, query: ReplaceQuery, body
     _refuse_twins(body.steps)
     sql = request.app[SQL].steps
     async with transaction(request.app[POOL]) as connection:
-        await lock_case(request, connection, case_id)
+        project_id = await lock_case(request, connection, case_id)
         places = [step.place for step in body.steps]
         new = new_ids(bucket_of(case_id), len(places))
         rows = await connection.fetch(sql.replace_many, case_id, *_columns(request, new, body.steps))
@@ -257,6 +258,8 @@ async def replace(request: web.Request, case_id: UUID, query: ReplaceQuery, body
             iterations, numbers = [place[0] for place in places], [place[1] for place in places]
             removed = await connection.fetch(sql.prune, case_id, iterations, numbers)
         await connection.execute(sql.link, case_id)
+        if removed:
+            await _note_pruned(request, connection, case_id, project_id, [row["iteration_number"] for row in removed])
     step_ids = [ids[place] for place in places]
     created = len(set(new) & set(step_ids))
     message = f"Successfully replaced {len(step_ids)} step results"
@@ -301,6 +304,17 @@ async def link(request: web.Request, step_id: UUID, body: StepLink) -> Response:
             raise StepNotFound()
         await connection.execute(sql.steps.link, case_id)
     return reply.ok(StepLinked(*[*row, "Step updated successfully"]))
+
+
+async def _note_pruned(
+    request: web.Request, connection: Any, case_id: UUID, project_id: UUID, iterations: list[int]
+) -> None:
+    """`iterations`: that of each step that was removed."""
+    sql = request.app[SQL]
+    case = await connection.fetchrow(sql.test_cases.by_id, case_id, project_id)
+    subject = Subject("test_case_result", case_id, case["name"], project_id)
+    detail = {"removed": len(iterations), "iterations": sorted(set(iterations))}
+    await note(connection, sql, Action.STEPS_PRUNED, requester(request), subject, **detail)
 
 
 async def _insert(

@@ -1,7 +1,5 @@
 """Suite runs: one run of a suite, in which parallel shards meet by `run_key`."""
 
-import base64
-import binascii
 from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
@@ -9,11 +7,12 @@ from uuid import UUID
 from aiohttp import web
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from server.audit import Action, Subject, note, requester
 from server.auth.roles import Role
 from server.context import CALLER, POOL, SQL, STORAGE
 from server.db import transaction
 from server.errors import Invalid, Problem, RoleTooSmall, SuiteRunNotFound
-from server.http import reply
+from server.http import cursor, reply
 from server.http.fields import (
     IndexedText,
     Instant,
@@ -144,6 +143,9 @@ async def create(request: web.Request, body: NewSuiteRun) -> Response:
             run_id = new_id(run_bucket(project_id, body.run_key))
             made = await connection.fetchval(sql.create, run_id, project_id, *columns)
             known = made or await connection.fetchval(sql.by_key, project_id, body.run_key)
+        if made:
+            subject = Subject("suite_run", made, body.name, project_id)
+            await note(connection, request.app[SQL], Action.SUITE_RUN_CREATED, requester(request), subject)
         return reply.json(201 if made else 200, await _whole(request, connection, known))
 
     return await once(request, work)
@@ -153,17 +155,12 @@ async def index(request: web.Request, query: SuiteRunFilter) -> Response:
     """Suite runs, newest first, each with its test counts."""
     sql = request.app[SQL].suite_runs
     limit = min(query.limit or 100, 500)
-    before = _cursor_in(query.cursor)
     filters = query.status, query.name, query.branch, query.environment, query.tag, query.since, query.until
     projects = request[CALLER].projects()
     async with request.app[POOL].acquire() as connection:
-        # Each project's newest are read from an index; all of theirs together would be found and sorted first.
-        rows: list[Any] = []
-        for project_id in [None] if projects is None else projects:
-            rows += await connection.fetch(sql.page, project_id, before, *filters, limit + 1)
-        rows.sort(key=lambda row: row["id"], reverse=True)
+        rows = await cursor.newest(connection, sql.page, projects, cursor.read(query.cursor), *filters, limit + 1)
         items = await _counted(request, connection, rows[:limit])
-    next_cursor = _cursor_out(items[-1].id) if len(rows) > limit else None
+    next_cursor = cursor.out(items[-1].id) if len(rows) > limit else None
     return reply.ok(SuiteRunPage(items, next_cursor))
 
 
@@ -185,11 +182,14 @@ async def delete(request: web.Request, suite_id: UUID) -> Response:
     """Removes a suite run and everything below it, files too."""
     sql = request.app[SQL]
     async with transaction(request.app[POOL]) as connection:
-        if not await connection.fetchval(sql.suite_runs.lock, suite_id, request[CALLER].project_id):
+        run = await connection.fetchrow(sql.suite_runs.lock, suite_id, request[CALLER].project_id)
+        if run is None:
             raise SuiteRunNotFound()
         await connection.execute(sql.suite_runs.lock_cases, suite_id)
         await connection.execute(sql.artifacts.remove_of_run, suite_id)
         await connection.execute(sql.suite_runs.delete, suite_id)
+        subject = Subject("suite_run", suite_id, run["name"], run["project_id"])
+        await note(connection, sql, Action.SUITE_RUN_DELETED, requester(request), subject)
     await remove_files_now(request.app[POOL], sql, request.app[STORAGE])
     return reply.no_content()
 
@@ -232,16 +232,3 @@ async def _counted(request: web.Request, connection: Any, rows: list[Any]) -> li
         test_counts, milliseconds = by_run.get(row["id"], (TestCounts(), 0))
         runs.append(SuiteRun(*[*row, test_counts, milliseconds]))
     return runs
-
-
-def _cursor_out(run_id: UUID) -> str:
-    return base64.urlsafe_b64encode(run_id.bytes).rstrip(b"=").decode()
-
-
-def _cursor_in(cursor: str | None) -> UUID | None:
-    if cursor is None:
-        return None
-    try:
-        return UUID(bytes=base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (ValueError, binascii.Error):
-        raise Invalid(Problem("cursor", "must be a next_cursor of an earlier reply")) from None

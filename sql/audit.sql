@@ -1,0 +1,19 @@
+-- name: insert
+INSERT INTO audit_entries (id, created_at, action, actor_kind, actor_id, actor_name, project_id,
+                           subject_kind, subject_id, subject_name, remote, request_id, detail)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+
+-- name: page
+-- Newest first. An id is a time as well: $2 is the end of the page before, $6 and $7 are since and until.
+SELECT e.id, e.created_at, e.action, e.actor_kind, e.actor_id, e.actor_name, e.project_id, p.name AS project,
+       e.subject_kind, e.subject_id, e.subject_name, e.remote, e.request_id, e.detail
+FROM audit_entries e LEFT JOIN projects p ON p.id = e.project_id
+WHERE ($1::uuid IS NULL OR e.project_id = $1)
+  AND ($2::uuid IS NULL OR e.id < $2)
+  AND ($3::text IS NULL OR e.action = $3)
+  AND ($4::text IS NULL OR e.actor_name = $4)
+  AND ($5::uuid IS NULL OR e.subject_id = $5)
+  AND ($6::uuid IS NULL OR e.id >= $6)
+  AND ($7::uuid IS NULL OR e.id < $7)
+ORDER BY e.id DESC
+LIMIT $8
