@@ -9,8 +9,23 @@ from typing import Any
 from aiohttp import web
 
 from server.auth import tokens
+from server.auth.keys import Keys
 from server.config import Config
-from server.context import ACTIVITY, CONFIG, LOG, MASKS, MEMORY, POOL, SPACE, SQL, STORAGE, UPLOADS, Activity, Uploads
+from server.context import (
+    ACTIVITY,
+    CONFIG,
+    KEYS,
+    LOG,
+    MASKS,
+    MEMORY,
+    POOL,
+    SPACE,
+    SQL,
+    STORAGE,
+    UPLOADS,
+    Activity,
+    Uploads,
+)
 from server.db import load_sql, open_pool
 from server.figures import DiskFigures
 from server.folder import ensure_own
@@ -56,6 +71,7 @@ def create_app(config: Config) -> web.Application:
     app[ORIGINS] = Origins(config.server)
     app[ACTIVITY] = Activity()
     app[tokens.CACHE] = {}
+    app[KEYS] = Keys(app[SQL])
     for method, path, handler in handlers(ROUTES, tokens.authenticate):
         app.router.add_route(method, path, handler, expect_handler=hold_back)
     app.on_response_prepare.append(mark)

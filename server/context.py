@@ -9,6 +9,8 @@ from uuid import UUID
 
 from aiohttp import web
 
+from server.auth.keys import Keys
+from server.auth.links import Shared
 from server.auth.roles import Role
 from server.config import Config
 from server.db import Pool
@@ -24,6 +26,7 @@ SQL = web.AppKey("sql", SimpleNamespace)
 STORAGE = web.AppKey("storage", Storage)
 SPACE = web.AppKey("space", Space)
 MASKS = web.AppKey("masks", Masks)
+KEYS = web.AppKey("keys", Keys)
 
 LOG = logging.getLogger("reportd")
 
@@ -37,7 +40,7 @@ class Caller:
     """
 
     id: UUID
-    name: str | None  # of the token; None for whoever needs none
+    name: str | None  # of the token, or of the link that was opened; None for whoever needs none
     project_id: UUID | None
     project: str | None
     shape: str | None
@@ -110,6 +113,8 @@ ACTIVITY = web.AppKey("activity", Activity)
 UPLOADS = web.AppKey("uploads", Uploads)
 MEMORY = web.AppKey("memory", Memory)
 CALLER = web.RequestKey("caller", Caller)
+# What an evidence link shows, where one lets the caller in.
+SHARED = web.RequestKey("shared", Shared)
 REQUEST_ID = web.RequestKey("request_id", str)
 # The client's address, empty where it has none, and whether it speaks TLS; behind a trusted proxy, as that one says.
 REMOTE = web.RequestKey("remote", str)

@@ -94,6 +94,16 @@ class ArtifactNotFound(ReportError):
     status, code = 404, "artifact_not_found"
 
 
+class LinkNotFound(ReportError):
+    """Link not found"""
+
+    status, code = 404, "link_not_found"
+
+
+class LinkEnded(LinkNotFound):
+    """This link is not valid, has expired or was revoked."""
+
+
 class MethodNotAllowed(ReportError):
     """This address does not take this method; Allow names those it takes."""
 

@@ -1,7 +1,7 @@
 """How log lines look: text for people, or one JSON object a line for machines.
 
 A record may carry `fields`, a dict of plain values: JSON has them as they are, text as name=value. Whatever a client
-sends, it makes one line and no other.
+sends, it makes one line and no other. Evidence links, which are secrets, are in none.
 """
 
 import json
@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from server.config import LogConfig
+from server.redact import redact_links
 
 # What the sentence of a record has already, where it stands among the fields too.
 _SAID = {"method", "path", "status"}
@@ -25,9 +26,9 @@ class TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {name}={_word(value)}" for name, value in _fields(record).items() if name not in _SAID)
         line = f"{_time(record)} {record.levelname} {record.name}: {record.getMessage()}{fields}"
-        lines = [line]
+        lines = [redact_links(line)]
         if record.exc_info:
-            lines += [f"    {part}" for part in self.formatException(record.exc_info).splitlines()]
+            lines += [f"    {part}" for part in redact_links(self.formatException(record.exc_info)).splitlines()]
         return "\n".join(part if part.isprintable() else _visible(part) for part in lines)
 
 
@@ -45,9 +46,10 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
         try:
-            return orjson.dumps(entry).decode()
+            line = orjson.dumps(entry).decode()
         except orjson.JSONEncodeError:  # bytes of a path that are no UTF-8, which Python has as lone surrogates
-            return json.dumps(entry, default=repr)
+            line = json.dumps(entry, default=repr)
+        return redact_links(line)
 
 
 def set_up(config: LogConfig) -> None:

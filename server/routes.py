@@ -6,14 +6,17 @@ from server.api import (
     docs,
     downloads,
     health,
+    links,
     logs,
     reports,
     sessions,
+    shared,
     steps,
     suite_runs,
     test_cases,
     uploads,
 )
+from server.auth.opening import open_image, open_page
 from server.auth.roles import Role
 from server.http.route import Route, Upload
 
@@ -21,6 +24,7 @@ _BASE = "/api/v1/reports"
 _RUN = f"{_BASE}/suite-runs/{{suite_id}}"
 _CASE = f"{_BASE}/test-case-results/{{case_id}}"
 _ARTIFACT = f"{_BASE}/artifacts/{{artifact_id}}"
+_LINK = "/shared/{link}"
 
 ROUTES = [
     Route("POST", f"{_BASE}/suite-runs", suite_runs.create, suite_runs.SuiteRun, 201, also=(200,)),
@@ -66,7 +70,41 @@ ROUTES = [
     Route("GET", _ARTIFACT, artifacts.show, artifacts.Artifact),
     Route("GET", f"{_ARTIFACT}/download", downloads.show, "*/*", also=(206, 304)),
     Route("DELETE", _ARTIFACT, artifacts.delete, None, 204),
-    Route("POST", "/api/v1/auth/session", sessions.create, sessions.Session, 201, role=Role.VIEWER),
+    Route("POST", f"{_BASE}/links", links.create, links.NewlyMade, 201, once=False),
+    Route("GET", f"{_BASE}/links", links.index, links.LinkPage, role=Role.UPLOADER),
+    Route("DELETE", f"{_BASE}/links/{{link_id}}", links.delete, None, 204, role=Role.UPLOADER, own=True),
+    Route(
+        "GET",
+        _LINK,
+        shared.show,
+        shared.SharedRun,
+        also=(206, 304),
+        others=(reports.Report, "text/html", "*/*"),
+        public=True,
+        opened_by=open_page,
+        refusal=shared.refusal,
+    ),
+    Route(
+        "GET",
+        f"{_LINK}/test-case-results/{{case_id}}",
+        shared.show_case,
+        reports.Report,
+        others=("text/html",),
+        public=True,
+        opened_by=open_page,
+        refusal=shared.refusal,
+    ),
+    Route(
+        "GET",
+        f"{_LINK}/artifacts/{{artifact_id}}",
+        shared.show_image,
+        "*/*",
+        also=(206, 304),
+        public=True,
+        opened_by=open_image,
+        refusal=shared.refusal,
+    ),
+    Route("POST", "/api/v1/auth/session", sessions.create, sessions.Session, 201, role=Role.VIEWER, once=False),
     Route("GET", "/healthz", health.live, health.Health, public=True),
     Route("GET", "/readyz", health.ready, health.Health, public=True),
     Route(

@@ -1,7 +1,5 @@
 """Suite runs: one run of a suite, in which parallel shards meet by `run_key`."""
 
-import base64
-import binascii
 from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
@@ -13,6 +11,7 @@ from server.context import CALLER, POOL, SQL, STORAGE
 from server.db import transaction
 from server.errors import Invalid, Problem, SuiteRunNotFound
 from server.http import reply
+from server.http.cursor import CursorPage, cursor_of
 from server.http.fields import (
     IndexedText,
     Instant,
@@ -66,7 +65,7 @@ class SuiteRunPatch(Struct):
     finished_at: Instant | None | UnsetType = UNSET
 
 
-class SuiteRunFilter(Struct):
+class SuiteRunFilter(CursorPage):
     status: RunStatus | None = None
     name: IndexedText | None = None
     branch: IndexedText | None = None
@@ -74,8 +73,6 @@ class SuiteRunFilter(Struct):
     tag: IndexedText | None = None
     since: Instant | None = None
     until: Instant | None = None
-    limit: Annotated[int, Meta(ge=1)] | None = None
-    cursor: Annotated[str, Meta(max_length=100)] | None = None
 
 
 @dataclass(slots=True)
@@ -143,7 +140,7 @@ async def create(request: web.Request, body: NewSuiteRun) -> Response:
             run_id = new_id(run_bucket(project_id, body.run_key))
             made = await connection.fetchval(sql.create, run_id, project_id, *columns)
             known = made or await connection.fetchval(sql.by_key, project_id, body.run_key)
-        return reply.json(201 if made else 200, await _whole(request, connection, known))
+        return reply.json(201 if made else 200, await by_id(request, connection, known))
 
     return await once(request, work)
 
@@ -151,12 +148,11 @@ async def create(request: web.Request, body: NewSuiteRun) -> Response:
 async def index(request: web.Request, query: SuiteRunFilter) -> Response:
     """Suite runs, newest first, each with its test counts."""
     sql = request.app[SQL].suite_runs
-    limit = min(query.limit or 100, 500)
     async with request.app[POOL].acquire() as connection:
         rows = await connection.fetch(
             sql.page,
             request[CALLER].project_id,
-            _cursor_in(query.cursor),
+            query.before,
             query.status,
             query.name,
             query.branch,
@@ -164,17 +160,17 @@ async def index(request: web.Request, query: SuiteRunFilter) -> Response:
             query.tag,
             query.since,
             query.until,
-            limit + 1,
+            query.size + 1,
         )
-        items = await _counted(request, connection, rows[:limit])
-    next_cursor = _cursor_out(items[-1].id) if len(rows) > limit else None
+        items = await _counted(request, connection, rows[: query.size])
+    next_cursor = cursor_of(items[-1].id) if len(rows) > query.size else None
     return reply.ok(SuiteRunPage(items, next_cursor))
 
 
 async def show(request: web.Request, suite_id: UUID) -> Response:
     """One suite run, its test counts and their total duration."""
     async with request.app[POOL].acquire() as connection:
-        return reply.ok(await _whole(request, connection, suite_id))
+        return reply.ok(await by_id(request, connection, suite_id))
 
 
 async def update(request: web.Request, suite_id: UUID, body: SuiteRunPatch) -> Response:
@@ -182,7 +178,7 @@ async def update(request: web.Request, suite_id: UUID, body: SuiteRunPatch) -> R
     async with transaction(request.app[POOL]) as connection:
         sql = request.app[SQL].suite_runs
         await merge(connection, sql.update, suite_id, request[CALLER].project_id, body, SuiteRunNotFound)
-        return reply.ok(await _whole(request, connection, suite_id))
+        return reply.ok(await by_id(request, connection, suite_id))
 
 
 async def delete(request: web.Request, suite_id: UUID) -> Response:
@@ -211,7 +207,8 @@ async def _project_of(request: web.Request, connection: Any, name: str | None) -
     return found
 
 
-async def _whole(request: web.Request, connection: Any, run_id: UUID) -> SuiteRun:
+async def by_id(request: web.Request, connection: Any, run_id: UUID) -> SuiteRun:
+    """The whole run. Raises SuiteRunNotFound."""
     row = await connection.fetchrow(request.app[SQL].suite_runs.by_id, run_id, request[CALLER].project_id)
     if row is None:
         raise SuiteRunNotFound()
@@ -226,16 +223,3 @@ async def _counted(request: web.Request, connection: Any, rows: list[Any]) -> li
         test_counts, milliseconds = by_run.get(row["id"], (TestCounts(), 0))
         runs.append(SuiteRun(*[*row, test_counts, milliseconds]))
     return runs
-
-
-def _cursor_out(run_id: UUID) -> str:
-    return base64.urlsafe_b64encode(run_id.bytes).rstrip(b"=").decode()
-
-
-def _cursor_in(cursor: str | None) -> UUID | None:
-    if cursor is None:
-        return None
-    try:
-        return UUID(bytes=base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (ValueError, binascii.Error):
-        raise Invalid(Problem("cursor", "must be a next_cursor of an earlier reply")) from None
