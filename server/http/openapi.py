@@ -175,9 +175,11 @@ def _responses(route: Route, known: dict[str, Any]) -> dict[str, Any]:
         if status == 304:
             del responses["304"]["content"]
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    page = {"text/html": {"schema": {"type": "string"}}}
     for status, description in ERRORS.items():
         if status in _errors_of(route):
-            responses[str(status)] = {"description": description, "content": error}
+            content = error | page if route.refusal and status < 500 else error
+            responses[str(status)] = {"description": description, "content": content}
     return responses
 
 
