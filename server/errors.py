@@ -100,10 +100,6 @@ class LinkNotFound(ReportError):
     status, code = 404, "link_not_found"
 
 
-class LinkEnded(LinkNotFound):
-    """This link is not valid, has expired or was revoked."""
-
-
 class MethodNotAllowed(ReportError):
     """This address does not take this method; Allow names those it takes."""
 

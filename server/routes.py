@@ -70,7 +70,7 @@ ROUTES = [
     Route("GET", _ARTIFACT, artifacts.show, artifacts.Artifact),
     Route("GET", f"{_ARTIFACT}/download", downloads.show, "*/*", also=(206, 304)),
     Route("DELETE", _ARTIFACT, artifacts.delete, None, 204),
-    Route("POST", f"{_BASE}/links", links.create, links.NewlyMade, 201, once=False),
+    Route("POST", f"{_BASE}/links", links.create, links.LinkMade, 201, once=False),
     Route("GET", f"{_BASE}/links", links.index, links.LinkPage, role=Role.UPLOADER),
     Route("DELETE", f"{_BASE}/links/{{link_id}}", links.delete, None, 204, role=Role.UPLOADER, own=True),
     Route(

@@ -60,7 +60,7 @@ class Link:
 
 
 @dataclass(slots=True)
-class NewlyMade(Link):
+class LinkMade(Link):
     """The only reply that has the link itself: nobody can be shown it again."""
 
     url: str
@@ -94,7 +94,7 @@ async def create(request: web.Request, body: NewLink) -> Response:
         )
     if row is None:  # removed since we looked
         raise RESOURCES[name][1]()
-    return reply.created(NewlyMade(*[*row, f"/shared/{links.sign(key, link_id, expires)}"]))
+    return reply.created(LinkMade(*[*row, f"/shared/{links.sign(key, link_id, expires)}"]))
 
 
 async def index(request: web.Request, query: LinkFilter) -> Response:

@@ -26,9 +26,9 @@ def run(shared: Mapping[str, Any], url: str, status: str | None, name: str | Non
 
 def case(report: Mapping[str, Any], url: str, run_url: str | None) -> str:
     """The report of a test case result; `run_url` is the page of its run, if there is one."""
-    of_steps = {artifact["id"] for step in report["steps"] for artifact in step["artifacts"]}
-    of_steps |= {step["screenshot_artifact_id"] for step in report["steps"]}
-    others = [artifact for artifact in report["artifacts"] if artifact["id"] not in of_steps]
+    above = {artifact["id"] for step in report["steps"] for artifact in step["artifacts"]}
+    above |= {shown["screenshot_artifact_id"] for shown in (*report["steps"], *report["checkpoints"])}
+    others = [artifact for artifact in report["artifacts"] if artifact["id"] not in above]
     failed = next((step for step in report["steps"] if step["status"] == "Failed"), None)
     iterations = len({step["iteration_number"] for step in report["steps"]}) > 1
     return _render("case.html", **report, url=url, run_url=run_url, others=others, failed=failed, iterations=iterations)
