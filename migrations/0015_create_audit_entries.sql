@@ -1,4 +1,4 @@
--- depends: 0013_create_users
+-- depends: 0014_create_evidence_links
 
 -- Who did what, when and from where. An entry is written in the transaction of what it tells of, and outlives that:
 -- nothing here refers to another table, and names are those of then. Which actions there are is said in

@@ -11,10 +11,25 @@ from aiohttp import web
 from server.api.sessions import PASSWORDS
 from server.auth import callers
 from server.auth.callers import Callers
+from server.auth.keys import Keys
 from server.auth.logins import WINDOW_SECONDS
 from server.auth.passwords import Passwords
 from server.config import Config
-from server.context import ACTIVITY, CONFIG, LOG, MASKS, MEMORY, POOL, SPACE, SQL, STORAGE, UPLOADS, Activity, Uploads
+from server.context import (
+    ACTIVITY,
+    CONFIG,
+    KEYS,
+    LOG,
+    MASKS,
+    MEMORY,
+    POOL,
+    SPACE,
+    SQL,
+    STORAGE,
+    UPLOADS,
+    Activity,
+    Uploads,
+)
 from server.db import load_sql, open_pool
 from server.figures import DiskFigures
 from server.folder import ensure_own
@@ -60,6 +75,7 @@ def create_app(config: Config) -> web.Application:
     app[ORIGINS] = Origins(config.server)
     app[ACTIVITY] = Activity()
     app[callers.CACHE] = Callers()
+    app[KEYS] = Keys(app[SQL])
     app[PASSWORDS] = Passwords()
     for method, path, handler in handlers(ROUTES, callers.authenticate):
         app.router.add_route(method, path, handler, expect_handler=hold_back)

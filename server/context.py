@@ -10,6 +10,8 @@ from uuid import UUID
 
 from aiohttp import web
 
+from server.auth.keys import Keys
+from server.auth.links import Shared
 from server.auth.roles import Role
 from server.config import Config
 from server.db import Pool
@@ -25,6 +27,7 @@ SQL = web.AppKey("sql", SimpleNamespace)
 STORAGE = web.AppKey("storage", Storage)
 SPACE = web.AppKey("space", Space)
 MASKS = web.AppKey("masks", Masks)
+KEYS = web.AppKey("keys", Keys)
 
 LOG = logging.getLogger("reportd")
 
@@ -48,12 +51,12 @@ class Caller:
     """
 
     id: UUID
-    name: str | None  # None for whoever needs none
+    name: str | None  # of a link that was opened, `link <id>`; None for whoever needs none
     project_id: UUID | None
     project: str | None
     shape: str | None
     role: Role
-    kind: Literal["token", "person", "anyone"] = "token"
+    kind: Literal["token", "person", "link", "anyone"] = "token"
     grants: tuple[Grant, ...] = ()  # empty, or two or more
 
     def within(self, project_id: UUID) -> "Caller | None":
@@ -140,6 +143,8 @@ ACTIVITY = web.AppKey("activity", Activity)
 UPLOADS = web.AppKey("uploads", Uploads)
 MEMORY = web.AppKey("memory", Memory)
 CALLER = web.RequestKey("caller", Caller)
+# What an evidence link shows, where one lets the caller in.
+SHARED = web.RequestKey("shared", Shared)
 REQUEST_ID = web.RequestKey("request_id", str)
 # The client's address, empty where it has none, whether it speaks TLS, and the host that it asked for; behind a trusted
 # proxy, as that one says.

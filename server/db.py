@@ -16,6 +16,7 @@ import orjson
 
 from server.config import DatabaseConfig
 from server.errors import (
+    ArtifactNotFound,
     CaseNotFound,
     CheckpointsExist,
     InProgress,
@@ -37,6 +38,9 @@ _CONSTRAINTS: dict[str, type[ReportError]] = {
     "unique_checkpoint_per_test": CheckpointsExist,
     "test_case_results_suite_run_id_fkey": SuiteRunNotFound,
     "test_case_exists": CaseNotFound,
+    "evidence_links_suite_run_id_fkey": SuiteRunNotFound,
+    "evidence_links_test_case_result_id_fkey": CaseNotFound,
+    "evidence_links_artifact_id_fkey": ArtifactNotFound,
 }
 # Nobody told us how a statement ended; asyncpg raises Interface- and InternalClientError in failovers.
 _LOST = (

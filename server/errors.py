@@ -120,6 +120,12 @@ class ArtifactNotFound(ReportError):
     status, code = 404, "artifact_not_found"
 
 
+class LinkNotFound(ReportError):
+    """Link not found"""
+
+    status, code = 404, "link_not_found"
+
+
 class MethodNotAllowed(ReportError):
     """This address does not take this method; Allow names those it takes."""
 

@@ -1,7 +1,7 @@
 """How log lines look: text for people, or one JSON object a line for machines.
 
 A record may carry `fields`, a dict of plain values: JSON has them as they are, text as name=value. Whatever a client
-sends, it makes one line and no other.
+sends, it makes one line and no other. Evidence links, which are secrets, are in none.
 """
 
 import json
@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from server.config import LogConfig
+from server.redact import redact_links
 
 # What the sentence of a record has already, where it stands among the fields too.
 _SAID = {"method", "path", "status"}
@@ -26,9 +27,9 @@ class TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {name}={_word(value)}" for name, value in _fields(record).items() if name not in _SAID)
         line = f"{_time(record)} {record.levelname} {record.name}: {record.getMessage()}{fields}"
-        lines = [line]
+        lines = [redact_links(line)]
         if record.exc_info:
-            lines += [f"    {part}" for part in self.formatException(record.exc_info).splitlines()]
+            lines += [f"    {part}" for part in redact_links(self.formatException(record.exc_info)).splitlines()]
         return "\n".join(map(visible, lines))
 
 
@@ -48,9 +49,10 @@ class JsonLines(logging.Formatter):
         try:
             line = orjson.dumps(entry).decode()
         except orjson.JSONEncodeError:  # bytes of a path that are no UTF-8, which Python has as lone surrogates
-            return json.dumps(entry, default=repr)
+            line = json.dumps(entry, default=repr)
         # JSON may have all but the first 32 as they are, among them what some take for a line's end or a terminal for
         # a command. Outside of its strings there is nothing that could need this.
+        line = redact_links(line)
         return line if line.isprintable() else _escaped(line, lambda character: json.dumps(character)[1:-1])
 
 

@@ -1,7 +1,8 @@
-"""Hides credentials of the system under test before a log is stored. Pure; knows no database."""
+"""Hides credentials: of the system under test before a log is stored, our own in what we log. Pure."""
 
 import re
 from collections.abc import Mapping
+from urllib.parse import quote, unquote
 
 REDACTED = "[redacted]"
 
@@ -30,6 +31,10 @@ _SHORT_WORD = re.compile(
     rf"|(?<![A-Z])(?:{'|'.join(_SHORT_WORDS).upper()})(?![a-z]|[A-Z](?![a-z]))"
 )
 
+# Evidence links: what stands where one does in a path, and the text of one anywhere, also of one that was cut.
+_SHARED = re.compile(r"(?<=/shared/)[^/?#]+")
+_LINK = re.compile(r"rpl_[0-9A-Za-z_-]{16,}")
+
 
 def is_password_field(*names: str | None) -> bool:
     """Whether one of them names a field that takes a password, a PIN or a one-time code."""
@@ -44,6 +49,18 @@ def redact_headers(headers: Mapping[str, str | list[str]]) -> dict[str, str | li
 def redact_url(url: str) -> str:
     """The same URL without its password and without the values of parameters named like credentials."""
     return _redacted(url, _IN_URL)
+
+
+def redact_target(target: str) -> str:
+    """The target of a request to us as the log may have it: redact_url, and without an evidence link."""
+    if "%" in target and _SHARED.search(plain := unquote(target)):  # aiohttp finds the route of an encoded path, too
+        target = quote(plain, safe="/?#[]@!$&'()*+,;=:%")
+    return redact_url(redact_links(_SHARED.sub(REDACTED, target)))
+
+
+def redact_links(text: str) -> str:
+    """The same text without evidence links of ours."""
+    return _LINK.sub(REDACTED, text) if "rpl_" in text else text
 
 
 def redact_text(text: str) -> str:

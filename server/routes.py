@@ -7,14 +7,17 @@ from server.api import (
     docs,
     downloads,
     health,
+    links,
     logs,
     reports,
     sessions,
+    shared,
     steps,
     suite_runs,
     test_cases,
     uploads,
 )
+from server.auth.opening import open_image, open_page
 from server.auth.roles import Role
 from server.http.route import Route, Upload
 
@@ -23,6 +26,7 @@ _RUN = f"{_BASE}/suite-runs/{{suite_id}}"
 _CASE = f"{_BASE}/test-case-results/{{case_id}}"
 _ARTIFACT = f"{_BASE}/artifacts/{{artifact_id}}"
 _AUTH = "/api/v1/auth"
+_LINK = "/shared/{link}"
 
 ROUTES = [
     Route("POST", f"{_BASE}/suite-runs", suite_runs.create, suite_runs.SuiteRun, 201, also=(200,)),
@@ -68,10 +72,55 @@ ROUTES = [
     Route("GET", _ARTIFACT, artifacts.show, artifacts.Artifact),
     Route("GET", f"{_ARTIFACT}/download", downloads.show, "*/*", also=(206, 304)),
     Route("DELETE", _ARTIFACT, artifacts.delete, None, 204),
-    Route("POST", f"{_AUTH}/session", sessions.create, sessions.Session, 201, role=Role.VIEWER, only="token"),
+    Route("POST", f"{_BASE}/links", links.create, links.LinkMade, 201, once=False),
+    Route("GET", f"{_BASE}/links", links.index, links.LinkPage, role=Role.UPLOADER),
+    Route("DELETE", f"{_BASE}/links/{{link_id}}", links.delete, None, 204, role=Role.UPLOADER, own=True),
+    Route(
+        "GET",
+        _LINK,
+        shared.show,
+        shared.SharedRun,
+        also=(206, 304),
+        others=(reports.Report, "text/html", "*/*"),
+        public=True,
+        opened_by=open_page,
+        refusal=shared.refusal,
+    ),
+    Route(
+        "GET",
+        f"{_LINK}/test-case-results/{{case_id}}",
+        shared.show_case,
+        reports.Report,
+        others=("text/html",),
+        public=True,
+        opened_by=open_page,
+        refusal=shared.refusal,
+    ),
+    Route(
+        "GET",
+        f"{_LINK}/artifacts/{{artifact_id}}",
+        shared.show_image,
+        "*/*",
+        also=(206, 304),
+        public=True,
+        opened_by=open_image,
+        refusal=shared.refusal,
+    ),
+    Route(
+        "POST", f"{_AUTH}/session", sessions.create, sessions.Session, 201, role=Role.VIEWER, only="token", once=False
+    ),
     Route("GET", f"{_AUTH}/session", sessions.show, sessions.Identity),
-    Route("POST", f"{_AUTH}/login", sessions.login, sessions.PersonsSession, 201, public=True, errors=(401, 403, 429)),
-    Route("POST", f"{_AUTH}/logout", sessions.logout, None, 204, role=Role.VIEWER, only="person"),
+    Route(
+        "POST",
+        f"{_AUTH}/login",
+        sessions.login,
+        sessions.PersonsSession,
+        201,
+        public=True,
+        errors=(401, 403, 429),
+        once=False,
+    ),
+    Route("POST", f"{_AUTH}/logout", sessions.logout, None, 204, role=Role.VIEWER, only="person", once=False),
     Route("GET", "/api/v1/audit", audit.index, audit.AuditPage, role=Role.ADMIN),
     Route("GET", "/healthz", health.live, health.Health, public=True),
     Route("GET", "/readyz", health.ready, health.Health, public=True),

@@ -53,8 +53,9 @@ WHERE test_case_result_id = $1
   AND ($3::int IS NULL OR step_number = $3)
   AND ($4::int IS NULL OR iteration_number = $4)
   AND ($5::text IS NULL OR artifact_category = $5)
+  AND ($6::text IS NULL OR starts_with(mime_type, $6))
 ORDER BY iteration_number, step_number NULLS FIRST, id
-LIMIT $6 OFFSET $7
+LIMIT $7 OFFSET $8
 
 -- name: for_download
 SELECT a.storage_path, a.file_name, a.file_size, a.mime_type, a.checksum

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent.parent
 # From the bottom up; a module may import what stands in a row above its own here, never its neighbours.
 LEVELS = [
     [
+        "auth.links",
         "auth.roles",
         "auth.tokens",
         "ids",
@@ -26,10 +27,22 @@ LEVELS = [
     ["auth.passwords", "mask"],
     ["config", "uploads.multipart", "uploads.plan", "uploads.disk", "uploads.memory", "http.cursor", "http.fields"],
     ["db", "log", "http.origin", "uploads.storage"],
-    ["auth.logins", "figures", "migrate", "space", "trail", "uploads.spool", "uploads.leftovers"],
+    ["auth.keys", "auth.logins", "figures", "migrate", "space", "trail", "uploads.spool", "uploads.leftovers"],
     ["context"],
-    ["audit", "auth.callers", "removal", "folder", "load", "http.decode", "http.reply", "http.lock", "http.files"],
-    ["http.middleware", "http.idempotency", "http.patch", "check.means"],
+    [
+        "audit",
+        "auth.callers",
+        "auth.opening",
+        "removal",
+        "folder",
+        "load",
+        "http.decode",
+        "http.reply",
+        "http.lock",
+        "http.files",
+        "http.pages",
+    ],
+    ["viewer.pages", "http.middleware", "http.idempotency", "http.patch", "check.means"],
     ["http.route", "http.protocol", "check.files", "check.rows"],
     ["http.openapi"],
     ["api"],
@@ -42,9 +55,11 @@ LEVELS = [
     ["cli"],
     ["__main__"],
 ]
-# The nouns do not know each other, but for these: a report composes them, an upload's reply is an artifact.
+# The nouns do not know each other, but for these: a report composes them, a link shows it and other things, an upload's
+# reply is an artifact.
 SIDEWAYS = {
     "api.reports": {"api.artifacts", "api.checkpoints", "api.steps", "api.test_cases"},
+    "api.shared": {"api.downloads", "api.reports", "api.suite_runs", "api.test_cases"},
     "api.uploads": {"api.artifacts"},
 }
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
@@ -102,7 +117,7 @@ def test_uploads_could_be_lifted_out():
 
 def test_only_handlers_and_what_serves_them_know_the_web_server():
     web = {name for name in MODULES if any(other.partition(".")[0] == "aiohttp" for other in imported(MODULES[name]))}
-    allowed = {"app", "audit", "context", "load", "serve", "verify", "workers", "auth.callers"}
+    allowed = {"app", "audit", "context", "load", "serve", "verify", "workers", "auth.callers", "auth.opening"}
     assert {name for name in web if not name.startswith(("api.", "http."))} <= allowed
 
 

@@ -25,8 +25,10 @@ async def nobody(aiohttp_client, client):
 
 
 def requests():
-    """(method, path) of every route, HEAD where GET is; ids that nothing has."""
+    """(method, path) of every route, HEAD where GET is; ids that nothing has. Not of those that a link opens."""
     for route in ROUTES:
+        if route.opened_by is not None:
+            continue
         path = route.path
         for name in route.ids:
             path = path.replace("{" + name + "}", str(uuid.UUID(int=7)))

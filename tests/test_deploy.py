@@ -4,7 +4,9 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from server import config
 from server.cli import _parser
 from tests.test_accel import NGINX, README
-from tests.up_server import ENVIRONMENT
+from tests.up_server import ENVIRONMENT, wait_for
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 UNITS = sorted(path for path in DEPLOY.iterdir() if path.suffix in {".service", ".socket", ".timer"})
@@ -99,6 +101,7 @@ def test_nginx_takes_its_example_and_sends_downloads_as_readme_says(tmp_path):
     key = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=reports.example"]
     subprocess.run([*key, "-keyout", certificate, "-out", certificate], check=True, capture_output=True, timeout=120)
     text = re.sub(r"/etc/letsencrypt/live/\S+\.pem", str(certificate), text)
+    text = text.replace("/var/log/nginx/", f"{tmp_path}/")
     text = re.sub(r"listen (\S*?)(443|80)\b", lambda found: f"listen {found[1]}{int(found[2]) + 8000}", text)
     places = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     folders = "".join(f"{name}_temp_path {tmp_path}/{name};" for name in places)
@@ -111,6 +114,42 @@ def test_nginx_takes_its_example_and_sends_downloads_as_readme_says(tmp_path):
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not NGINX, reason="nginx is not installed")
+def test_nginx_logs_no_evidence_link():
+    """Neither of a page nor of an image, which nginx sends from another location."""
+    text = (DEPLOY / "nginx.conf").read_text("utf-8")
+    (chosen,) = re.findall(r"^map .*?^}", text, re.MULTILINE | re.DOTALL)
+    (logged,) = set(re.findall(r"^ +(access_log .+;)$", text, re.MULTILINE))
+    assert text.count(logged) == text.count("server_name")
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # a socket's path may be of 100 characters at most
+        places = "".join(
+            f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        user = "user root;" if os.geteuid() == 0 else ""
+        files = "location ~ artifacts/ { rewrite ^ /_files/x last; } location /_files/ { internal; return 204; }"
+        server = f"listen unix:{folder}/socket; {logged.replace('/var/log/nginx', folder)} {files}"
+        (Path(folder) / "nginx.conf").write_text(
+            f"daemon off; pid {folder}/pid; error_log {folder}/error.log; {user} events {{}}"
+            f" http {{ {places} {chosen} server {{ {server} location / {{ return 204; }} }} }}"
+        )
+        line = [NGINX, "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf", "-p", folder]
+        with subprocess.Popen(line) as process:
+            try:
+                wait_for(lambda: (Path(folder) / "pid").exists() and (Path(folder) / "pid").read_text())
+                for path in ("/shared/rpl_a", "/shared/rpl_b/artifacts/1", "//shared/c", "/first/artifacts/2", "/last"):
+                    with socket.socket(socket.AF_UNIX) as client:
+                        client.settimeout(30)
+                        client.connect(f"{folder}/socket")
+                        client.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+                        assert b" 204 " in client.recv(1000), path
+                log = Path(folder) / "access.log"
+                wait_for(lambda: "/last" in log.read_text(), log.read_text)
+            finally:
+                process.terminate()
+        lines = re.findall(r'"GET (\S+) HTTP', log.read_text())
+        assert lines == ["/first/artifacts/2", "/last"]
 
 
 def test_the_guide_names_every_file_and_every_path_that_the_units_need():

@@ -47,11 +47,14 @@ async def paths(client, make_run, case_url):
     artifact = await send_png(client, case)
     await client.post(f"{case}/steps", json={"steps": [a_step()]})
     (step,) = (await (await client.get(f"{case}/steps")).json())["steps"]
+    link = await (await client.post("/api/v1/reports/links", json={"suite_run_id": run})).json()
     ids = {
         "suite_id": run,
         "case_id": case.rpartition("/")[2],
         "artifact_id": artifact,
         "step_id": step["id"],
+        "link_id": link["id"],
+        "link": link["url"].removeprefix("/shared/"),
     }
 
     def fill(path, **other):
@@ -185,7 +188,7 @@ async def test_a_target_that_is_no_path_is_nothing_here(client):
     assert (await talk(client, "GET http://other/healthz HTTP/1.1")).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_a_malformed_id_in_any_path_is_the_nouns_own_404(client):
+async def test_a_malformed_id_in_any_path_is_the_nouns_own_404(client, paths):
     good = uuid.uuid4()
     malformed = [
         "x",
@@ -203,7 +206,7 @@ async def test_a_malformed_id_in_any_path_is_the_nouns_own_404(client):
         for name in route.ids:
             for wrong in malformed:
                 headers = {"Content-Type": "multipart/form-data; boundary=x"} if route.upload else {}
-                path = route.path.replace("{" + name + "}", wrong)
+                path = paths(route.path, **{name: wrong})
                 reply = await client.request(route.method, path, headers=headers)
                 assert (reply.status, (await reply.json())["detail"]) == (404, NOUNS[name]), (route.path, wrong)
                 asked += 1

@@ -229,6 +229,7 @@ def test_every_row_below_a_test_case_goes_with_it(dsn):
         "test_checkpoints",
         "test_console_logs",
         "test_network_logs",
+        "evidence_links",
     }
 
 

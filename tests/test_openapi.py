@@ -239,7 +239,7 @@ def test_public_routes_ask_for_nothing_and_posts_take_a_key(api):
         operation = api["paths"][route.path][route.method.lower()]
         assert (operation.get("security") == []) == (route.public is True)
         takes_key = any(parameter["name"] == "Idempotency-Key" for parameter in operation["parameters"])
-        assert takes_key == (route.method == "POST" and route.path.startswith(BASE))
+        assert takes_key == (route.method == "POST" and route.path.startswith(BASE) and route.path != f"{BASE}/links")
         assert ("requestBody" in operation) == ("body" in route.takes or route.upload is not None)
 
 
@@ -262,7 +262,9 @@ class Checked:
         if str(status) not in described:
             self.wrong.append(f"{method} {path}: {status} is not described")
         elif "content" in described[str(status)]:
-            media, content = next(iter(described[str(status)]["content"].items()))
+            contents = described[str(status)]["content"]
+            media = next((kind for kind in (reply.content_type, "*/*") if kind in contents), next(iter(contents)))
+            content = contents[media]
             if media == "application/json":
                 found = problems(self.api, content["schema"], body)
                 self.wrong += [f"{method} {path} {status}: {problem}" for problem in found]
@@ -343,6 +345,7 @@ async def use_everything(call, person):
         await call("POST", f"{CASE_PATH}/{kind}", 201, case, json={"entries": entries})
         await call("GET", f"{CASE_PATH}/{kind}", 200, case)
     await call("GET", f"{CASE_PATH}/report", 200, case)
+    await use_links(call, run, case, sent["id"])
     await call("DELETE", f"{BASE}/artifacts/{ARTIFACT}", 204, sent["id"])
     await call("GET", f"{BASE}/artifacts/{ARTIFACT}", 404, sent["id"])
     await call("DELETE", RUN, 204, run)
@@ -358,6 +361,22 @@ async def use_everything(call, person):
     assert identity["csrf_token"] == session["csrf_token"]
     await call("POST", "/api/v1/auth/logout", 204, **alone)
     await call("POST", "/api/v1/auth/session", 201)
+
+
+async def use_links(call, run, case, artifact):
+    shared, html = "/shared/{link}", {"headers": {"Accept": "text/html"}}
+    for thing in ({"suite_run_id": run}, {"test_case_result_id": case}, {"artifact_id": artifact, "note": "x"}):
+        made = await call("POST", f"{BASE}/links", 201, json=thing)
+        link = made["url"].removeprefix("/shared/")
+        for asked in ({}, html):
+            await call("GET", shared, 200, link, **asked)
+            if "artifact_id" not in thing:
+                await call("GET", f"{shared}/test-case-results/{{case_id}}", 200, link, case, **asked)
+            await call("GET", f"{shared}/artifacts/{ARTIFACT}", 200, link, artifact, **asked)
+            await call("GET", shared, 404, "rpl_x", **asked)
+    await call("GET", f"{BASE}/links", 200)
+    await call("GET", f"{BASE}/links", 200, query=f"?limit=1&active=true&artifact_id={artifact}")
+    await call("DELETE", f"{BASE}/links/{{link_id}}", 204, made["id"])
 
 
 async def use_failures(call):

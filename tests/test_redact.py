@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.redact import REDACTED, redact_headers, redact_url
+from server.redact import REDACTED, redact_headers, redact_links, redact_target, redact_url
 
 SECRET = ["Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "X-Api-Key"]
 
@@ -110,6 +110,45 @@ def test_it_takes_any_text_and_twice_is_once(text):
     once = redact_url(text)
     assert redact_url(once) == once
     assert redact_headers({text: text}).keys() == {text}
+
+
+# --- evidence links --------------------------------------------------------------------------------------------
+
+LINK = "rpl_AaH6UrYLdMiO8du1ie_zIwBrCdK-uT-iCbUkj-oFqvaxBKff3g"
+
+
+@pytest.mark.parametrize(
+    ("target", "shown"),
+    [
+        (f"/shared/{LINK}", "/shared/*"),
+        (f"/shared/{LINK}/artifacts/1?download=1", "/shared/*/artifacts/1?download=1"),
+        ("/shared/anything/else", "/shared/*/else"),
+        (f"/%73hared/{LINK[:4]}%41{LINK[5:]}/x%20y", "/shared/*/x%20y"),
+        (f"/shared%2F{LINK}", "/shared/*"),
+        (f"/shared/%72pl_{LINK[4:]}%0Ax", "/shared/*"),
+        (f"http://h/shared/{LINK}", "http://h/shared/*"),
+        (f"//shared/{LINK}", "//shared/*"),
+        (f"/x/{LINK}?a={LINK}&token=X", "/x/*?a=*&token=*"),
+        (f"/x/{LINK[:-7]}", "/x/*"),
+        ("/shared/", "/shared/"),
+        ("/shared", "/shared"),
+        ("/sharedfiles/a%20b", "/sharedfiles/a%20b"),
+        ("/x/rpl_short?token=X", "/x/rpl_short?token=*"),
+    ],
+)
+def test_evidence_links_are_hidden_in_targets_of_requests(target, shown):
+    assert redact_target(target) == shown.replace("*", REDACTED)
+
+
+def test_evidence_links_are_hidden_in_any_text():
+    assert redact_links(f"a {LINK}, '{LINK}' and rpl_x") == f"a {REDACTED}, '{REDACTED}' and rpl_x"
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_no_surroundings_keep_a_link(before, after):
+    for target in (f"/{before}/{LINK}{after}", f"/shared/{LINK}{after}?{before}", f"{before}{LINK}"):
+        assert LINK not in redact_target(target)
+        assert redact_target(redact_target(target)) == redact_target(target)
 
 
 # --- time ------------------------------------------------------------------------------------------------------

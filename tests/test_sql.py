@@ -11,7 +11,7 @@ import asyncpg
 import psycopg
 import pytest
 
-from server.api import artifacts, audit, checkpoints, logs, steps, suite_runs, test_cases
+from server.api import artifacts, audit, checkpoints, links, logs, steps, suite_runs, test_cases
 from server.db import data_folder, load_sql
 from server.http import reply
 
@@ -47,8 +47,12 @@ COLUMNS = {
     "artifacts.insert_many": fields(artifacts.Artifact),
     "artifacts.lock": ["project_id", "known", "taken"],
     "artifacts.duplicates": ["dedupe_key", *fields(artifacts.Artifact)],
-    "artifacts.for_download": ["storage_path", "file_name", "file_size", "mime_type", "checksum"],
     "artifacts.removed": ["storage_path", "project_id", "checksum"],
+    "artifacts.for_download": ["storage_path", "file_name", "file_size", "mime_type", "checksum"],
+    "links.create": [*fields(links.Link), "project_id"],
+    "links.page": fields(links.Link),
+    "links.open": ["project_id", "thing_id", "kind"],
+    "links.covered_artifact": ["storage_path", "file_name", "file_size", "mime_type", "checksum"],
     "checkpoints.for_case": fields(checkpoints.Checkpoint),
     "logs.console_for_case": fields(logs.ConsoleEntry),
     "logs.network_for_case": fields(logs.NetworkEntry),

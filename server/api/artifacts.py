@@ -64,7 +64,7 @@ async def index(request: web.Request, case_id: UUID, query: ArtifactFilter) -> R
         if total is None:
             raise CaseNotFound()
         limit, offset = (None, 0) if whole else (query.size, query.offset)
-        rows = await connection.fetch(sql.for_case, case_id, *filters, limit, offset)
+        rows = await connection.fetch(sql.for_case, case_id, *filters, None, limit, offset)
     items = [Artifact(*row) for row in rows]
     return reply.array(items, total) if array else reply.ok(ArtifactPage(total, query.number, query.size, items))
 

@@ -1,16 +1,16 @@
 """The audit trail as admins read it; what is noted, and how, is in server/audit.py."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
 from aiohttp import web
-from msgspec import Meta, Struct
 
 from server.audit import Action
 from server.auth.roles import Role
 from server.context import CALLER, POOL, SQL
-from server.http import cursor, reply
+from server.http import reply
+from server.http.cursor import CursorPage, cursor_of, newest
 from server.http.fields import IndexedText, Instant, Moment
 from server.http.reply import Response
 from server.ids import first_id
@@ -30,14 +30,12 @@ class ActionWord(str):
     schema = {"type": "string", "enum": [action.value for action in Action]}  # noqa: RUF012 - a constant, never changed
 
 
-class AuditFilter(Struct):
+class AuditFilter(CursorPage):
     action: ActionWord | None = None
     actor: IndexedText | None = None
     subject_id: UUID | None = None
     since: Instant | None = None
     until: Instant | None = None
-    limit: Annotated[int, Meta(ge=1)] | None = None
-    cursor: Annotated[str, Meta(max_length=100)] | None = None
 
 
 @dataclass(slots=True)
@@ -66,19 +64,18 @@ class AuditPage:
 
 async def index(request: web.Request, query: AuditFilter) -> Response:
     """Who did what, newest first. Who is not an admin of all projects sees what was done in those that he is of."""
-    limit = min(query.limit or 100, 500)
-    rows = await cursor.newest(
+    rows = await newest(
         request.app[POOL],
         request.app[SQL].audit.page,
         request[CALLER].projects(Role.ADMIN),
-        cursor.read(query.cursor),
+        query.before,
         query.action,
         query.actor,
         query.subject_id,
         query.since and first_id(query.since),
         query.until and first_id(query.until),
-        limit + 1,
+        query.size + 1,
     )
-    items = [AuditEntry(*row) for row in rows[:limit]]
-    next_cursor = cursor.out(items[-1].id) if len(rows) > limit else None
+    items = [AuditEntry(*row) for row in rows[: query.size]]
+    next_cursor = cursor_of(items[-1].id) if len(rows) > query.size else None
     return reply.ok(AuditPage(items, next_cursor))

@@ -1,21 +1,15 @@
 """The API's own documentation: OpenAPI, and a page that people read, without internet."""
 
-from base64 import b64encode
 from functools import cache
-from hashlib import sha256
-from importlib.resources import files
 from typing import Any
 
 from aiohttp import web
-from jinja2 import Environment
 
 from server import __version__
 from server.http import openapi as openapi_document
-from server.http import reply
+from server.http import pages, reply
 from server.http.openapi import ROUTE_TABLE
 from server.http.reply import Response
-
-_POLICY = "default-src 'none'; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
 async def openapi(request: web.Request) -> Response:
@@ -25,15 +19,7 @@ async def openapi(request: web.Request) -> Response:
 
 async def page(request: web.Request) -> Response:
     """This API as a page."""
-    text, policy = _page(request.app)
-    return web.Response(
-        body=text,
-        headers={
-            "Content-Type": "text/html; charset=utf-8",
-            "Cache-Control": "no-cache",
-            "Content-Security-Policy": policy,
-        },
-    )
+    return pages.html(_page(request.app), cache_control="no-cache")
 
 
 @cache
@@ -42,11 +28,6 @@ def _document(app: web.Application) -> bytes:
 
 
 @cache
-def _page(app: web.Application) -> tuple[bytes, str]:
-    """The page, and the policy that lets a browser use its one style sheet and nothing else."""
-    source = files("server.http").joinpath("docs.html").read_text("utf-8")
-    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
+def _page(app: web.Application) -> str:
     document: dict[str, Any] = openapi_document.document(app[ROUTE_TABLE], __version__)
-    page = str(template.render(document=document))
-    style = page.partition("<style>")[2].partition("</style>")[0]
-    return page.encode(), _POLICY.format(b64encode(sha256(style.encode()).digest()).decode())
+    return pages.templates("server.http", strict=False).get_template("docs.html").render(document=document)

@@ -1,6 +1,7 @@
 """Downloads: the bytes of an artifact."""
 
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 from aiohttp import web
@@ -25,11 +26,15 @@ async def show(request: web.Request, artifact_id: UUID, query: DownloadQuery) ->
     row = await request.app[POOL].fetchrow(
         request.app[SQL].artifacts.for_download, artifact_id, request[CALLER].project_id
     )
+    return await send(request, artifact_id, row, request.app[CONFIG].artifacts.cache_control, query.download)
+
+
+async def send(request: web.Request, artifact_id: UUID, row: Any, cache_control: str, attachment: bool) -> Response:
+    """The bytes of the artifact whose columns `row` has; without one, ArtifactNotFound is raised."""
     if row is None:
         raise ArtifactNotFound()
     storage_path, file_name, size, mime_type, checksum = row
-    cache_control = request.app[CONFIG].artifacts.cache_control
-    headers = files.headers_of(file_name, mime_type, checksum, cache_control, query.download)
+    headers = files.headers_of(file_name, mime_type, checksum, cache_control, attachment)
     if files.not_modified(request.headers.get("If-None-Match"), checksum):
         return web.Response(status=304, headers=headers)
     span = files.span_of(request.headers.get("Range"), request.headers.get("If-Range"), checksum, size)

@@ -30,6 +30,11 @@ class Report:
 
 async def show(request: web.Request, case_id: UUID) -> Response:
     """A test case result with its steps, artifacts and checkpoints: the first 2,000 of each."""
+    return reply.ok(await gather(request, case_id))
+
+
+async def gather(request: web.Request, case_id: UUID, types: str | None = None) -> Report:
+    """The whole report; of its artifacts those whose MIME type begins with `types`. Raises CaseNotFound."""
     sql, project_id = request.app[SQL], request[CALLER].project_id
     # One snapshot: a report must not show half of a PUT.
     async with (
@@ -40,17 +45,16 @@ async def show(request: web.Request, case_id: UUID) -> Response:
         if row is None:
             raise CaseNotFound()
         total, *_, steps = await connection.fetchrow(sql.steps.illustrated, case_id, project_id, None, None, MOST, 0)
-        artifacts = await connection.fetch(sql.artifacts.for_case, case_id, None, None, None, None, MOST + 1, 0)
+        filters = (None, None, None, None, types)
+        artifacts = await connection.fetch(sql.artifacts.for_case, case_id, *filters, MOST + 1, 0)
         checkpoints = await connection.fetch(sql.checkpoints.for_case, case_id, None, None, MOST + 1, 0)
         console, network = await connection.fetchrow(sql.logs.counts, case_id)
-    return reply.ok(
-        Report(
-            TestCase(*row),
-            steps,
-            [Artifact(*columns) for columns in artifacts[:MOST]],
-            [Checkpoint(*columns) for columns in checkpoints[:MOST]],
-            console,
-            network,
-            total > MOST or any(len(rows) > MOST for rows in (artifacts, checkpoints)),
-        )
+    return Report(
+        TestCase(*row),
+        steps,
+        [Artifact(*columns) for columns in artifacts[:MOST]],
+        [Checkpoint(*columns) for columns in checkpoints[:MOST]],
+        console,
+        network,
+        total > MOST or any(len(rows) > MOST for rows in (artifacts, checkpoints)),
     )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from aiohttp import web
 from msgspec import Meta, Struct
@@ -49,9 +49,12 @@ class OwnRole:
     role: Word
 
 
+Kind = Literal["token", "person", "anyone"]
+
+
 @dataclass(slots=True)
 class Identity:
-    kind: Literal["token", "person", "anyone"]
+    kind: Kind
     name: str | None
     roles: list[OwnRole]
     csrf_token: str | None
@@ -75,7 +78,7 @@ async def show(request: web.Request) -> Response:
     grants = caller.grants or (caller,)
     roles = [OwnRole(grant.project, grant.role.word) for grant in grants]
     token = csrf_token(request.cookies[COOKIE]) if caller.kind == "person" else None
-    return reply.ok(Identity(caller.kind, caller.name, roles, token))
+    return reply.ok(Identity(cast(Kind, caller.kind), caller.name, roles, token))
 
 
 async def login(request: web.Request, body: Login) -> Response:

@@ -12,7 +12,8 @@ from server.auth.roles import Role
 from server.context import CALLER, POOL, SQL, STORAGE
 from server.db import transaction
 from server.errors import Invalid, Problem, RoleTooSmall, SuiteRunNotFound
-from server.http import cursor, reply
+from server.http import reply
+from server.http.cursor import CursorPage, cursor_of, newest
 from server.http.fields import (
     IndexedText,
     Instant,
@@ -66,7 +67,7 @@ class SuiteRunPatch(Struct):
     finished_at: Instant | None | UnsetType = UNSET
 
 
-class SuiteRunFilter(Struct):
+class SuiteRunFilter(CursorPage):
     status: RunStatus | None = None
     name: IndexedText | None = None
     branch: IndexedText | None = None
@@ -74,8 +75,6 @@ class SuiteRunFilter(Struct):
     tag: IndexedText | None = None
     since: Instant | None = None
     until: Instant | None = None
-    limit: Annotated[int, Meta(ge=1)] | None = None
-    cursor: Annotated[str, Meta(max_length=100)] | None = None
 
 
 @dataclass(slots=True)
@@ -146,7 +145,7 @@ async def create(request: web.Request, body: NewSuiteRun) -> Response:
         if made:
             subject = Subject("suite_run", made, body.name, project_id)
             await note(connection, request.app[SQL], Action.SUITE_RUN_CREATED, requester(request), subject)
-        return reply.json(201 if made else 200, await _whole(request, connection, known))
+        return reply.json(201 if made else 200, await by_id(request, connection, known))
 
     return await once(request, work)
 
@@ -154,20 +153,19 @@ async def create(request: web.Request, body: NewSuiteRun) -> Response:
 async def index(request: web.Request, query: SuiteRunFilter) -> Response:
     """Suite runs, newest first, each with its test counts."""
     sql = request.app[SQL].suite_runs
-    limit = min(query.limit or 100, 500)
     filters = query.status, query.name, query.branch, query.environment, query.tag, query.since, query.until
     projects = request[CALLER].projects()
     async with request.app[POOL].acquire() as connection:
-        rows = await cursor.newest(connection, sql.page, projects, cursor.read(query.cursor), *filters, limit + 1)
-        items = await _counted(request, connection, rows[:limit])
-    next_cursor = cursor.out(items[-1].id) if len(rows) > limit else None
+        rows = await newest(connection, sql.page, projects, query.before, *filters, query.size + 1)
+        items = await _counted(request, connection, rows[: query.size])
+    next_cursor = cursor_of(items[-1].id) if len(rows) > query.size else None
     return reply.ok(SuiteRunPage(items, next_cursor))
 
 
 async def show(request: web.Request, suite_id: UUID) -> Response:
     """One suite run, its test counts and their total duration."""
     async with request.app[POOL].acquire() as connection:
-        return reply.ok(await _whole(request, connection, suite_id))
+        return reply.ok(await by_id(request, connection, suite_id))
 
 
 async def update(request: web.Request, suite_id: UUID, body: SuiteRunPatch) -> Response:
@@ -175,7 +173,7 @@ async def update(request: web.Request, suite_id: UUID, body: SuiteRunPatch) -> R
     async with transaction(request.app[POOL]) as connection:
         sql = request.app[SQL].suite_runs
         await merge(connection, sql.update, suite_id, request[CALLER].project_id, body, SuiteRunNotFound)
-        return reply.ok(await _whole(request, connection, suite_id))
+        return reply.ok(await by_id(request, connection, suite_id))
 
 
 async def delete(request: web.Request, suite_id: UUID) -> Response:
@@ -217,7 +215,8 @@ async def _project_of(request: web.Request, connection: Any, name: str | None) -
     return found
 
 
-async def _whole(request: web.Request, connection: Any, run_id: UUID) -> SuiteRun:
+async def by_id(request: web.Request, connection: Any, run_id: UUID) -> SuiteRun:
+    """The whole run. Raises SuiteRunNotFound."""
     row = await connection.fetchrow(request.app[SQL].suite_runs.by_id, run_id, request[CALLER].project_id)
     if row is None:
         raise SuiteRunNotFound()

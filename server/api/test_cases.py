@@ -128,15 +128,18 @@ async def create_many(request: web.Request, suite_id: UUID, body: NewTestCases) 
 
 async def index(request: web.Request, suite_id: UUID, query: TestCaseFilter) -> Response:
     """The test case results of a run, in the order they were made."""
-    sql = request.app[SQL].test_cases
     async with request.app[POOL].acquire() as connection:
-        total = await connection.fetchval(
-            sql.count_for_run, suite_id, request[CALLER].project_id, query.status, query.q
-        )
-        if total is None:
-            raise SuiteRunNotFound()
-        rows = await connection.fetch(sql.for_run, suite_id, query.status, query.q, query.size, query.offset)
+        total, rows = await of_run(request, connection, suite_id, query)
     return reply.ok(TestCasePage(total, query.number, query.size, [TestCase(*row) for row in rows]))
+
+
+async def of_run(request: web.Request, connection: Any, suite_id: UUID, query: TestCaseFilter) -> tuple[int, list[Any]]:
+    """How many results of a run match, and the rows of the page that is asked for. Raises SuiteRunNotFound."""
+    sql = request.app[SQL].test_cases
+    total = await connection.fetchval(sql.count_for_run, suite_id, request[CALLER].project_id, query.status, query.q)
+    if total is None:
+        raise SuiteRunNotFound()
+    return total, await connection.fetch(sql.for_run, suite_id, query.status, query.q, query.size, query.offset)
 
 
 async def show(request: web.Request, case_id: UUID) -> Response:

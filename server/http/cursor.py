@@ -1,27 +1,40 @@
-"""Cursors of lists that grow without end: the last id of a page, as text for a URL. Ids ascend with time."""
+"""Cursors of lists that grow without end: the id of the last item, as text that clients need not understand."""
 
 import base64
 import binascii
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
+
+from msgspec import Meta, Struct
 
 from server.errors import Invalid, Problem
 
 
-def out(last: UUID) -> str:
-    """The cursor behind an id."""
-    return base64.urlsafe_b64encode(last.bytes).rstrip(b"=").decode()
+class CursorPage(Struct):
+    """What such a list takes. A `limit` above the maximum is clamped, not refused."""
+
+    limit: Annotated[int, Meta(ge=1)] | None = None
+    cursor: Annotated[str, Meta(max_length=100)] | None = None
+
+    @property
+    def size(self) -> int:
+        return min(self.limit or 100, 500)
+
+    @property
+    def before(self) -> UUID | None:
+        """The id that the cursor is of. Raises Invalid."""
+        if self.cursor is None:
+            return None
+        try:
+            return UUID(bytes=base64.urlsafe_b64decode(self.cursor + "=" * (-len(self.cursor) % 4)))
+        except (ValueError, binascii.Error):
+            raise Invalid(Problem("cursor", "must be a next_cursor of an earlier reply")) from None
 
 
-def read(cursor: str | None) -> UUID | None:
-    """The id of a cursor. Raises Invalid for what `out` has not made."""
-    if cursor is None:
-        return None
-    try:
-        return UUID(bytes=base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (ValueError, binascii.Error):
-        raise Invalid(Problem("cursor", "must be a next_cursor of an earlier reply")) from None
+def cursor_of(last_id: UUID) -> str:
+    """The cursor to what comes after the item of this id."""
+    return base64.urlsafe_b64encode(last_id.bytes).rstrip(b"=").decode()
 
 
 async def newest(where: Any, query: str, projects: Sequence[UUID] | None, *arguments: Any) -> list[Any]:

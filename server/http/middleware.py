@@ -12,12 +12,25 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from prometheus_client import Counter, Histogram
 
-from server.context import ACTIVITY, CALLER, CLIENT_LEFT, CONFIG, HOST, LOG, POOL, REMOTE, REQUEST_ID, SECURE, SENT
+from server.context import (
+    ACTIVITY,
+    CALLER,
+    CLIENT_LEFT,
+    CONFIG,
+    HOST,
+    LOG,
+    POOL,
+    REMOTE,
+    REQUEST_ID,
+    SECURE,
+    SENT,
+    SHARED,
+)
 from server.db import as_report_error
 from server.errors import MalformedRequest, ReportError, RouteNotFound
 from server.http import files, reply
 from server.http.origin import Origin, Origins, check_head
-from server.redact import redact_url
+from server.redact import redact_target
 
 REQUESTS = Counter(
     "reportd_requests",
@@ -155,6 +168,8 @@ async def mark(request: web.Request, response: web.StreamResponse) -> None:
     headers["X-Request-Id"] = request.get(REQUEST_ID, "")
     headers.update(SAFE_HEADERS)
     headers.setdefault("Content-Security-Policy", NOTHING_ALLOWED)
+    if SHARED in request:
+        headers["X-Robots-Tag"] = "noindex"  # of a link that somebody has put on a page
     if request.get(SECURE):
         headers["Strict-Transport-Security"] = _ONLY_TLS
     # Behind an upgrade that it does not know, aiohttp drops what it has of the next request, and reads on within it.
@@ -197,7 +212,7 @@ def _note(request: web.Request, status: int, sent: int, started: float, error: B
     level = logging.INFO if not failed else logging.ERROR if status == ReportError.status else logging.WARNING
     if not (failed or request.app[CONFIG].log.requests) or not REQUEST_LOG.isEnabledFor(level):
         return
-    path = redact_url(request.raw_path)
+    path = redact_target(request.raw_path)
     caller = request.get(CALLER)
     fields: dict[str, Any] = {
         "method": request.method,

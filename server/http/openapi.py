@@ -7,7 +7,9 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from server.auth.links import PATTERN
 from server.auth.roles import Role
+from server.http.cursor import CursorPage
 from server.http.fields import Page
 from server.http.route import RESOURCES, Route, Upload
 
@@ -86,7 +88,7 @@ def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
 
 
 def _types_of(route: Route) -> list[Any]:
-    kinds = [*(kind for name, kind in route.takes.items() if name == "body"), route.reply, route.array]
+    kinds = [*(kind for name, kind in route.takes.items() if name == "body"), route.reply, route.array, *route.others]
     if route.upload is not None:
         kinds.append(route.upload.fields)
     return [kind for kind in kinds if kind is not None and not isinstance(kind, str)]
@@ -109,7 +111,7 @@ def _operation(route: Route, known: dict[str, Any]) -> dict[str, Any]:
             by_cookie: dict[str, list[str]] = {"session": [], "csrf": []}  # a person's; a token's reads, and no more
             ways = {"token": [{"bearer": []}], "person": [by_cookie], None: [{"bearer": []}, by_cookie]}
             operation["security"] = ways[route.only]
-    if route.method == "POST" and route.path.startswith("/api/v1/reports"):
+    if route.takes_key:
         operation["parameters"].append(
             {
                 "name": "Idempotency-Key",
@@ -133,14 +135,16 @@ def _who(route: Route) -> str:
         return f"Needs a {route.only}'s session." if route.only == "person" else "Needs a token."
     if route.about_all:
         return f"{role} in all projects."
+    if route.own:
+        return f"{role} for what the caller made, else {Role.ADMIN.word}."
     return f"{role}; with `{route.admin_if}`, the role {Role.ADMIN.word}." if route.admin_if else f"{role}."
 
 
 def _path_parameters(route: Route) -> list[dict[str, Any]]:
+    of_id, of_link = {"type": "string", "format": "uuid"}, {"type": "string", "pattern": f"^{PATTERN}$"}
     return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+        {"name": name, "in": "path", "required": True, "schema": of_id if name in RESOURCES else of_link}
         for name in re.findall(r"{(\w+)}", route.path)
-        if name in RESOURCES
     ]
 
 
@@ -149,7 +153,8 @@ def _query_parameters(route: Route) -> list[dict[str, Any]]:
     if wanted is None:
         return []
     properties = _object_schema(wanted)["properties"]
-    names = sorted(properties, key=lambda name: (name in Page.__struct_fields__, name == "shape"))
+    paging = {*Page.__struct_fields__, *CursorPage.__struct_fields__}
+    names = sorted(properties, key=lambda name: (name in paging, name == "shape"))
     return [{"name": name, "in": "query", "schema": _without_null(properties[name])} for name in names]
 
 
@@ -168,29 +173,41 @@ def _upload_schema(upload: Upload) -> dict[str, Any]:
 
 def _responses(route: Route, known: dict[str, Any]) -> dict[str, Any]:
     success: dict[str, Any] = {"description": "Success"}
-    if isinstance(route.reply, str):
-        success["content"] = {route.reply: {"schema": _MEDIA.get(route.reply, {"type": "string"})}}
-    elif route.reply is not None:
-        schema: dict[str, Any] = known[_key(route.reply)]
-        if route.array is not None:
-            schema = {"anyOf": [schema, {"type": "array", "items": known[_key(route.array)]}]}
-        success["content"] = {"application/json": {"schema": schema}}
+    if content := _content(route, known):
+        success["content"] = content
     responses = {str(route.status): success}
     for status in route.also:
         responses[str(status)] = {**success, "description": ALSO[status]}
         if status == 304:
             del responses["304"]["content"]
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    page = {"text/html": {"schema": {"type": "string"}}}
     for status, description in ERRORS.items():
         if status in _errors_of(route):
-            responses[str(status)] = {"description": description, "content": error}
+            content = error | page if route.refusal and status < 500 else error
+            responses[str(status)] = {"description": description, "content": content}
     return responses
+
+
+def _content(route: Route, known: dict[str, Any]) -> dict[str, Any]:
+    """What a success brings: JSON of one or several shapes, and media types."""
+    kinds = [kind for kind in (route.reply, *route.others) if kind is not None]
+    shapes = [known[_key(kind)] for kind in kinds if not isinstance(kind, str)]
+    if route.array is not None:
+        shapes.append({"type": "array", "items": known[_key(route.array)]})
+    content = {}
+    if shapes:
+        content["application/json"] = {"schema": {"anyOf": shapes} if len(shapes) > 1 else shapes[0]}
+    media = [kind for kind in kinds if isinstance(kind, str)]
+    return content | {kind: {"schema": _MEDIA.get(kind, {"type": "string"})} for kind in media}
 
 
 def _errors_of(route: Route) -> set[int]:
     """The statuses of failure that a client of this route may meet."""
     found = {503, *route.errors}
-    if route.public is not True:
+    if route.opened_by is not None:
+        found |= {404, 422}
+    elif route.public is not True:
         found |= {401, 404, 422}
         if route.method != "GET":
             found |= {409}
@@ -200,7 +217,7 @@ def _errors_of(route: Route) -> set[int]:
         found |= {400, 408, 413, 415, 422}
     if route.upload is not None:
         found |= {507}
-    if route.reply == "*/*":
+    if "*/*" in (route.reply, *route.others):
         found |= {410, 416}
     return found
 

@@ -18,6 +18,7 @@ from server.errors import (
     ArtifactNotFound,
     CaseNotFound,
     Invalid,
+    LinkNotFound,
     MalformedBody,
     MethodNotAllowed,
     ReportError,
@@ -43,6 +44,7 @@ RESOURCES: Mapping[str, tuple[str, type[ReportError]]] = {
     "case_id": ("test_cases", CaseNotFound),
     "step_id": ("steps", StepNotFound),
     "artifact_id": ("artifacts", ArtifactNotFound),
+    "link_id": ("links", LinkNotFound),
 }
 # What a caller must be for a request of this method, where its row says nothing else.
 _ROLES = {"GET": Role.VIEWER, "POST": Role.UPLOADER, "PUT": Role.UPLOADER, "PATCH": Role.UPLOADER}
@@ -69,12 +71,17 @@ class Route:
     public: bool | Callable[[Config], bool] = False  # whether no token is asked for
     role: Role | None = None  # the least that may call it, where the method does not say it
     admin_if: str = ""  # a switch of its query that makes it an admin's
+    own: bool = False  # below admin, only for whoever made the thing in its path; the handler looks
     about_all: bool = False  # it tells about all projects: not for callers of some
     only: Literal["token", "person"] | None = None  # who alone may call it
+    once: bool = True  # a POST that honours an Idempotency-Key
+    opened_by: Authenticate | None = None  # public, because an evidence link in its path lets the caller in
+    refusal: Callable[[web.Request, ReportError], Response] | None = None  # how it says no, where not as JSON
     upload: Upload | None = None
     also: tuple[int, ...] = ()  # other statuses of success
     errors: tuple[int, ...] = ()  # statuses of failure that are its own
     array: Any = None  # the element, where S0's clients may read the list as a bare array
+    others: tuple[Any, ...] = ()  # what else it may answer with, like `reply`
 
     @property
     def ids(self) -> list[str]:
@@ -83,6 +90,10 @@ class Route:
     @property
     def least_role(self) -> Role:
         return self.role or _ROLES.get(self.method, Role.ADMIN)
+
+    @property
+    def takes_key(self) -> bool:
+        return self.method == "POST" and self.once
 
     @property
     def takes(self) -> dict[str, Any]:
@@ -117,12 +128,20 @@ def bind(route: Route, authenticate: Authenticate) -> Bound:
     """The aiohttp handler of a route: who, then which thing, then what, in the contract's order of checks."""
     takes, ids = route.takes, route.ids
     query_type, body_type = takes.get("query"), takes.get("body")
-    takes_key = route.method == "POST" and route.path.startswith("/api/v1/reports/")
-
-    least_role = route.least_role
+    takes_key, least_role = route.takes_key, route.least_role
 
     async def handle(request: web.Request) -> Response:
-        if not (route.public if isinstance(route.public, bool) else route.public(request.app[CONFIG])):
+        try:
+            return await admit(request)
+        except ReportError as error:
+            if route.refusal is None or error.status >= 500:
+                raise
+            return route.refusal(request, error)
+
+    async def admit(request: web.Request) -> Response:
+        if route.opened_by is not None:
+            request[CALLER] = await route.opened_by(request)
+        elif not (route.public if isinstance(route.public, bool) else route.public(request.app[CONFIG])):
             request[CALLER] = await authenticate(request)
             if route.only and request[CALLER].kind != route.only:
                 raise Unauthorized()
@@ -151,7 +170,7 @@ def bind(route: Route, authenticate: Authenticate) -> Bound:
                 await must_exist(request, arguments)  # which also tells in which role
             if request[CALLER].role < (needed := needed_role(request)):
                 await must_exist(request, arguments)  # its 404 comes first: whoever has no role there learns nothing
-                raise RoleTooSmall.of(request[CALLER].role, needed)
+                check_role(request, needed)
         if body_type is not None and is_asking_or_large(request):
             await must_exist(request, arguments)
             await go_on(request)
@@ -200,6 +219,12 @@ async def must_exist(request: web.Request, arguments: Mapping[str, Any]) -> None
         if there is None:
             raise missing()
         request[CALLER] = there
+
+
+def check_role(request: web.Request, needed: Role) -> None:
+    """Raises RoleTooSmall."""
+    if request[CALLER].role < needed:
+        raise RoleTooSmall.of(request[CALLER].role, needed)
 
 
 async def go_on(request: web.Request) -> None:

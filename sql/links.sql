@@ -1,0 +1,70 @@
+-- name: project_of
+-- None when there is no such thing, or the caller may not see it.
+SELECT project_id FROM evidence_links WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
+
+-- name: create
+-- The project is the thing's own; no row comes back when the thing is gone.
+INSERT INTO evidence_links (id, project_id, suite_run_id, test_case_result_id, artifact_id, caller_id, created_by,
+                            note, expires_at)
+SELECT $1, thing.project_id, $2, $3, $4, $5, $6, $7, $8
+FROM (SELECT project_id FROM suite_runs WHERE id = $2
+      UNION ALL
+      SELECT project_id FROM test_case_results WHERE id = $3
+      UNION ALL
+      SELECT c.project_id
+      FROM test_artifacts a JOIN test_case_results c ON c.id = a.test_case_result_id WHERE a.id = $4) AS thing
+RETURNING id, suite_run_id, test_case_result_id, artifact_id, created_by, created_at, expires_at, revoked_at, note,
+          opened, downloads, last_used_at, project_id
+
+-- name: page
+-- Newest first. Ids are made in the order of time, so the last id of a page is the cursor to the next.
+SELECT id, suite_run_id, test_case_result_id, artifact_id, created_by, created_at, expires_at, revoked_at, note,
+       opened, downloads, last_used_at
+FROM evidence_links
+WHERE ($1::uuid IS NULL OR project_id = $1)
+  AND ($2::uuid IS NULL OR id < $2)
+  AND ($3::uuid IS NULL OR suite_run_id = $3)
+  AND ($4::uuid IS NULL OR test_case_result_id = $4)
+  AND ($5::uuid IS NULL OR artifact_id = $5)
+  AND ($6::bool IS NULL OR (revoked_at IS NULL AND expires_at > CURRENT_TIMESTAMP) = $6)
+ORDER BY id DESC
+LIMIT $7
+
+-- name: revoke
+-- $3 is who must have made it, null for anybody's. What is revoked stays as it is; `ended` says whether it was not.
+UPDATE evidence_links l SET revoked_at = COALESCE(l.revoked_at, CURRENT_TIMESTAMP)
+FROM (SELECT id, revoked_at IS NULL AS ended FROM evidence_links
+      WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2) AND ($3::uuid IS NULL OR caller_id = $3)
+      FOR UPDATE) AS was
+WHERE l.id = was.id
+RETURNING l.project_id, l.note, was.ended
+
+-- name: open
+-- Whether the link still counts, and that it was used, in one: $2 and $3 are what to add, nothing for a HEAD.
+UPDATE evidence_links
+SET opened = opened + $2, downloads = downloads + $3,
+    last_used_at = CASE WHEN $2 + $3 > 0 THEN CURRENT_TIMESTAMP ELSE last_used_at END
+WHERE id = $1 AND revoked_at IS NULL AND expires_at > CURRENT_TIMESTAMP
+RETURNING project_id, COALESCE(suite_run_id, test_case_result_id, artifact_id) AS thing_id,
+          CASE WHEN suite_run_id IS NOT NULL THEN 'suite_run' WHEN test_case_result_id IS NOT NULL
+               THEN 'test_case_result' ELSE 'artifact' END AS kind
+
+-- name: covered_case
+-- Whether a test case result is what a link is on, or one of its run's.
+SELECT 1
+FROM evidence_links l JOIN test_case_results c ON c.suite_run_id = l.suite_run_id OR c.id = l.test_case_result_id
+WHERE l.id = $1 AND c.id = $2
+
+-- name: covered_artifact
+-- What a download needs, of an artifact that a link is on, or of an image of its run or test case result.
+SELECT a.storage_path, a.file_name, a.file_size, a.mime_type, a.checksum
+FROM test_artifacts a
+JOIN test_case_results c ON c.id = a.test_case_result_id
+JOIN evidence_links l ON l.id = $1
+WHERE a.id = $2
+  AND (a.id = l.artifact_id
+       OR (starts_with(a.mime_type, 'image/') AND (c.id = l.test_case_result_id OR c.suite_run_id = l.suite_run_id)))
+
+-- name: images_among
+SELECT id FROM test_artifacts
+WHERE test_case_result_id = $1 AND id = ANY($2::uuid[]) AND starts_with(mime_type, 'image/')
