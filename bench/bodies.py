@@ -74,6 +74,19 @@ class Upload:
         return [picture.whole(serial * 1000 + i) for i, picture in enumerate(self._pictures)]
 
 
+class Login:
+    """A JSON body of a login."""
+
+    content_type = "application/json"
+
+    def __init__(self, name: str, password: str) -> None:
+        self._bytes = json.dumps({"name": name, "password": password}).encode()
+
+    def pieces(self, serial: int, step: int) -> list[bytes]:
+        """The body."""
+        return [self._bytes]
+
+
 class Steps:
     """A JSON body of steps, always the same: a test case takes it once."""
 

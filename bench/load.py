@@ -13,7 +13,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 
-from bench.bodies import Steps, Upload
+from bench.bodies import Login, Steps, Upload
 from bench.check import Sample, check
 
 _SILENCE = 60.0  # seconds without any progress after which a load fails
@@ -29,7 +29,7 @@ class Load:
     """What to send: `requests` in all, over `connections`, to `paths` in turn."""
 
     port: int
-    kind: str  # batch, single, steps or get
+    kind: str  # batch, single, steps, login or get
     paths: list[str]
     requests: int
     token: str = ""
@@ -40,6 +40,9 @@ class Load:
     sample: int = 3  # requests whose outcome is looked at again
     check_port: int = 0  # who is asked then, if not the same server
     digest: str = ""  # SHA-256 of what a GET must bring, where that is known
+    cookie: str = ""  # a session, instead of the token
+    name: str = ""  # who logs in
+    password: str = ""
 
 
 @dataclass
@@ -119,9 +122,11 @@ class _Connection:
 class _Run:
     def __init__(self, load: Load) -> None:
         self.load = load
-        self.body: Upload | Steps | None = None
+        self.body: Upload | Steps | Login | None = None
         if load.kind == "steps":
             self.body = Steps(load.steps)
+        elif load.kind == "login":
+            self.body = Login(load.name, load.password)
         elif load.kind != "get":
             self.body = Upload(load.files, load.size, single=load.kind == "single")
         self.connections = [_Connection(load.port) for _ in range(min(load.connections, load.requests))]
@@ -158,7 +163,11 @@ class _Run:
         self.begun += 1
         turn, place = divmod(number, len(load.paths))
         pieces = self.body.pieces(self.serial + number, turn) if self.body else []
-        head = f"Host: 127.0.0.1\r\nAuthorization: Bearer {load.token}\r\n"
+        head = "Host: 127.0.0.1\r\n"
+        if load.cookie:
+            head += f"Cookie: {load.cookie}\r\n"
+        elif load.token:
+            head += f"Authorization: Bearer {load.token}\r\n"
         if self.body:
             head += f"Content-Type: {self.body.content_type}\r\nContent-Length: {sum(map(len, pieces))}\r\n"
         method = "POST" if self.body else "GET"

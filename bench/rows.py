@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from bench import limits, reading, writing
+from bench import access, limits, reading, writing
 from bench.results import Row
 from bench.run import Run
 
@@ -14,6 +14,8 @@ ROWS: dict[str, Callable[[Run], list[Row]]] = {
     "steps-50": writing.steps50,
     "read-steps": reading.steps,
     "download": reading.download,
+    "callers": access.callers,
+    "login": access.login,
     "durable": limits.durable,
     "memory": limits.at_once,
     "huge": limits.huge,

@@ -67,10 +67,17 @@ class Database:
     def __init__(self, dsn: str, postgres: int) -> None:
         self.dsn, self.postgres = dsn, postgres
         migrate.apply(dsn)
-        command = python("server", "token", "create", "--name", "bench")
-        environment = {**ENVIRONMENT, "REPORTD_DATABASE_DSN": dsn}
-        self.token = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
-        self.token = self.token.strip()
+        self.token = self._reportd("token", "create", "--name", "bench")
+
+    def person(self, name: str, *roles: str) -> str:
+        """The password of a new person with these roles."""
+        return self._reportd("user", "add", name, "--generate", *[word for role in roles for word in ("--role", role)])
+
+    def _reportd(self, *arguments: str) -> str:
+        """What a command prints."""
+        environment = {**ENVIRONMENT, "REPORTD_DATABASE_DSN": self.dsn}
+        command = python("server", *arguments)
+        return subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
     def value(self, query: str) -> Any:
         """What a query gives: one value."""
