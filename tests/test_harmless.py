@@ -19,7 +19,7 @@ from server.app import create_app
 from server.http.middleware import SAFE_HEADERS
 from server.uploads.content import KNOWN_TYPES
 from tests import hostile
-from tests.chromium import browser, chromium, until
+from tests.chromium import browser, chromium, program, until
 from tests.forms import post, single
 from tests.hostile import CLICKED, FRAMED_CLICKED, LEAVING, LINKS, TEXT, UNASKED, Kind
 from tests.makers import png
@@ -161,6 +161,14 @@ async def all_heard(writer: Writer, vectors: Iterable[str]) -> None:
     """Waits until the careless server's pages have done all that they can."""
     expected = names(vectors)
     await until(lambda: writer.heard("theirs") >= expected, lambda: str(expected - writer.heard("theirs")))
+
+
+def test_without_a_browser_these_are_skipped_unless_there_must_be_one(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    for value, outcome in [("", pytest.skip.Exception), ("1", pytest.fail.Exception)]:
+        monkeypatch.setenv("REQUIRE_CHROMIUM", value)
+        with pytest.raises(outcome, match="no Chromium"):
+            program()
 
 
 async def test_a_page_does_nothing_and_tells_nothing(browser, site, writer):
