@@ -84,7 +84,7 @@ def _version(folder: Path) -> int:
         return 0
     command = [str(folder / "postgres"), "--version"]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=30).stdout  # noqa: S603
+        said = subprocess.run(command, capture_output=True, text=True, timeout=30).stdout  # noqa: S603 - PostgreSQL's
     except (OSError, subprocess.SubprocessError):
         return 0
     match = re.search(r"\(PostgreSQL\) (\d+)", said)
@@ -286,7 +286,7 @@ class Postgres:
             self.log.replace(self.log.with_suffix(".log.old"))
         with self._open(self.log.name) as output, _every_core():
             self._log_start = os.fstat(output).st_size
-            return subprocess.Popen(  # noqa: S603
+            return subprocess.Popen(  # noqa: S603 - as above
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -373,7 +373,7 @@ def _is_postmaster(pid: str, data: Path) -> bool:
 def _can_enter(account: Account, folder: Path, program: Path) -> bool:
     # Asked of the kernel as that user: mode bits alone say nothing about access lists.
     question = ["test", "-x", str(folder), "-a", "-x", str(program)]
-    answer = subprocess.run(question, user=account.uid, group=account.gid, extra_groups=[])  # noqa: S603
+    answer = subprocess.run(question, user=account.uid, group=account.gid, extra_groups=[])  # noqa: S603 - of ours
     return answer.returncode == 0
 
 

@@ -2,16 +2,14 @@
 
 import asyncio
 import re
-import shutil
 import subprocess
 import uuid
 from base64 import b64encode
 from hashlib import sha256
 
-import pytest
-
 from server.context import SQL
 from server.routes import ROUTES
+from tests.chromium import program
 from tests.test_steps import send_png
 from tests.up_server import up_server
 
@@ -19,7 +17,6 @@ __all__ = ["up_server"]  # a fixture
 
 RUNS = "/api/v1/reports/suite-runs"
 NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def check(reply, policy=NOTHING):
@@ -27,6 +24,7 @@ def check(reply, policy=NOTHING):
     told = reply.headers.getall
     assert told("X-Content-Type-Options") == ["nosniff"] and told("Referrer-Policy") == ["no-referrer"]
     assert told("Content-Security-Policy") == [policy], reply.url
+    assert told("Cross-Origin-Resource-Policy") == ["same-origin"]
     assert "camera=()" in told("Permissions-Policy")[0] and len(told("Permissions-Policy")) == 1
     assert told("Server") == ["reportd"] and len(told("X-Request-Id")) == 1
     assert not re.search(r"(?i)aiohttp|python", str(reply.headers))
@@ -91,12 +89,11 @@ async def test_only_tls_is_told_to_stay_with_tls(client):
         assert reply.headers.getall("Strict-Transport-Security") == ["max-age=31536000"]
 
 
-@pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
 def test_a_browser_shows_the_page_as_it_is_meant(up_server, tmp_path):
     """Its own style is let through: a summary's method stands in a box of its own."""
     done = subprocess.run(
         [
-            *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"),
+            *(program(), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"),
             *(f"--user-data-dir={tmp_path}", "--dump-dom", f"{up_server.url}/docs"),
         ],
         capture_output=True,

@@ -330,6 +330,12 @@ def test_a_link_is_on_one_thing(rows, dsn):
         rows(insert, uuid.uuid4())
 
 
+async def test_who_only_opens_makes_no_key(client, rows):
+    forged = links.sign(KEY, ID, EXPIRES)
+    assert (await client.get(f"/shared/{forged}")).status == 404
+    assert rows("SELECT * FROM signing_keys") == []
+
+
 async def test_the_key_is_made_once_and_asked_for_once(client, start, things, make_link, rows, queries):
     others = [await start() for _ in range(3)]
     body = {"suite_run_id": things["suite_run_id"]}

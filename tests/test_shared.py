@@ -19,10 +19,11 @@ from server.http import pages
 from server.log import JsonLines, TextLines
 from server.viewer import pages as viewer
 from tests import makers
+from tests.chromium import program
 from tests.forms import CONTENT_TYPE, PATIENCE, single
 from tests.makers import jpeg, png
 from tests.test_access import queries
-from tests.test_headers import CHROMIUM, check
+from tests.test_headers import check
 from tests.test_openapi import Page
 from tests.up_server import up_server
 
@@ -601,7 +602,6 @@ def test_every_template_is_strict():
     assert pages.templates("server.http", strict=False).from_string("{{ nothing }}").render() == ""
 
 
-@pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
 def test_a_browser_shows_pages_and_images(up_server, tmp_path):
     """It has loaded every image, and refused nothing of what the page asks for."""
     run = up_server.ask_json("POST", f"{BASE}/suite-runs", {"name": "x"}, 201)["id"]
@@ -613,7 +613,7 @@ def test_a_browser_shows_pages_and_images(up_server, tmp_path):
     url = up_server.ask_json("POST", f"{BASE}/links", {"test_case_result_id": case}, 201)["url"]
     done = subprocess.run(
         [
-            *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"),
+            *(program(), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"),
             *(f"--user-data-dir={tmp_path}", "--dump-dom", up_server.url + url),
         ],
         capture_output=True,

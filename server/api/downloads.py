@@ -13,6 +13,7 @@ from server.errors import ArtifactNotFound, ContentMissing
 from server.http import files
 from server.http.files import Span
 from server.http.reply import Response
+from server.uploads.paths import leads_out
 
 MISSING = Counter("reportd_content_missing", "Downloads of artifacts whose file is missing or short")
 
@@ -39,7 +40,7 @@ async def send(request: web.Request, artifact_id: UUID, row: Any, cache_control:
         return web.Response(status=304, headers=headers)
     span = files.span_of(request.headers.get("Range"), request.headers.get("If-Range"), checksum, size)
     prefix = request.app[CONFIG].artifacts.accel_redirect
-    if prefix and not files.ours_to_send(request):
+    if prefix and not leads_out(storage_path) and not files.ours_to_send(request):
         return files.handed_over(headers, prefix + storage_path)
     part = span or Span(0, size)
     read = partial(request.app[STORAGE].read, storage_path, size)

@@ -79,7 +79,7 @@ async def create(request: web.Request, body: NewLink) -> Response:
     await must_exist(request, {name: thing_id})
     check_role(request, Role.UPLOADER)  # in the project of the thing, which no path has told
     caller = request[CALLER]
-    key = await request.app[KEYS].of(request.app[POOL], PURPOSE)
+    key = await request.app[KEYS].ensure(request.app[POOL], PURPOSE)
     link_id, expires = new_id(bucket_of(thing_id)), int(time.time()) + (body.expires_in or _WEEK)
     sql = request.app[SQL]
     async with transaction(request.app[POOL]) as connection:

@@ -41,7 +41,6 @@ def headers_of(file_name: str, mime_type: str, checksum: str, cache_control: str
         "ETag": f'"{checksum}"',
         "Accept-Ranges": "bytes",
         "Vary": "Authorization, Cookie",
-        "Cross-Origin-Resource-Policy": "same-origin",
         "Content-Security-Policy": _PDF_POLICY if mime_type == "application/pdf" else _SANDBOX,
     }
 

@@ -56,6 +56,7 @@ REQUEST_LOG = logging.getLogger("reportd.requests")
 SAFE_HEADERS = {
     "Server": "reportd",
     "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "Permissions-Policy": (
         "accelerometer=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), microphone=(), midi=(), "

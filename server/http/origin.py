@@ -17,6 +17,8 @@ _LONGEST = 64  # no address has more characters
 _ADDRESSES = 4096
 # RFC 9110, 7.2: a name or an address, and perhaps a port.
 _VALID_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.~%!$&'()*+,;=-]*)(?::[0-9]{0,5})?", re.ASCII)
+# A target with its scheme and its host; one with a user is not for HTTP (RFC 9110, 4.2.4).
+_WHOLE_TARGET = re.compile(r"https?://[^/?#@]+(?:[/?#]|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,9 @@ def check_head(request: web.Request) -> None:
     ):
         raise MalformedRequest()
     if not _VALID_HOST.fullmatch(headers.get(hdrs.HOST, "")):
+        raise MalformedRequest()
+    target = request.raw_path
+    if not target.startswith("/") and "://" in target and not _WHOLE_TARGET.match(target):
         raise MalformedRequest()
 
 

@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Literal
 from uuid import UUID
 
-from server.uploads.paths import STAGING, content_path
+from server.uploads.paths import STAGING, content_path, leads_out
 
 LOG = logging.getLogger("reportd.storage")
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 # The file system has no hard links, or this one file has all it can have.
 NO_LINK = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+# What an artifact's name says when there is no file, or a symbolic link, which is none of ours.
+_NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 _TRIES = 20
 _REMEMBERED_FOLDERS = 10_000
 
@@ -152,8 +154,8 @@ class Disk:
         """
         gone: dict[str, list[str]] = {}
         for item in removals:
-            path = self._absolute(item.storage_path)
             try:
+                path = self._absolute(item.storage_path)
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
                 content = self._absolute(content_path(item.project_id, item.checksum))
@@ -180,13 +182,17 @@ class Disk:
                 os.rmdir(os.path.dirname(folder))
 
     def read(self, storage_path: str, size: int, start: int, count: int) -> bytes | None:
-        """A part of the stored file; None when that is missing or not `size` bytes long.
+        """A part of the stored file; None when that is missing, no regular file, or not `size` bytes long.
 
-        Opened anew each time: nobody has to close what a slow client, or a stalled disk, leaves open.
+        Opened anew each time: nobody has to close what a slow client, or a stalled disk, leaves open. Not through a
+        symbolic link, and without waiting for who would write to a pipe: whoever put one there is not us.
         """
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            descriptor = os.open(self._absolute(storage_path), os.O_RDONLY | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
+            descriptor = os.open(self._absolute(storage_path), flags)
+        except OSError as error:
+            if error.errno not in _NO_FILE:
+                raise
             return None
         try:
             found = os.fstat(descriptor)
@@ -196,6 +202,8 @@ class Disk:
             os.close(descriptor)
 
     def _absolute(self, relative: str) -> str:
+        if leads_out(relative):  # what was restored or written into the database by other means than ours
+            raise FileNotFoundError(errno.ENOENT, "no path of the storage folder", relative)
         return f"{self._root}/{relative}"
 
     def _link(self, source: str, staged: str, final: str) -> str:

@@ -41,6 +41,11 @@ def content_path(project_id: UUID, checksum: str) -> str:
     return f"{CONTENT}/{project_id}/{checksum[:2]}/{checksum}"
 
 
+def leads_out(path: str) -> bool:
+    """Whether a path, which none of ours would be, is not below the folder that it is relative to."""
+    return path.startswith("/") or (".." in path and ".." in path.split("/"))
+
+
 def is_of_a_case(path: str) -> bool:
     """Whether a relative path lies where only artifacts do: in the folder of a test case."""
     return _OF_A_CASE.fullmatch(path) is not None

@@ -4,6 +4,7 @@ what it said it would."""
 import json
 import re
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -19,9 +20,12 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from server.auth.roles import Role
+from server.routes import ROUTES
 from tests.chaos.clients import BASE, check, files, make_cases, picture, staged, stored, without_bytes
-from tests.chaos.conftest import SEED, Tally
+from tests.chaos.conftest import SEED
 from tests.forms import BOUNDARY, CONTENT_TYPE, a_body, a_field, a_file, a_part, batch, single
+from tests.test_access import everything as everything  # a fixture
 from tests.up_server import PATIENCE, UpServer, serving, wait_for
 
 PICTURE = picture("fuzz", 8)
@@ -289,30 +293,65 @@ def things(server: UpServer) -> dict[str, str]:
     artifact = server.send(f"{case}/artifacts", *form)["id"]
     (step,) = server.ask_json("POST", f"{case}/steps", {"steps": [STEP]}, status=201)["step_ids"]
     run = server.ask_json("GET", case)["suite_run_id"]
-    return {"case_id": case.rpartition("/")[2], "suite_id": run, "artifact_id": artifact, "step_id": step}
+    link = server.ask_json("POST", "/api/v1/reports/links", {"suite_run_id": run}, status=201)
+    return {
+        "case_id": case.rpartition("/")[2],
+        "suite_id": run,
+        "artifact_id": artifact,
+        "step_id": step,
+        "link_id": link["id"],
+        "link": link["url"].rpartition("/")[2],
+    }
 
 
+# Everyone who calls, and what they do for sure: an admin for all projects, those of the project, and nobody.
+CALLERS: dict[str, Role | None] = {"admin of all": Role.ADMIN, **{role.word: role for role in Role}, "nobody": None}
+
+
+@pytest.mark.parametrize("caller", CALLERS)
 @pytest.mark.usefixtures("nothing_stays")
-def test_what_the_openapi_document_says(server, effort, tally):
+def test_what_the_openapi_document_says(server, make_token, everything, effort, tally, caller):
+    """By everyone: nothing else comes back, and nothing is done that the caller may not do."""
     document = server.ask_json("GET", "/api/v1/openapi.json")
     schema = schemathesis.openapi.from_dict(document)
-    checks = [not_a_server_error, response_schema_conformance, status_code_conformance, content_type_conformance]
+    role, token = CALLERS[caller], server.token
+    if caller != "admin of all":
+        token = "" if role is None else make_token(project="default", role=role.word)
+    rows = {(route.method, route.path): route for route in ROUTES}
     count = 0
     for found in schema.get_all_operations():
         count += 1
-        one_operation(found.ok(), server, checks, effort.times(8, 250), tally)
-    assert count == sum(len(methods) for methods in document["paths"].values())
+        operation = found.ok()
+        route = rows[operation.method.upper(), operation.path]
+        known = things(server)
+        may = route.public is True or (role is not None and role >= route.least_role)
+        changes = may and route.method != "GET"
+        before = everything(), files(server.data / "artifacts")
+        times = effort.times(8, 250) if caller == "admin of all" else effort.times(4, 80)
+        told = one_operation(operation, server, token, known, times)
+        for status, number in told.items():
+            tally.add(str(status), number)
+        if not may:
+            assert not [status for status in told if status < 400], (operation.label, told)
+        if role is None and route.public is not True:
+            assert told.keys() == {401}, (operation.label, told)
+        assert changes or (everything(), files(server.data / "artifacts")) == before, operation.label
+    assert count == len(ROUTES) == sum(len(methods) for methods in document["paths"].values())
     tally.note("operations", count)
 
 
-def one_operation(operation: Any, server: UpServer, checks: list[Any], times: int, tally: Tally) -> None:
-    ids, bearer = things(server), {"Authorization": f"Bearer {server.token}"}
+def one_operation(operation: Any, server: UpServer, token: str, ids: dict[str, str], times: int) -> Counter[int]:
+    """How often each status came back."""
+    checks = [not_a_server_error, response_schema_conformance, status_code_conformance, content_type_conformance]
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    told: Counter[int] = Counter()
 
     def run(case: schemathesis.Case) -> None:
         # Random ids are never those of anything.
         case.path_parameters = {name: ids.get(name, value) for name, value in (case.path_parameters or {}).items()}
-        reply = case.call(server.url, headers=bearer, timeout=PATIENCE)
-        tally.add(str(reply.status_code))
+        reply = case.call(server.url, headers=headers, timeout=PATIENCE)
+        told[reply.status_code] += 1
         case.validate_response(reply, checks=checks)
 
     examples(times, operation.as_strategy(), run)
+    return told
