@@ -166,6 +166,21 @@ async def test_what_is_no_json_is_refused(nobody):
     assert (await nobody.post(LOGIN, data=FormData({"name": "x", "password": "y"}))).status == 400
 
 
+async def test_a_login_takes_no_large_body(nobody, rows):
+    """Anybody may send one: it must not hold memory that uploads wait for."""
+    longest = {"name": "x" * 100, "password": "\U0001f600" * 1000}
+    assert (await nobody.post(LOGIN, data=json.dumps(longest))).status == 401  # all of it as escapes
+
+    async def pieces():
+        for _ in range(5):
+            yield b" " * 4096
+
+    for body in (b" " * ((16 << 10) + 1), pieces()):
+        reply = await nobody.post(LOGIN, data=body)
+        assert (reply.status, (await reply.json())["code"]) == (413, "too_large")
+    assert len(rows("SELECT FROM login_buckets")) == 2  # the first one's
+
+
 async def test_a_password_is_nowhere_in_the_log_or_the_database(attempt, make_user, rows, caplog):
     caplog.set_level("DEBUG")
     name, secret = make_user(default="viewer"), "in the wrong field 1234"

@@ -24,6 +24,9 @@ from server.http.reply import Response
 
 LOGINS = Counter("reportd_logins", "Logins of people", ["outcome"])
 PASSWORDS = web.AppKey("passwords", Passwords)
+# Bytes: room for the longest name and password, all of it escaped. Anybody may send this; with bodies of
+# `[api] max_json_size` a few who never come to their end would hold all of `[server] body_memory`.
+MOST_OF_A_LOGIN = 16 << 10
 
 
 class Login(Struct):
