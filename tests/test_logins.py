@@ -6,6 +6,7 @@ import unicodedata
 from datetime import UTC, datetime, timedelta
 from http.cookies import SimpleCookie
 
+import psycopg
 import pytest
 from aiohttp import DummyCookieJar, FormData
 from argon2 import PasswordHasher
@@ -13,9 +14,11 @@ from argon2 import PasswordHasher
 from server.api.sessions import LOGINS, PASSWORDS
 from server.auth import logins, passwords
 from server.auth.callers import CACHE, COOKIE
+from server.auth.logins import Attempt
 from server.auth.passwords import hash_password
 from server.auth.tokens import csrf_token, hash_of
-from server.context import SQL
+from server.context import POOL, SQL
+from server.errors import TooManyLogins
 from tests.people import LOGIN, PASSWORD, logged_in, password_hash
 
 RUNS = "/api/v1/reports/suite-runs"
@@ -453,16 +456,79 @@ async def test_an_ipv6_customer_is_one_address(attempt, slow_leak):
     assert (await attempt("x", "wrong", **{"X-Forwarded-For": "2001:db8:0:2::1"})).status == 401
 
 
+async def test_whoever_has_no_address_is_counted_too(client, slow_leak):
+    """Behind a unix socket whose proxy names nobody."""
+    pool, sql = client.app[POOL], client.app[SQL]
+    for number in range(60):
+        await Attempt(f"somebody {number}", "").admit(pool, sql)
+    with pytest.raises(TooManyLogins):
+        await Attempt("somebody else", "").admit(pool, sql)
+    await Attempt("somebody else", PROXY).admit(pool, sql)
+
+
+async def test_every_way_to_write_a_name_is_the_same_account(attempt, make_user, rows, slow_leak):
+    """As PostgreSQL finds it: Python's lower() of these is another text than that of the name."""
+    rows("UPDATE users SET name = 'irini' WHERE name = %s", make_user(default="viewer"))
+    folded = rows("SELECT lower('\u0130RINI') AS name")[0]["name"]
+    assert folded == "irini" != "\u0130RINI".lower(), "the test tests nothing"
+    for number, name in enumerate(["irini", "\u0130rini", "irin\u0130", "\u0130RIN\u0130", "Irini"] * 2):
+        assert (await attempt(name, "wrong")).status == 401, number
+    assert (await attempt("ir\u0130ni", "wrong")).status == 429
+    assert len(rows("SELECT FROM login_buckets")) == 2
+
+
+async def test_a_name_is_the_same_from_every_keyboard(attempt, make_user, rows):
+    rows("UPDATE users SET name = 'Ren\u00e9' WHERE name = %s", make_user(default="viewer"))
+    assert (await attempt("rene\u0301")).status == 201
+
+
+async def test_the_wait_is_that_of_what_is_full(attempt, rows, slow_leak):
+    """The address is, and has room for one more after a sixtieth of the window; the account has, after this one."""
+    await attempt("x", "wrong")
+    rows("UPDATE login_buckets SET level = round(level::numeric, 1)")  # 0.1, of the account, and 0.0
+    rows("UPDATE login_buckets SET level = CASE WHEN level = 0 THEN 1 ELSE 0.9 END")
+    refused = await attempt("x", "wrong")
+    assert refused.status == 429 and int(refused.headers["Retry-After"]) <= 15_000
+
+
+async def test_two_logins_do_not_wait_for_each_other(client, rows, dsn):
+    pool, sql = client.app[POOL], client.app[SQL]
+    attempts = (Attempt(f"somebody {number}", PROXY) for number in range(1000))
+    attempt = next(attempt for attempt in attempts if attempt._account > attempt._address)
+    await attempt.admit(pool, sql)
+    with psycopg.connect(dsn) as other:  # another one that is admitted: first the address, then the account
+        lock = "SELECT FROM login_buckets WHERE key = %s FOR UPDATE NOWAIT"
+        other.execute(lock, [attempt._address])
+        forgiving = asyncio.create_task(attempt.forgive(pool, sql))
+        waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        while not rows(waiting):
+            await asyncio.sleep(0.01)
+        other.execute(lock, [attempt._account])
+    await forgiving
+
+
+async def test_a_sweep_waits_for_no_login(client, rows, dsn):
+    pool, sql = client.app[POOL], client.app[SQL]
+    attempt = Attempt("somebody", PROXY)
+    await attempt.admit(pool, sql)
+    rows("UPDATE login_buckets SET updated_at = now() - interval '1 day'")
+    with psycopg.connect(dsn) as other:
+        other.execute("SELECT FROM login_buckets WHERE key = %s FOR UPDATE", [attempt._address])
+        async with asyncio.timeout(10):
+            assert await pool.execute(sql.logins.sweep, logins.WINDOW_SECONDS) == "DELETE 1"
+
+
 async def test_many_at_once_are_counted_before_they_are_looked_at(attempt, make_user):
     name = make_user(default="viewer")
     replies = await asyncio.gather(*(attempt(name, "wrong") for _ in range(15)))
     assert sorted(reply.status for reply in replies) == [401] * 10 + [429] * 5
 
 
-async def test_more_than_can_wait_are_told_to_come_again(client, attempt, make_user, monkeypatch):
+async def test_more_than_can_wait_are_told_to_come_again(attempt, make_user, rows, monkeypatch):
     monkeypatch.setattr(passwords, "_MOST_WAITING", 0)
     reply = await attempt(make_user(default="viewer"))
     assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
+    assert rows("SELECT FROM login_buckets") == []  # nobody has looked at the password: it was no try
 
 
 async def test_buckets_that_are_empty_are_swept(client, attempt, rows):

@@ -11,7 +11,7 @@ from prometheus_client import Counter
 from server.audit import Action, Subject, note, requester
 from server.auth.callers import COOKIE, credentials, forget
 from server.auth.logins import Attempt
-from server.auth.passwords import LONGEST, Passwords
+from server.auth.passwords import LONGEST, Passwords, prepared
 from server.auth.roles import Word
 from server.auth.tokens import csrf_token, hash_of, new_cookie
 from server.context import CALLER, CONFIG, HOST, POOL, REMOTE, SECURE, SQL
@@ -88,23 +88,24 @@ async def login(request: web.Request, body: Login) -> Response:
     """Starts a person's session: sets its cookie and gives the CSRF token to send as `X-CSRF-Token` with changes."""
     if is_cross_site(request, request[HOST]):
         raise CrossSite()
-    pool, sql = request.app[POOL], request.app[SQL]
-    attempt = Attempt(body.name, request[REMOTE])
-    try:
-        await attempt.admit(pool, sql)
-    except TooManyLogins:
-        LOGINS.labels("throttled").inc()
-        raise
-    user = await pool.fetchrow(sql.users.for_login, body.name)
-    right = await request.app[PASSWORDS].match(user["password_hash"] if user else None, body.password)
+    pool, sql, passwords = request.app[POOL], request.app[SQL], request.app[PASSWORDS]
+    with passwords.place():  # before it is counted: a password that is not looked at is no try
+        user = await pool.fetchrow(sql.users.for_login, prepared(body.name))
+        attempt = Attempt(user["account"], request[REMOTE])
+        try:
+            await attempt.admit(pool, sql)
+        except TooManyLogins:
+            LOGINS.labels("throttled").inc()
+            raise
+        right = await passwords.match(user["password_hash"], body.password)
     # Not by the name that was tried: people type passwords into its field.
-    subject = Subject("person", user["id"], user["name"]) if user else Subject("person", None, None)
-    if user is None or not right or user["disabled"]:
+    subject = Subject("person", user["id"], user["name"])
+    if not right or user["disabled"]:
         LOGINS.labels("failed").inc()
         await note(pool, sql, Action.LOGIN_FAILED, requester(request), subject)
         raise WrongCredentials()
     await attempt.forgive(pool, sql)
-    renewed = await request.app[PASSWORDS].renewed(user["password_hash"], body.password)
+    renewed = await passwords.renewed(user["password_hash"], body.password)
     cookie, former, ends = new_cookie(), request.cookies.get(COOKIE, ""), _end(request)
     async with transaction(pool) as connection:
         columns = hash_of(cookie), user["id"], ends, user["password_hash"]
