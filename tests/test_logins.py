@@ -658,6 +658,20 @@ async def test_a_new_run_says_its_project_where_there_are_several(nobody, person
     assert (await both[0].json())["id"] == (await both[1].json())["id"]
 
 
+@pytest.mark.parametrize(("project", "code"), [("web", "invalid"), (None, "idempotency_key_reused")])
+async def test_a_reply_is_not_sent_again_to_who_may_not_have_it_any_more(
+    client, nobody, make_user, make_token, rows, project, code
+):
+    make_token(project="api")
+    headers = {**await logged_in(nobody, make_user(web="uploader")), "Idempotency-Key": "k"}
+    run = {"name": "secret", "project": project}
+    assert (await nobody.post(RUNS, json=run, headers=headers)).status == 201
+    rows("UPDATE user_roles SET project_id = (SELECT id FROM projects WHERE name = 'api')")
+    age(client)
+    reply = await nobody.post(RUNS, json=run, headers=headers)
+    assert (reply.status, (await reply.json())["code"]) == (422, code)
+
+
 async def test_a_session_is_not_made_for_a_former_end(nobody, make_user, rows):
     """A session that is over by the clock of the database is not there, whatever the cache says of it."""
     headers = await logged_in(nobody, make_user(default="viewer"))
