@@ -104,6 +104,9 @@ class Pool:
         self.refused = 0
         # Who waits for the disk holds a connection meanwhile: a disk that stalls must leave some to all others.
         self._file_lane = asyncio.Semaphore(max(1, self.size - max(1, self.size // 4)))
+        # Uses of an evidence link wait for each other, and for the end of a deletion of what it shows.
+        self._link_lane = asyncio.Semaphore(max(1, self.size // 4))
+        self._links_waiting = 0
 
     @property
     def open(self) -> int:
@@ -146,6 +149,24 @@ class Pool:
                 yield connection
         finally:
             self._file_lane.release()
+
+    @asynccontextmanager
+    async def acquire_for_links(self) -> AsyncIterator[Any]:
+        """A connection to count a use of an evidence link: whoever has one holds few, however often it is used."""
+        if self._links_waiting >= self._most_waiting:
+            self.refused += 1
+            raise Overloaded()
+        self._links_waiting += 1
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._link_lane.acquire()
+        finally:
+            self._links_waiting -= 1
+        try:
+            async with self.acquire() as connection:
+                yield connection
+        finally:
+            self._link_lane.release()
 
     async def execute(self, query: str, *arguments: Any) -> str:
         async with self.acquire() as connection:
