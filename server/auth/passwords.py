@@ -34,6 +34,8 @@ def problem_of(password: str, name: str) -> str | None:
         return f"A password must have at least {SHORTEST} characters."
     if len(password) > LONGEST:
         return f"A password must have at most {LONGEST} characters."
+    if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in password):
+        return "A password must be text in UTF-8, without NUL: nobody could log in with it."
     if name.lower() in password.lower() and len(password) < len(name) + SHORTEST:
         return "A password must not be made of the name."
     return None

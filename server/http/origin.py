@@ -96,8 +96,8 @@ def check_head(request: web.Request) -> None:
 def is_cross_site(request: web.Request, host: str) -> bool:
     """Whether a page of another site made a browser send this, to a server that was asked for by `host`.
 
-    Browsers say so (Fetch Metadata, https://www.w3.org/TR/fetch-metadata/); those from before 2023 that do not yet name
-    the page's origin in a request that may change something. Programs say neither.
+    Browsers say so (Fetch Metadata, https://www.w3.org/TR/fetch-metadata/), but not without TLS, and those from before
+    2023 not at all: they name the page's origin in a request that may change something. Programs say neither.
     """
     if (site := request.headers.get("Sec-Fetch-Site")) is not None:
         return site not in ("same-origin", "none")
