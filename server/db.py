@@ -104,8 +104,8 @@ class Pool:
         self.refused = 0
         # Who waits for the disk holds a connection meanwhile: a disk that stalls must leave some to all others.
         self._file_lane = asyncio.Semaphore(max(1, self.size - max(1, self.size // 4)))
-        # Uses of an evidence link wait for each other, and for the end of a deletion of what it shows. Few, so that the two
-        # lanes together leave one, too.
+        # Uses of an evidence link wait for each other, and for the end of a deletion of what it shows. Few, so that
+        # the two lanes together leave one, too.
         self._link_lane = asyncio.Semaphore(max(1, self.size // 8))
         self._links_waiting = 0
 

@@ -326,8 +326,14 @@ async def test_a_change_between_password_and_session_ends_the_login(client, atte
             return found
 
         monkeypatch.setattr(client.app[PASSWORDS], "match", slow)
+        failed = outcomes()["failed"]
         assert (await attempt(name)).status == 401
         assert rows("SELECT FROM sessions") == []
+        assert outcomes()["failed"] == failed + 1
+    assert [entry["action"] for entry in rows("SELECT action FROM audit_entries")] == ["login.failed"] * 2
+    assert rows("SELECT round(sum(level)::numeric, 1)::float AS level FROM login_buckets WHERE level > 0.1") == [
+        {"level": 0.2}
+    ]
 
 
 # --- what a page of another site can do --------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 from aiohttp import web
 from msgspec import Meta, Struct
@@ -98,26 +98,13 @@ async def login(request: web.Request, body: Login) -> Response:
             LOGINS.labels("throttled").inc()
             raise
         right = await passwords.match(user["password_hash"], body.password)
+    cookie, ends = new_cookie(), _end(request)
     # Not by the name that was tried: people type passwords into its field.
     subject = Subject("person", user["id"], user["name"])
-    if not right or user["disabled"]:
+    if not right or user["disabled"] or not await _start(request, user, body.password, attempt, cookie, ends):
         LOGINS.labels("failed").inc()
         await note(pool, sql, Action.LOGIN_FAILED, requester(request), subject)
         raise WrongCredentials()
-    await attempt.forgive(pool, sql)
-    renewed = await passwords.renewed(user["password_hash"], body.password)
-    cookie, former, ends = new_cookie(), request.cookies.get(COOKIE, ""), _end(request)
-    async with transaction(pool) as connection:
-        columns = hash_of(cookie), user["id"], ends, user["password_hash"]
-        if not await connection.fetchval(sql.sessions.create_for_user, *columns):
-            raise WrongCredentials()
-        if renewed is not None:
-            await connection.execute(sql.users.set_password, user["id"], renewed)
-        # The browser's former session ends with its cookie: whoever had planted or read that one has nothing.
-        await connection.execute(sql.sessions.delete, hash_of(former))
-        actor = requester(request, "person", user["id"], user["name"])
-        await note(connection, sql, Action.LOGIN_SUCCEEDED, actor, subject)
-    forget(request, former)
     LOGINS.labels("succeeded").inc()
     session = PersonsSession(user["name"], ends, csrf_token(cookie))
     return _with_cookie(request, reply.created(session), cookie, ends)
@@ -133,6 +120,25 @@ async def logout(request: web.Request) -> Response:
     response = reply.no_content()
     response.del_cookie(COOKIE, path="/", httponly=True, samesite="Lax", secure=request[SECURE])
     return response
+
+
+async def _start(request: web.Request, user: Any, password: str, attempt: Attempt, cookie: str, ends: datetime) -> bool:
+    """Saves a person's session. False for who is disabled or has another password since it was looked at."""
+    sql, former = request.app[SQL], request.cookies.get(COOKIE, "")
+    renewed = await request.app[PASSWORDS].renewed(user["password_hash"], password)
+    async with transaction(request.app[POOL]) as connection:
+        columns = hash_of(cookie), user["id"], ends, user["password_hash"]
+        if not await connection.fetchval(sql.sessions.create_for_user, *columns):
+            return False
+        if renewed is not None:
+            await connection.execute(sql.users.set_password, user["id"], renewed)
+        # The browser's former session ends with its cookie: whoever had planted or read that one has nothing.
+        await connection.execute(sql.sessions.delete, hash_of(former))
+        actor = requester(request, "person", user["id"], user["name"])
+        await note(connection, sql, Action.LOGIN_SUCCEEDED, actor, Subject("person", user["id"], user["name"]))
+        await attempt.forgive(connection, sql)
+    forget(request, former)
+    return True
 
 
 def _end(request: web.Request) -> datetime:

@@ -3,6 +3,7 @@
 import hashlib
 import ipaddress
 from types import SimpleNamespace
+from typing import Any
 
 from server.db import Pool, transaction
 from server.errors import TooManyLogins
@@ -31,10 +32,10 @@ class Attempt:
                 seconds = await connection.fetchval(sql.logins.wait, list(full), list(full.values()), WINDOW_SECONDS)
                 raise TooManyLogins(seconds)
 
-    async def forgive(self, pool: Pool, sql: SimpleNamespace) -> None:
+    async def forgive(self, where: Any, sql: SimpleNamespace) -> None:
         """It was right: the account's failures are forgotten, the address's stay, or whoever has an account could
         wash off those of all that he tries."""
-        await pool.execute(sql.logins.forgive, [self._account, self._address], [1.0, 1 / _OF_AN_ADDRESS])
+        await where.execute(sql.logins.forgive, [self._account, self._address], [1.0, 1 / _OF_AN_ADDRESS])
 
 
 def _key(kind: str, text: str) -> bytes:
