@@ -14,7 +14,7 @@ import asyncpg
 
 from server import up
 from server.audit import Action, Subject, note, operator
-from server.auth.passwords import hash_password, problem_of
+from server.auth.passwords import hash_password, prepared, problem_of
 from server.auth.roles import Role
 from server.auth.tokens import hash_of, new_token
 from server.console import Refused, duration, end_of, in_transaction, minute, piped, with_database
@@ -58,7 +58,7 @@ def add_commands(commands: Any, command: Callable[..., Any], stored: Callable[[A
         ("enable", _user_enable, "let a disabled person log in again"),
     ):
         one = stored(command(people, name, run, text))
-        who = ("name", "NAME", _name) if name == "add" else ("user", "ID_OR_NAME", str)
+        who = ("name", "NAME", _persons_name) if name == "add" else ("user", "ID_OR_NAME", prepared)
         one.add_argument(who[0], metavar=who[1], type=who[2])
         if name in ("add", "set-roles"):
             one.add_argument("--role", action=_Grants, type=_grant, required=True, metavar="[PROJECT=]ROLE", help=roles)
@@ -265,6 +265,10 @@ def _name(text: str) -> str:
     if not 1 <= len(text) <= 100 or not text.isprintable():
         raise argparse.ArgumentTypeError("must be 1 to 100 printable characters")
     return text
+
+
+def _persons_name(text: str) -> str:
+    return _name(prepared(text))
 
 
 def _grant(text: str) -> tuple[str | None, Role]:

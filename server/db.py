@@ -104,6 +104,10 @@ class Pool:
         self.refused = 0
         # Who waits for the disk holds a connection meanwhile: a disk that stalls must leave some to all others.
         self._file_lane = asyncio.Semaphore(max(1, self.size - max(1, self.size // 4)))
+        # Uses of an evidence link wait for each other, and for the end of a deletion of what it shows. Few, so that
+        # the two lanes together leave one, too.
+        self._link_lane = asyncio.Semaphore(max(1, self.size // 8))
+        self._links_waiting = 0
 
     @property
     def open(self) -> int:
@@ -134,11 +138,7 @@ class Pool:
         """A connection for a transaction that waits for the disk: some always remain for what does not."""
         self.waiting += 1
         try:
-            async with asyncio.timeout(self._seconds):
-                await self._file_lane.acquire()
-        except TimeoutError:
-            self.refused += 1
-            raise Overloaded() from None
+            await self._enter(self._file_lane)
         finally:
             self.waiting -= 1
         try:
@@ -146,6 +146,31 @@ class Pool:
                 yield connection
         finally:
             self._file_lane.release()
+
+    @asynccontextmanager
+    async def acquire_for_links(self) -> AsyncIterator[Any]:
+        """A connection to count a use of an evidence link: whoever has one holds few, however often it is used."""
+        if self._links_waiting >= self._most_waiting:
+            self.refused += 1
+            raise Overloaded()
+        self._links_waiting += 1
+        try:
+            await self._enter(self._link_lane)
+        finally:
+            self._links_waiting -= 1
+        try:
+            async with self.acquire() as connection:
+                yield connection
+        finally:
+            self._link_lane.release()
+
+    async def _enter(self, lane: asyncio.Semaphore) -> None:
+        try:
+            async with asyncio.timeout(self._seconds):
+                await lane.acquire()
+        except TimeoutError:
+            self.refused += 1
+            raise Overloaded() from None
 
     async def execute(self, query: str, *arguments: Any) -> str:
         async with self.acquire() as connection:

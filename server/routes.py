@@ -117,6 +117,7 @@ ROUTES = [
         sessions.PersonsSession,
         201,
         public=True,
+        max_json=sessions.MOST_OF_A_LOGIN,
         errors=(401, 403, 429),
         once=False,
     ),

@@ -1,6 +1,8 @@
 -- name: for_login
--- One row for a name that is there, also of somebody disabled: the answer takes as long.
-SELECT id, name, password_hash, disabled_at IS NOT NULL AS disabled FROM users WHERE lower(name) = lower($1)
+-- Always one row, also of somebody disabled: the answer takes as long. `account` is the name in the one way in which
+-- accounts are told apart: Python's lower() is another one.
+SELECT sent.account, u.id, u.name, u.password_hash, u.disabled_at IS NOT NULL AS disabled
+FROM (SELECT lower($1::text) AS account) AS sent LEFT JOIN users u ON lower(u.name) = sent.account
 
 -- name: set_password
 UPDATE users SET password_hash = $2 WHERE id = $1

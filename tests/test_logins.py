@@ -6,6 +6,7 @@ import unicodedata
 from datetime import UTC, datetime, timedelta
 from http.cookies import SimpleCookie
 
+import psycopg
 import pytest
 from aiohttp import DummyCookieJar, FormData
 from argon2 import PasswordHasher
@@ -13,9 +14,11 @@ from argon2 import PasswordHasher
 from server.api.sessions import LOGINS, PASSWORDS
 from server.auth import logins, passwords
 from server.auth.callers import CACHE, COOKIE
+from server.auth.logins import Attempt
 from server.auth.passwords import hash_password
 from server.auth.tokens import csrf_token, hash_of
-from server.context import SQL
+from server.context import POOL, SQL
+from server.errors import TooManyLogins
 from tests.people import LOGIN, PASSWORD, logged_in, password_hash
 
 RUNS = "/api/v1/reports/suite-runs"
@@ -166,6 +169,21 @@ async def test_what_is_no_json_is_refused(nobody):
     assert (await nobody.post(LOGIN, data=FormData({"name": "x", "password": "y"}))).status == 400
 
 
+async def test_a_login_takes_no_large_body(nobody, rows):
+    """Anybody may send one: it must not hold memory that uploads wait for."""
+    longest = {"name": "x" * 100, "password": "\U0001f600" * 1000}
+    assert (await nobody.post(LOGIN, data=json.dumps(longest))).status == 401  # all of it as escapes
+
+    async def pieces():
+        for _ in range(5):
+            yield b" " * 4096
+
+    for body in (b" " * ((16 << 10) + 1), pieces()):
+        reply = await nobody.post(LOGIN, data=body)
+        assert (reply.status, (await reply.json())["code"]) == (413, "too_large")
+    assert len(rows("SELECT FROM login_buckets")) == 3  # the first one's
+
+
 async def test_a_password_is_nowhere_in_the_log_or_the_database(attempt, make_user, rows, caplog):
     caplog.set_level("DEBUG")
     name, secret = make_user(default="viewer"), "in the wrong field 1234"
@@ -189,7 +207,7 @@ async def test_who_logged_in_or_failed_to_is_noted(nobody, attempt, make_user, r
     await nobody.post(LOGOUT, headers={**headers, **sent})  # over
     await attempt(name, "", **sent)
     await attempt(name, "wrong", **{"Sec-Fetch-Site": "cross-site"})
-    monkeypatch.setattr(logins, "_OF_AN_ACCOUNT", 0.5)  # too small for any
+    monkeypatch.setattr(logins, "_OF_AN_ACCOUNT_FROM_AN_ADDRESS", 0.5)  # too small for any
     assert (await attempt(name, "wrong", **sent)).status == 429
     entries = rows("SELECT * FROM audit_entries ORDER BY id")
     assert [
@@ -308,8 +326,14 @@ async def test_a_change_between_password_and_session_ends_the_login(client, atte
             return found
 
         monkeypatch.setattr(client.app[PASSWORDS], "match", slow)
+        failed = outcomes()["failed"]
         assert (await attempt(name)).status == 401
         assert rows("SELECT FROM sessions") == []
+        assert outcomes()["failed"] == failed + 1
+    assert [entry["action"] for entry in rows("SELECT action FROM audit_entries")] == ["login.failed"] * 2
+    assert rows("SELECT round(sum(level)::numeric, 1)::float AS level FROM login_buckets WHERE level > 0.1") == [
+        {"level": 0.2}
+    ]
 
 
 # --- what a page of another site can do --------------------------------------------------------------------------
@@ -390,15 +414,27 @@ async def test_an_account_has_ten_tries(nobody, attempt, make_user, rows, slow_l
         assert (await attempt(same)).status == 429
     assert (await attempt(other)).status == 201
     assert (await nobody.get(RUNS, headers=headers)).status == 200
-    # From another address, too; and what is refused does not make the wait longer.
-    elsewhere = await attempt(name, **{"X-Forwarded-For": PROXY})
-    assert elsewhere.status == 429
-    assert int(elsewhere.headers["Retry-After"]) <= int(refused.headers["Retry-After"])
+    # From elsewhere its owner gets in: who knows a name keeps nobody out. What is refused makes no wait longer.
+    assert (await attempt(name, **{"X-Forwarded-For": PROXY})).status == 201
+    again = await attempt(name)
+    assert again.status == 429 and int(again.headers["Retry-After"]) <= int(refused.headers["Retry-After"])
     rows("UPDATE login_buckets SET updated_at = updated_at - interval '90000 s'")
     assert (await failures(attempt, name))[0] == 1
     rows("UPDATE login_buckets SET updated_at = updated_at - interval '90000 s'")
     assert (await attempt(name)).status == 201
     assert (await failures(attempt, name))[0] == 10  # the right one made room again
+
+
+async def test_an_account_has_so_many_tries_from_everywhere_together(attempt, make_user, slow_leak, monkeypatch):
+    name, other = make_user(default="viewer"), make_user(default="viewer")
+    monkeypatch.setattr(logins, "_OF_AN_ACCOUNT", 20)
+    counts = []
+    for number in range(3):
+        sent = {"X-Forwarded-For": f"203.0.113.{number}"}
+        counts.append((await failures(attempt, name, **sent))[0])
+        assert (await attempt(other, **sent)).status == 201
+    assert counts == [10, 10, 0]
+    assert (await attempt(name, **{"X-Forwarded-For": "203.0.113.9"})).status == 429
 
 
 async def test_an_account_that_is_not_there_is_throttled_the_same(attempt, make_user, slow_leak):
@@ -438,16 +474,80 @@ async def test_an_ipv6_customer_is_one_address(attempt, slow_leak):
     assert (await attempt("x", "wrong", **{"X-Forwarded-For": "2001:db8:0:2::1"})).status == 401
 
 
+async def test_whoever_has_no_address_is_counted_too(client, slow_leak):
+    """Behind a unix socket whose proxy names nobody."""
+    pool, sql = client.app[POOL], client.app[SQL]
+    for number in range(60):
+        await Attempt(f"somebody {number}", "").admit(pool, sql)
+    with pytest.raises(TooManyLogins):
+        await Attempt("somebody else", "").admit(pool, sql)
+    await Attempt("somebody else", PROXY).admit(pool, sql)
+
+
+async def test_every_way_to_write_a_name_is_the_same_account(attempt, make_user, rows, slow_leak):
+    """As PostgreSQL finds it: Python's lower() of these is another text than that of the name."""
+    rows("UPDATE users SET name = 'irini' WHERE name = %s", make_user(default="viewer"))
+    folded = rows("SELECT lower('\u0130RINI') AS name")[0]["name"]
+    assert folded == "irini" != "\u0130RINI".lower(), "the test tests nothing"
+    for number, name in enumerate(["irini", "\u0130rini", "irin\u0130", "\u0130RIN\u0130", "Irini"] * 2):
+        assert (await attempt(name, "wrong")).status == 401, number
+    assert (await attempt("ir\u0130ni", "wrong")).status == 429
+    assert len(rows("SELECT FROM login_buckets")) == 3
+
+
+async def test_a_name_is_the_same_from_every_keyboard(attempt, make_user, rows):
+    rows("UPDATE users SET name = 'Ren\u00e9' WHERE name = %s", make_user(default="viewer"))
+    assert (await attempt("rene\u0301")).status == 201
+
+
+async def test_the_wait_is_that_of_what_is_full(attempt, rows, slow_leak):
+    """The address is, and has room for one more after a sixtieth of the window; the account has, after this one."""
+    await attempt("x", "wrong")
+    rows("UPDATE login_buckets SET level = round(level::numeric, 1)")  # 0.1, of the account, and 0.0
+    rows("UPDATE login_buckets SET level = CASE WHEN level = 0 THEN 1 ELSE 0.9 END")
+    refused = await attempt("x", "wrong")
+    assert refused.status == 429 and int(refused.headers["Retry-After"]) <= 15_000
+
+
+async def test_two_logins_do_not_wait_for_each_other(client, rows, dsn):
+    pool, sql = client.app[POOL], client.app[SQL]
+    attempts = (Attempt(f"somebody {number}", PROXY) for number in range(1000))
+    attempt = next(attempt for attempt in attempts if list(attempt._shares) == sorted(attempt._shares, reverse=True))
+    await attempt.admit(pool, sql)
+    last, _, first = attempt._shares
+    with psycopg.connect(dsn) as other:  # another one that is admitted takes them in their order
+        lock = "SELECT FROM login_buckets WHERE key = %s FOR UPDATE NOWAIT"
+        other.execute(lock, [first])
+        forgiving = asyncio.create_task(attempt.forgive(pool, sql))
+        waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        while not rows(waiting):
+            await asyncio.sleep(0.01)
+        other.execute(lock, [last])
+    await forgiving
+
+
+async def test_a_sweep_waits_for_no_login(client, rows, dsn):
+    pool, sql = client.app[POOL], client.app[SQL]
+    attempt = Attempt("somebody", PROXY)
+    await attempt.admit(pool, sql)
+    rows("UPDATE login_buckets SET updated_at = now() - interval '1 day'")
+    with psycopg.connect(dsn) as other:
+        other.execute("SELECT FROM login_buckets WHERE key = %s FOR UPDATE", [attempt._pair])
+        async with asyncio.timeout(10):
+            assert await pool.execute(sql.logins.sweep, logins.WINDOW_SECONDS) == "DELETE 2"
+
+
 async def test_many_at_once_are_counted_before_they_are_looked_at(attempt, make_user):
     name = make_user(default="viewer")
     replies = await asyncio.gather(*(attempt(name, "wrong") for _ in range(15)))
     assert sorted(reply.status for reply in replies) == [401] * 10 + [429] * 5
 
 
-async def test_more_than_can_wait_are_told_to_come_again(client, attempt, make_user, monkeypatch):
+async def test_more_than_can_wait_are_told_to_come_again(attempt, make_user, rows, monkeypatch):
     monkeypatch.setattr(passwords, "_MOST_WAITING", 0)
     reply = await attempt(make_user(default="viewer"))
     assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
+    assert rows("SELECT FROM login_buckets") == []  # nobody has looked at the password: it was no try
 
 
 async def test_buckets_that_are_empty_are_swept(client, attempt, rows):
@@ -456,7 +556,7 @@ async def test_buckets_that_are_empty_are_swept(client, attempt, rows):
     (oldest,) = rows("SELECT min(key) AS key FROM login_buckets")
     rows("UPDATE login_buckets SET updated_at = now() - interval '901 s' WHERE key = %s", oldest["key"])
     rows(client.app[SQL].logins.sweep.replace("$1", str(logins.WINDOW_SECONDS)))
-    assert len(rows("SELECT FROM login_buckets")) == 2
+    assert len(rows("SELECT FROM login_buckets")) == 4
 
 
 async def test_the_server_answers_others_while_a_password_is_looked_at(client, nobody, attempt, make_user):
@@ -575,6 +675,20 @@ async def test_a_new_run_says_its_project_where_there_are_several(nobody, person
     both = [await nobody.post(RUNS, json={"name": "k", "project": "web"}, headers=first) for _ in range(2)]
     assert [(reply.status, reply.headers.get("Idempotent-Replayed")) for reply in both] == [(201, None), (201, "true")]
     assert (await both[0].json())["id"] == (await both[1].json())["id"]
+
+
+@pytest.mark.parametrize(("project", "code"), [("web", "invalid"), (None, "idempotency_key_reused")])
+async def test_a_reply_is_not_sent_again_to_who_may_not_have_it_any_more(
+    client, nobody, make_user, make_token, rows, project, code
+):
+    make_token(project="api")
+    headers = {**await logged_in(nobody, make_user(web="uploader")), "Idempotency-Key": "k"}
+    run = {"name": "secret", "project": project}
+    assert (await nobody.post(RUNS, json=run, headers=headers)).status == 201
+    rows("UPDATE user_roles SET project_id = (SELECT id FROM projects WHERE name = 'api')")
+    age(client)
+    reply = await nobody.post(RUNS, json=run, headers=headers)
+    assert (reply.status, (await reply.json())["code"]) == (422, code)
 
 
 async def test_a_session_is_not_made_for_a_former_end(nobody, make_user, rows):

@@ -67,9 +67,16 @@ def test_what_others_say_is_not_believed(peer):
     assert origin(peer, trusted=[], For="192.0.2.1", Proto="https", Host="other") == Origin(peer, False, "x")
 
 
+def test_an_address_is_written_in_one_way_also_without_a_proxy():
+    """A socket of systemd takes both: all that speak IPv4 would be one network of IPv6, and share its failed logins."""
+    assert origin("::ffff:192.0.2.7").remote == origin("::ffff:192.0.2.7", For="192.0.2.1").remote == "192.0.2.7"
+    assert origin("fe80::1%eth0").remote == "fe80::1"
+
+
 @pytest.mark.parametrize("peer", ["10.0.0.1", "127.0.0.9", "::ffff:10.0.0.1", "fd00::1", ""])
 def test_what_a_proxy_says_is(peer):
     assert origin(peer, For="192.0.2.1", Proto="https", Host="other") == Origin("192.0.2.1", True, "other")
+    peer = peer.removeprefix("::ffff:")
     assert origin(peer, Proto="HTTPS") == Origin(peer, True, "x")
     assert origin(peer, secure=True, Proto="http") == Origin(peer, False, "x")
     assert origin(peer, secure=True, Host="other") == Origin(peer, True, "other")

@@ -8,6 +8,7 @@ import uuid
 from base64 import b64encode
 from hashlib import sha256
 
+import psycopg
 import pytest
 from aiohttp import DummyCookieJar
 from yarl import URL
@@ -385,6 +386,23 @@ async def test_links_that_are_used_do_not_hinder_a_deletion(nobody, client, make
 
 
 # --- counting --------------------------------------------------------------------------------------------------
+
+
+async def test_a_link_that_must_wait_leaves_connections_to_others(start, aiohttp_client, dsn):
+    """Whoever has a link can ask as often as he likes, while what it shows is being deleted or not."""
+    client = await start(database={"pool_size": 4, "pool_timeout": 3.0})
+    nobody = await aiohttp_client(client.server, cookie_jar=DummyCookieJar())
+    run = (await post(client, f"{BASE}/suite-runs", {"name": "x"}))["id"]
+    url = (await post(client, f"{BASE}/links", {"suite_run_id": run}))["url"]
+    with psycopg.connect(dsn) as deletion:
+        deletion.execute("SELECT FROM evidence_links FOR UPDATE")
+        uses = [asyncio.create_task(nobody.get(url)) for _ in range(130)]
+        refused, _ = await asyncio.wait(uses, return_when=asyncio.FIRST_COMPLETED)
+        for _ in range(5):
+            assert (await client.get(f"{BASE}/suite-runs/{run}")).status == 200
+    assert {(await reply).status for reply in refused} == {503}
+    assert {(await reply).status for reply in uses} == {200, 503}
+    assert (await nobody.get(url)).status == 200
 
 
 async def test_each_use_is_counted(nobody, client, three, world):

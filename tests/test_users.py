@@ -202,9 +202,16 @@ def test_each_change_is_noted(command, user, rows):
     } == {("command", "person", "anna", person["id"])}
 
 
+def test_a_password_that_is_no_text_is_refused(command, rows):
+    """Python reads bytes that are no UTF-8 as lone surrogates, which no password can have."""
+    code, _, errors = command("add", "anna", "--role", "viewer", given="\udcff is long enough\n")
+    assert code == 1 and errors.startswith("reportd: A password must be text") and errors.count("\n") == 1
+    assert rows("SELECT FROM users") == []
+
+
 def test_length_is_what_counts():
     assert SHORTEST == 12 and LONGEST == 1000
     for fine in ("aaaaaaaaaaab", "1234 5678 9012", "ü" * 12, "x" * 1000, "annanother password"):
         assert problem_of(fine, "anna") is None
-    for bad in ("", "x" * 11, "x" * 1001, "anna12345678", "12345ANNA678"):
+    for bad in ("", "x" * 11, "x" * 1001, "anna12345678", "12345ANNA678", "\0" * 12, "\udcff" * 12):
         assert problem_of(bad, "anna")

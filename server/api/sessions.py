@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 from aiohttp import web
 from msgspec import Meta, Struct
@@ -11,7 +11,7 @@ from prometheus_client import Counter
 from server.audit import Action, Subject, note, requester
 from server.auth.callers import COOKIE, credentials, forget
 from server.auth.logins import Attempt
-from server.auth.passwords import LONGEST, Passwords
+from server.auth.passwords import LONGEST, Passwords, prepared
 from server.auth.roles import Word
 from server.auth.tokens import csrf_token, hash_of, new_cookie
 from server.context import CALLER, CONFIG, HOST, POOL, REMOTE, SECURE, SQL
@@ -24,6 +24,9 @@ from server.http.reply import Response
 
 LOGINS = Counter("reportd_logins", "Logins of people", ["outcome"])
 PASSWORDS = web.AppKey("passwords", Passwords)
+# Bytes: room for the longest name and password, all of it escaped. Anybody may send this; with bodies of
+# `[api] max_json_size` a few who never come to their end would hold all of `[server] body_memory`.
+MOST_OF_A_LOGIN = 16 << 10
 
 
 class Login(Struct):
@@ -85,35 +88,23 @@ async def login(request: web.Request, body: Login) -> Response:
     """Starts a person's session: sets its cookie and gives the CSRF token to send as `X-CSRF-Token` with changes."""
     if is_cross_site(request, request[HOST]):
         raise CrossSite()
-    pool, sql = request.app[POOL], request.app[SQL]
-    attempt = Attempt(body.name, request[REMOTE])
-    try:
-        await attempt.admit(pool, sql)
-    except TooManyLogins:
-        LOGINS.labels("throttled").inc()
-        raise
-    user = await pool.fetchrow(sql.users.for_login, body.name)
-    right = await request.app[PASSWORDS].match(user["password_hash"] if user else None, body.password)
+    pool, sql, passwords = request.app[POOL], request.app[SQL], request.app[PASSWORDS]
+    with passwords.place():  # before it is counted: a password that is not looked at is no try
+        user = await pool.fetchrow(sql.users.for_login, prepared(body.name))
+        attempt = Attempt(user["account"], request[REMOTE])
+        try:
+            await attempt.admit(pool, sql)
+        except TooManyLogins:
+            LOGINS.labels("throttled").inc()
+            raise
+        right = await passwords.match(user["password_hash"], body.password)
+    cookie, ends = new_cookie(), _end(request)
     # Not by the name that was tried: people type passwords into its field.
-    subject = Subject("person", user["id"], user["name"]) if user else Subject("person", None, None)
-    if user is None or not right or user["disabled"]:
+    subject = Subject("person", user["id"], user["name"])
+    if not right or user["disabled"] or not await _start(request, user, body.password, attempt, cookie, ends):
         LOGINS.labels("failed").inc()
         await note(pool, sql, Action.LOGIN_FAILED, requester(request), subject)
         raise WrongCredentials()
-    await attempt.forgive(pool, sql)
-    renewed = await request.app[PASSWORDS].renewed(user["password_hash"], body.password)
-    cookie, former, ends = new_cookie(), request.cookies.get(COOKIE, ""), _end(request)
-    async with transaction(pool) as connection:
-        columns = hash_of(cookie), user["id"], ends, user["password_hash"]
-        if not await connection.fetchval(sql.sessions.create_for_user, *columns):
-            raise WrongCredentials()
-        if renewed is not None:
-            await connection.execute(sql.users.set_password, user["id"], renewed)
-        # The browser's former session ends with its cookie: whoever had planted or read that one has nothing.
-        await connection.execute(sql.sessions.delete, hash_of(former))
-        actor = requester(request, "person", user["id"], user["name"])
-        await note(connection, sql, Action.LOGIN_SUCCEEDED, actor, subject)
-    forget(request, former)
     LOGINS.labels("succeeded").inc()
     session = PersonsSession(user["name"], ends, csrf_token(cookie))
     return _with_cookie(request, reply.created(session), cookie, ends)
@@ -129,6 +120,25 @@ async def logout(request: web.Request) -> Response:
     response = reply.no_content()
     response.del_cookie(COOKIE, path="/", httponly=True, samesite="Lax", secure=request[SECURE])
     return response
+
+
+async def _start(request: web.Request, user: Any, password: str, attempt: Attempt, cookie: str, ends: datetime) -> bool:
+    """Saves a person's session. False for who is disabled or has another password since it was looked at."""
+    sql, former = request.app[SQL], request.cookies.get(COOKIE, "")
+    renewed = await request.app[PASSWORDS].renewed(user["password_hash"], password)
+    async with transaction(request.app[POOL]) as connection:
+        columns = hash_of(cookie), user["id"], ends, user["password_hash"]
+        if not await connection.fetchval(sql.sessions.create_for_user, *columns):
+            return False
+        if renewed is not None:
+            await connection.execute(sql.users.set_password, user["id"], renewed)
+        # The browser's former session ends with its cookie: whoever had planted or read that one has nothing.
+        await connection.execute(sql.sessions.delete, hash_of(former))
+        actor = requester(request, "person", user["id"], user["name"])
+        await note(connection, sql, Action.LOGIN_SUCCEEDED, actor, Subject("person", user["id"], user["name"]))
+        await attempt.forgive(connection, sql)
+    forget(request, former)
+    return True
 
 
 def _end(request: web.Request) -> datetime:

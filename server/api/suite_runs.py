@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from server.audit import Action, Subject, note, requester
 from server.auth.roles import Role
-from server.context import CALLER, POOL, SQL, STORAGE
+from server.context import BODY_HASH, CALLER, POOL, SQL, STORAGE
 from server.db import transaction
 from server.errors import Invalid, Problem, RoleTooSmall, SuiteRunNotFound
 from server.http import reply
@@ -119,9 +119,10 @@ class SuiteRunPage:
 async def create(request: web.Request, body: NewSuiteRun) -> Response:
     """Starts a suite run. With a `run_key` that the project has already, the same run comes back, unchanged."""
     sql = request.app[SQL].suite_runs
+    # Before anything is sent again: who has the key may have had another role then, in another project.
+    project_id = await _project_of(request, body.project)
 
     async def work(connection: Any) -> web.Response:
-        project_id = await _project_of(request, connection, body.project)
         columns = (
             body.run_key,
             body.name,
@@ -147,7 +148,7 @@ async def create(request: web.Request, body: NewSuiteRun) -> Response:
             await note(connection, request.app[SQL], Action.SUITE_RUN_CREATED, requester(request), subject)
         return reply.json(201 if made else 200, await by_id(request, connection, known))
 
-    return await once(request, work)
+    return await once(request, work, lambda: request[BODY_HASH] + project_id.bytes)
 
 
 async def index(request: web.Request, query: SuiteRunFilter) -> Response:
@@ -192,7 +193,7 @@ async def delete(request: web.Request, suite_id: UUID) -> Response:
     return reply.no_content()
 
 
-async def _project_of(request: web.Request, connection: Any, name: str | None) -> UUID:
+async def _project_of(request: web.Request, name: str | None) -> UUID:
     """The project of a new run: the caller's; where he has several the one that is named, else `default`.
 
     From then on he is who he is in that project.
@@ -202,7 +203,7 @@ async def _project_of(request: web.Request, connection: Any, name: str | None) -
         if name is not None and name != caller.project:
             raise Invalid(Problem("project", f"must be {caller.project}, the project of this caller, or absent"))
         return caller.project_id
-    found: UUID | None = await connection.fetchval(request.app[SQL].projects.by_name, name or "default")
+    found: UUID | None = await request.app[POOL].fetchval(request.app[SQL].projects.by_name, name or "default")
     there = caller.within(found) if found is not None else None
     if found is None or there is None:
         if caller.projects() is None:

@@ -3,38 +3,49 @@
 import hashlib
 import ipaddress
 from types import SimpleNamespace
+from typing import Any
 
 from server.db import Pool, transaction
 from server.errors import TooManyLogins
 
 WINDOW_SECONDS = 900.0
-_OF_AN_ACCOUNT = 10  # tries that fail at once; after that one every window / 10
+# Tries that may fail at once; after that one every window / n. An account has so many more from all addresses together
+# than from one that nobody at a single address can keep its owner out, and too few for a password to be guessed.
+_OF_AN_ACCOUNT_FROM_AN_ADDRESS = 10
+_OF_AN_ACCOUNT = 100
 _OF_AN_ADDRESS = 60  # behind which there may be many people
 
 
 class Attempt:
-    """A try to log in with `name` from `address` (empty where it has none)."""
+    """A try to log in to `account`, which is written in one way only, from `address`.
 
-    def __init__(self, name: str, address: str) -> None:
-        self._shares = {_key("account", name.lower()): 1 / _OF_AN_ACCOUNT}
-        if address:
-            self._shares[_key("address", _network(address))] = 1 / _OF_AN_ADDRESS
+    Whoever has no address, behind a unix socket whose proxy names none, is of one that all of those share.
+    """
+
+    def __init__(self, account: str, address: str) -> None:
+        network = _network(address)
+        self._pair = _key("pair", f"{network} {account}")
+        self._shares = {
+            self._pair: 1 / _OF_AN_ACCOUNT_FROM_AN_ADDRESS,
+            _key("account", account): 1 / _OF_AN_ACCOUNT,
+            _key("address", network): 1 / _OF_AN_ADDRESS,
+        }
 
     async def admit(self, pool: Pool, sql: SimpleNamespace) -> None:
         """Counts it. Raises TooManyLogins, with Retry-After, where there were too many; that one is not counted."""
-        keys, shares = list(self._shares), list(self._shares.values())
+        shares = self._shares
         async with transaction(pool) as connection:
-            admitted = await connection.fetch(sql.logins.admit, keys, shares, WINDOW_SECONDS)
-            if len(admitted) < len(keys):
-                seconds = await connection.fetchval(sql.logins.wait, keys, shares, WINDOW_SECONDS)
+            admitted = await connection.fetch(sql.logins.admit, list(shares), list(shares.values()), WINDOW_SECONDS)
+            full = {key: share for key, share in shares.items() if key not in {row["key"] for row in admitted}}
+            if full:
+                seconds = await connection.fetchval(sql.logins.wait, list(full), list(full.values()), WINDOW_SECONDS)
                 raise TooManyLogins(seconds)
 
-    async def forgive(self, pool: Pool, sql: SimpleNamespace) -> None:
-        """It was right: the account's failures are forgotten, the address's stay, or whoever has an account could
+    async def forgive(self, where: Any, sql: SimpleNamespace) -> None:
+        """It was right: the account's failures from there are forgotten. Others stay, or whoever has an account could
         wash off those of all that he tries."""
-        (account, _), *address = self._shares.items()
-        taken_back = {account: 1.0, **dict(address)}
-        await pool.execute(sql.logins.forgive, list(taken_back), list(taken_back.values()))
+        shares = {**self._shares, self._pair: 1.0}
+        await where.execute(sql.logins.forgive, list(shares), list(shares.values()))
 
 
 def _key(kind: str, text: str) -> bytes:

@@ -35,7 +35,8 @@ async def _open(request: web.Request, openings: int, downloads: int) -> Caller:
         raise LinkNotFound(_ENDED)
     if request.method == "HEAD":  # a look that shows nothing
         openings = downloads = 0
-    row = await pool.fetchrow(request.app[SQL].links.open, link_id, openings, downloads)
+    async with pool.acquire_for_links() as connection:
+        row = await connection.fetchrow(request.app[SQL].links.open, link_id, openings, downloads)
     if row is None:
         raise LinkNotFound(_ENDED)
     project_id, thing_id, kind = row

@@ -2,8 +2,9 @@
 
 import asyncio
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 from argon2 import PasswordHasher
@@ -21,7 +22,7 @@ _hasher = PasswordHasher()
 
 def hash_password(password: str) -> str:
     """What is stored of a password: argon2's own text, with salt and parameters. Takes its time."""
-    return _hasher.hash(_prepared(password))
+    return _hasher.hash(prepared(password))
 
 
 def problem_of(password: str, name: str) -> str | None:
@@ -33,6 +34,8 @@ def problem_of(password: str, name: str) -> str | None:
         return f"A password must have at least {SHORTEST} characters."
     if len(password) > LONGEST:
         return f"A password must have at most {LONGEST} characters."
+    if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in password):
+        return "A password must be text in UTF-8, without NUL: nobody could log in with it."
     if name.lower() in password.lower() and len(password) < len(name) + SHORTEST:
         return "A password must not be made of the name."
     return None
@@ -46,11 +49,19 @@ class Passwords:
         self._waiting = 0
         self._nobodys = ""
 
-    async def match(self, stored: str | None, password: str) -> bool:
-        """Whether it is the password of which that is stored; for None never, and that takes as long.
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place among those who log in. Raises Overloaded when all are taken."""
+        if self._waiting >= _MOST_WAITING:
+            raise Overloaded()
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
 
-        Raises Overloaded when too many wait.
-        """
+    async def match(self, stored: str | None, password: str) -> bool:
+        """Whether it is the password of which that is stored; for None never, and that takes as long."""
         return await self._work(lambda: self._matches(stored, password))
 
     async def renewed(self, stored: str, password: str) -> str | None:
@@ -63,24 +74,17 @@ class Passwords:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _work(self, work: Callable[[], R]) -> R:
-        if self._waiting >= _MOST_WAITING:
-            raise Overloaded()
-        self._waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        finally:
-            self._waiting -= 1
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _matches(self, stored: str | None, password: str) -> bool:
-        self._nobodys = self._nobodys or hash_password(
-            "nobody's"
-        )  # also when it is not needed: the first one would tell
+        # Also when it is not needed: the first one would tell.
+        self._nobodys = self._nobodys or hash_password("nobody's")
         try:
-            return _hasher.verify(stored or self._nobodys, _prepared(password)) and stored is not None
+            return _hasher.verify(stored or self._nobodys, prepared(password)) and stored is not None
         except (VerificationError, InvalidHashError):
             return False
 
 
-def _prepared(password: str) -> str:
-    """The same password from every keyboard (RFC 8265, 4.2.2)."""
-    return unicodedata.normalize("NFC", password)
+def prepared(text: str) -> str:
+    """The same password or name from every keyboard (RFC 8265, 3.3.2 and 4.2.2)."""
+    return unicodedata.normalize("NFC", text)

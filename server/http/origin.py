@@ -43,17 +43,18 @@ class Origins:
     def of(self, request: web.Request) -> Origin:
         """The origin of a request, with what its proxy says of it."""
         headers, peer = request.headers, request.remote or ""
+        address, trusted = self._known(peer) if peer else ("", self._unix)
         # Not request.host for the usual target: without a Host header, that would ask the DNS, and wait for it.
         whole_target = not request.raw_path.startswith(("/", "*"))
         asked = request.host if whole_target else headers.get(hdrs.HOST, "")
-        origin = Origin(peer, request.secure, asked)
+        origin = Origin(address, request.secure, asked)
         if _FOR not in headers and _PROTO not in headers and _HOST not in headers:
             return origin
-        if not (self._known(peer)[1] if peer else self._unix):
+        if not trusted:
             return origin
         proto, host = _last(headers.getall(_PROTO, [])), _last(headers.getall(_HOST, []))
         secure = proto.lower() == "https" if proto else origin.secure
-        return Origin(self._client(peer, headers.getall(_FOR, [])), secure, host or origin.host)
+        return Origin(self._client(address, headers.getall(_FOR, [])), secure, host or origin.host)
 
     def check_host(self, origin: Origin) -> None:
         """Raises HostNotServed for a host that is not among the allowed ones."""
@@ -100,8 +101,8 @@ def check_head(request: web.Request) -> None:
 def is_cross_site(request: web.Request, host: str) -> bool:
     """Whether a page of another site made a browser send this, to a server that was asked for by `host`.
 
-    Browsers say so (Fetch Metadata, https://www.w3.org/TR/fetch-metadata/); those from before 2023 that do not yet name
-    the page's origin in a request that may change something. Programs say neither.
+    Browsers say so (Fetch Metadata, https://www.w3.org/TR/fetch-metadata/), but not without TLS, and those from before
+    2023 not at all: they name the page's origin in a request that may change something. Programs say neither.
     """
     if (site := request.headers.get("Sec-Fetch-Site")) is not None:
         return site not in ("same-origin", "none")

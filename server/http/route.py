@@ -75,6 +75,7 @@ class Route:
     about_all: bool = False  # it tells about all projects: not for callers of some
     only: Literal["token", "person"] | None = None  # who alone may call it
     once: bool = True  # a POST that honours an Idempotency-Key
+    max_json: int | None = None  # bytes of its JSON body, where that needs far less than `[api] max_json_size`
     opened_by: Authenticate | None = None  # public, because an evidence link in its path lets the caller in
     refusal: Callable[[web.Request, ReportError], Response] | None = None  # how it says no, where not as JSON
     upload: Upload | None = None
@@ -163,7 +164,7 @@ def bind(route: Route, authenticate: Authenticate) -> Bound:
             if is_asking_or_large(request):
                 request.app[MEMORY].ensure_room(request.content_length or 0)
             decode.check_encoding(request)
-            decode.check_length(request, request.app[CONFIG].api.max_json_size)
+            decode.check_length(request, max_json(request))
         arguments: dict[str, Any] = {name: _path_id(request, name) for name in ids}
         if CALLER in request:
             if request[CALLER].grants:
@@ -180,7 +181,7 @@ def bind(route: Route, authenticate: Authenticate) -> Bound:
             key = key_of(request) if takes_key else None
             if body_type is not None:
                 with Share(request.app[MEMORY]) as share:
-                    raw = await decode.read_body(request, request.app[CONFIG].api.max_json_size, share)
+                    raw = await decode.read_body(request, max_json(request), share)
                     arguments["body"] = decode.from_json(raw, body_type)
                 if key is not None:
                     request[BODY_HASH] = hashlib.sha256(raw).digest()
@@ -197,6 +198,9 @@ def bind(route: Route, authenticate: Authenticate) -> Bound:
         if REPLAYED in response.headers:
             await must_exist(request, arguments)  # it may have been removed since the first reply
         return response
+
+    def max_json(request: web.Request) -> int:
+        return route.max_json or request.app[CONFIG].api.max_json_size
 
     def needed_role(request: web.Request) -> Role:
         if route.admin_if and _switched_on(request, query_type, route.admin_if):
