@@ -117,6 +117,7 @@ ROUTES = [
         sessions.PersonsSession,
         201,
         public=True,
+        largest=sessions.LARGEST_LOGIN,
         errors=(401, 403, 429),
         once=False,
     ),

@@ -1,6 +1,8 @@
 -- name: for_login
--- One row for a name that is there, also of somebody disabled: the answer takes as long.
-SELECT id, name, password_hash, disabled_at IS NOT NULL AS disabled FROM users WHERE lower(name) = lower($1)
+-- Always one row, without an id for a name that is not there; also of somebody disabled: the answer takes as long.
+-- Which names are the same is said here alone, by `account`: Python's lower() has another opinion of one letter.
+SELECT u.id, u.name, u.password_hash, u.disabled_at IS NOT NULL AS disabled, asked.account
+FROM (SELECT lower($1) AS account) AS asked LEFT JOIN users u ON lower(u.name) = asked.account
 
 -- name: set_password
 UPDATE users SET password_hash = $2 WHERE id = $1

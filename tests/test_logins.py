@@ -1,6 +1,8 @@
 """People log in, and their sessions: what a cookie may do, how it ends, and how often one may try."""
 
 import asyncio
+import gzip
+import itertools
 import json
 import unicodedata
 from datetime import UTC, datetime, timedelta
@@ -10,7 +12,7 @@ import pytest
 from aiohttp import DummyCookieJar, FormData
 from argon2 import PasswordHasher
 
-from server.api.sessions import LOGINS, PASSWORDS
+from server.api.sessions import LARGEST_LOGIN, LOGINS, PASSWORDS
 from server.auth import logins, passwords
 from server.auth.callers import CACHE, COOKIE
 from server.auth.passwords import hash_password
@@ -159,6 +161,28 @@ async def test_what_is_no_login_is_refused(nobody, body, path, rows):
     told = await reply.json()
     assert reply.status == 422 and path in told["errors"][0]["path"] + told["errors"][0]["message"]
     assert rows("SELECT FROM login_buckets") == []
+
+
+@pytest.mark.parametrize("path", ["name", "password"])
+async def test_the_longest_name_and_password_are_looked_at(attempt, path):
+    """Each character as long as JSON can make it."""
+    sent = {"name": "x", "password": "x", path: "\U0001f600" * {"name": 100, "password": 1000}[path]}
+    assert (await attempt(**sent)).status == 401
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_nobody_fills_the_memory_with_logins(client, nobody, announced):
+    body = json.dumps({"name": "x", "password": "x"}) + " " * LARGEST_LOGIN
+    chunks = body[:1000], body[1000:]
+
+    async def sent():
+        for chunk in chunks:
+            yield chunk.encode()
+
+    reply = await nobody.post(LOGIN, data=body if announced else sent())
+    assert (reply.status, (await reply.json())["code"]) == (413, "too_large")
+    packed = gzip.compress(body.encode())
+    assert (await nobody.post(LOGIN, data=packed, headers={"Content-Encoding": "gzip"})).status == 413
 
 
 async def test_what_is_no_json_is_refused(nobody):
@@ -399,6 +423,15 @@ async def test_an_account_has_ten_tries(nobody, attempt, make_user, rows, slow_l
     rows("UPDATE login_buckets SET updated_at = updated_at - interval '90000 s'")
     assert (await attempt(name)).status == 201
     assert (await failures(attempt, name))[0] == 10  # the right one made room again
+
+
+async def test_every_spelling_of_a_name_is_the_same_account(attempt, make_user, rows, slow_leak):
+    """PostgreSQL's lower() makes an i of what Python's makes two characters of."""
+    rows("UPDATE users SET name = 'Ildiko' WHERE name = %s", make_user(default="viewer"))
+    assert (await attempt("İldiko")).status == 201, "the database knows these two apart: the test tests nothing"
+    spellings = itertools.cycle(("ildiko", "İldiko", "ildİko", "ILDİKO"))
+    told = [(await attempt(name, "wrong")).status for name, _ in zip(spellings, range(12), strict=False)]
+    assert told == [401] * 10 + [429] * 2
 
 
 async def test_an_account_that_is_not_there_is_throttled_the_same(attempt, make_user, slow_leak):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 from aiohttp import web
 from msgspec import Meta, Struct
@@ -24,6 +24,9 @@ from server.http.reply import Response
 
 LOGINS = Counter("reportd_logins", "Logins of people", ["outcome"])
 PASSWORDS = web.AppKey("passwords", Passwords)
+# Bytes of the body: 1,100 characters, each of at most 12 bytes as JSON. Whoever sends it need not be anybody yet, and
+# would else fill the memory that all bodies share.
+LARGEST_LOGIN = 16 << 10
 
 
 class Login(Struct):
@@ -86,17 +89,17 @@ async def login(request: web.Request, body: Login) -> Response:
     if is_cross_site(request, request[HOST]):
         raise CrossSite()
     pool, sql = request.app[POOL], request.app[SQL]
-    attempt = Attempt(body.name, request[REMOTE])
+    user: Any = await pool.fetchrow(sql.users.for_login, body.name)
+    attempt = Attempt(user["account"], request[REMOTE])
     try:
         await attempt.admit(pool, sql)
     except TooManyLogins:
         LOGINS.labels("throttled").inc()
         raise
-    user = await pool.fetchrow(sql.users.for_login, body.name)
-    right = await request.app[PASSWORDS].match(user["password_hash"] if user else None, body.password)
+    right = await request.app[PASSWORDS].match(user["password_hash"], body.password)
     # Not by the name that was tried: people type passwords into its field.
-    subject = Subject("person", user["id"], user["name"]) if user else Subject("person", None, None)
-    if user is None or not right or user["disabled"]:
+    subject = Subject("person", user["id"], user["name"])
+    if not right or user["disabled"]:
         LOGINS.labels("failed").inc()
         await note(pool, sql, Action.LOGIN_FAILED, requester(request), subject)
         raise WrongCredentials()

@@ -13,10 +13,10 @@ _OF_AN_ADDRESS = 60  # behind which there may be many people
 
 
 class Attempt:
-    """A try to log in with `name` from `address` (empty where it has none)."""
+    """A try to log in to `account` (the same for each spelling of a name) from `address` (empty where it has none)."""
 
-    def __init__(self, name: str, address: str) -> None:
-        self._shares = {_key("account", name.lower()): 1 / _OF_AN_ACCOUNT}
+    def __init__(self, account: str, address: str) -> None:
+        self._shares = {_key("account", account): 1 / _OF_AN_ACCOUNT}
         if address:
             self._shares[_key("address", _network(address))] = 1 / _OF_AN_ADDRESS
 

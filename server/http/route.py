@@ -78,6 +78,7 @@ class Route:
     opened_by: Authenticate | None = None  # public, because an evidence link in its path lets the caller in
     refusal: Callable[[web.Request, ReportError], Response] | None = None  # how it says no, where not as JSON
     upload: Upload | None = None
+    largest: int | None = None  # bytes of its body, where those of any JSON body would be too many
     also: tuple[int, ...] = ()  # other statuses of success
     errors: tuple[int, ...] = ()  # statuses of failure that are its own
     array: Any = None  # the element, where S0's clients may read the list as a bare array
@@ -163,7 +164,7 @@ def bind(route: Route, authenticate: Authenticate) -> Bound:
             if is_asking_or_large(request):
                 request.app[MEMORY].ensure_room(request.content_length or 0)
             decode.check_encoding(request)
-            decode.check_length(request, request.app[CONFIG].api.max_json_size)
+            decode.check_length(request, largest(request))
         arguments: dict[str, Any] = {name: _path_id(request, name) for name in ids}
         if CALLER in request:
             if request[CALLER].grants:
@@ -180,7 +181,7 @@ def bind(route: Route, authenticate: Authenticate) -> Bound:
             key = key_of(request) if takes_key else None
             if body_type is not None:
                 with Share(request.app[MEMORY]) as share:
-                    raw = await decode.read_body(request, request.app[CONFIG].api.max_json_size, share)
+                    raw = await decode.read_body(request, largest(request), share)
                     arguments["body"] = decode.from_json(raw, body_type)
                 if key is not None:
                     request[BODY_HASH] = hashlib.sha256(raw).digest()
@@ -197,6 +198,10 @@ def bind(route: Route, authenticate: Authenticate) -> Bound:
         if REPLAYED in response.headers:
             await must_exist(request, arguments)  # it may have been removed since the first reply
         return response
+
+    def largest(request: web.Request) -> int:
+        most = request.app[CONFIG].api.max_json_size
+        return most if route.largest is None else min(most, route.largest)
 
     def needed_role(request: web.Request) -> Role:
         if route.admin_if and _switched_on(request, query_type, route.admin_if):
