@@ -9,14 +9,14 @@ from msgspec import Meta, Struct
 from prometheus_client import Counter
 
 from server.audit import Action, Subject, note, requester
-from server.auth.callers import COOKIE, credentials, forget
+from server.auth.callers import COOKIE, credentials, forget, session_cookie
 from server.auth.logins import Attempt
 from server.auth.passwords import LONGEST, Passwords
 from server.auth.roles import Word
 from server.auth.tokens import csrf_token, hash_of, new_cookie
 from server.context import CALLER, CONFIG, HOST, POOL, REMOTE, SECURE, SQL
 from server.db import transaction
-from server.errors import CrossSite, TooManyLogins, WrongCredentials
+from server.errors import CrossSite, Overloaded, TooManyLogins, WrongCredentials
 from server.http import reply
 from server.http.fields import Moment
 from server.http.origin import is_cross_site
@@ -80,7 +80,7 @@ async def show(request: web.Request) -> Response:
     caller = request[CALLER]
     grants = caller.grants or (caller,)
     roles = [OwnRole(grant.project, grant.role.word) for grant in grants]
-    token = csrf_token(request.cookies[COOKIE]) if caller.kind == "person" else None
+    token = csrf_token(session_cookie(request)) if caller.kind == "person" else None
     return reply.ok(Identity(cast(Kind, caller.kind), caller.name, roles, token))
 
 
@@ -96,7 +96,11 @@ async def login(request: web.Request, body: Login) -> Response:
     except TooManyLogins:
         LOGINS.labels("throttled").inc()
         raise
-    right = await request.app[PASSWORDS].match(user["password_hash"], body.password)
+    try:
+        right = await request.app[PASSWORDS].match(user["password_hash"], body.password)
+    except Overloaded:  # nobody has looked at it: others must not use up somebody's tries by keeping us busy
+        await attempt.take_back(pool, sql)
+        raise
     # Not by the name that was tried: people type passwords into its field.
     subject = Subject("person", user["id"], user["name"])
     if not right or user["disabled"]:
@@ -105,7 +109,7 @@ async def login(request: web.Request, body: Login) -> Response:
         raise WrongCredentials()
     await attempt.forgive(pool, sql)
     renewed = await request.app[PASSWORDS].renewed(user["password_hash"], body.password)
-    cookie, former, ends = new_cookie(), request.cookies.get(COOKIE, ""), _end(request)
+    cookie, former, ends = new_cookie(), session_cookie(request), _end(request)
     async with transaction(pool) as connection:
         columns = hash_of(cookie), user["id"], ends, user["password_hash"]
         if not await connection.fetchval(sql.sessions.create_for_user, *columns):
@@ -124,7 +128,7 @@ async def login(request: web.Request, body: Login) -> Response:
 
 async def logout(request: web.Request) -> Response:
     """Ends the person's session that the request carries."""
-    sql, caller, cookie = request.app[SQL], request[CALLER], request.cookies[COOKIE]
+    sql, caller, cookie = request.app[SQL], request[CALLER], session_cookie(request)
     async with transaction(request.app[POOL]) as connection:
         await connection.execute(sql.sessions.delete, hash_of(cookie))
         await note(connection, sql, Action.LOGOUT, requester(request), Subject("person", caller.id, caller.name))

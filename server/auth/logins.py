@@ -36,6 +36,10 @@ class Attempt:
         taken_back = {account: 1.0, **dict(address)}
         await pool.execute(sql.logins.forgive, list(taken_back), list(taken_back.values()))
 
+    async def take_back(self, pool: Pool, sql: SimpleNamespace) -> None:
+        """It was none: neither right nor wrong."""
+        await pool.execute(sql.logins.forgive, list(self._shares), list(self._shares.values()))
+
 
 def _key(kind: str, text: str) -> bytes:
     return hashlib.sha256(f"{kind} {text}".encode("utf-8", "surrogateescape")).digest()
