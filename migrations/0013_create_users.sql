@@ -29,8 +29,8 @@ ALTER TABLE sessions ADD COLUMN user_id UUID REFERENCES users(id) ON DELETE CASC
 ALTER TABLE sessions ADD CONSTRAINT sessions_owner_check CHECK (num_nonnulls(token_id, user_id) = 1);
 CREATE INDEX idx_sessions_user ON sessions(user_id);
 
--- Failed logins by account and by address, as buckets that leak: how full each was at a time. Keys are hashes, because
--- people type passwords into the field for the name.
+-- Failed logins by account and by address, sessions by token, as buckets that leak: how full each was at a time. Keys
+-- are hashes, because people type passwords into the field for the name.
 CREATE TABLE login_buckets (
     key BYTEA PRIMARY KEY,
     level DOUBLE PRECISION NOT NULL,

@@ -213,7 +213,7 @@ class Invalid(ReportError):
 
 
 class TooManyLogins(ReportError):
-    """There were too many failed logins. Try again later."""
+    """There were too many logins. Try again later."""
 
     status, code = 429, "too_many_logins"
 

@@ -26,7 +26,11 @@ WHERE ($1::uuid IS NULL OR project_id = $1)
   AND ($3::uuid IS NULL OR suite_run_id = $3)
   AND ($4::uuid IS NULL OR test_case_result_id = $4)
   AND ($5::uuid IS NULL OR artifact_id = $5)
-  AND ($6::bool IS NULL OR (revoked_at IS NULL AND expires_at > CURRENT_TIMESTAMP) = $6)
+  AND ($6::bool IS NULL OR $6 = (
+      revoked_at IS NULL AND expires_at > CURRENT_TIMESTAMP
+      AND NOT EXISTS (SELECT FROM tokens t WHERE t.id = caller_id
+                      AND (t.revoked_at IS NOT NULL OR t.expires_at <= CURRENT_TIMESTAMP))
+      AND NOT EXISTS (SELECT FROM users u WHERE u.id = caller_id AND u.disabled_at IS NOT NULL)))
 ORDER BY id DESC
 LIMIT $7
 
@@ -40,11 +44,15 @@ WHERE l.id = was.id
 RETURNING l.project_id, l.note, was.ended
 
 -- name: open
--- Whether the link still counts, and that it was used, in one: $2 and $3 are what to add, nothing for a HEAD.
+-- Whether the link still counts, and that it was used, in one: $2 and $3 are what to add, nothing for a HEAD. It ends
+-- with the token or the person that made it: what was made with a secret that leaked must not outlive it.
 UPDATE evidence_links
 SET opened = opened + $2, downloads = downloads + $3,
     last_used_at = CASE WHEN $2 + $3 > 0 THEN CURRENT_TIMESTAMP ELSE last_used_at END
 WHERE id = $1 AND revoked_at IS NULL AND expires_at > CURRENT_TIMESTAMP
+  AND NOT EXISTS (SELECT FROM tokens t WHERE t.id = caller_id
+                  AND (t.revoked_at IS NOT NULL OR t.expires_at <= CURRENT_TIMESTAMP))
+  AND NOT EXISTS (SELECT FROM users u WHERE u.id = caller_id AND u.disabled_at IS NOT NULL)
 RETURNING project_id, COALESCE(suite_run_id, test_case_result_id, artifact_id) AS thing_id,
           CASE WHEN suite_run_id IS NOT NULL THEN 'suite_run' WHEN test_case_result_id IS NOT NULL
                THEN 'test_case_result' ELSE 'artifact' END AS kind

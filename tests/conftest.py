@@ -142,10 +142,11 @@ def make_user(rows) -> Callable[..., str]:
 
 
 class Served(TestServer):
-    """A server that is run as serve.run does; aiohttp's own would have aiohttp's connections."""
+    """A server that is run as serve.run does; aiohttp's own would have aiohttp's connections, and would cancel what
+    is in progress when a client leaves."""
 
     async def _make_runner(self, **kwargs: Any) -> Runner:
-        return Runner(self.app, **kwargs)
+        return Runner(self.app, **{**kwargs, "handler_cancellation": False})
 
 
 class Client(TestClient):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from server.auth import callers
+from server.auth import callers, logins
 from server.auth.callers import CACHE, COOKIE
 from server.auth.tokens import hash_of, new_token
 from server.context import SQL
@@ -241,6 +241,16 @@ async def test_a_token_is_no_cookie_and_a_cookie_no_token(client, nobody, make_t
         assert (await nobody.get(RUNS, headers=by_cookie(session))).status == 200
     # Whoever sends a token means the token.
     assert (await nobody.get(RUNS, headers={**by_cookie(session), "Authorization": "Bearer wrong"})).status == 401
+
+
+async def test_a_token_starts_so_many_sessions(client, rows, monkeypatch):
+    """Each leaves rows behind, some of them for good: who may only read must not be able to fill the disk."""
+    monkeypatch.setattr(logins, "_SESSIONS_OF_A_TOKEN", 3)
+    replies = [await client.post(SESSION) for _ in range(4)]
+    assert [reply.status for reply in replies] == [201] * 3 + [429]
+    assert 1 <= int(replies[-1].headers["Retry-After"]) <= 300
+    assert len(rows("SELECT FROM sessions")) == len(rows("SELECT FROM audit_entries")) == 3
+    assert (await client.get(RUNS)).status == 200
 
 
 async def test_sessions_of_the_past_are_swept(client, rows):

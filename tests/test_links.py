@@ -383,6 +383,31 @@ async def test_a_role_elsewhere_makes_and_revokes_nothing_here(client, aiohttp_c
     assert (await nobody.delete(f"{URL}/{made['id']}", headers=stranger)).status == 404
 
 
+@pytest.mark.parametrize("change", ["revoked_at = now()", "expires_at = now() - interval '1 s'"])
+async def test_a_link_ends_with_the_token_that_made_it(client, things, make_link, make_token, rows, change):
+    leaked = {"Authorization": f"Bearer {make_token(name='leaked', role='uploader')}"}
+    url = (await make_link(leaked, suite_run_id=things["suite_run_id"]))["url"]
+    kept = (await make_link(suite_run_id=things["suite_run_id"]))["id"]
+    assert (await client.get(url)).status == 200
+    rows("UPDATE tokens SET token_hash = 'rotated' WHERE name = 'leaked'")
+    assert (await client.get(url)).status == 200
+    rows(f"UPDATE tokens SET {change} WHERE name = 'leaked'")
+    assert (await client.get(url)).status == 404
+    assert [link["id"] for link in (await listed(client, active="true"))["items"]] == [kept]
+    assert len((await listed(client, active="false"))["items"]) == 1
+
+
+async def test_a_link_ends_with_the_person_who_made_it(client, aiohttp_client, things, make_user, rows):
+    nobody = await aiohttp_client(client.server, cookie_jar=DummyCookieJar())
+    headers = await logged_in(nobody, make_user(everywhere="uploader"))
+    made = await nobody.post(URL, json={"artifact_id": things["artifact_id"]}, headers=headers)
+    url = (await made.json())["url"]
+    for change, status in [("now()", 404), ("NULL", 200)]:
+        rows(f"UPDATE users SET disabled_at = {change}")
+        assert (await nobody.get(url)).status == status
+        assert len((await listed(client, active="true"))["items"]) == (status == 200)
+
+
 async def test_what_was_shared_and_ended_is_noted(client, things, make_link, rows):
     made = await make_link(artifact_id=things["artifact_id"], note="for the vendor")
     for _ in range(2):

@@ -1,6 +1,7 @@
 """More than the server can take, and clients that take their time: what is refused, and that the others go on."""
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from server.context import MEMORY, POOL, STORAGE, UPLOADS
+from server.context import ACTIVITY, MEMORY, POOL, STORAGE, UPLOADS
+from server.http import decode
 from tests.forms import CONTENT_TYPE, a_field, batch, single
 from tests.makers import png
 from tests.test_artifacts_raw import head, wire
@@ -270,6 +272,31 @@ async def test_a_client_below_the_rate_is_dropped_and_one_that_pauses_is_not(sta
     assert (trickling.status, trickling.code, trickling.headers["connection"]) == (408, "body_timeout", "close")
     assert len(stored_files()) == 1
     assert client.app[MEMORY].held == client.app[UPLOADS].active == 0
+
+
+@pytest.mark.parametrize("what", ["json", "upload"])
+@pytest.mark.parametrize("client_", ["leaves", "is too slow"])
+async def test_nothing_is_kept_of_a_body_that_is_cut_off(start, new_case, what, client_):
+    client = await start(server={"body_timeout": 0.5 if "slow" in client_ else 60.0})
+    case = await new_case(client)
+    target = f"{case}/artifacts" if what == "upload" else "/api/v1/reports/suite-runs"
+    part = single(b"\n" * MIB, "a.txt", "text/plain")[:MIB] if what == "upload" else b" " * MIB
+
+    def bodies():
+        return sum(isinstance(found, decode.Body) for found in gc.get_objects())
+
+    gc.collect()
+    gc.disable()  # it would find them at some time: when there are many more objects, however large these are
+    try:
+        async with wire(client) as connection:
+            await connection.send(head(client, target, 2 * MIB) + part)
+            await until(lambda: bodies() == 1)
+            if "slow" in client_:
+                assert (await connection.answer()).status == 408
+        await until(lambda: client.app[ACTIVITY].running == 0)
+        assert bodies() == 0
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /healthz HT", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: "])

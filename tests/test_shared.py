@@ -457,6 +457,7 @@ async def test_openings_at_once_are_all_counted(nobody, three, rows):
         ("text/html;q=nonsense", False),
         ("image/avif,image/webp,image/png,*/*;q=0.8", False),
         (",;,q=1", False),
+        ("," * 5000 + "text/html", False),  # nobody may keep the server busy with it
     ],
 )
 async def test_a_page_is_for_who_would_rather_have_one(nobody, three, accept, page):

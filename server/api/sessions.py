@@ -9,8 +9,8 @@ from msgspec import Meta, Struct
 from prometheus_client import Counter
 
 from server.audit import Action, Subject, note, requester
-from server.auth.callers import COOKIE, credentials, forget
-from server.auth.logins import Attempt
+from server.auth.callers import COOKIE, credentials, forget, session_cookie
+from server.auth.logins import Attempt, admit_session
 from server.auth.passwords import LONGEST, Passwords, prepared
 from server.auth.roles import Word
 from server.auth.tokens import csrf_token, hash_of, new_cookie
@@ -68,6 +68,7 @@ async def create(request: web.Request) -> Response:
     sql, caller = request.app[SQL], request[CALLER]
     cookie, secret = new_cookie(), credentials(request)[1]
     async with transaction(request.app[POOL]) as connection:
+        await admit_session(connection, sql, caller.id)
         columns = hash_of(cookie), caller.id, _end(request), hash_of(secret)
         ends = await connection.fetchval(sql.sessions.create_for_token, *columns)
         subject = Subject("token", caller.id, caller.name, caller.project_id)
@@ -80,7 +81,7 @@ async def show(request: web.Request) -> Response:
     caller = request[CALLER]
     grants = caller.grants or (caller,)
     roles = [OwnRole(grant.project, grant.role.word) for grant in grants]
-    token = csrf_token(request.cookies[COOKIE]) if caller.kind == "person" else None
+    token = csrf_token(session_cookie(request)) if caller.kind == "person" else None
     return reply.ok(Identity(cast(Kind, caller.kind), caller.name, roles, token))
 
 
@@ -112,7 +113,7 @@ async def login(request: web.Request, body: Login) -> Response:
 
 async def logout(request: web.Request) -> Response:
     """Ends the person's session that the request carries."""
-    sql, caller, cookie = request.app[SQL], request[CALLER], request.cookies[COOKIE]
+    sql, caller, cookie = request.app[SQL], request[CALLER], session_cookie(request)
     async with transaction(request.app[POOL]) as connection:
         await connection.execute(sql.sessions.delete, hash_of(cookie))
         await note(connection, sql, Action.LOGOUT, requester(request), Subject("person", caller.id, caller.name))
@@ -124,7 +125,7 @@ async def logout(request: web.Request) -> Response:
 
 async def _start(request: web.Request, user: Any, password: str, attempt: Attempt, cookie: str, ends: datetime) -> bool:
     """Saves a person's session. False for who is disabled or has another password since it was looked at."""
-    sql, former = request.app[SQL], request.cookies.get(COOKIE, "")
+    sql, former = request.app[SQL], session_cookie(request)
     renewed = await request.app[PASSWORDS].renewed(user["password_hash"], password)
     async with transaction(request.app[POOL]) as connection:
         columns = hash_of(cookie), user["id"], ends, user["password_hash"]

@@ -1,6 +1,7 @@
 """Who calls: told from a request's token or session cookie, and remembered for some seconds."""
 
 import hmac
+import re
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from server.errors import CrossSite, CsrfTokenNeeded, Unauthorized
 from server.http.origin import is_cross_site
 
 COOKIE = "reportd_session"
+_IN_HEADER = re.compile(rf"(?:^|;)[ \t]*{COOKIE}=([^;]*)")
 CSRF_HEADER = "X-CSRF-Token"
 _SAFE = {hdrs.METH_GET, hdrs.METH_HEAD}
 _CACHE_SECONDS = 5.0
@@ -37,7 +39,7 @@ async def authenticate(request: web.Request) -> Caller:
     session's CSRF token. Raises Unauthorized, CsrfTokenNeeded, CrossSite.
     """
     scheme, token = credentials(request)
-    cookie = "" if scheme else request.cookies.get(COOKIE, "")
+    cookie = "" if scheme else session_cookie(request)
     found: Caller | None = None
     if scheme == "bearer" and is_token(token):
         found = await _known(request, b"t", token)
@@ -59,6 +61,15 @@ def credentials(request: web.Request) -> tuple[str, str]:
     """The scheme and the rest of the Authorization header, empty without one."""
     scheme, _, rest = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
     return scheme.lower(), rest.strip()
+
+
+def session_cookie(request: web.Request) -> str:
+    """The value of the session cookie, the last one if there are several, empty without any.
+
+    Not from request.cookies: of 8 KB that are no cookies, and that anybody may send, that takes 20 ms.
+    """
+    found = _IN_HEADER.findall(request.headers.get(hdrs.COOKIE, ""))
+    return str(found[-1]).strip() if found else ""
 
 
 def forget(request: web.Request, cookie: str) -> None:

@@ -1,9 +1,10 @@
-"""How many failed logins there may be, by account and by address. Kept in the database: it holds for all workers."""
+"""How many failed logins there may be, by account and address, and sessions of a token. Counted for all workers."""
 
 import hashlib
 import ipaddress
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 from server.db import Pool, transaction
 from server.errors import TooManyLogins
@@ -14,6 +15,7 @@ WINDOW_SECONDS = 900.0
 _OF_AN_ACCOUNT_FROM_AN_ADDRESS = 10
 _OF_AN_ACCOUNT = 100
 _OF_AN_ADDRESS = 60  # behind which there may be many people
+_SESSIONS_OF_A_TOKEN = 600  # each for a browser; they need not fail to count
 
 
 class Attempt:
@@ -33,19 +35,26 @@ class Attempt:
 
     async def admit(self, pool: Pool, sql: SimpleNamespace) -> None:
         """Counts it. Raises TooManyLogins, with Retry-After, where there were too many; that one is not counted."""
-        shares = self._shares
         async with transaction(pool) as connection:
-            admitted = await connection.fetch(sql.logins.admit, list(shares), list(shares.values()), WINDOW_SECONDS)
-            full = {key: share for key, share in shares.items() if key not in {row["key"] for row in admitted}}
-            if full:
-                seconds = await connection.fetchval(sql.logins.wait, list(full), list(full.values()), WINDOW_SECONDS)
-                raise TooManyLogins(seconds)
+            await _admit(connection, sql, self._shares)
 
     async def forgive(self, where: Any, sql: SimpleNamespace) -> None:
         """It was right: the account's failures from there are forgotten. Others stay, or whoever has an account could
         wash off those of all that he tries."""
         shares = {**self._shares, self._pair: 1.0}
         await where.execute(sql.logins.forgive, list(shares), list(shares.values()))
+
+
+async def admit_session(connection: Any, sql: SimpleNamespace, token_id: UUID) -> None:
+    """Counts one more session of a token, within a transaction. Raises TooManyLogins: each leaves rows behind."""
+    await _admit(connection, sql, {_key("token", str(token_id)): 1 / _SESSIONS_OF_A_TOKEN})
+
+
+async def _admit(connection: Any, sql: SimpleNamespace, shares: dict[bytes, float]) -> None:
+    admitted = await connection.fetch(sql.logins.admit, list(shares), list(shares.values()), WINDOW_SECONDS)
+    full = {key: share for key, share in shares.items() if key not in {row["key"] for row in admitted}}
+    if full:
+        raise TooManyLogins(await connection.fetchval(sql.logins.wait, list(full), list(full.values()), WINDOW_SECONDS))
 
 
 def _key(kind: str, text: str) -> bytes:

@@ -88,17 +88,32 @@ async def outermost(request: web.Request, handler: Handler) -> web.StreamRespons
     request[REMOTE], request[SECURE], request[HOST] = origin.remote, origin.secure, origin.host
     with request.app[ACTIVITY]:
         try:
-            response, error = await _answer(request, handler, origin)
-            if large := _large_body(request, response):
-                response = await _send_large(request, response, large)
-        except asyncio.CancelledError as cancelled:
-            _note(request, _CUT_OFF, 0, started, cancelled)
-            raise
-        # Before a small reply is sent: who has it finds it counted.
-        _note(request, response.status, _sent(request, response), started, error)
-        if not response.prepared:
-            await (_send(request, response) if request.content.is_eof() else _answer_and_close(request, response))
+            return await _serve(request, handler, origin, started)
+        finally:
+            _let_go_of_body(request)
+
+
+async def _serve(request: web.Request, handler: Handler, origin: Origin, started: float) -> web.StreamResponse:
+    """The reply, when it is noted and sent."""
+    try:
+        response, error = await _answer(request, handler, origin)
+        if large := _large_body(request, response):
+            response = await _send_large(request, response, large)
+    except asyncio.CancelledError as cancelled:
+        _note(request, _CUT_OFF, 0, started, cancelled)
+        raise
+    # Before a small reply is sent: who has it finds it counted.
+    _note(request, response.status, _sent(request, response), started, error)
+    if not response.prepared:
+        await (_send(request, response) if request.content.is_eof() else _answer_and_close(request, response))
     return response
+
+
+def _let_go_of_body(request: web.Request) -> None:
+    """What cut a body off stays with its reader, and its traceback has the reader and all that was read: a circle that
+    Python may not look for before gigabytes have come together."""
+    if (error := request.content.exception()) is not None:
+        error.__traceback__ = None
 
 
 async def _answer(

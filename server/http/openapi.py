@@ -27,7 +27,7 @@ ERRORS = {
     415: "Not multipart, or a type that is not allowed",
     416: "The range lies outside the file",
     422: "Wrong values",
-    429: "Too many failed logins; see Retry-After",
+    429: "Too many logins; see Retry-After",
     503: "Overload or database away; see Retry-After",
     507: "Storage full",
 }

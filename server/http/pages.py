@@ -10,6 +10,8 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, Undefined
 
 _POLICY = "default-src 'none'; {}style-src 'sha256-{}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
+_LONGEST_ACCEPT = 1000  # characters; a browser's has 150, a megabyte of commas would keep everybody waiting
+
 
 def templates(package: str, strict: bool = True) -> Environment:
     """The templates that lie in a package. With `strict`, one that names what there is not fails."""
@@ -46,7 +48,8 @@ def html(
 
 def wanted(request: web.Request) -> bool:
     """Whether the client would rather have HTML than JSON (RFC 9110, 12.5.1), as a person's browser would."""
-    weights = dict(map(_weight, ",".join(request.headers.getall("Accept", [])).split(",")))
+    accepted = ",".join(request.headers.getall("Accept", []))[:_LONGEST_ACCEPT]
+    weights = dict(map(_weight, accepted.split(",")))
 
     def weight(kind: str) -> float:
         names = (kind, kind.partition("/")[0] + "/*", "*/*")

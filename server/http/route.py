@@ -200,7 +200,8 @@ def bind(route: Route, authenticate: Authenticate) -> Bound:
         return response
 
     def max_json(request: web.Request) -> int:
-        return route.max_json or request.app[CONFIG].api.max_json_size
+        most = request.app[CONFIG].api.max_json_size
+        return most if route.max_json is None else min(most, route.max_json)
 
     def needed_role(request: web.Request) -> Role:
         if route.admin_if and _switched_on(request, query_type, route.admin_if):
