@@ -1,22 +1,28 @@
 """A real PostgreSQL for the whole run, a database and a storage folder of its own for every test."""
 
+import io
 import itertools
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import psycopg
 import pytest
+from aiohttp import DummyCookieJar
 from aiohttp.test_utils import TestClient, TestServer
 from psycopg.pq import ExecStatus
 
 from server import migrate
 from server.app import create_app
 from server.auth.tokens import hash_of, new_token
+from server.cli import main
 from server.config import ArtifactsConfig, Config, DatabaseConfig
 from server.embedded import Postgres
 from server.folder import MARK
@@ -178,6 +184,27 @@ async def start(aiohttp_client, config, make_token):
 async def client(start):
     """A client of a running server with the defaults; it carries a token for all projects."""
     return await start()
+
+
+@pytest.fixture
+async def nobody(aiohttp_client, client):
+    """A client of the same server, without a token, that keeps no cookie."""
+    return await aiohttp_client(client.server, cookie_jar=DummyCookieJar())
+
+
+@pytest.fixture
+def command(dsn, monkeypatch) -> Callable[..., tuple[int, str, str]]:
+    """command("token", "create", …, given="…"): exit code, output and errors of `reportd …`, without a process."""
+    monkeypatch.setenv("REPORTD_DATABASE_DSN", dsn)
+
+    def run(*arguments: str, given: str = "") -> tuple[int, str, str]:
+        output, errors = io.StringIO(), io.StringIO()
+        monkeypatch.setattr(sys, "stdin", io.StringIO(given))
+        with redirect_stdout(output), redirect_stderr(errors), ThreadPoolExecutor(1) as pool:
+            code = pool.submit(main, arguments).result(60)  # a thread: it runs an event loop of its own
+        return code, output.getvalue(), errors.getvalue()
+
+    return run
 
 
 @pytest.fixture

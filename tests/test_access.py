@@ -9,7 +9,6 @@ from http.cookies import SimpleCookie
 from pathlib import Path
 
 import pytest
-from aiohttp import DummyCookieJar
 
 from server.auth.callers import CACHE, COOKIE
 from server.auth.roles import Role
@@ -94,12 +93,6 @@ async def bearing(client, token):
     reply = await client.post(SESSION, headers=bearer)
     assert reply.status == 201, await reply.text()
     return bearer, {"Cookie": f"{COOKIE}={SimpleCookie(reply.headers['Set-Cookie'])[COOKIE].value}"}
-
-
-@pytest.fixture
-async def nobody(aiohttp_client, client):
-    """A client of the same server, without a token, that keeps no cookie."""
-    return await aiohttp_client(client.server, cookie_jar=DummyCookieJar())
 
 
 @pytest.fixture

@@ -7,11 +7,8 @@ import pwd
 import re
 import socket
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stderr, redirect_stdout
 from datetime import UTC, datetime, timedelta
 from http.cookies import SimpleCookie
-from io import StringIO
 from uuid import UUID, uuid4
 
 import psycopg
@@ -22,7 +19,6 @@ from psycopg import errors
 
 from server import audit, trail, up
 from server.audit import Action, Actor, Subject
-from server.cli import main
 from server.context import POOL, REMOTE, REQUEST_ID, SQL
 from server.db import transaction
 from server.ids import new_id, time_of
@@ -125,20 +121,6 @@ def forget(rows):
         rows("ALTER TABLE audit_entries ENABLE ALWAYS TRIGGER audit_entries_only_grows")
 
     return empty
-
-
-@pytest.fixture
-def command(dsn, monkeypatch):
-    """command("token", "create", …): exit code, standard output and error of `reportd …`, without a process."""
-    monkeypatch.setenv("REPORTD_DATABASE_DSN", dsn)
-
-    def run(*arguments):
-        output, told = StringIO(), StringIO()
-        with redirect_stdout(output), redirect_stderr(told), ThreadPoolExecutor(1) as pool:
-            code = pool.submit(main, arguments).result(60)  # a thread: it runs an event loop of its own
-        return code, output.getvalue(), told.getvalue()
-
-    return run
 
 
 @pytest.fixture

@@ -18,12 +18,6 @@ SESSION = "/api/v1/auth/session"
 LOGIN = "/api/v1/auth/login"
 
 
-@pytest.fixture
-async def nobody(aiohttp_client, client):
-    """A client of the same server, without a token."""
-    return await aiohttp_client(client.server)
-
-
 def requests():
     """(method, path) of every route, HEAD where GET is; ids that nothing has. Not of those that a link opens."""
     for route in ROUTES:

@@ -9,7 +9,7 @@ from http.cookies import SimpleCookie
 
 import psycopg
 import pytest
-from aiohttp import DummyCookieJar, FormData, web_request
+from aiohttp import FormData, web_request
 from argon2 import PasswordHasher
 
 from server.api.sessions import LOGINS, MOST_OF_A_LOGIN, PASSWORDS
@@ -26,12 +26,6 @@ RUNS = "/api/v1/reports/suite-runs"
 SESSION = "/api/v1/auth/session"
 LOGOUT = "/api/v1/auth/logout"
 PROXY = "203.0.113.7"
-
-
-@pytest.fixture
-async def nobody(aiohttp_client, client):
-    """A client of the same server, without a token, that keeps no cookie."""
-    return await aiohttp_client(client.server, cookie_jar=DummyCookieJar())
 
 
 @pytest.fixture

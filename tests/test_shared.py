@@ -88,12 +88,6 @@ def link_on(client):
 
 
 @pytest.fixture
-async def nobody(aiohttp_client, client):
-    """A client of the same server, without a token, that keeps no cookie."""
-    return await aiohttp_client(client.server, cookie_jar=DummyCookieJar())
-
-
-@pytest.fixture
 async def three(world, link_on):
     """A link on each kind of thing: a run, a test case result and an artifact that is no image."""
     return {

@@ -3,19 +3,14 @@
 import asyncio
 import re
 import zlib
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stderr, redirect_stdout
 from datetime import UTC, datetime, timedelta
 from http.cookies import SimpleCookie
-from io import StringIO
 
 import pytest
-from aiohttp import DummyCookieJar
 
 from server import up
 from server.auth.callers import CACHE, COOKIE
 from server.auth.tokens import hash_of, is_token, new_token
-from server.cli import main
 from server.embedded import EmbeddedError
 
 RUNS = "/api/v1/reports/suite-runs"
@@ -24,31 +19,11 @@ OLD = "rpt_" + "aZ09-_" * 7 + "x"  # as they were made before there was a checks
 
 
 @pytest.fixture
-async def nobody(aiohttp_client, client):
-    """A client of the same server, without a token, that keeps no cookie."""
-    return await aiohttp_client(client.server, cookie_jar=DummyCookieJar())
-
-
-@pytest.fixture
-def command(dsn, monkeypatch):
-    """command("create", "--name", …): exit code, standard output and error of `reportd token …`, without a process."""
-    monkeypatch.setenv("REPORTD_DATABASE_DSN", dsn)
-
-    def run(*arguments):
-        output, errors = StringIO(), StringIO()
-        with redirect_stdout(output), redirect_stderr(errors), ThreadPoolExecutor(1) as pool:
-            code = pool.submit(main, ["token", *arguments]).result(60)  # a thread: it runs an event loop of its own
-        return code, output.getvalue(), errors.getvalue()
-
-    return run
-
-
-@pytest.fixture
 def token(command):
     """token("create", "--name", …): the lines that it prints, those on standard error last; it must succeed."""
 
     def run(*arguments):
-        code, output, errors = command(*arguments)
+        code, output, errors = command("token", *arguments)
         assert code == 0, errors
         return (output + errors).splitlines()
 
@@ -157,7 +132,7 @@ def test_wrong_words_are_refused(command):
         ["rotate"],
     ):
         with pytest.raises(SystemExit) as ended:
-            command(*arguments)
+            command("token", *arguments)
         assert ended.value.code == 2, arguments
 
 
@@ -243,7 +218,7 @@ def test_what_is_over_cannot_be_rotated(command, token, rows):
     rows("UPDATE tokens SET expires_at = now() - interval '1 s' WHERE name = 'expired'")
     for name in ("revoked", "expired", "nobody"):
         said = f"reportd: There is no valid token with the id or name {name}.\n"
-        assert command("rotate", name) == (1, "", said)
+        assert command("token", "rotate", name) == (1, "", said)
 
 
 async def test_an_id_is_meant_before_a_name(status, token, rows):

@@ -1,41 +1,15 @@
 """The commands that add, list, change and disable people."""
 
 import re
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 
 import pytest
-from aiohttp import DummyCookieJar
 
 from server.auth.callers import CACHE
 from server.auth.passwords import LONGEST, SHORTEST, problem_of
-from server.cli import main
 from tests.people import LOGIN, PASSWORD, logged_in
 
 RUNS = "/api/v1/reports/suite-runs"
-
-
-@pytest.fixture
-async def nobody(aiohttp_client, client):
-    """A client of the same server, without a token, that keeps no cookie."""
-    return await aiohttp_client(client.server, cookie_jar=DummyCookieJar())
-
-
-@pytest.fixture
-def command(dsn, monkeypatch):
-    """command("add", "anna", …, given="password\\n"): exit code, standard output and error of `reportd user …`."""
-    monkeypatch.setenv("REPORTD_DATABASE_DSN", dsn)
-
-    def run(*arguments, given=""):
-        output, errors = StringIO(), StringIO()
-        monkeypatch.setattr(sys, "stdin", StringIO(given))
-        with redirect_stdout(output), redirect_stderr(errors), ThreadPoolExecutor(1) as pool:
-            code = pool.submit(main, ["user", *arguments]).result(60)  # a thread: it runs an event loop of its own
-        return code, output.getvalue(), errors.getvalue()
-
-    return run
 
 
 @pytest.fixture
@@ -43,7 +17,7 @@ def user(command):
     """user("add", "anna", …): the lines that it prints, those on standard error last; it must succeed."""
 
     def run(*arguments, given=PASSWORD + "\n"):
-        code, output, errors = command(*arguments, given=given)
+        code, output, errors = command("user", *arguments, given=given)
         assert code == 0, errors
         return (output + errors).splitlines()
 
@@ -87,10 +61,10 @@ async def test_a_password_is_asked_for_at_a_terminal(nobody, user, command, monk
         def isatty(self):
             return True
 
-    monkeypatch.setattr("tests.test_users.StringIO", lambda text="": Terminal(text))
+    monkeypatch.setattr("tests.conftest.io.StringIO", lambda text="": Terminal(text))
     user("add", "anna", "--role", "viewer")
     assert await may_log_in(nobody, "anna")
-    assert command("reset-password", "anna")[::2] == (1, "reportd: The two are not the same.\n")
+    assert command("user", "reset-password", "anna")[::2] == (1, "reportd: The two are not the same.\n")
 
 
 async def test_another_password_ends_the_sessions(client, nobody, user):
@@ -149,7 +123,7 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(command, user, rows, ar
     user("add", "anna", "--role", "viewer")
     look = "SELECT to_jsonb(u)::text, (SELECT count(*) FROM user_roles) FROM users u"
     before = rows(look)
-    assert command(*arguments, given=given + "\n") == (1, "", f"reportd: {said}\n")
+    assert command("user", *arguments, given=given + "\n") == (1, "", f"reportd: {said}\n")
     assert rows(look) == before
 
 
@@ -173,7 +147,7 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(command, user, rows, ar
 )
 def test_wrong_usage(command, rows, arguments):
     with pytest.raises(SystemExit) as ended:
-        command(*arguments)
+        command("user", *arguments)
     assert ended.value.code == 2
     assert rows("SELECT FROM users") == []
 
@@ -184,8 +158,8 @@ def test_each_change_is_noted(command, user, rows):
     user("reset-password", "anna")
     user("disable", "anna")
     user("enable", "anna")
-    command("add", "anna", "--role", "viewer", given=PASSWORD)
-    command("disable", "nobody")
+    command("user", "add", "anna", "--role", "viewer", given=PASSWORD)
+    command("user", "disable", "nobody")
     user("list")
     (person,) = rows("SELECT id FROM users")
     entries = rows("SELECT * FROM audit_entries ORDER BY id")
@@ -204,7 +178,7 @@ def test_each_change_is_noted(command, user, rows):
 
 def test_a_password_that_is_no_text_is_refused(command, rows):
     """Python reads bytes that are no UTF-8 as lone surrogates, which no password can have."""
-    code, _, errors = command("add", "anna", "--role", "viewer", given="\udcff is long enough\n")
+    code, _, errors = command("user", "add", "anna", "--role", "viewer", given="\udcff is long enough\n")
     assert code == 1 and errors.startswith("reportd: A password must be text") and errors.count("\n") == 1
     assert rows("SELECT FROM users") == []
 
