@@ -100,10 +100,11 @@ class Pool:
         self._most_waiting = config.pool_size * _QUEUE_FOR_EACH
         self.size = config.pool_size
         self.in_use = 0
-        self.waiting = 0
         self.refused = 0
+        self._queued = 0
         # Who waits for the disk holds a connection meanwhile: a disk that stalls must leave some to all others.
         self._file_lane = asyncio.Semaphore(max(1, self.size - max(1, self.size // 4)))
+        self._files_waiting = 0
         # Uses of an evidence link wait for each other, and for the end of a deletion of what it shows. Few, so that
         # the two lanes together leave one, too.
         self._link_lane = asyncio.Semaphore(max(1, self.size // 8))
@@ -114,18 +115,23 @@ class Pool:
         """The connections that there are."""
         return int(self._pool.get_size())
 
+    @property
+    def waiting(self) -> int:
+        """The requests that wait for one."""
+        return self._queued + self._files_waiting + self._links_waiting
+
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Any]:
         """A connection, given back at the end."""
-        if self.waiting >= self._most_waiting:
+        if self._queued >= self._most_waiting:
             self.refused += 1
             raise Overloaded()
-        self.waiting += 1
+        self._queued += 1
         try:
             # The same time-out bounds the return of a connection whose statement was given up.
             connection = await self._pool.acquire(timeout=self._seconds)
         finally:
-            self.waiting -= 1
+            self._queued -= 1
         self.in_use += 1
         try:
             yield connection
@@ -135,12 +141,15 @@ class Pool:
 
     @asynccontextmanager
     async def acquire_for_files(self) -> AsyncIterator[Any]:
-        """A connection for a transaction that waits for the disk: some always remain for what does not."""
-        self.waiting += 1
+        """A connection for a transaction that waits for the disk: some always remain for what does not.
+
+        How many may wait is bounded by `max_uploads`: what has come whole is not refused for others that came, too.
+        """
+        self._files_waiting += 1
         try:
             await self._enter(self._file_lane)
         finally:
-            self.waiting -= 1
+            self._files_waiting -= 1
         try:
             async with self.acquire() as connection:
                 yield connection

@@ -451,6 +451,24 @@ async def test_who_calls_costs_no_query(nobody, queries, make_token, make_things
     assert len(queries) == 1 and "FROM test_case_results" in queries[0]
 
 
+@pytest.mark.parametrize("valid", [True, False])
+async def test_a_fleet_that_calls_at_once_costs_one_query(nobody, queries, make_token, valid):
+    bearer = {"Authorization": f"Bearer {make_token() if valid else new_token()}"}
+    replies = await asyncio.gather(*(nobody.get("/api/v1/auth/session", headers=bearer) for _ in range(50)))
+    assert {reply.status for reply in replies} == {200 if valid else 401}
+    assert len([query for query in queries if "former_secrets" in query]) == 1
+    assert nobody.app[CACHE].asking == {}
+
+
+async def test_what_one_asks_in_vain_the_others_are_told_too(nobody, make_token, monkeypatch):
+    bearer, pool = {"Authorization": f"Bearer {make_token()}"}, nobody.app[POOL]
+    with monkeypatch.context() as broken:
+        broken.setattr(pool, "_most_waiting", 0)
+        replies = await asyncio.gather(*(nobody.get("/api/v1/auth/session", headers=bearer) for _ in range(10)))
+        assert {reply.status for reply in replies} == {503}
+    assert (await nobody.get("/api/v1/auth/session", headers=bearer)).status == 200
+
+
 async def test_a_typo_costs_no_query_and_tells_no_more_than_a_wrong_token(nobody, queries, make_token):
     token = make_token()
     for typo in (

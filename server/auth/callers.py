@@ -1,5 +1,6 @@
 """Who calls: told from a request's token or session cookie, and remembered for some seconds."""
 
+import asyncio
 import hmac
 import re
 import time
@@ -14,7 +15,7 @@ from aiohttp import hdrs, web
 from server.auth.roles import Role
 from server.auth.tokens import csrf_token, hash_of, is_cookie, is_token
 from server.context import ANYONE, CONFIG, HOST, POOL, SQL, Caller, Grant
-from server.errors import CrossSite, CsrfTokenNeeded, Unauthorized
+from server.errors import CrossSite, CsrfTokenNeeded, Overloaded, Unauthorized
 from server.http.origin import is_cross_site
 
 COOKIE = "reportd_session"
@@ -27,6 +28,12 @@ _CACHE_SIZE = 10_000
 
 class Callers(dict[bytes, tuple[Caller, float]]):
     """By the hash of a secret and what kind it is: who that is, and when to ask again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # What the database is being asked: the answer is for all who want to know meanwhile. A fleet that sends with
+        # one token would else ask hundreds of times at once, each time that it is to be asked again.
+        self.asking: dict[bytes, asyncio.Future[Caller | None]] = {}
 
 
 CACHE = web.AppKey("callers", Callers)
@@ -88,11 +95,28 @@ def _check_csrf(request: web.Request, cookie: str) -> None:
 async def _known(request: web.Request, kind: bytes, secret: str) -> Caller | None:
     # Which of the two it is belongs into the key: a token must never pass as a cookie, nor the reverse.
     key = hash_of(secret)
-    slot, cache, sql = key + kind, request.app[CACHE], request.app[SQL]
+    slot, cache = key + kind, request.app[CACHE]
     kept = cache.get(slot)
     if kept is not None and kept[1] > time.monotonic():
         return kept[0]
-    query = sql.tokens.by_hash if kind == b"t" else sql.sessions.by_hash
+    if (asked := cache.asking.get(slot)) is not None:
+        return await asyncio.shield(asked)  # who gives up waiting gives up for himself alone
+    answer = cache.asking[slot] = asyncio.get_running_loop().create_future()
+    try:
+        found = await _look_up(request, key, slot)
+    except BaseException as error:
+        answer.set_exception(error if isinstance(error, Exception) else Overloaded())
+        answer.exception()  # perhaps nobody else has asked: then it is not to be complained of
+        raise
+    finally:
+        del cache.asking[slot]
+    answer.set_result(found)
+    return found
+
+
+async def _look_up(request: web.Request, key: bytes, slot: bytes) -> Caller | None:
+    cache, sql = request.app[CACHE], request.app[SQL]
+    query = sql.tokens.by_hash if slot.endswith(b"t") else sql.sessions.by_hash
     row: Any = await request.app[POOL].fetchrow(query, key)
     if row is None:
         cache.pop(slot, None)
