@@ -123,7 +123,8 @@ class Pool:
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Any]:
         """A connection, given back at the end."""
-        if self._queued >= self._most_waiting:
+        # Those that have one are counted, too: at the start all wait, also those for which there will be one at once.
+        if self._queued + self.in_use >= self._most_waiting + self.size:
             self.refused += 1
             raise Overloaded()
         self._queued += 1

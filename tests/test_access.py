@@ -463,7 +463,7 @@ async def test_a_fleet_that_calls_at_once_costs_one_query(nobody, queries, make_
 async def test_what_one_asks_in_vain_the_others_are_told_too(nobody, make_token, monkeypatch):
     bearer, pool = {"Authorization": f"Bearer {make_token()}"}, nobody.app[POOL]
     with monkeypatch.context() as broken:
-        broken.setattr(pool, "_most_waiting", 0)
+        broken.setattr(pool, "_most_waiting", -pool.size)
         replies = await asyncio.gather(*(nobody.get("/api/v1/auth/session", headers=bearer) for _ in range(10)))
         assert {reply.status for reply in replies} == {503}
     assert (await nobody.get("/api/v1/auth/session", headers=bearer)).status == 200
