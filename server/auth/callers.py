@@ -111,6 +111,8 @@ async def _known(request: web.Request, kind: bytes, secret: str) -> Caller | Non
     finally:
         del cache.asking[slot]
     answer.set_result(found)
+    if found is not None:
+        await _touch(request, found)  # the others need not wait for that
     return found
 
 
@@ -127,10 +129,15 @@ async def _look_up(request: web.Request, key: bytes, slot: bytes) -> Caller | No
     if len(cache) >= _CACHE_SIZE:
         cache.clear()
     cache[slot] = (caller, time.monotonic() + seconds)
-    touch = sql.users.touch if caller.kind == "person" else sql.tokens.touch
-    with suppress(asyncpg.PostgresError):  # a database that can only be read is one that can be read
-        await request.app[POOL].execute(touch, caller.id)
     return caller
+
+
+async def _touch(request: web.Request, caller: Caller) -> None:
+    """Notes that a token or a person was here."""
+    sql = request.app[SQL]
+    query = sql.users.touch if caller.kind == "person" else sql.tokens.touch
+    with suppress(asyncpg.PostgresError):  # a database that can only be read is one that can be read
+        await request.app[POOL].execute(query, caller.id)
 
 
 def caller_of(row: Any) -> Caller:
