@@ -7,6 +7,7 @@ from setuptools import setup
 
 HERE = Path(__file__).parent
 REQUIRES = [
+    "aiofiles>=24.1,<26",
     "aiohttp>=3.14,<4",
     "argon2-cffi>=25.1,<27",
     "asyncpg>=0.30,<0.40",
@@ -21,7 +22,6 @@ REQUIRES = [
 ]
 EXTRAS = {
     "bench": [  # what bench/peer_fastapi.py is made of
-        "aiofiles>=24.1,<26",
         "fastapi>=0.150,<1",  # older ones take an empty form field for a value
         "httptools>=0.7,<1",
         "python-multipart>=0.0.20,<1",
@@ -40,6 +40,7 @@ EXTRAS = {
         "ruff>=0.9,<0.20",
         "schemathesis>=4.32,<5",  # sends what the OpenAPI document allows, and looks at the replies
         "setuptools>=70.1",  # builds the wheel that a test installs
+        "types-aiofiles>=24.1,<26",
         "types-gunicorn>=25,<28",
     ],
 }
@@ -56,16 +57,23 @@ setup(
         "server",
         "server.api",
         "server.auth",
-        "server.check",
+        "server.commands",
+        "server.commands.check",
+        "server.database",
         "server.http",
+        "server.observe",
+        "server.pages",
+        "server.redact",
+        "server.reports",
+        "server.storage",
         "server.uploads",
         "server.viewer",
         "server.sql",
         "server.migrations",
     ],
     package_dir={"server.sql": "sql", "server.migrations": "migrations"},
-    package_data={"server": ["http/*.html", "viewer/*.html"], "server.sql": ["*.sql"], "server.migrations": ["*.sql"]},
+    package_data={"server": ["viewer/templates/*.html"], "server.sql": ["*.sql"], "server.migrations": ["*.sql"]},
     install_requires=REQUIRES,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["reportd = server.cli:main"]},
+    entry_points={"console_scripts": ["reportd = server.commands.main:main"]},
 )

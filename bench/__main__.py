@@ -15,7 +15,7 @@ from bench.processes import CHECKOUT, BenchError
 from bench.results import Results
 from bench.rows import ROWS
 from bench.run import Run
-from server.embedded import EmbeddedError
+from server.database.embedded import EmbeddedError
 
 KEPT = CHECKOUT / "bench" / "results"
 GROWTH = "growth"

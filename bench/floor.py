@@ -5,7 +5,7 @@ a body is cut into N files, each with the system calls that reportd makes for it
 """
 
 # ruff: noqa: PTH102, PTH104
-# Plain strings, as in server/uploads/disk.py: a Path costs microseconds.
+# Plain strings, as in server/storage/disk.py: a Path costs microseconds.
 
 import argparse
 import hashlib

@@ -17,9 +17,9 @@ import msgspec
 import psycopg
 
 from bench.processes import ENVIRONMENT, BenchError, Server, first_line, free_port, process, python
-from server import migrate
 from server.config import Config
-from server.embedded import Postgres
+from server.database import migrate
+from server.database.embedded import Postgres
 
 _PEER = ("aiofiles", "fastapi", "httptools", "python_multipart", "sqlalchemy", "uvicorn", "uvloop")
 _SETTINGS = {

@@ -11,9 +11,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
-from server.mask import Masks
-from server.uploads.content import KNOWN_TYPES
-
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
@@ -25,6 +22,24 @@ S1_NAMES = {
     "ARTIFACT_ALLOWED_TYPES": ("artifacts", "allowed_types"),
     "ARTIFACT_BATCH_MAX_FILES": ("artifacts", "batch_max_files"),
 }
+# What a client on the same machine is configured by: these look like ours, and are not.
+CLIENT_NAMES = {"REPORTD_CA_FILE", "REPORTD_RUN_KEY", "REPORTD_TOKEN_FILE"}
+# What Kubernetes tells every container about a service that is named reportd.
+_OF_A_SERVICE = re.compile(r"REPORTD_SERVICE_(HOST|PORT)(_\w+)?|REPORTD_PORT_\d+_(TCP|UDP)(_\w+)?")
+# The types that uploads/content.py can tell from a file's bytes.
+KNOWN_TYPES = (
+    "application/json",
+    "application/pdf",
+    "application/zip",
+    "image/gif",
+    "image/jpeg",
+    "image/png",
+    "image/webp",
+    "text/html",
+    "text/plain",
+    "video/mp4",
+    "video/webm",
+)
 UNIX = "unix"  # the proxies that connect through a unix socket
 _UNITS = {
     "": 1,
@@ -208,8 +223,10 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     sections = {name: info.type for name, info in _fields(Config).items()}
     for name, text in environ.items():
         section, _, key = name.removeprefix("REPORTD_").lower().partition("_")
-        if not name.startswith("REPORTD_") or section not in sections or not key:
+        if not name.startswith("REPORTD_") or not key or name in CLIENT_NAMES or _OF_A_SERVICE.fullmatch(name):
             continue
+        if section not in sections:
+            raise ConfigError(f"{name} is unknown: there is no section [{section}]. Known sections: {_known(Config)}")
         if key not in _fields(sections[section]):
             raise ConfigError(f"{name} is unknown. Keys of [{section}]: {_known(sections[section])}")
         found.setdefault(section, {})[key] = _parse(section, key, text, name)
@@ -236,16 +253,12 @@ def _check(config: Config) -> None:
     if unknown or not config.artifacts.allowed_types:
         raise ConfigError(
             f"artifacts.allowed_types: {', '.join(unknown) or 'the empty list'} cannot be checked. "
-            f"Types that can be told from content: {', '.join(sorted(KNOWN_TYPES))}"
+            f"Types that can be told from content: {', '.join(KNOWN_TYPES)}"
         )
     if "\n" in config.artifacts.cache_control or "\r" in config.artifacts.cache_control:
         raise ConfigError("artifacts.cache_control: must be one line")
     if not re.fullmatch(r"((/[\w~-][\w.~-]*)+/)?", config.artifacts.accel_redirect, re.ASCII):
         raise ConfigError("artifacts.accel_redirect: must be empty, or a path between two slashes, like /_files/")
-    try:
-        Masks(config.api.mask_patterns).close()
-    except ValueError as error:
-        raise ConfigError(f"api.mask_patterns: {error}") from None
     for proxy in config.server.trusted_proxies:
         try:
             proxy == UNIX or ip_network(proxy)

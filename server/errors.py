@@ -4,8 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from server.auth.roles import Role
-
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -67,9 +65,9 @@ class RoleTooSmall(ReportError):
     status, code = 403, "role_too_small"
 
     @classmethod
-    def of(cls, role: Role, needed: Role) -> "RoleTooSmall":
+    def of(cls, role: str, needed: str) -> "RoleTooSmall":
         """Says which role it is, and which one is needed."""
-        return cls(f"This needs the role {needed.word}; yours is {role.word}.")
+        return cls(f"This needs the role {needed}; yours is {role}.")
 
 
 class AllProjectsNeeded(ReportError):

@@ -4,22 +4,32 @@ from server.api import (
     artifacts,
     audit,
     checkpoints,
-    docs,
     downloads,
     health,
     links,
     logs,
+    openapi,
     reports,
     sessions,
-    shared,
     steps,
     suite_runs,
     test_cases,
     uploads,
 )
-from server.auth.opening import open_image, open_page
 from server.auth.roles import Role
-from server.http.route import Route, Upload
+from server.http.authenticate import open_image, open_page
+from server.http.route import Access, Route, Upload
+from server.pages import docs, shared
+from server.reports.artifacts import Artifact, ArtifactPage, BatchUploaded, SentArtifact
+from server.reports.audit import AuditPage
+from server.reports.checkpoints import Appended, CheckpointPage
+from server.reports.links import LinkMade, LinkPage
+from server.reports.logs import ConsolePage, EntriesCreated, NetworkPage
+from server.reports.reports import Report
+from server.reports.shared import SharedRun
+from server.reports.steps import IllustratedStep, StepLinked, StepList, StepsCreated, StepsCreatedWhole, StepsReplaced
+from server.reports.suite_runs import SuiteRun, SuiteRunPage
+from server.reports.test_cases import TestCase, TestCasePage, TestCasesCreated
 
 _BASE = "/api/v1/reports"
 _RUN = f"{_BASE}/suite-runs/{{suite_id}}"
@@ -28,34 +38,38 @@ _ARTIFACT = f"{_BASE}/artifacts/{{artifact_id}}"
 _AUTH = "/api/v1/auth"
 _LINK = "/shared/{link}"
 
+_PUBLIC = Access(public=True)
+_BY_LINK = Access(public=True, opened_by=open_page)
+_IMAGE_BY_LINK = Access(public=True, opened_by=open_image)
+
 ROUTES = [
-    Route("POST", f"{_BASE}/suite-runs", suite_runs.create, suite_runs.SuiteRun, 201, also=(200,)),
-    Route("GET", f"{_BASE}/suite-runs", suite_runs.index, suite_runs.SuiteRunPage),
-    Route("GET", _RUN, suite_runs.show, suite_runs.SuiteRun),
-    Route("PATCH", _RUN, suite_runs.update, suite_runs.SuiteRun),
+    Route("POST", f"{_BASE}/suite-runs", suite_runs.create, SuiteRun, 201, also=(200,)),
+    Route("GET", f"{_BASE}/suite-runs", suite_runs.index, SuiteRunPage),
+    Route("GET", _RUN, suite_runs.show, SuiteRun),
+    Route("PATCH", _RUN, suite_runs.update, SuiteRun),
     Route("DELETE", _RUN, suite_runs.delete, None, 204),
-    Route("POST", f"{_RUN}/test-cases", test_cases.create, test_cases.TestCase, 201),
-    Route("POST", f"{_RUN}/test-cases/bulk", test_cases.create_many, test_cases.TestCasesCreated, 201),
-    Route("GET", f"{_RUN}/test-cases", test_cases.index, test_cases.TestCasePage),
-    Route("GET", _CASE, test_cases.show, test_cases.TestCase),
-    Route("PATCH", _CASE, test_cases.update, test_cases.TestCase),
-    Route("GET", f"{_CASE}/report", reports.show, reports.Report),
-    Route("POST", f"{_CASE}/steps", steps.create, steps.StepsCreated, 201),
-    Route("POST", f"{_CASE}/steps/bulk", steps.create_bulk, steps.StepsCreatedWhole, 201),
-    Route("PUT", f"{_CASE}/steps", steps.replace, steps.StepsReplaced, admin_if="prune"),
-    Route("GET", f"{_CASE}/steps", steps.index, steps.StepList, array=steps.IllustratedStep),
-    Route("PATCH", f"{_BASE}/steps/{{step_id}}", steps.link, steps.StepLinked),
-    Route("POST", f"{_CASE}/checkpoints", checkpoints.create_many, checkpoints.Appended, 201),
-    Route("GET", f"{_CASE}/checkpoints", checkpoints.index, checkpoints.CheckpointPage),
-    Route("POST", f"{_CASE}/console-logs", logs.create_console, logs.EntriesCreated, 201),
-    Route("GET", f"{_CASE}/console-logs", logs.index_console, logs.ConsolePage),
-    Route("POST", f"{_CASE}/network-logs", logs.create_network, logs.EntriesCreated, 201),
-    Route("GET", f"{_CASE}/network-logs", logs.index_network, logs.NetworkPage),
+    Route("POST", f"{_RUN}/test-cases", test_cases.create, TestCase, 201),
+    Route("POST", f"{_RUN}/test-cases/bulk", test_cases.create_many, TestCasesCreated, 201),
+    Route("GET", f"{_RUN}/test-cases", test_cases.index, TestCasePage),
+    Route("GET", _CASE, test_cases.show, TestCase),
+    Route("PATCH", _CASE, test_cases.update, TestCase),
+    Route("GET", f"{_CASE}/report", reports.show, Report),
+    Route("POST", f"{_CASE}/steps", steps.create, StepsCreated, 201),
+    Route("POST", f"{_CASE}/steps/bulk", steps.create_bulk, StepsCreatedWhole, 201),
+    Route("PUT", f"{_CASE}/steps", steps.replace, StepsReplaced, access=Access(admin_if="prune")),
+    Route("GET", f"{_CASE}/steps", steps.index, StepList, array=IllustratedStep),
+    Route("PATCH", f"{_BASE}/steps/{{step_id}}", steps.link, StepLinked),
+    Route("POST", f"{_CASE}/checkpoints", checkpoints.create_many, Appended, 201),
+    Route("GET", f"{_CASE}/checkpoints", checkpoints.index, CheckpointPage),
+    Route("POST", f"{_CASE}/console-logs", logs.create_console, EntriesCreated, 201),
+    Route("GET", f"{_CASE}/console-logs", logs.index_console, ConsolePage),
+    Route("POST", f"{_CASE}/network-logs", logs.create_network, EntriesCreated, 201),
+    Route("GET", f"{_CASE}/network-logs", logs.index_network, NetworkPage),
     Route(
         "POST",
         f"{_CASE}/artifacts",
         uploads.create,
-        uploads.SentArtifact,
+        SentArtifact,
         201,
         upload=Upload("file", uploads.ArtifactFields, uploads.single_rules),
     ),
@@ -63,37 +77,35 @@ ROUTES = [
         "POST",
         f"{_CASE}/artifacts/batch",
         uploads.create_batch,
-        uploads.BatchUploaded,
+        BatchUploaded,
         201,
         also=(207,),
         upload=Upload("files", uploads.BatchForm, uploads.batch_rules),
     ),
-    Route("GET", f"{_CASE}/artifacts", artifacts.index, artifacts.ArtifactPage, array=artifacts.Artifact),
-    Route("GET", _ARTIFACT, artifacts.show, artifacts.Artifact),
+    Route("GET", f"{_CASE}/artifacts", artifacts.index, ArtifactPage, array=Artifact),
+    Route("GET", _ARTIFACT, artifacts.show, Artifact),
     Route("GET", f"{_ARTIFACT}/download", downloads.show, "*/*", also=(206, 304)),
     Route("DELETE", _ARTIFACT, artifacts.delete, None, 204),
-    Route("POST", f"{_BASE}/links", links.create, links.LinkMade, 201, once=False),
-    Route("GET", f"{_BASE}/links", links.index, links.LinkPage, role=Role.UPLOADER),
-    Route("DELETE", f"{_BASE}/links/{{link_id}}", links.delete, None, 204, role=Role.UPLOADER, own=True),
+    Route("POST", f"{_BASE}/links", links.create, LinkMade, 201, once=False),
+    Route("GET", f"{_BASE}/links", links.index, LinkPage, access=Access(role=Role.UPLOADER)),
+    Route("DELETE", f"{_BASE}/links/{{link_id}}", links.delete, None, 204, access=Access(role=Role.UPLOADER, own=True)),
     Route(
         "GET",
         _LINK,
         shared.show,
-        shared.SharedRun,
+        SharedRun,
         also=(206, 304),
-        others=(reports.Report, "text/html", "*/*"),
-        public=True,
-        opened_by=open_page,
+        others=(Report, "text/html", "*/*"),
+        access=_BY_LINK,
         refusal=shared.refusal,
     ),
     Route(
         "GET",
         f"{_LINK}/test-case-results/{{case_id}}",
         shared.show_case,
-        reports.Report,
+        Report,
         others=("text/html",),
-        public=True,
-        opened_by=open_page,
+        access=_BY_LINK,
         refusal=shared.refusal,
     ),
     Route(
@@ -102,12 +114,17 @@ ROUTES = [
         shared.show_image,
         "*/*",
         also=(206, 304),
-        public=True,
-        opened_by=open_image,
+        access=_IMAGE_BY_LINK,
         refusal=shared.refusal,
     ),
     Route(
-        "POST", f"{_AUTH}/session", sessions.create, sessions.Session, 201, role=Role.VIEWER, only="token", once=False
+        "POST",
+        f"{_AUTH}/session",
+        sessions.create,
+        sessions.Session,
+        201,
+        access=Access(role=Role.VIEWER, only="token"),
+        once=False,
     ),
     Route("GET", f"{_AUTH}/session", sessions.show, sessions.Identity),
     Route(
@@ -116,23 +133,30 @@ ROUTES = [
         sessions.login,
         sessions.PersonsSession,
         201,
-        public=True,
+        access=_PUBLIC,
         max_json=sessions.MOST_OF_A_LOGIN,
         errors=(401, 403, 429),
         once=False,
     ),
-    Route("POST", f"{_AUTH}/logout", sessions.logout, None, 204, role=Role.VIEWER, only="person", once=False),
-    Route("GET", "/api/v1/audit", audit.index, audit.AuditPage, role=Role.ADMIN),
-    Route("GET", "/healthz", health.live, health.Health, public=True),
-    Route("GET", "/readyz", health.ready, health.Health, public=True),
+    Route(
+        "POST",
+        f"{_AUTH}/logout",
+        sessions.logout,
+        None,
+        204,
+        access=Access(role=Role.VIEWER, only="person"),
+        once=False,
+    ),
+    Route("GET", "/api/v1/audit", audit.index, AuditPage, access=Access(role=Role.ADMIN)),
+    Route("GET", "/healthz", health.live, health.Health, access=_PUBLIC),
+    Route("GET", "/readyz", health.ready, health.Health, access=_PUBLIC),
     Route(
         "GET",
         "/metrics",
         health.metrics,
         "text/plain",
-        public=lambda config: config.auth.metrics_public,
-        about_all=True,
+        access=Access(public=lambda config: config.auth.metrics_public, about_all=True),
     ),
-    Route("GET", "/api/v1/openapi.json", docs.openapi, "application/json", public=True),
-    Route("GET", "/docs", docs.page, "text/html", public=True),
+    Route("GET", "/api/v1/openapi.json", openapi.show, "application/json", access=_PUBLIC),
+    Route("GET", "/docs", docs.show, "text/html", access=_PUBLIC),
 ]

@@ -13,15 +13,44 @@ FROM test_artifacts
 WHERE test_case_result_id = $1 AND dedupe_key = ANY($2::bytea[])
 
 -- name: lock
--- Takes the test case's row, and gives what must be known of it before files get their names; see migrations/0009.
-SELECT project_id, known, taken FROM lock_for_artifacts($1, $2, $3, $4)
+-- Takes the test case, as steps.insert_many does, and gives what must be known before files get their names: which files
+-- are there already, and which names a row has, or had until lately (a new file of such a name could be unlinked in its
+-- place). A path holds its test case's id, so only that one's rows can have it. Nothing when another writer came between.
+WITH seen AS (
+    SELECT id, xmin AS version FROM test_case_results WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
+), target AS (
+    UPDATE test_case_results c SET updated_at = c.updated_at FROM seen
+    WHERE c.id = seen.id AND c.xmin = seen.version
+    RETURNING c.project_id
+)
+SELECT project_id,
+       ARRAY(SELECT dedupe_key FROM test_artifacts
+             WHERE test_case_result_id = $1 AND dedupe_key = ANY($3::bytea[])) AS known,
+       ARRAY(SELECT storage_path FROM test_artifacts WHERE test_case_result_id = $1 AND storage_path = ANY($4::text[])
+             UNION ALL
+             SELECT storage_path FROM removed_files WHERE storage_path = ANY($4::text[])) AS taken,
+       EXISTS (SELECT FROM test_step_results WHERE test_case_result_id = $1) AS has_steps
+FROM target
 
 -- name: insert_many
--- Inserts and links in one round trip; see migrations/0009.
-SELECT id, test_case_result_id, step_result_id, artifact_type, artifact_category, step_number, iteration_number,
-       file_name, file_size, mime_type, checksum, 'artifacts/' || storage_path AS storage_path, description,
-       '/api/v1/reports/artifacts/' || id || '/download' AS download_url, captured_at, uploaded_at, created_at
-FROM insert_artifacts($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+-- Each belongs to the step of its number at once; what else that changes is decided by steps.link.
+INSERT INTO test_artifacts (
+    id, test_case_result_id, step_result_id, artifact_type, artifact_category, step_number, iteration_number,
+    file_name, file_size, mime_type, checksum, storage_path, description, dedupe_key, captured_at)
+SELECT n.id, $1, s.id, n.artifact_type, n.artifact_category, n.step_number, n.iteration_number,
+       n.file_name, n.file_size, n.mime_type, n.checksum, n.storage_path, n.description,
+       decode(n.dedupe_key, 'hex'), n.captured_at
+FROM json_to_recordset($2::json) AS n(
+    id uuid, artifact_type text, artifact_category text, step_number int, iteration_number int, file_name text,
+    file_size bigint, mime_type text, checksum text, storage_path text, description text, dedupe_key text,
+    captured_at timestamptz)
+LEFT JOIN test_step_results s ON s.test_case_result_id = $1
+    AND s.iteration_number = n.iteration_number AND s.step_number = n.step_number
+ORDER BY n.id
+RETURNING dedupe_key, id, test_case_result_id, step_result_id, artifact_type, artifact_category, step_number,
+          iteration_number, file_name, file_size, mime_type, checksum, 'artifacts/' || storage_path AS storage_path,
+          description, '/api/v1/reports/artifacts/' || id || '/download' AS download_url,
+          captured_at, uploaded_at, created_at
 
 -- name: by_id
 SELECT a.id, a.test_case_result_id, a.step_result_id, a.artifact_type, a.artifact_category, a.step_number,
@@ -83,11 +112,15 @@ FROM gone g JOIN test_case_results c ON c.id = g.test_case_result_id
 RETURNING storage_path, project_id, checksum
 
 -- name: remove_of_run
--- Notes every file of a run for removal, before the run's rows go.
-INSERT INTO removed_files (storage_path, checksum, project_id)
-SELECT a.storage_path, a.checksum, c.project_id
-FROM test_artifacts a JOIN test_case_results c ON c.id = a.test_case_result_id
-WHERE c.suite_run_id = $1
+-- Notes every file of a run for removal, before the run's rows go, and gives the first $2 of them.
+WITH noted AS (
+    INSERT INTO removed_files (storage_path, checksum, project_id)
+    SELECT a.storage_path, a.checksum, c.project_id
+    FROM test_artifacts a JOIN test_case_results c ON c.id = a.test_case_result_id
+    WHERE c.suite_run_id = $1
+    RETURNING storage_path, project_id, checksum
+)
+SELECT storage_path, project_id, checksum FROM noted ORDER BY storage_path LIMIT $2
 
 -- name: removed
 -- A portion of the files to unlink, those after a name. Locked, so that two processes rarely work on the same.

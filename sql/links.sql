@@ -44,11 +44,10 @@ WHERE l.id = was.id
 RETURNING l.project_id, l.note, was.ended
 
 -- name: open
--- Whether the link still counts, and that it was used, in one: $2 and $3 are what to add, nothing for a HEAD. It ends
--- with the token or the person that made it: what was made with a secret that leaked must not outlive it.
+-- Whether the link still counts, and that it was used, in one: $2 and $3 are what to add. It ends with the token or the
+-- person that made it: what was made with a secret that leaked must not outlive it.
 UPDATE evidence_links
-SET opened = opened + $2, downloads = downloads + $3,
-    last_used_at = CASE WHEN $2 + $3 > 0 THEN CURRENT_TIMESTAMP ELSE last_used_at END
+SET opened = opened + $2, downloads = downloads + $3, last_used_at = CURRENT_TIMESTAMP
 WHERE id = $1 AND revoked_at IS NULL AND expires_at > CURRENT_TIMESTAMP
   AND NOT EXISTS (SELECT FROM tokens t WHERE t.id = caller_id
                   AND (t.revoked_at IS NOT NULL OR t.expires_at <= CURRENT_TIMESTAMP))
@@ -56,6 +55,17 @@ WHERE id = $1 AND revoked_at IS NULL AND expires_at > CURRENT_TIMESTAMP
 RETURNING project_id, COALESCE(suite_run_id, test_case_result_id, artifact_id) AS thing_id,
           CASE WHEN suite_run_id IS NOT NULL THEN 'suite_run' WHEN test_case_result_id IS NOT NULL
                THEN 'test_case_result' ELSE 'artifact' END AS kind
+
+-- name: find
+-- The same for a HEAD, which shows nothing, and so is no use.
+SELECT project_id, COALESCE(suite_run_id, test_case_result_id, artifact_id) AS thing_id,
+       CASE WHEN suite_run_id IS NOT NULL THEN 'suite_run' WHEN test_case_result_id IS NOT NULL
+            THEN 'test_case_result' ELSE 'artifact' END AS kind
+FROM evidence_links
+WHERE id = $1 AND revoked_at IS NULL AND expires_at > CURRENT_TIMESTAMP
+  AND NOT EXISTS (SELECT FROM tokens t WHERE t.id = caller_id
+                  AND (t.revoked_at IS NOT NULL OR t.expires_at <= CURRENT_TIMESTAMP))
+  AND NOT EXISTS (SELECT FROM users u WHERE u.id = caller_id AND u.disabled_at IS NOT NULL)
 
 -- name: covered_case
 -- Whether a test case result is what a link is on, or one of its run's.

@@ -1,15 +1,16 @@
 -- name: insert_console
--- An entry whose client_sequence is already there was sent before: nothing is added.
+-- $4 is the client's count of the first entry, null without one. An entry whose count is there already was sent before:
+-- nothing is added.
 INSERT INTO test_console_logs (
     id, test_case_result_id, client_sequence, level, message, source_url, line_number, column_number,
     step_number, iteration_number, logged_at)
-SELECT n.id, $1, n.client_sequence, n.level, n.message, n.source_url, n.line_number, n.column_number,
-       n.step_number, n.iteration_number, n.logged_at
-FROM unnest($2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::int[], $8::int[],
-            $9::int[], $10::int[], $11::timestamptz[])
-     AS n(id, client_sequence, level, message, source_url, line_number, column_number,
-          step_number, iteration_number, logged_at)
-ORDER BY n.id
+SELECT n.id, $1, $4::bigint + n.number - 1, n.level, n.message, n.source_url, n.line_number, n.column_number,
+       n.step_number, coalesce(n.iteration_number, 1), n.logged_at
+FROM ROWS FROM (unnest($2::uuid[]), json_to_recordset($3::json) AS (
+    level text, message text, source_url text, line_number int, column_number int, step_number int,
+    iteration_number int, logged_at timestamptz)) WITH ORDINALITY
+    AS n(id, level, message, source_url, line_number, column_number, step_number, iteration_number, logged_at, number)
+ORDER BY n.number
 ON CONFLICT ON CONSTRAINT unique_console_log_sequence DO NOTHING
 RETURNING id
 
@@ -33,19 +34,21 @@ WHERE test_case_result_id = $1
 ORDER BY seq LIMIT $5 OFFSET $6
 
 -- name: insert_network
--- An entry whose client_sequence is already there was sent before: nothing is added.
+-- As insert_console. A size of -1 is HAR's word for one that is not known.
 INSERT INTO test_network_logs (
     id, test_case_result_id, client_sequence, method, url, status_code, resource_type, request_headers,
     response_headers, request_size, response_size, duration_ms, error_text, step_number, iteration_number, started_at)
-SELECT n.id, $1, n.client_sequence, n.method, n.url, n.status_code, n.resource_type, n.request_headers,
-       n.response_headers, n.request_size, n.response_size, n.duration_ms, n.error_text, n.step_number,
-       n.iteration_number, n.started_at
-FROM unnest($2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::int[], $7::text[], $8::jsonb[], $9::jsonb[],
-            $10::bigint[], $11::bigint[], $12::int[], $13::text[], $14::int[], $15::int[], $16::timestamptz[])
-     AS n(id, client_sequence, method, url, status_code, resource_type, request_headers,
-          response_headers, request_size, response_size, duration_ms, error_text, step_number, iteration_number,
-          started_at)
-ORDER BY n.id
+SELECT n.id, $1, $4::bigint + n.number - 1, n.method, n.url, n.status_code, n.resource_type,
+       coalesce(n.request_headers, '{}'), coalesce(n.response_headers, '{}'), nullif(n.request_size, -1),
+       nullif(n.response_size, -1), n.duration_ms, n.error_text, n.step_number, coalesce(n.iteration_number, 1),
+       n.started_at
+FROM ROWS FROM (unnest($2::uuid[]), json_to_recordset($3::json) AS (
+    method text, url text, status_code int, resource_type text, request_headers jsonb, response_headers jsonb,
+    request_size bigint, response_size bigint, duration_ms int, error_text text, step_number int,
+    iteration_number int, started_at timestamptz)) WITH ORDINALITY
+    AS n(id, method, url, status_code, resource_type, request_headers, response_headers, request_size, response_size,
+         duration_ms, error_text, step_number, iteration_number, started_at, number)
+ORDER BY n.number
 ON CONFLICT ON CONSTRAINT unique_network_log_sequence DO NOTHING
 RETURNING id
 

@@ -6,8 +6,12 @@ SELECT project_id FROM suite_runs WHERE id = $1 AND ($2::uuid IS NULL OR project
 -- Nothing comes back when the project already has this run_key: parallel shards meet in one run.
 INSERT INTO suite_runs (id, project_id, run_key, name, status, environment, branch, commit_sha, build_url,
                         browser, platform, triggered_by, tags, metadata, started_at)
-VALUES ($1, $2, $3, $4, COALESCE($5, 'Running'), $6, $7, $8, $9, $10, $11, $12, COALESCE($13::text[], '{}'),
-        COALESCE($14::jsonb, '{}'), COALESCE($15, CURRENT_TIMESTAMP))
+SELECT $1, $2, n.run_key, n.name, coalesce(n.status, 'Running'), n.environment, n.branch, n.commit_sha, n.build_url,
+       n.browser, n.platform, n.triggered_by, coalesce(n.tags, '{}'), coalesce(n.metadata, '{}'),
+       coalesce(n.started_at, CURRENT_TIMESTAMP)
+FROM json_to_record($3::json) AS n(
+    run_key text, name text, status text, environment text, branch text, commit_sha text, build_url text,
+    browser text, platform text, triggered_by text, tags text[], metadata jsonb, started_at timestamptz)
 ON CONFLICT (project_id, run_key) DO NOTHING
 RETURNING id
 
@@ -53,25 +57,13 @@ FROM test_case_results WHERE suite_run_id = ANY($1)
 GROUP BY suite_run_id
 
 -- name: update
--- $3 is the patch as sent: a key that is there is written, one that is not stays. Metadata merges (RFC 7396, top level).
-UPDATE suite_runs SET
-    name = CASE WHEN $3::jsonb ? 'name' THEN $3::jsonb->>'name' ELSE name END,
-    status = CASE WHEN $3::jsonb ? 'status' THEN $3::jsonb->>'status' ELSE status END,
-    environment = CASE WHEN $3::jsonb ? 'environment' THEN $3::jsonb->>'environment' ELSE environment END,
-    branch = CASE WHEN $3::jsonb ? 'branch' THEN $3::jsonb->>'branch' ELSE branch END,
-    commit_sha = CASE WHEN $3::jsonb ? 'commit_sha' THEN $3::jsonb->>'commit_sha' ELSE commit_sha END,
-    build_url = CASE WHEN $3::jsonb ? 'build_url' THEN $3::jsonb->>'build_url' ELSE build_url END,
-    browser = CASE WHEN $3::jsonb ? 'browser' THEN $3::jsonb->>'browser' ELSE browser END,
-    platform = CASE WHEN $3::jsonb ? 'platform' THEN $3::jsonb->>'platform' ELSE platform END,
-    triggered_by = CASE WHEN $3::jsonb ? 'triggered_by' THEN $3::jsonb->>'triggered_by' ELSE triggered_by END,
-    tags = CASE WHEN $3::jsonb ? 'tags'
-                THEN ARRAY(SELECT jsonb_array_elements_text($3::jsonb->'tags')) ELSE tags END,
-    metadata = CASE WHEN $3::jsonb ? 'metadata'
-                    THEN (metadata || ($3::jsonb->'metadata')) - $4::text[] ELSE metadata END,
-    started_at = CASE WHEN $3::jsonb ? 'started_at'
-                      THEN ($3::jsonb->>'started_at')::timestamptz ELSE started_at END,
-    finished_at = CASE WHEN $3::jsonb ? 'finished_at'
-                       THEN ($3::jsonb->>'finished_at')::timestamptz ELSE finished_at END,
+-- $3 is the patch as sent: what is absent stays, null clears. Metadata merges: $4 are the keys that it removes.
+UPDATE suite_runs c SET (name, status, environment, branch, commit_sha, build_url, browser, platform, triggered_by, tags,
+    metadata, started_at, finished_at) = (
+    SELECT p.name, p.status, p.environment, p.branch, p.commit_sha, p.build_url, p.browser, p.platform,
+           p.triggered_by, p.tags, p.metadata, p.started_at, p.finished_at
+    FROM jsonb_populate_record(c, CASE WHEN $3::jsonb ? 'metadata' THEN $3::jsonb || jsonb_build_object(
+        'metadata', (c.metadata || ($3::jsonb->'metadata')) - $4::text[]) ELSE $3::jsonb END) AS p),
     updated_at = CURRENT_TIMESTAMP
 WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
 RETURNING metadata::text AS metadata

@@ -28,9 +28,11 @@ FROM tokens t LEFT JOIN projects p ON p.id = t.project_id
 ORDER BY t.created_at, t.id
 
 -- name: revoke
--- By id or by name; the row stays, so that old entries can still be told apart.
+-- The one of this id, else of this name: a token may be named like another's id. The row stays, so that old entries can
+-- still be told apart.
 UPDATE tokens SET revoked_at = CURRENT_TIMESTAMP
-WHERE revoked_at IS NULL AND (id::text = $1 OR name = $1)
+WHERE id = (SELECT id FROM tokens WHERE revoked_at IS NULL AND (id::text = $1 OR name = $1)
+            ORDER BY id::text = $1 DESC LIMIT 1)
 RETURNING id, name, project_id
 
 -- name: rotate

@@ -4,6 +4,7 @@ import io
 import itertools
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,19 +20,24 @@ from aiohttp import DummyCookieJar
 from aiohttp.test_utils import TestClient, TestServer
 from psycopg.pq import ExecStatus
 
-from server import migrate
 from server.app import create_app
 from server.auth.tokens import hash_of, new_token
-from server.cli import main
+from server.commands.main import main
 from server.config import ArtifactsConfig, Config, DatabaseConfig
-from server.embedded import Postgres
-from server.folder import MARK
+from server.database import migrate
+from server.database.embedded import Postgres
 from server.http.protocol import Runner
 from server.ids import new_id
+from server.storage.marker import MARKER
 from tests.people import password_hash
 
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
 _numbers = itertools.count()
+
+# A shell that puts a process into the background has it ignore Ctrl-C, and so do all that it starts. Those that the
+# tests start are to be interrupted by some of them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +98,7 @@ def stored_files(storage) -> Callable[[], list[str]]:
 
     def listed() -> list[str]:
         files = (str(path.relative_to(storage)) for path in storage.rglob("*") if path.is_file())
-        return sorted(name for name in files if not name.startswith(".content/") and name != MARK)
+        return sorted(name for name in files if not name.startswith(".content/") and name != MARKER)
 
     return listed
 

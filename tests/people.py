@@ -3,8 +3,8 @@
 from functools import cache
 from http.cookies import SimpleCookie
 
-from server.auth.callers import COOKIE
 from server.auth.passwords import hash_password
+from server.http.authenticate import COOKIE
 
 PASSWORD = "correct horse battery staple"
 LOGIN = "/api/v1/auth/login"

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from server.auth.callers import CACHE, COOKIE
 from server.auth.roles import Role
 from server.auth.tokens import hash_of, new_token
-from server.context import POOL
+from server.http.authenticate import COOKIE
 from server.http.openapi import document
 from server.routes import ROUTES
+from server.services import SERVICES
 from tests.forms import BOUNDARY, batch, single
 from tests.makers import png
 from tests.people import LOGIN, PASSWORD, logged_in
@@ -140,8 +140,8 @@ async def strangers(nobody, make_token, rows):
     rows("UPDATE tokens SET expires_at = now() - interval '1 s' WHERE token_hash = %s", hash_of(expired))
     id_of = "(SELECT id FROM tokens WHERE name = 'logged in')"
     rows(f"UPDATE sessions SET expires_at = now() - interval '1 s' WHERE token_id = {id_of}")
-    for key, (caller, _) in nobody.app[CACHE].items():
-        nobody.app[CACHE][key] = (caller, 0.0)
+    for key, (caller, _) in nobody.app[SERVICES].callers.items():
+        nobody.app[SERVICES].callers[key] = (caller, 0.0)
     assert (await nobody.get(f"{BASE}/suite-runs", headers=bearer)).status == 200
     values = [new_token(), expired, revoked, token[:-1], token + "x", token.swapcase(), "", "rpt_"]
     return [
@@ -226,7 +226,7 @@ async def refusal(reply):
 
 def test_the_table_in_readme_has_every_route():
     """One row for each, and one more where a switch of the query needs another role."""
-    switched = [named(route, f"?{route.admin_if}=true") for route in ROUTES if route.admin_if]
+    switched = [named(route, f"?{route.access.admin_if}=true") for route in ROUTES if route.access.admin_if]
     assert sorted(table()) == sorted([named(route) for route in ROUTES] + switched)
     assert set(SENDS) == {name for name in table() if not name.startswith("GET ")}
 
@@ -396,7 +396,7 @@ async def test_prune_is_an_admins_however_it_is_written(nobody, make_token, make
 @pytest.fixture
 def queries(client, monkeypatch):
     """What the server asks its database."""
-    pool, asked = client.app[POOL], []
+    pool, asked = client.app[SERVICES].pool, []
     acquire = pool.acquire
 
     @asynccontextmanager
@@ -457,11 +457,11 @@ async def test_a_fleet_that_calls_at_once_costs_one_query(nobody, queries, make_
     replies = await asyncio.gather(*(nobody.get("/api/v1/auth/session", headers=bearer) for _ in range(50)))
     assert {reply.status for reply in replies} == {200 if valid else 401}
     assert len([query for query in queries if "former_secrets" in query]) == 1
-    assert nobody.app[CACHE].asking == {}
+    assert nobody.app[SERVICES].callers.lookups == {}
 
 
 async def test_what_one_asks_in_vain_the_others_are_told_too(nobody, make_token, monkeypatch):
-    bearer, pool = {"Authorization": f"Bearer {make_token()}"}, nobody.app[POOL]
+    bearer, pool = {"Authorization": f"Bearer {make_token()}"}, nobody.app[SERVICES].pool
     with monkeypatch.context() as broken:
         broken.setattr(pool, "_most_waiting", -pool.size)
         replies = await asyncio.gather(*(nobody.get("/api/v1/auth/session", headers=bearer) for _ in range(10)))
@@ -500,8 +500,8 @@ async def test_another_role_takes_effect_and_ends_replays(nobody, make_token, ma
 
     async def become(role):
         rows("UPDATE tokens SET role = %s WHERE name = 'mine'", role)
-        for key, (caller, _) in nobody.app[CACHE].items():
-            nobody.app[CACHE][key] = (caller, 0.0)
+        for key, (caller, _) in nobody.app[SERVICES].callers.items():
+            nobody.app[SERVICES].callers[key] = (caller, 0.0)
 
     assert [await send(), await send()] == [(201, None), (201, "true")]
     await become("viewer")

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from server import config
-from server.config import Config, ConfigError, load, masked, parse_size, to_toml
+from server.commands import settings
+from server.config import CLIENT_NAMES, KNOWN_TYPES, Config, ConfigError, load, masked, parse_size, to_toml
+from server.uploads import content
 
 MIB = 1 << 20
 S1_TYPES = [
@@ -27,7 +29,7 @@ def from_toml(tmp_path):
     def loaded(text, **environ):
         path = tmp_path / "config.toml"
         path.write_text(text, "utf-8")
-        return load(path, environ)
+        return settings.load(path, environ=environ)
 
     return loaded
 
@@ -410,3 +412,25 @@ def test_nothing_is_taken_from_this_process_when_an_environment_is_given(monkeyp
     assert load().server.port == 1234
     assert load(environ={}).server.port == Config().server.port
     assert not [name for name, value in vars(config).items() if isinstance(value, Config)]
+
+
+@pytest.mark.parametrize("name", ["REPORTD_SEVER_PORT", "REPORTD_DATBASE_DSN", "REPORTD_X_", "REPORTD__PORT"])
+def test_an_unknown_section_in_the_environment_stops_the_start(name):
+    if name == "REPORTD_X_":
+        assert load(environ={name: "1"}) == Config()  # it names no key
+        return
+    message = refusal(load, environ={name: "9000"})
+    assert name in message and "server, database, artifacts, api, auth, log" in message
+
+
+KUBERNETES = ["REPORTD_PORT", "REPORTD_SERVICE_HOST", "REPORTD_SERVICE_PORT", "REPORTD_SERVICE_PORT_HTTP"]
+KUBERNETES += ["REPORTD_PORT_8000_TCP", "REPORTD_PORT_8000_TCP_ADDR"]
+
+
+@pytest.mark.parametrize("name", [*sorted(CLIENT_NAMES), "REPORTD_URL", "REPORTD_TOKEN", "REPORTD_NAME", *KUBERNETES])
+def test_what_others_on_the_same_machine_are_told_is_not_ours(name):
+    assert load(environ={name: "x"}) == Config()
+
+
+def test_the_types_that_may_be_configured_are_those_that_can_be_told():
+    assert set(KNOWN_TYPES) == content.KNOWN_TYPES

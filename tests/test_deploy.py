@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from server import config
-from server.cli import _parser
-from tests.test_accel import NGINX, README
+from server.commands.main import _parser
+from tests.api.test_accel_redirect import NGINX, README
 from tests.up_server import ENVIRONMENT, wait_for
 
 DEPLOY = Path(__file__).parent.parent / "deploy"

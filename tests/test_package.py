@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from server import __version__, migrate
-from server.db import data_folder
+from server import __version__
+from server.database import migrate
+from server.database.queries import data_folder
 
 ROOT = Path(__file__).parent.parent
 # As `python -m server` in an environment that holds the unpacked wheel and what it needs: -S leaves out the
@@ -84,7 +85,7 @@ def test_the_wheel_holds_what_the_checkout_holds(unpacked):
         return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix in suffixes}
 
     sources = below(ROOT / "server", {".py", ".html"})
-    assert "http/docs.html" in sources
+    assert "viewer/templates/docs.html" in sources
     sql = {f"sql/{path.name}" for path in (ROOT / "sql").glob("*.sql")}
     migrations = {f"migrations/{path.name}" for path in (ROOT / "migrations").glob("*.sql")}
     assert len(sql) > 5 and len(migrations) > 10
@@ -97,7 +98,7 @@ def test_the_wheel_says_what_it_is(unpacked):
     (info,) = unpacked.glob("*.dist-info")
     metadata = (info / "METADATA").read_text("utf-8")
     assert f"\nVersion: {__version__}\n" in metadata and "\nRequires-Python: >=3.11\n" in metadata
-    assert "reportd = server.cli:main" in (info / "entry_points.txt").read_text("utf-8")
+    assert "reportd = server.commands.main:main" in (info / "entry_points.txt").read_text("utf-8")
     # Whatever is imported is asked for.
     wanted = set(re.findall(r"^Requires-Dist: ([\w-]+)", metadata.replace("_", "-"), re.MULTILINE))
     assert wanted >= {
@@ -123,14 +124,14 @@ def test_the_command_runs_without_a_checkout(python, dsn):
     assert "port = 1234" in shown and 'storage_path = "/var/data/test-artifacts"' in shown
     assert len(json.loads(said(python(RUN, "openapi")))["paths"]) > 10
     status = said(python(RUN, "migrate", "--status", REPORTD_DATABASE_DSN=dsn)).splitlines()
-    assert status == [f"applied  {name}" for name in sorted(migrate.known_versions())]
+    assert status == [f"applied  {name}" for name in sorted(migrate.versions())]
 
 
 def test_the_command_migrates_and_serves_without_a_checkout(python, dsn, tmp_path):
-    migrate.rollback(dsn, 1)
+    migrate.rollback(dsn, 2)
     environ = {"REPORTD_DATABASE_DSN": dsn, "REPORTD_ARTIFACTS_STORAGE_PATH": str(tmp_path / "files")}
     applied = said(python(RUN, "migrate", **environ))
-    assert applied.split() == ["applied", sorted(migrate.known_versions())[-1]]
+    assert applied.split() == ["applied", sorted(migrate.needed_versions())[-1]]
     with subprocess.Popen(**python(RUN, "serve", "--port", "0", **environ), stdout=subprocess.PIPE) as server:
         try:
             url = re.search(r"http://\S+", server.stdout.readline())[0]

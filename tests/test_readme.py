@@ -12,9 +12,9 @@ from prometheus_client import REGISTRY
 from prometheus_client.metrics import MetricWrapperBase
 
 from server import config
-from server.cli import _parser
-from server.context import POOL, SPACE, SQL
-from server.log import JsonLines, TextLines
+from server.commands.main import _parser
+from server.observe.log import JsonLines, TextLines
+from server.services import SERVICES
 from tests.up_server import up_server
 
 __all__ = ["up_server"]  # a fixture
@@ -66,7 +66,7 @@ def test_every_command_is_in_the_readme():
 
 async def test_every_figure_is_in_the_readme_with_its_labels(client):
     app = client.app
-    await app[SPACE].measure_last_day(app[POOL], app[SQL])
+    await app[SERVICES].free_space.measure_last_day(app[SERVICES].pool)
     reply = await client.get("/metrics")
     kinds = dict(re.findall(r"^# TYPE (reportd_\w+) (\w+)$", await reply.text(), re.MULTILINE))
     known = [metric for metric in REGISTRY._names_to_collectors.values() if isinstance(metric, MetricWrapperBase)]

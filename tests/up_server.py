@@ -21,8 +21,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from server.embedded import Postgres
-from server.up import postgres
+from server.commands.up import postgres
+from server.database.embedded import Postgres
 from tests.makers import png
 
 CHECKOUT = Path(__file__).parent.parent

@@ -1,23 +1,23 @@
 """Checkpoints: named verifications within a test case."""
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
 
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from server.context import CALLER, POOL, SQL
-from server.errors import CaseNotFound, Invalid, Problem
+from server.errors import Invalid, Problem
 from server.http import reply
-from server.http.fields import FreeText, Instant, Moment, Natural, Page, Positive, RequiredText, Status, Text50
+from server.http.fields import FreeText, Instant, Natural, Page, Positive, RequiredText, Text50
 from server.http.idempotency import once
-from server.http.lock import lock_case
 from server.http.reply import Response
-from server.ids import bucket_of, new_ids
+from server.reports import checkpoints, test_cases
+from server.reports.checkpoints import Appended, CheckpointPage
+from server.reports.words import Status
+from server.services import CALL, SERVICES
 
 
-class NewCheckpoint(Struct):
+class NewCheckpoint(Struct, omit_defaults=True):
     checkpoint_number: Natural
     name: RequiredText
     checkpoint_type: Text50 | None = None
@@ -40,82 +40,30 @@ class CheckpointFilter(Page):
     iteration_number: Positive | None = None
 
 
-@dataclass(slots=True)
-class Checkpoint:
-    id: UUID
-    test_case_result_id: UUID
-    iteration_number: int
-    checkpoint_number: int
-    step_number: int | None
-    name: str
-    checkpoint_type: str | None
-    status: Status
-    expected_value: str | None
-    actual_value: str | None
-    message: str | None
-    screenshot_artifact_id: UUID | None
-    captured_at: Moment | None
-    created_at: Moment
-
-
-@dataclass(slots=True)
-class CheckpointPage:
-    total: int
-    page: int
-    per_page: int
-    items: list[Checkpoint]
-
-
-@dataclass(slots=True)
-class Appended:
-    created: int
-
-
 async def create_many(request: web.Request, case_id: UUID, body: NewCheckpoints) -> Response:
     """Appends checkpoints; 409 when one with the same iteration and number exists."""
     _refuse_twins(body.checkpoints)
 
     async def work(connection: Any) -> web.Response:
-        await lock_case(request, connection, case_id)
-        await _refuse_foreign_screenshots(request, connection, case_id, body.checkpoints)
-        items = body.checkpoints
-        await connection.execute(
-            request.app[SQL].checkpoints.insert_many,
-            case_id,
-            new_ids(bucket_of(case_id), len(items)),
-            [item.iteration_number or 1 for item in items],
-            [item.checkpoint_number for item in items],
-            [item.step_number for item in items],
-            [item.name for item in items],
-            [item.checkpoint_type for item in items],
-            [item.status or "Pending" for item in items],
-            [item.expected_value for item in items],
-            [item.actual_value for item in items],
-            [item.message for item in items],
-            [item.screenshot_artifact_id for item in items],
-            [item.captured_at for item in items],
-        )
-        return reply.created(Appended(len(items)))
+        await test_cases.lock(connection, case_id, request[CALL].scope)
+        await _refuse_foreign_screenshots(connection, case_id, body.checkpoints)
+        await checkpoints.insert_many(connection, case_id, body.checkpoints)
+        return reply.created(Appended(len(body.checkpoints)))
 
     return await once(request, work)
 
 
 async def index(request: web.Request, case_id: UUID, query: CheckpointFilter) -> Response:
     """The checkpoints of a test case, in the order sent."""
-    sql, filters = request.app[SQL].checkpoints, (query.step_number, query.iteration_number)
-    async with request.app[POOL].acquire() as connection:
-        total = await connection.fetchval(sql.count_for_case, case_id, request[CALLER].project_id, *filters)
-        if total is None:
-            raise CaseNotFound()
-        rows = await connection.fetch(sql.for_case, case_id, *filters, query.size, query.offset)
-    return reply.ok(CheckpointPage(total, query.number, query.size, [Checkpoint(*row) for row in rows]))
+    filters = (query.step_number, query.iteration_number)
+    async with request.app[SERVICES].pool.acquire() as connection:
+        found = await checkpoints.of_case(connection, case_id, request[CALL].scope, filters, query.size, query.offset)
+    return reply.ok(CheckpointPage(found[0], query.number, query.size, found[1]))
 
 
-async def _refuse_foreign_screenshots(
-    request: web.Request, connection: Any, case_id: UUID, items: list[NewCheckpoint]
-) -> None:
+async def _refuse_foreign_screenshots(connection: Any, case_id: UUID, items: list[NewCheckpoint]) -> None:
     wanted = [item.screenshot_artifact_id for item in items if item.screenshot_artifact_id is not None]
-    own = {row["id"] for row in await connection.fetch(request.app[SQL].checkpoints.own_artifacts, case_id, wanted)}
+    own = await checkpoints.own_artifacts(connection, case_id, wanted)
     for i, item in enumerate(items):
         if item.screenshot_artifact_id is not None and item.screenshot_artifact_id not in own:
             path = f"checkpoints[{i}].screenshot_artifact_id"

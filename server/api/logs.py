@@ -1,29 +1,26 @@
 """Console and network logs of a test case: appended in bulk, read back in the order sent."""
 
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-import orjson
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from server.context import CALLER, MASKS, POOL, SQL
-from server.errors import CaseNotFound
 from server.http import reply
-from server.http.fields import FreeText, HeaderMap, Instant, Level, Moment, Natural, Page, Positive, Text50
+from server.http.fields import FreeText, HeaderMap, Instant, Level, Natural, Page, Positive, Text50
 from server.http.idempotency import once
-from server.http.lock import lock_case
 from server.http.reply import Response
-from server.ids import bucket_of, new_ids
-from server.mask import Masks
-from server.redact import redact_text, redact_url
+from server.redact.patterns import Patterns
+from server.redact.rules import redact_text, redact_url
+from server.reports import logs
+from server.reports.logs import ConsolePage, EntriesCreated, NetworkPage
+from server.services import CALL, SERVICES
 
 ByteCount = Annotated[int, Meta(ge=-1, le=2**63 - 1)]  # -1 is HAR's word for unknown
 Sequence = Annotated[int, Meta(ge=0, le=2**62)]
 
 
-class NewConsoleEntry(Struct):
+class NewConsoleEntry(Struct, omit_defaults=True):
     level: Level
     message: FreeText
     source_url: FreeText | None = None
@@ -39,7 +36,7 @@ class NewConsoleLogs(Struct):
     first_sequence: Sequence | None = None
 
 
-class NewNetworkEntry(Struct):
+class NewNetworkEntry(Struct, omit_defaults=True):
     method: Annotated[str, Meta(min_length=1, max_length=20)]
     url: Annotated[str, Meta(min_length=1, max_length=1 << 20)]
     status_code: Annotated[int, Meta(ge=0, le=999)] | None = None
@@ -73,147 +70,71 @@ class NetworkFilter(Page):
     resource_type: Text50 | None = None
 
 
-@dataclass(slots=True)
-class ConsoleEntry:
-    id: UUID
-    test_case_result_id: UUID
-    level: str
-    message: str
-    source_url: str | None
-    line_number: int | None
-    column_number: int | None
-    step_number: int | None
-    iteration_number: int
-    logged_at: Moment | None
-    created_at: Moment
-
-
-@dataclass(slots=True)
-class NetworkEntry:
-    id: UUID
-    test_case_result_id: UUID
-    method: str
-    url: str
-    status_code: int | None
-    resource_type: str | None
-    request_headers: dict[str, Any]
-    response_headers: dict[str, Any]
-    request_size: int | None
-    response_size: int | None
-    duration_ms: int | None
-    error_text: str | None
-    step_number: int | None
-    iteration_number: int
-    started_at: Moment | None
-    created_at: Moment
-
-
-@dataclass(slots=True)
-class ConsolePage:
-    total: int
-    page: int
-    per_page: int
-    items: list[ConsoleEntry]
-
-
-@dataclass(slots=True)
-class NetworkPage:
-    total: int
-    page: int
-    per_page: int
-    items: list[NetworkEntry]
-
-
-@dataclass(slots=True)
-class EntriesCreated:
-    created: int
-
-
 async def create_console(request: web.Request, case_id: UUID, body: NewConsoleLogs) -> Response:
     """Appends console entries. With `first_sequence`, entries that were sent before add nothing."""
-    items, hide = body.entries, request.app[MASKS].hide
-    columns: list[list[Any]] = [
-        _sequences(body.first_sequence, len(items)),
-        [item.level for item in items],
-        await hide([redact_text(item.message) for item in items]),
-        await hide([item.source_url and redact_url(item.source_url) for item in items]),
-        [item.line_number for item in items],
-        [item.column_number for item in items],
-        [item.step_number for item in items],
-        [item.iteration_number or 1 for item in items],
-        [item.logged_at for item in items],
-    ]
-    return await _append(request, case_id, request.app[SQL].logs.insert_console, columns)
+    hide = request.app[SERVICES].patterns.hide
+    messages = await hide([redact_text(item.message) for item in body.entries])
+    urls = await hide([item.source_url and redact_url(item.source_url) for item in body.entries])
+    for item, message, url in zip(body.entries, messages, urls, strict=True):
+        item.message, item.source_url = message or "", url
+    return await _append(request, "console", case_id, body)
 
 
 async def create_network(request: web.Request, case_id: UUID, body: NewNetworkLogs) -> Response:
     """Appends network entries, without the credentials of the system under test."""
-    items, hide = body.entries, request.app[MASKS].hide
-    columns: list[list[Any]] = [
-        _sequences(body.first_sequence, len(items)),
-        [item.method for item in items],
-        await hide([redact_url(item.url) for item in items]),
-        [item.status_code for item in items],
-        [item.resource_type for item in items],
-        await _hide_values(request.app[MASKS], [item.request_headers or "{}" for item in items]),
-        await _hide_values(request.app[MASKS], [item.response_headers or "{}" for item in items]),
-        [None if item.request_size == -1 else item.request_size for item in items],
-        [None if item.response_size == -1 else item.response_size for item in items],
-        [item.duration_ms for item in items],
-        await hide([item.error_text and redact_text(item.error_text) for item in items]),
-        [item.step_number for item in items],
-        [item.iteration_number or 1 for item in items],
-        [item.started_at for item in items],
-    ]
-    return await _append(request, case_id, request.app[SQL].logs.insert_network, columns)
+    patterns = request.app[SERVICES].patterns
+    urls = await patterns.hide([redact_url(item.url) for item in body.entries])
+    errors = await patterns.hide([item.error_text and redact_text(item.error_text) for item in body.entries])
+    asked = await _hide_values(patterns, [item.request_headers for item in body.entries])
+    answered = await _hide_values(patterns, [item.response_headers for item in body.entries])
+    for item, url, error, sent, received in zip(body.entries, urls, errors, asked, answered, strict=True):
+        item.url, item.error_text, item.request_headers, item.response_headers = url or "", error, sent, received
+    return await _append(request, "network", case_id, body)
 
 
 async def index_console(request: web.Request, case_id: UUID, query: ConsoleFilter) -> Response:
     """The console log of a test case, in the order sent."""
-    sql, filters = request.app[SQL].logs, (query.step_number, query.iteration_number, query.level)
-    total, rows = await _page(request, case_id, query, sql.count_console, sql.console_for_case, filters)
-    return reply.ok(ConsolePage(total, query.number, query.size, [ConsoleEntry(*row) for row in rows]))
+    filters = (query.step_number, query.iteration_number, query.level)
+    async with request.app[SERVICES].pool.acquire() as connection:
+        total, items = await logs.console_of_case(
+            connection, case_id, request[CALL].scope, filters, query.size, query.offset
+        )
+    return reply.ok(ConsolePage(total, query.number, query.size, items))
 
 
 async def index_network(request: web.Request, case_id: UUID, query: NetworkFilter) -> Response:
     """The network log of a test case, in the order sent."""
-    sql = request.app[SQL].logs
     filters = (query.step_number, query.iteration_number, query.status_min, query.resource_type)
-    total, rows = await _page(request, case_id, query, sql.count_network, sql.network_for_case, filters)
-    return reply.ok(NetworkPage(total, query.number, query.size, [NetworkEntry(*row) for row in rows]))
+    async with request.app[SERVICES].pool.acquire() as connection:
+        total, items = await logs.network_of_case(
+            connection, case_id, request[CALL].scope, filters, query.size, query.offset
+        )
+    return reply.ok(NetworkPage(total, query.number, query.size, items))
 
 
-async def _hide_values(masks: Masks, maps: list[str]) -> list[str]:
-    """Headers as JSON, what the configured patterns find in their values hidden."""
-    if not masks.any:
-        return maps
-    headers: list[dict[str, Any]] = [orjson.loads(text.encode()) for text in maps]
-    lists = [[of] if isinstance(of, str) else of for one in headers for of in one.values()]
-    hidden = iter(await masks.hide([text for texts in lists for text in texts]))
-    for one in headers:
-        for name, of in one.items():
-            one[name] = next(hidden) if isinstance(of, str) else [next(hidden) for _ in of]
-    return [orjson.dumps(one).decode() for one in headers]
-
-
-def _sequences(first: int | None, count: int) -> list[int | None]:
-    return [None] * count if first is None else list(range(first, first + count))
-
-
-async def _append(request: web.Request, case_id: UUID, query: str, columns: list[list[Any]]) -> Response:
+async def _append(
+    request: web.Request, log: Literal["console", "network"], case_id: UUID, body: NewConsoleLogs | NewNetworkLogs
+) -> Response:
     async def work(connection: Any) -> web.Response:
-        await lock_case(request, connection, case_id)
-        ids = new_ids(bucket_of(case_id), len(columns[0]))
-        return reply.created(EntriesCreated(len(await connection.fetch(query, case_id, ids, *columns))))
+        scope = request[CALL].scope
+        added = await logs.append(connection, log, case_id, scope, body.entries, body.first_sequence)
+        return reply.created(EntriesCreated(added))
 
     return await once(request, work)
 
 
-async def _page(
-    request: web.Request, case_id: UUID, page: Page, count: str, rows: str, filters: tuple[Any, ...]
-) -> tuple[int, list[Any]]:
-    async with request.app[POOL].acquire() as connection:
-        total = await connection.fetchval(count, case_id, request[CALLER].project_id, *filters)
-        if total is None:
-            raise CaseNotFound()
-        return total, await connection.fetch(rows, case_id, *filters, page.size, page.offset)
+async def _hide_values(patterns: Patterns, maps: list[HeaderMap | None]) -> list[HeaderMap | None]:
+    """Headers, what the configured patterns find in their values hidden. All at once: patterns have a budget a call."""
+    if not patterns.any:
+        return maps
+    values = [value for each in maps if each is not None for value in each.value.values()]
+    texts = [text for value in values for text in ([value] if isinstance(value, str) else value)]
+    hidden = iter(await patterns.hide(texts))
+
+    def again(value: str | list[str]) -> Any:
+        return next(hidden) if isinstance(value, str) else [next(hidden) for _ in value]
+
+    return [
+        None if each is None else HeaderMap.of({name: again(value) for name, value in each.value.items()})
+        for each in maps
+    ]

@@ -1,143 +1,143 @@
-"""Who calls: told from a request's token or session cookie, and remembered for some seconds."""
+"""Who a caller is and what they may do, looked up by the secret that they send and kept for some seconds."""
 
 import asyncio
-import hmac
-import re
+import logging
 import time
-from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
-import asyncpg
-from aiohttp import hdrs, web
-
 from server.auth.roles import Role
-from server.auth.tokens import csrf_token, hash_of, is_cookie, is_token
-from server.context import ANYONE, CONFIG, HOST, POOL, SQL, Caller, Grant
-from server.errors import CrossSite, CsrfTokenNeeded, Overloaded, Unauthorized
-from server.http.origin import is_cross_site
+from server.auth.tokens import hash_of
+from server.database.pool import Pool
+from server.database.queries import SQL
+from server.errors import Overloaded
 
-COOKIE = "reportd_session"
-_IN_HEADER = re.compile(rf"(?:^|;)[ \t]*{COOKIE}=([^;]*)")
-CSRF_HEADER = "X-CSRF-Token"
-_SAFE = {hdrs.METH_GET, hdrs.METH_HEAD}
+LOG = logging.getLogger("reportd")
 _CACHE_SECONDS = 5.0
 _CACHE_SIZE = 10_000
+_TOUCH_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A role in one project; `project_id` None: in every one."""
+
+    project_id: UUID | None
+    project: str | None
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent a request. `project_id` None: every project. `shape` None: the configured one.
+
+    One project and one role in it, or one role everywhere. A person may have several `grants`; `role` is the largest of
+    them then, and once it is known which project a request is about, `within` makes the Caller of that one: what is
+    read from the database, and who may do it, goes by `project_id` and `role` alone.
+    """
+
+    id: UUID
+    name: str | None  # of an evidence link that was opened, `link <id>`; None where no token is needed
+    project_id: UUID | None
+    project: str | None
+    shape: str | None
+    role: Role
+    kind: Literal["token", "person", "link", "anyone"] = "token"
+    grants: tuple[Grant, ...] = ()  # empty, or two or more
+
+    def within(self, project_id: UUID) -> "Caller | None":
+        """The same caller in one project; None without a role there."""
+        if not self.grants:
+            return self if self.project_id in (None, project_id) else None
+        there = [grant for grant in self.grants if grant.project_id in (None, project_id)]
+        if not there:
+            return None
+        project = next((grant.project for grant in there if grant.project_id), None)
+        role = max(grant.role for grant in there)
+        return replace(self, project_id=project_id, project=project, role=role, grants=())
+
+    def projects(self, least: Role = Role.VIEWER) -> list[UUID] | None:
+        """The projects in which the caller has this role or a larger one; None for all of them."""
+        own = self.grants or (Grant(self.project_id, self.project, self.role),)
+        found = [grant.project_id for grant in own if grant.role >= least]
+        return None if None in found else [project_id for project_id in found if project_id]
+
+
+# The caller of a server that needs no token: may do everything.
+ANYONE = Caller(UUID(int=0), None, None, None, None, Role.ADMIN, "anyone")
 
 
 class Callers(dict[bytes, tuple[Caller, float]]):
-    """By the hash of a secret and what kind it is: who that is, and when to ask again."""
+    """A cache: by the hash of a secret and what kind it is, the caller, and when to look it up again."""
 
     def __init__(self) -> None:
         super().__init__()
-        # What the database is being asked: the answer is for all who want to know meanwhile. A fleet that sends with
-        # one token would else ask hundreds of times at once, each time that it is to be asked again.
-        self.asking: dict[bytes, asyncio.Future[Caller | None]] = {}
+        # Concurrent requests with the same secret share one lookup: a fleet that sends with one token would else send
+        # hundreds at once, each time that the entry expires.
+        self.lookups: dict[bytes, asyncio.Future[Caller | None]] = {}
 
+    async def by_token(self, pool: Pool, token: str) -> Caller | None:
+        """The caller with this token; None when it is not valid."""
+        return await self._find(pool, hash_of(token), b"t")
 
-CACHE = web.AppKey("callers", Callers)
+    async def by_cookie(self, pool: Pool, cookie: str) -> Caller | None:
+        """The caller of this session; None when it is not valid."""
+        return await self._find(pool, hash_of(cookie), b"s")
 
+    def evict(self, cookie: str) -> None:
+        """Drops a session that was ended; other workers look it up again within some seconds."""
+        self.pop(hash_of(cookie) + b"s", None)
 
-async def authenticate(request: web.Request) -> Caller:
-    """Who sent the request: by Bearer token or by session cookie.
-
-    A token's cookie is good for GET and HEAD alone. A person's is good for more when the page that sends it can say the
-    session's CSRF token. Raises Unauthorized, CsrfTokenNeeded, CrossSite.
-    """
-    scheme, token = credentials(request)
-    cookie = "" if scheme else session_cookie(request)
-    found: Caller | None = None
-    if scheme == "bearer" and is_token(token):
-        found = await _known(request, b"t", token)
-    elif is_cookie(cookie):
-        found = await _known(request, b"s", cookie)
-        if found is not None and request.method not in _SAFE:
-            if found.kind == "person":
-                _check_csrf(request, cookie)
-            else:
-                found = None
-    if found is not None:
+    async def _find(self, pool: Pool, key: bytes, kind: bytes) -> Caller | None:
+        # The kind belongs into the key: a token must never pass as a cookie, nor the reverse.
+        slot = key + kind
+        kept = self.get(slot)
+        if kept is not None and kept[1] > time.monotonic():
+            return kept[0]
+        if (lookup := self.lookups.get(slot)) is not None:
+            return await asyncio.shield(lookup)  # cancelling one waiter must not cancel the shared lookup
+        answer = self.lookups[slot] = asyncio.get_running_loop().create_future()
+        try:
+            found = await self._look_up(pool, key, slot)
+        except BaseException as error:
+            answer.set_exception(error if isinstance(error, Exception) else Overloaded())
+            answer.exception()  # or asyncio logs it as never retrieved when nobody waits
+            raise
+        finally:
+            del self.lookups[slot]
+        answer.set_result(found)
+        if found is not None:
+            await _touch(pool, found)  # the others need not wait for that
         return found
-    if not request.app[CONFIG].auth.required and not scheme:
-        return ANYONE
-    raise Unauthorized()
+
+    async def _look_up(self, pool: Pool, key: bytes, slot: bytes) -> Caller | None:
+        query = SQL.tokens.by_hash if slot.endswith(b"t") else SQL.sessions.by_hash
+        row: Any = await pool.fetchrow(query, key)
+        if row is None:
+            self.pop(slot, None)
+            return None
+        caller, seconds = caller_of(row), _CACHE_SECONDS
+        if row["expires_at"] is not None:
+            seconds = min(seconds, (row["expires_at"] - datetime.now(UTC)).total_seconds())
+        if len(self) >= _CACHE_SIZE:
+            self.clear()
+        self[slot] = (caller, time.monotonic() + seconds)
+        return caller
 
 
-def credentials(request: web.Request) -> tuple[str, str]:
-    """The scheme and the rest of the Authorization header, empty without one."""
-    scheme, _, rest = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-    return scheme.lower(), rest.strip()
-
-
-def session_cookie(request: web.Request) -> str:
-    """The value of the session cookie, the last one if there are several, empty without any.
-
-    Not from request.cookies: of 8 KB that are no cookies, and that anybody may send, that takes 20 ms.
-    """
-    found = _IN_HEADER.findall(request.headers.get(hdrs.COOKIE, ""))
-    return str(found[-1]).strip() if found else ""
-
-
-def forget(request: web.Request, cookie: str) -> None:
-    """A session that was ended is not remembered here; other workers ask again within some seconds."""
-    request.app[CACHE].pop(hash_of(cookie) + b"s", None)
-
-
-def _check_csrf(request: web.Request, cookie: str) -> None:
-    if is_cross_site(request, request[HOST]):
-        raise CrossSite()
-    sent = request.headers.get(CSRF_HEADER, "").encode("utf-8", "surrogateescape")
-    if not hmac.compare_digest(sent, csrf_token(cookie).encode()):
-        raise CsrfTokenNeeded()
-
-
-async def _known(request: web.Request, kind: bytes, secret: str) -> Caller | None:
-    # Which of the two it is belongs into the key: a token must never pass as a cookie, nor the reverse.
-    key = hash_of(secret)
-    slot, cache = key + kind, request.app[CACHE]
-    kept = cache.get(slot)
-    if kept is not None and kept[1] > time.monotonic():
-        return kept[0]
-    if (asked := cache.asking.get(slot)) is not None:
-        return await asyncio.shield(asked)  # who gives up waiting gives up for himself alone
-    answer = cache.asking[slot] = asyncio.get_running_loop().create_future()
+async def _touch(pool: Pool, caller: Caller) -> None:
+    """Records when a token or a person was last used. Never a reason to refuse a request: a database that is read-only,
+    busy or gone by now has said who the caller is."""
+    if pool.waiting:
+        return  # others need the connection more; it is recorded the next time
+    query = SQL.users.touch if caller.kind == "person" else SQL.tokens.touch
     try:
-        found = await _look_up(request, key, slot)
-    except BaseException as error:
-        answer.set_exception(error if isinstance(error, Exception) else Overloaded())
-        answer.exception()  # perhaps nobody else has asked: then it is not to be complained of
-        raise
-    finally:
-        del cache.asking[slot]
-    answer.set_result(found)
-    if found is not None:
-        await _touch(request, found)  # the others need not wait for that
-    return found
-
-
-async def _look_up(request: web.Request, key: bytes, slot: bytes) -> Caller | None:
-    cache, sql = request.app[CACHE], request.app[SQL]
-    query = sql.tokens.by_hash if slot.endswith(b"t") else sql.sessions.by_hash
-    row: Any = await request.app[POOL].fetchrow(query, key)
-    if row is None:
-        cache.pop(slot, None)
-        return None
-    caller, seconds = caller_of(row), _CACHE_SECONDS
-    if row["expires_at"] is not None:
-        seconds = min(seconds, (row["expires_at"] - datetime.now(UTC)).total_seconds())
-    if len(cache) >= _CACHE_SIZE:
-        cache.clear()
-    cache[slot] = (caller, time.monotonic() + seconds)
-    return caller
-
-
-async def _touch(request: web.Request, caller: Caller) -> None:
-    """Notes that a token or a person was here."""
-    sql = request.app[SQL]
-    query = sql.users.touch if caller.kind == "person" else sql.tokens.touch
-    with suppress(asyncpg.PostgresError):  # a database that can only be read is one that can be read
-        await request.app[POOL].execute(query, caller.id)
+        async with asyncio.timeout(_TOUCH_SECONDS):
+            await pool.execute(query, caller.id)
+    except Exception as error:
+        LOG.debug("the last use of %s %s is not recorded: %r", caller.kind, caller.id, error)
 
 
 def caller_of(row: Any) -> Caller:

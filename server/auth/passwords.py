@@ -50,8 +50,8 @@ class Passwords:
         self._nobodys = ""
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """A place among those who log in. Raises Overloaded when all are taken."""
+    def slot(self) -> Iterator[None]:
+        """A slot among those who log in. Raises Overloaded when all are taken."""
         if self._waiting >= _MOST_WAITING:
             raise Overloaded()
         self._waiting += 1

@@ -2,8 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from msgspec import Meta, Struct
@@ -35,14 +34,3 @@ class CursorPage(Struct):
 def cursor_of(last_id: UUID) -> str:
     """The cursor to what comes after the item of this id."""
     return base64.urlsafe_b64encode(last_id.bytes).rstrip(b"=").decode()
-
-
-async def newest(where: Any, query: str, projects: Sequence[UUID] | None, *arguments: Any) -> list[Any]:
-    """The newest rows of these projects, of None: of all. `query` takes a project first, and last how many rows.
-
-    Each project's newest are read from an index; those of all of them would be found first, and sorted then.
-    """
-    if projects is None:
-        return list(await where.fetch(query, None, *arguments))
-    rows = [row for project_id in projects for row in await where.fetch(query, project_id, *arguments)]
-    return sorted(rows, key=lambda row: row["id"], reverse=True)[: arguments[-1]]

@@ -13,11 +13,12 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from msgspec import inspect
 
-from server.context import CONFIG, PLACE
 from server.errors import BodyTimeout, Invalid, MalformedBody, NotMultipart, Problem, TooLarge, UnknownEncoding
-from server.http.fields import WORDS
-from server.uploads.memory import Share
-from server.uploads.multipart import boundary_of
+from server.http.fields import PATTERNS
+from server.limits import Reservation
+from server.reports.words import WORDS
+from server.services import CALL, SERVICES
+from server.uploads import multipart
 
 T = TypeVar("T")
 
@@ -25,8 +26,8 @@ MAX_TEXT_BYTES = 1 << 20
 SMALL_BODY = 256 << 10  # bytes; what is larger must have a thing to go to, and room, before it is read
 _SLOW_SECONDS = 0.9  # that a client has fallen behind `min_body_rate` when its upload is not counted any more
 _BAD_TEXT = re.compile("[\x00\ud800-\udfff]")
+_REGEX = "Expected `str` matching regex "
 _PHRASES = [
-    (re.compile(r"Expected `str` matching regex .*"), "must be 64 hexadecimal digits"),  # a checksum: no other has one
     (re.compile(r"Expected `(\w+)` of length <= (\d+)"), r"must be at most \2 characters long"),
     (re.compile(r"Expected `(\w+)` of length >= (\d+)"), r"must be at least \2 characters long"),
     (re.compile(r"Expected `(\w+)` (<=|>=) (-?[\d.]+)"), r"must be \2 \3"),
@@ -125,8 +126,11 @@ def problem_of(error: msgspec.ValidationError, wanted: Any) -> Problem:
         return Problem(path, "must be one of: " + ", ".join(_allowed(wanted, path)))
     if text.startswith("Expected `array` of length"):
         return Problem(path, re.sub(r".*<= (\d+)", r"must have at most \1 entries", text))
-    for pattern, phrase in _PHRASES:
-        text = pattern.sub(phrase, text)
+    if text.startswith(_REGEX):
+        pattern = text.removeprefix(_REGEX)[1:-1].replace("\\\\", "\\")
+        return Problem(path, PATTERNS.get(pattern, f"must match {pattern}"))
+    for expected, phrase in _PHRASES:
+        text = expected.sub(phrase, text)
     return Problem(path, text)
 
 
@@ -171,9 +175,9 @@ class Body:
     """
 
     def __init__(self, request: web.Request) -> None:
-        config = request.app[CONFIG].server
+        config = request.app[SERVICES].config.server
         self._content = request.content
-        self._place = request.get(PLACE)
+        self._slot = request[CALL].slot
         self._most = self._left = config.body_timeout
         self._rate = config.min_body_rate
         self._loop = asyncio.get_running_loop()
@@ -188,8 +192,8 @@ class Body:
     def __exit__(self, *_: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._place is not None:
-            self._place.count(True)  # what is left to do is ours
+        if self._slot is not None:
+            self._slot.count(True)  # what is left to do is ours
 
     async def next_chunk(self) -> bytes:
         """What has come of the body, b"" at its end.
@@ -225,12 +229,12 @@ class Body:
         if self._left <= 0:
             self._content.set_exception(BodyTimeout())
             return
-        if self._place is not None:
-            self._place.count(self._most - self._left < _SLOW_SECONDS)
+        if self._slot is not None:
+            self._slot.count(self._most - self._left < _SLOW_SECONDS)
         self._look_in(min(1.0, max(self._left, 0.01)))
 
 
-async def read_body(request: web.Request, limit: int, share: Share) -> bytes:
+async def read_body(request: web.Request, limit: int, memory: Reservation) -> bytes:
     """The whole body, inflated if it is compressed.
 
     Raises TooLarge as soon as there are more than `limit` bytes, Overloaded when memory does not suffice for a large
@@ -249,17 +253,18 @@ async def read_body(request: web.Request, limit: int, share: Share) -> bytes:
                 raise TooLarge(f"The body is larger than {limit} bytes.")
             parts.append(chunk)
             if size > SMALL_BODY:
-                share.grow(size)
+                memory.grow(size)
     if inflater is not None:
         inflater.close()
     return b"".join(parts)
 
 
-def check_multipart(request: web.Request) -> None:
-    """Raises NotMultipart for an upload that is none, or a compressed one."""
-    boundary_of(request.headers.get("Content-Type", ""))
+def boundary_of(request: web.Request) -> bytes:
+    """The boundary of an upload. Raises NotMultipart for a body that is none, or a compressed one."""
+    boundary = multipart.boundary_of(request.headers.get("Content-Type", ""))
     if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
         raise NotMultipart()
+    return boundary
 
 
 def check_encoding(request: web.Request) -> None:

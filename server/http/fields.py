@@ -4,12 +4,12 @@ A class with `parse` is decoded by it; ValueError there is the message a client 
 """
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, ClassVar, Self
 
 import orjson
 from msgspec import Meta, Struct
 
-from server.redact import redact_headers
+from server.redact.rules import redact_headers
 
 INT32_MAX = 2**31 - 1
 MAX_OBJECT_BYTES = 64 << 10
@@ -27,16 +27,9 @@ Natural = Annotated[int, Meta(ge=0, le=INT32_MAX)]
 Positive = Annotated[int, Meta(ge=1, le=INT32_MAX)]
 Tags = Annotated[list[Annotated[str, Meta(min_length=1, max_length=500)]], Meta(max_length=100)]
 
-# A time in a reply; what it says of itself is for the documentation.
-Moment = Annotated[datetime, Meta(tz=True)]
-
-Status = Literal["Passed", "Failed", "Skipped", "Pending"]
-RunStatus = Literal["Passed", "Failed", "Skipped", "Pending", "Running"]
-ArtifactType = Literal["screenshot", "log", "video", "har", "other"]
-Category = Literal["before", "after", "error", "checkpoint"]
-Shape = Literal["object", "array"]
-# As declared: msgspec forgets the order.
-WORDS = [get_args(words) for words in (Status, RunStatus, ArtifactType, Category, Shape)]
+# What a pattern stands for, in the words of an error.
+PATTERNS = {"^[0-9a-fA-F]{64}$": "must be 64 hexadecimal digits"}
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")]
 
 
 class Instant(datetime):
@@ -58,44 +51,52 @@ class Instant(datetime):
     schema = {"type": "string", "format": "date-time"}  # noqa: RUF012 - a constant, never changed
 
 
-class JsonObject(str):
-    """A JSON object of at most 64 KiB and 32 levels, kept as the JSON text that PostgreSQL takes for jsonb."""
+class JsonObject:
+    """A JSON object of at most 64 KiB and 32 levels, kept as JSON; `value` is as it was decoded."""
 
-    __slots__ = ()
+    __slots__ = ("json", "value")
+
+    def __init__(self, value: dict[str, Any], json: bytes) -> None:
+        self.value, self.json = value, json
 
     @classmethod
-    def parse(cls, value: object) -> "JsonObject":
+    def parse(cls, value: object) -> Self:
         if not isinstance(value, dict):
             raise ValueError("must be an object")
         if _deeper_than(value, MAX_OBJECT_DEPTH):
             raise ValueError(f"must not be nested deeper than {MAX_OBJECT_DEPTH} levels")
         try:
-            text = orjson.dumps(value)
+            json = orjson.dumps(value)
         except orjson.JSONEncodeError:
             raise ValueError("must hold numbers of at most 64 bits") from None
-        if len(text) > MAX_OBJECT_BYTES:
+        if len(json) > MAX_OBJECT_BYTES:
             raise ValueError("must be at most 64 KiB as JSON")
-        return cls(text.decode())
+        return cls(value, json)
 
-    schema = {"type": "object"}  # noqa: RUF012 - a constant, never changed
+    @classmethod
+    def of(cls, value: dict[str, Any]) -> Self:
+        """An object that is known to fit."""
+        return cls(value, orjson.dumps(value))
+
+    schema: ClassVar[dict[str, Any]] = {"type": "object"}
 
 
-class HeaderMap(str):
+class HeaderMap(JsonObject):
     """HTTP headers as a JSON object of strings or lists of strings; credentials are redacted."""
 
     __slots__ = ()
 
     @classmethod
-    def parse(cls, value: object) -> "HeaderMap":
+    def parse(cls, value: object) -> Self:
         if not isinstance(value, dict):
             raise ValueError("must be an object")
         for item in value.values():
             strings = item if isinstance(item, list) else [item]
             if not all(isinstance(text, str) for text in strings):
                 raise ValueError("must hold strings or lists of strings")
-        return cls(JsonObject.parse(redact_headers(value)))
+        return super().parse(redact_headers(value))
 
-    schema = {  # noqa: RUF012 - a constant, never changed
+    schema: ClassVar[dict[str, Any]] = {
         "type": "object",
         "additionalProperties": {
             "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],

@@ -2,14 +2,21 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from urllib.parse import quote
+from uuid import UUID
 
 from aiohttp import web
+from prometheus_client import Counter
 
-from server.context import CLIENT_LEFT, CONFIG, LOG, SENT
-from server.errors import RangeNotSatisfiable, ReportError
+from server.errors import ContentMissing, RangeNotSatisfiable, ReportError
+from server.reports.downloads import Stored
+from server.services import CALL, LOG, SERVICES
+from server.storage.paths import leads_out
+
+MISSING = Counter("reportd_content_missing", "Downloads of artifacts whose file is missing or short")
 
 CHUNK = 256 << 10  # what is in memory of a download
 _RANGE = re.compile(r"bytes=(?:([0-9]+)-([0-9]*)|-([0-9]+))")
@@ -30,6 +37,41 @@ class Span:
 
     start: int
     count: int
+
+
+async def reply(
+    request: web.Request, artifact_id: UUID, stored: Stored, cache_control: str, attachment: bool
+) -> web.StreamResponse:
+    """The bytes of a stored file, or the part of them that is asked for. Raises ContentMissing, RangeNotSatisfiable."""
+    headers = headers_of(stored.file_name, stored.mime_type, stored.checksum, cache_control, attachment)
+    if not_modified(request.headers.get("If-None-Match"), stored.checksum):
+        return web.Response(status=304, headers=headers)
+    size = stored.file_size
+    span = span_of(request.headers.get("Range"), request.headers.get("If-Range"), stored.checksum, size)
+    prefix = request.app[SERVICES].config.artifacts.accel_redirect
+    if prefix and not leads_out(stored.storage_path) and not ours_to_send(request):
+        return handed_over(headers, prefix + stored.storage_path)
+    if span is not None:
+        headers["Content-Range"] = f"bytes {span.start}-{span.start + span.count - 1}/{size}"
+    return await _reply(request, artifact_id, stored, headers, 200 if span is None else 206, span or Span(0, size))
+
+
+async def _reply(
+    request: web.Request, artifact_id: UUID, stored: Stored, headers: Mapping[str, str], status: int, span: Span
+) -> web.StreamResponse:
+    """A small file in one piece, read in one go; a large one in parts, as the client takes them."""
+    storage, path, size = request.app[SERVICES].storage, stored.storage_path, stored.file_size
+    first = await storage.read(path, size, span.start, 0 if request.method == "HEAD" else min(span.count, CHUNK))
+    if first is None:
+        MISSING.inc()
+        LOG.error("artifact %s: the file is missing or not %d bytes long", artifact_id, size)
+        raise ContentMissing()
+    if len(first) == span.count:
+        return web.Response(status=status, headers=headers, body=first)
+    response = web.StreamResponse(status=status, headers=headers)
+    rest = storage.parts(path, size, span.start + len(first), span.start + span.count, CHUNK)
+    await send(request, response, span.count, first, rest)
+    return response
 
 
 def headers_of(file_name: str, mime_type: str, checksum: str, cache_control: str, attachment: bool) -> dict[str, str]:
@@ -103,36 +145,35 @@ def handed_over(headers: Mapping[str, str], location: str) -> web.Response:
 
 
 async def send(
-    request: web.Request,
-    response: web.StreamResponse,
-    span: Span,
-    chunk: bytes | None,
-    read: Callable[[int, int], Awaitable[bytes | None]],
+    request: web.Request, response: web.StreamResponse, count: int, first: bytes, rest: AsyncGenerator[bytes, None]
 ) -> None:
-    """Sends the head, then `chunk`, then what `read(start, count)` gives of the rest of the span.
+    """Sends the head of a reply of `count` bytes, then `first`, then what `rest` gives.
 
     Not by the kernel's sendfile: that would wait for the disk on the event loop, and a disk that stalls would stop
-    every request. A client that takes too long for a chunk is given up.
+    every request. A client that takes too long for a part is given up.
     """
-    response.content_length = span.count
+    response.content_length = count
     await response.prepare(request)
-    transport = request.transport
+    transport, call = request.transport, request[CALL]
     if request.method == "HEAD" or transport is None:
         return
-    at, end = span.start, span.start + span.count
+    seconds, call.sent = request.app[SERVICES].config.server.body_timeout, 0
     try:
-        while chunk:
-            async with asyncio.timeout(request.app[CONFIG].server.body_timeout):
-                await response.write(chunk)
-            at += len(chunk)
-            chunk = await read(at, min(end - at, CHUNK)) if at < end else None
-        if at == end:
+        async with aclosing(rest):
+            part: bytes | None = first
+            while part:
+                async with asyncio.timeout(seconds):
+                    await response.write(part)
+                call.sent += len(part)
+                part = await anext(rest, None) if call.sent < count else None
+        if call.sent == count:
             await response.write_eof()
+        else:
+            LOG.error("a file ended %d bytes early while it was sent", count - call.sent)
     except (ConnectionError, TimeoutError) as error:
-        request[CLIENT_LEFT] = True
+        call.client_left = True
         LOG.debug("while sending a file: %r", error)
     except ReportError as error:
         LOG.error("while sending a file: %r", error)
-    request[SENT] = at - span.start
-    if at != end:
+    if call.sent != count:
         transport.abort()  # the client must see that the body it was promised is not whole

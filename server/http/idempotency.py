@@ -7,10 +7,10 @@ from typing import Any
 
 from aiohttp import web
 
-from server.context import BODY_HASH, CALLER, POOL, SQL
-from server.db import autocommit, transaction
+from server.database.queries import SQL
 from server.errors import InProgress, Invalid, KeyReused, Problem
 from server.http import reply
+from server.services import CALL, SERVICES
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotent-Replayed"
@@ -23,31 +23,35 @@ async def once(
     work: Callable[[Any], Awaitable[web.Response]],
     content: Callable[[], bytes] | None = None,
     settle: Callable[[bool], None] | None = None,
-    one_statement: bool = False,
+    at_once: Callable[[Any], Awaitable[web.Response | None]] | None = None,
 ) -> web.Response:
     """`work(connection)` in a transaction; for a request that was answered before, the first reply again.
 
     `content` gives what tells two requests with the same address apart: the hash of the JSON body, or of what an
-    upload brought; `settle`, of work with files, is told how the transaction ends, see db.transaction; work of
-    `one_statement` needs no transaction without a key. Kept are 2xx replies that a repetition could not better.
-    Raises InProgress, KeyReused, Invalid.
+    upload brought; `settle`, of work with files, is called with how the transaction ends, see Pool.transaction.
+    `at_once` is tried before `work`: the same in one statement, which needs no transaction without a key; None when
+    that was not possible. Kept are 2xx replies that a repetition could not better. Raises InProgress, KeyReused.
     """
-    key = key_of(request)
-    if key is None and one_statement:
-        async with autocommit(request.app[POOL]) as connection:
-            return await work(connection)
-    async with transaction(request.app[POOL], settle, for_files=settle is not None) as connection:
+    pool, call = request.app[SERVICES].pool, request[CALL]
+    key = call.idempotency_key
+    if key is None and at_once is not None:
+        async with pool.autocommit() as connection:
+            if (done := await at_once(connection)) is not None:
+                return done
+    async with pool.transaction(settle, for_files=settle is not None) as connection:
         if key is None:
             return await work(connection)
-        sql, caller = request.app[SQL].idempotency, request[CALLER].id
-        fingerprint = _fingerprint(request, content() if content else request.get(BODY_HASH, b""))
+        sql, caller = SQL.idempotency, call.known_caller.id
+        fingerprint = _fingerprint(request, content() if content else call.body_hash)
         # Only the wait for a twin is bounded so tightly, not the waits of the work itself.
         await connection.execute(sql.bound_wait)
         claimed = await connection.fetchval(sql.claim, caller, key, fingerprint)
         await connection.execute(sql.unbound_wait)
         if claimed is None:
             return _again(await connection.fetchrow(sql.kept, caller, key), fingerprint)
-        response = await work(connection)
+        response = await at_once(connection) if at_once is not None else None
+        if response is None:
+            response = await work(connection)
         if _final(response):
             await connection.execute(sql.keep, caller, key, response.status, response.body)
         else:

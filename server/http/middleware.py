@@ -5,32 +5,20 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Any
 
 from aiohttp import hdrs, web
-from aiohttp.typedefs import Handler
+from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import Counter, Histogram
 
-from server.context import (
-    ACTIVITY,
-    CALLER,
-    CLIENT_LEFT,
-    CONFIG,
-    HOST,
-    LOG,
-    POOL,
-    REMOTE,
-    REQUEST_ID,
-    SECURE,
-    SENT,
-    SHARED,
-)
-from server.db import as_report_error
+from server.database.errors import as_report_error
 from server.errors import MalformedRequest, ReportError, RouteNotFound
 from server.http import files, reply
 from server.http.origin import Origin, Origins, check_head
-from server.redact import redact_target
+from server.redact.rules import redact_target
+from server.services import CALL, LOG, SERVICES, Call
 
 REQUESTS = Counter(
     "reportd_requests",
@@ -66,8 +54,6 @@ SAFE_HEADERS = {
 NOTHING_ALLOWED = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _ONLY_TLS = "max-age=31536000"
 
-ORIGINS = web.AppKey("origins", Origins)
-
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _CLIENT_GONE = 499  # for the log and the figures; nobody is there to read it
 _CUT_OFF = 503  # likewise, of a request that the server did not live to answer
@@ -78,32 +64,35 @@ _DISCARD_SECONDS = 2.0
 _labelled: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
 
-@web.middleware
-async def outermost(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turns whatever happens into a reply that a client can act on."""
-    started = time.perf_counter()
-    sent_id = request.headers.get("X-Request-Id", "")
-    request[REQUEST_ID] = sent_id if _SANE_ID.fullmatch(sent_id) else uuid.uuid4().hex
-    origin = request.app[ORIGINS].of(request)
-    request[REMOTE], request[SECURE], request[HOST] = origin.remote, origin.secure, origin.host
-    with request.app[ACTIVITY]:
-        try:
-            return await _serve(request, handler, origin, started)
-        finally:
-            _let_go_of_body(request)
+def around(origins: Origins) -> Middleware:
+    """The middleware of all requests: turns whatever happens into a reply that a client can act on."""
+
+    @web.middleware
+    async def outermost(request: web.Request, handler: Handler) -> web.StreamResponse:
+        sent_id = request.headers.get("X-Request-Id", "")
+        origin = origins.of(request)
+        request_id = sent_id if _SANE_ID.fullmatch(sent_id) else uuid.uuid4().hex
+        request[CALL] = Call(request_id, origin.remote, origin.secure, origin.host)
+        with request.app[SERVICES].admission.request():
+            try:
+                return await _serve(request, handler, origins, origin)
+            finally:
+                _let_go_of_body(request)
+
+    return outermost
 
 
-async def _serve(request: web.Request, handler: Handler, origin: Origin, started: float) -> web.StreamResponse:
-    """The reply, when it is noted and sent."""
+async def _serve(request: web.Request, handler: Handler, origins: Origins, origin: Origin) -> web.StreamResponse:
+    """The reply, when it is logged and sent."""
     try:
-        response, error = await _answer(request, handler, origin)
+        response, error = await _answer(request, handler, origins, origin)
         if large := _large_body(request, response):
             response = await _send_large(request, response, large)
     except asyncio.CancelledError as cancelled:
-        _note(request, _CUT_OFF, 0, started, cancelled)
+        _log(request, _CUT_OFF, 0, cancelled)
         raise
-    # Before a small reply is sent: who has it finds it counted.
-    _note(request, response.status, _sent(request, response), started, error)
+    # Before a small reply is sent: a client that has it finds it counted.
+    _log(request, response.status, _sent(request, response), error)
     if not response.prepared:
         await (_send(request, response) if request.content.is_eof() else _answer_and_close(request, response))
     return response
@@ -117,12 +106,12 @@ def _let_go_of_body(request: web.Request) -> None:
 
 
 async def _answer(
-    request: web.Request, handler: Handler, origin: Origin
+    request: web.Request, handler: Handler, origins: Origins, origin: Origin
 ) -> tuple[web.StreamResponse, BaseException | None]:
     """The reply, and for the log what went wrong, where it was not the client."""
     try:
         check_head(request)
-        request.app[ORIGINS].check_host(origin)
+        origins.check_host(origin)
         return await handler(request), None
     except MalformedRequest as error:
         response = reply.failure(request, error)
@@ -134,7 +123,7 @@ async def _answer(
     except web.HTTPException:
         return reply.failure(request, RouteNotFound()), None  # a target that is no path at all, like OPTIONS *
     except Exception as error:
-        await request.app[POOL].after(error)
+        await request.app[SERVICES].pool.after(error)
         return reply.failure(request, as_report_error(error) or ReportError()), error
 
 
@@ -153,11 +142,12 @@ async def _send_large(request: web.Request, response: web.StreamResponse, body: 
     """
     whole = memoryview(body)
 
-    async def read(start: int, count: int) -> bytes:
-        return bytes(whole[start : start + count])
+    async def rest() -> AsyncGenerator[bytes, None]:
+        for start in range(files.CHUNK, len(whole), files.CHUNK):
+            yield bytes(whole[start : start + files.CHUNK])
 
     stream = web.StreamResponse(status=response.status, headers=response.headers)
-    await files.send(request, stream, files.Span(0, len(body)), body[: files.CHUNK], read)
+    await files.send(request, stream, len(body), body[: files.CHUNK], rest())
     return stream
 
 
@@ -169,7 +159,7 @@ async def _send(request: web.Request, response: web.StreamResponse) -> None:
     try:
         await response.prepare(request)
         if transport.get_write_buffer_size():
-            async with asyncio.timeout(request.app[CONFIG].server.body_timeout):
+            async with asyncio.timeout(request.app[SERVICES].config.server.body_timeout):
                 await response.write_eof()
         else:
             await response.write_eof()
@@ -180,16 +170,16 @@ async def _send(request: web.Request, response: web.StreamResponse) -> None:
 
 async def mark(request: web.Request, response: web.StreamResponse) -> None:
     """What every reply carries; a signal, so that replies which are sent as they are made have it too."""
-    headers = response.headers
-    headers["X-Request-Id"] = request.get(REQUEST_ID, "")
+    headers, call = response.headers, request.get(CALL)
+    headers["X-Request-Id"] = call.request_id if call else ""
     headers.update(SAFE_HEADERS)
     headers.setdefault("Content-Security-Policy", NOTHING_ALLOWED)
-    if SHARED in request:
+    if call and call.shared:
         headers["X-Robots-Tag"] = "noindex"  # of a link that somebody has put on a page
-    if request.get(SECURE):
+    if call and call.secure:
         headers["Strict-Transport-Security"] = _ONLY_TLS
     # Behind an upgrade that it does not know, aiohttp drops what it has of the next request, and reads on within it.
-    if request.app[ACTIVITY].stopping or hdrs.UPGRADE in request.headers:
+    if request.app[SERVICES].admission.stopping or hdrs.UPGRADE in request.headers:
         response.headers[hdrs.CONNECTION] = "close"
         response.force_close()
 
@@ -213,10 +203,11 @@ async def _answer_and_close(request: web.Request, response: web.StreamResponse) 
         request.protocol.force_close()
 
 
-def _note(request: web.Request, status: int, sent: int, started: float, error: BaseException | None) -> None:
+def _log(request: web.Request, status: int, sent: int, error: BaseException | None) -> None:
     """Counts a request, and writes its line."""
-    seconds = time.perf_counter() - started
-    if status != ReportError.status and (request.transport is None or CLIENT_LEFT in request):
+    call = request[CALL]
+    seconds = time.perf_counter() - call.started
+    if status != ReportError.status and (request.transport is None or call.client_left):
         status = _CLIENT_GONE
     route, received = _route_of(request), request.content.total_bytes
     _count(request.method if request.method in hdrs.METH_ALL else "other", route, status, seconds)
@@ -226,10 +217,9 @@ def _note(request: web.Request, status: int, sent: int, started: float, error: B
         _SENT.inc(sent)
     failed = status >= 500
     level = logging.INFO if not failed else logging.ERROR if status == ReportError.status else logging.WARNING
-    if not (failed or request.app[CONFIG].log.requests) or not REQUEST_LOG.isEnabledFor(level):
+    if not (failed or request.app[SERVICES].config.log.requests) or not REQUEST_LOG.isEnabledFor(level):
         return
     path = redact_target(request.raw_path)
-    caller = request.get(CALLER)
     fields: dict[str, Any] = {
         "method": request.method,
         "path": path,
@@ -237,9 +227,9 @@ def _note(request: web.Request, status: int, sent: int, started: float, error: B
         "milliseconds": round(seconds * 1000, 1),
         "received": received,
         "sent": sent,
-        "caller": caller.name if caller else None,
-        "remote": request[REMOTE] or None,
-        "request_id": request[REQUEST_ID],
+        "caller": call.caller.name if call.caller else None,
+        "remote": call.remote or None,
+        "request_id": call.request_id,
         "route": route,
     }
     if failed and error is not None:
@@ -260,8 +250,8 @@ def _count(method: str, route: str, status: int, seconds: float) -> None:
 
 def _sent(request: web.Request, response: web.StreamResponse) -> int:
     """Bytes of the body of a reply, also of one that is about to be sent."""
-    if SENT in request:
-        return request[SENT]
+    if (sent := request[CALL].sent) is not None:
+        return sent
     body = response.body if isinstance(response, web.Response) and request.method != hdrs.METH_HEAD else None
     return len(body) if isinstance(body, bytes) else 0
 

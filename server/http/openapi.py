@@ -5,15 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from aiohttp import web
 
-from server.auth.links import PATTERN
+from server.auth.evidence_links import PATTERN
 from server.auth.roles import Role
 from server.http.cursor import CursorPage
 from server.http.fields import Page
-from server.http.route import RESOURCES, Route, Upload
-
-ROUTE_TABLE = web.AppKey("route_table", Sequence[Route])
+from server.http.route import Route, Upload
+from server.reports.scope import RESOURCES
 
 ERRORS = {
     400: "Malformed JSON or multipart",
@@ -103,14 +101,14 @@ def _operation(route: Route, known: dict[str, Any]) -> dict[str, Any]:
         "parameters": [*_path_parameters(route), *_query_parameters(route)],
         "responses": _responses(route, known),
     }
-    if route.public is True:
+    if route.access.public is True:
         operation["security"] = []
     else:
         operation["description"] = _who(route)
         if route.method != "GET":
             by_cookie: dict[str, list[str]] = {"session": [], "csrf": []}  # a person's; a token's reads, and no more
             ways = {"token": [{"bearer": []}], "person": [by_cookie], None: [{"bearer": []}, by_cookie]}
-            operation["security"] = ways[route.only]
+            operation["security"] = ways[route.access.only]
     if route.takes_key:
         operation["parameters"].append(
             {
@@ -131,13 +129,15 @@ def _operation(route: Route, known: dict[str, Any]) -> dict[str, Any]:
 
 def _who(route: Route) -> str:
     role = f"Needs the role {route.least_role.word}"
-    if route.only:
-        return f"Needs a {route.only}'s session." if route.only == "person" else "Needs a token."
-    if route.about_all:
+    if route.access.only:
+        return f"Needs a {route.access.only}'s session." if route.access.only == "person" else "Needs a token."
+    if route.access.about_all:
         return f"{role} in all projects."
-    if route.own:
+    if route.access.own:
         return f"{role} for what the caller made, else {Role.ADMIN.word}."
-    return f"{role}; with `{route.admin_if}`, the role {Role.ADMIN.word}." if route.admin_if else f"{role}."
+    return (
+        f"{role}; with `{route.access.admin_if}`, the role {Role.ADMIN.word}." if route.access.admin_if else f"{role}."
+    )
 
 
 def _path_parameters(route: Route) -> list[dict[str, Any]]:
@@ -205,13 +205,18 @@ def _content(route: Route, known: dict[str, Any]) -> dict[str, Any]:
 def _errors_of(route: Route) -> set[int]:
     """The statuses of failure that a client of this route may meet."""
     found = {503, *route.errors}
-    if route.opened_by is not None:
+    if route.access.opened_by is not None:
         found |= {404, 422}
-    elif route.public is not True:
+    elif route.access.public is not True:
         found |= {401, 404, 422}
         if route.method != "GET":
             found |= {409}
-        if route.least_role > Role.VIEWER or route.admin_if or route.about_all or route.only == "person":
+        if (
+            route.least_role > Role.VIEWER
+            or route.access.admin_if
+            or route.access.about_all
+            or route.access.only == "person"
+        ):
             found |= {403}
     if "body" in route.takes or route.upload is not None:
         found |= {400, 408, 413, 415, 422}

@@ -12,10 +12,10 @@ from aiohttp import web
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
 
-from server.context import CONFIG
 from server.errors import MalformedRequest, ReportError
 from server.http import reply
 from server.http.middleware import NOTHING_ALLOWED, REQUEST_LOG, REQUESTS, SAFE_HEADERS
+from server.services import SERVICES
 
 _UNREADABLE = (HttpProcessingError, web.RequestPayloadError)
 
@@ -65,7 +65,7 @@ class Connection(web.RequestHandler):
             super().log_exception(*args, **kwargs)
             return
         REQUESTS.labels("other", "unknown", MalformedRequest.status).inc()
-        if self._app[CONFIG].log.requests and REQUEST_LOG.isEnabledFor(logging.INFO):
+        if self._app[SERVICES].config.log.requests and REQUEST_LOG.isEnabledFor(logging.INFO):
             remote = self.peername[0] if isinstance(self.peername, tuple) else None
             fields = {"status": MalformedRequest.status, "error": type(error).__name__, "remote": remote}
             REQUEST_LOG.info("not an HTTP request", extra={"fields": fields})

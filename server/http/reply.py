@@ -8,8 +8,8 @@ from uuid import UUID
 import orjson
 from aiohttp import web
 
-from server.context import CALLER, CONFIG, REQUEST_ID
 from server.errors import ReportError
+from server.services import CALL, SERVICES
 
 Response = web.StreamResponse
 
@@ -63,7 +63,7 @@ def raw(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> w
 
 def error_body(request: web.Request, error: ReportError) -> dict[str, Any]:
     """The error object of the contract, section 1."""
-    return error_object(error, request.get(REQUEST_ID, ""))
+    return error_object(error, request[CALL].request_id if CALL in request else "")
 
 
 def error_object(error: ReportError, request_id: str) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def failure(request: web.Request, error: ReportError) -> web.Response:
 
 def wants_array(request: web.Request, asked: str | None) -> bool:
     """S0's bare array or S1's object: the query says, else the token, else the configuration."""
-    shape = asked or request[CALLER].shape or request.app[CONFIG].api.collection_shape
+    shape = asked or request[CALL].known_caller.shape or request.app[SERVICES].config.api.collection_shape
     return shape == "array"
 
 

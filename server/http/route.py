@@ -3,51 +3,52 @@
 import hashlib
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, get_type_hints
 from uuid import UUID
 
 from aiohttp import web
 
+from server.auth.callers import Caller
 from server.auth.roles import Role
 from server.config import ArtifactsConfig, Config
-from server.context import BODY_HASH, CALLER, CONFIG, MEMORY, PLACE, POOL, SQL, STORAGE, UPLOADS, Caller
 from server.errors import (
     AllProjectsNeeded,
-    ArtifactNotFound,
-    CaseNotFound,
     Invalid,
-    LinkNotFound,
     MalformedBody,
     MethodNotAllowed,
     ReportError,
     RoleTooSmall,
     RouteNotFound,
-    StepNotFound,
-    SuiteRunNotFound,
     Unauthorized,
 )
 from server.http import decode
+from server.http.authenticate import authenticate
 from server.http.idempotency import REPLAYED, key_of
 from server.http.reply import Response
-from server.uploads.memory import Share
-from server.uploads.spool import Rules
+from server.reports.scope import RESOURCES, project_of
+from server.services import CALL, SERVICES
+from server.uploads.receive import Rules
 
 Handler = Callable[..., Awaitable[Response]]
 Bound = Callable[[web.Request], Awaitable[Response]]
-Authenticate = Callable[[web.Request], Awaitable[Caller]]
 
-# An id in a path: its query file, and what is said when it is malformed or there is no such thing.
-RESOURCES: Mapping[str, tuple[str, type[ReportError]]] = {
-    "suite_id": ("suite_runs", SuiteRunNotFound),
-    "case_id": ("test_cases", CaseNotFound),
-    "step_id": ("steps", StepNotFound),
-    "artifact_id": ("artifacts", ArtifactNotFound),
-    "link_id": ("links", LinkNotFound),
-}
 # What a caller must be for a request of this method, where its row says nothing else.
 _ROLES = {"GET": Role.VIEWER, "POST": Role.UPLOADER, "PUT": Role.UPLOADER, "PATCH": Role.UPLOADER}
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may call a route."""
+
+    public: bool | Callable[[Config], bool] = False  # whether no token is needed
+    role: Role | None = None  # the least, where the method does not say it
+    admin_if: str = ""  # a switch of its query that makes it an admin's
+    own: bool = False  # below admin, only for the caller who made the thing in its path; the handler checks
+    about_all: bool = False  # it tells about all projects: not for callers of some
+    only: Literal["token", "person"] | None = None  # the one kind of caller that may call it
+    opened_by: Callable[[web.Request], Awaitable[Caller]] | None = None  # public to the bearer of an evidence link
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,25 +61,28 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
+class Incoming:
+    """What was decided about a multipart body before it is read."""
+
+    boundary: bytes
+    rules: Rules
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
-    """One endpoint. A handler names what it needs: path ids by name, `query` and `body` by type."""
+    """One endpoint. A handler names what it needs: path ids by name, `query`, `body` and `incoming` by type."""
 
     method: str
     path: str
     handler: Handler
     reply: Any = None  # a dataclass that goes out as JSON, or a media type
     status: int = 200
-    public: bool | Callable[[Config], bool] = False  # whether no token is asked for
-    role: Role | None = None  # the least that may call it, where the method does not say it
-    admin_if: str = ""  # a switch of its query that makes it an admin's
-    own: bool = False  # below admin, only for whoever made the thing in its path; the handler looks
-    about_all: bool = False  # it tells about all projects: not for callers of some
-    only: Literal["token", "person"] | None = None  # who alone may call it
+    access: Access = Access()
+    upload: Upload | None = None
     once: bool = True  # a POST that honours an Idempotency-Key
     max_json: int | None = None  # bytes of its JSON body, where that needs far less than `[api] max_json_size`
-    opened_by: Authenticate | None = None  # public, because an evidence link in its path lets the caller in
     refusal: Callable[[web.Request, ReportError], Response] | None = None  # how it says no, where not as JSON
-    upload: Upload | None = None
+    # For its documentation alone.
     also: tuple[int, ...] = ()  # other statuses of success
     errors: tuple[int, ...] = ()  # statuses of failure that are its own
     array: Any = None  # the element, where S0's clients may read the list as a bare array
@@ -90,7 +94,7 @@ class Route:
 
     @property
     def least_role(self) -> Role:
-        return self.role or _ROLES.get(self.method, Role.ADMIN)
+        return self.access.role or _ROLES.get(self.method, Role.ADMIN)
 
     @property
     def takes_key(self) -> bool:
@@ -104,14 +108,14 @@ class Route:
         return {name: hints[name] for name in names}
 
 
-def handlers(routes: Sequence[Route], authenticate: Authenticate) -> Iterator[tuple[str, str, Bound]]:
+def handlers(routes: Sequence[Route]) -> Iterator[tuple[str, str, Bound]]:
     """Method, path and handler of everything that aiohttp is to know, also of what is refused."""
     methods: dict[str, list[str]] = {}
     for route in routes:
-        handler = bind(route, authenticate)
+        handler = _Bound(route)
         for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
             methods.setdefault(route.path, []).append(method)
-            yield method, route.path, handler
+            yield method, route.path, handler.handle
     # aiohttp's own refusals would tell a client to go on with its body first.
     for path, allowed in methods.items():
         yield "*", path, _refusing(MethodNotAllowed, {"Allow": ", ".join(sorted(allowed))})
@@ -125,111 +129,136 @@ def _refusing(error: type[ReportError], headers: Mapping[str, str] | None = None
     return refuse
 
 
-def bind(route: Route, authenticate: Authenticate) -> Bound:
+class _Bound:
     """The aiohttp handler of a route: who, then which thing, then what, in the contract's order of checks."""
-    takes, ids = route.takes, route.ids
-    query_type, body_type = takes.get("query"), takes.get("body")
-    takes_key, least_role = route.takes_key, route.least_role
 
-    async def handle(request: web.Request) -> Response:
+    def __init__(self, route: Route) -> None:
+        takes = route.takes
+        self._route = route
+        self._query_type, self._body_type = takes.get("query"), takes.get("body")
+        self._ids, self._takes_key, self._least_role = route.ids, route.takes_key, route.least_role
+
+    async def handle(self, request: web.Request) -> Response:
         try:
-            return await admit(request)
+            await self._find_caller(request)
+            return await self._admit(request)
         except ReportError as error:
-            if route.refusal is None or error.status >= 500:
+            if self._route.refusal is None or error.status >= 500:
                 raise
-            return route.refusal(request, error)
+            return self._route.refusal(request, error)
 
-    async def admit(request: web.Request) -> Response:
-        if route.opened_by is not None:
-            request[CALLER] = await route.opened_by(request)
-        elif not (route.public if isinstance(route.public, bool) else route.public(request.app[CONFIG])):
-            request[CALLER] = await authenticate(request)
-            if route.only and request[CALLER].kind != route.only:
+    async def _find_caller(self, request: web.Request) -> None:
+        """401, and 403 where it has nothing to do with a thing."""
+        access, call = self._route.access, request[CALL]
+        if access.opened_by is not None:
+            call.caller = await access.opened_by(request)
+        elif not (access.public if isinstance(access.public, bool) else access.public(request.app[SERVICES].config)):
+            call.caller = await authenticate(request)
+            if access.only and call.caller.kind != access.only:
                 raise Unauthorized()
-            if route.about_all and request[CALLER].projects() is not None:
+            if access.about_all and call.caller.projects() is not None:
                 raise AllProjectsNeeded()
-        if route.upload is None:
-            return await answer(request)
-        request.app[STORAGE].admit()
-        request.app[MEMORY].ensure_room()
-        request[PLACE] = request.app[UPLOADS].admit()
-        with request[PLACE]:
-            decode.check_multipart(request)
-            rules = route.upload.rules(request.app[CONFIG].artifacts)
-            decode.check_length(request, rules.max_total, rules.too_long)
-            return await answer(request)
 
-    async def answer(request: web.Request) -> Response:
-        if body_type is not None:
-            if is_asking_or_large(request):
-                request.app[MEMORY].ensure_room(request.content_length or 0)
-            decode.check_encoding(request)
-            decode.check_length(request, max_json(request))
-        arguments: dict[str, Any] = {name: _path_id(request, name) for name in ids}
-        if CALLER in request:
-            if request[CALLER].grants:
-                await must_exist(request, arguments)  # which also tells in which role
-            if request[CALLER].role < (needed := needed_role(request)):
-                await must_exist(request, arguments)  # its 404 comes first: whoever has no role there learns nothing
-                check_role(request, needed)
-        if body_type is not None and is_asking_or_large(request):
+    async def _admit(self, request: web.Request) -> Response:
+        """503, 415 and 413, before anything else is done for a body."""
+        services, call = request.app[SERVICES], request[CALL]
+        arguments: dict[str, Any] = {}
+        if self._route.upload is not None:
+            services.storage.admit()
+            services.admission.ensure_memory()
+            call.slot = services.admission.upload()
+        with call.slot or nullcontext():
+            if self._route.upload is not None:
+                rules = self._route.upload.rules(services.config.artifacts)
+                arguments["incoming"] = Incoming(decode.boundary_of(request), rules)
+                decode.check_length(request, rules.max_total, rules.too_long)
+            elif self._body_type is not None:
+                if is_asking_or_large(request):
+                    services.admission.ensure_memory(request.content_length or 0)
+                decode.check_encoding(request)
+                decode.check_length(request, self._max_json(request))
+            arguments |= {name: _path_id(request, name) for name in self._ids}
+            await self._check_role(request, arguments)
+            return await self._answer(request, arguments)
+
+    async def _check_role(self, request: web.Request, arguments: Mapping[str, Any]) -> None:
+        """403, and 404 before it: without a role in the thing's project, a caller learns nothing of it."""
+        call = request[CALL]
+        if call.caller is None:
+            return
+        if call.caller.grants:
+            await must_exist(request, arguments)  # which also finds the role
+        needed = self._least_role
+        if self._route.access.admin_if and _switched_on(request, self._query_type, self._route.access.admin_if):
+            needed = Role.ADMIN
+        if call.caller.role < needed:
             await must_exist(request, arguments)
-            await go_on(request)
+            check_role(request, needed)
+
+    async def _answer(self, request: web.Request, arguments: dict[str, Any]) -> Response:
+        """404 of the resource, then what is wrong with the request's values, then what the handler finds."""
+        takes_body = self._body_type is not None or self._route.upload is not None
+        if takes_body and is_asking_or_large(request):
+            await must_exist(request, arguments)
         try:
-            if query_type is not None:
-                arguments["query"] = decode.from_text(request.query, query_type)
-            key = key_of(request) if takes_key else None
-            if body_type is not None:
-                with Share(request.app[MEMORY]) as share:
-                    raw = await decode.read_body(request, max_json(request), share)
-                    arguments["body"] = decode.from_json(raw, body_type)
-                if key is not None:
-                    request[BODY_HASH] = hashlib.sha256(raw).digest()
+            self._read_head(request, arguments)
+            if takes_body:
+                await go_on(request)
+            await self._read_body(request, arguments)
         except (Invalid, MalformedBody):
             # A small body is read before anything is asked of the database, and still 404 comes first.
             await must_exist(request, arguments)
             raise
         try:
-            response = await route.handler(request, **arguments)
+            response = await self._route.handler(request, **arguments)
         except ReportError as error:
-            if error.status < 500:  # and what a handler finds wrong comes after it, too
+            if error.status < 500:  # what a handler finds wrong comes after 404, too
                 await must_exist(request, arguments)
             raise
         if REPLAYED in response.headers:
             await must_exist(request, arguments)  # it may have been removed since the first reply
         return response
 
-    def max_json(request: web.Request) -> int:
-        most = request.app[CONFIG].api.max_json_size
-        return most if route.max_json is None else min(most, route.max_json)
+    def _read_head(self, request: web.Request, arguments: dict[str, Any]) -> None:
+        """Query and key: what can be refused before a client that waits for it sends its body."""
+        if self._query_type is not None:
+            arguments["query"] = decode.from_text(request.query, self._query_type)
+        if self._takes_key:
+            request[CALL].idempotency_key = key_of(request)
 
-    def needed_role(request: web.Request) -> Role:
-        if route.admin_if and _switched_on(request, query_type, route.admin_if):
-            return Role.ADMIN
-        return least_role
+    async def _read_body(self, request: web.Request, arguments: dict[str, Any]) -> None:
+        """A JSON body. That of an upload is its handler's."""
+        if self._body_type is not None:
+            with request.app[SERVICES].admission.reserve() as memory:
+                raw = await decode.read_body(request, self._max_json(request), memory)
+                arguments["body"] = decode.from_json(raw, self._body_type)
+            if request[CALL].idempotency_key is not None:
+                request[CALL].body_hash = hashlib.sha256(raw).digest()
 
-    return handle
+    def _max_json(self, request: web.Request) -> int:
+        most = request.app[SERVICES].config.api.max_json_size
+        return most if self._route.max_json is None else min(most, self._route.max_json)
 
 
 async def must_exist(request: web.Request, arguments: Mapping[str, Any]) -> None:
     """Raises the noun's own 404 unless the thing in the path exists and the caller may see it.
 
-    From then on the caller is who he is in the project of that thing.
+    From then on the call's caller is the one of that thing's project.
     """
+    call = request[CALL]
     for name in RESOURCES.keys() & arguments.keys():
-        noun, missing = RESOURCES[name]
-        caller, query = request[CALLER], getattr(request.app[SQL], noun).project_of
-        project_id = await request.app[POOL].fetchval(query, arguments[name], caller.project_id)
-        there = caller.within(project_id) if project_id is not None else None
+        project_id = await project_of(request.app[SERVICES].pool, name, arguments[name], call.scope)
+        there = call.known_caller.within(project_id) if project_id is not None else None
         if there is None:
-            raise missing()
-        request[CALLER] = there
+            raise RESOURCES[name][1]()
+        call.caller = there
 
 
 def check_role(request: web.Request, needed: Role) -> None:
     """Raises RoleTooSmall."""
-    if request[CALLER].role < needed:
-        raise RoleTooSmall.of(request[CALLER].role, needed)
+    role = request[CALL].known_caller.role
+    if role < needed:
+        raise RoleTooSmall.of(role.word, needed.word)
 
 
 async def go_on(request: web.Request) -> None:
@@ -241,7 +270,7 @@ async def go_on(request: web.Request) -> None:
 
 
 async def hold_back(request: web.Request) -> None:
-    """aiohttp's expect handler: says nothing yet, because go_on does, once the checks are passed."""
+    """aiohttp's expect handler: sends nothing yet, because go_on does, once the checks are passed."""
 
 
 def is_asking_or_large(request: web.Request) -> bool:

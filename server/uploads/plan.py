@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from server.uploads.content import Verdict
-from server.uploads.refusal import CHECKSUM_MISMATCH, CORRUPTED, MANY_ENTRIES, NO_FILE, NO_METADATA, Refusal
+from server.uploads.refusals import CHECKSUM_MISMATCH, CORRUPTED, MANY_ENTRIES, NO_FILE, NO_METADATA, Refusal
 
 
 class Fields(Protocol):

@@ -16,9 +16,9 @@ from types import SimpleNamespace
 import psycopg
 import pytest
 
-from server import migrate
 from server.auth.tokens import hash_of, new_token
-from server.embedded import SOCKET, Postgres
+from server.database import migrate
+from server.database.embedded import SOCKET, Postgres
 from server.ids import new_id
 from tests.chaos.clients import Ledger, Others, check, files, make_cases, small_requests, staged, stored
 from tests.chaos.conftest import Tally

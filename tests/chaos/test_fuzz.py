@@ -324,7 +324,7 @@ def test_what_the_openapi_document_says(server, make_token, everything, effort, 
         operation = found.ok()
         route = rows[operation.method.upper(), operation.path]
         known = things(server)
-        may = route.public is True or (role is not None and role >= route.least_role)
+        may = route.access.public is True or (role is not None and role >= route.least_role)
         changes = may and route.method != "GET"
         before = everything(), files(server.data / "artifacts")
         times = effort.times(8, 250) if caller == "admin of all" else effort.times(4, 80)
@@ -333,7 +333,7 @@ def test_what_the_openapi_document_says(server, make_token, everything, effort, 
             tally.add(str(status), number)
         if not may:
             assert not [status for status in told if status < 400], (operation.label, told)
-        if role is None and route.public is not True:
+        if role is None and route.access.public is not True:
             assert told.keys() == {401}, (operation.label, told)
         assert changes or (everything(), files(server.data / "artifacts")) == before, operation.label
     assert count == len(ROUTES) == sum(len(methods) for methods in document["paths"].values())

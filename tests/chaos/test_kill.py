@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from server.up import postgres
+from server.commands.up import postgres
 from tests.chaos.clients import Ledger, check, files, make_cases, staged, stored
 from tests.up_server import UpServer, end, serving, start_up, wait_for
 

@@ -1,0 +1,22 @@
+"""The API's own description, as OpenAPI."""
+
+from collections.abc import Sequence
+from functools import cache
+
+from aiohttp import web
+
+from server import __version__
+from server.http import openapi, reply
+from server.http.reply import Response
+from server.http.route import Route
+from server.services import SERVICES
+
+
+async def show(request: web.Request) -> Response:
+    """This API as OpenAPI 3.1."""
+    return reply.raw(200, _document(tuple(request.app[SERVICES].routes)))
+
+
+@cache
+def _document(routes: Sequence[Route]) -> bytes:
+    return reply.encode(openapi.document(routes, __version__))

@@ -1,0 +1,87 @@
+"""Sessions: a token's, which only reads, and a person's, who logs in with name and password."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, Protocol
+from uuid import UUID
+
+from server.auth.callers import Caller
+from server.auth.passwords import Passwords, prepared
+from server.auth.throttling import Attempt, admit_session
+from server.auth.tokens import hash_of
+from server.database.pool import Pool
+from server.database.queries import SQL
+from server.errors import WrongCredentials
+from server.observe.audit import Action, Actor, Subject, record
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """A session that is to start: its cookie, the one that the browser has until now (or empty), and its end."""
+
+    cookie: str
+    former: str
+    ends: datetime
+
+
+class Client(Protocol):
+    """Where a login comes from, and its actor for the audit trail."""
+
+    @property
+    def remote(self) -> str: ...
+    def actor(self) -> Actor: ...
+    def actor_as(self, kind: Literal["person"], id: UUID | None, name: str | None) -> Actor: ...
+
+
+async def start_for_token(
+    connection: Any, caller: Caller, secret: str, cookie: str, ends: datetime, actor: Actor
+) -> datetime:
+    """Saves a token's session; when it ends, which is no later than its secret. Raises TooManyLogins."""
+    await admit_session(connection, caller.id)
+    columns = hash_of(cookie), caller.id, ends, hash_of(secret)
+    end: datetime = await connection.fetchval(SQL.sessions.create_for_token, *columns)
+    subject = Subject("token", caller.id, caller.name, caller.project_id)
+    await record(connection, Action.SESSION_STARTED, actor, subject, expires_at=end)
+    return end
+
+
+async def log_in(
+    pool: Pool, passwords: Passwords, name: str, password: str, session: NewSession, client: Client
+) -> str:
+    """Starts a person's session; the person's name. Raises TooManyLogins, WrongCredentials, Overloaded."""
+    with passwords.slot():  # before it is counted: a password that is not looked at is no try
+        user = await pool.fetchrow(SQL.users.for_login, prepared(name))
+        attempt = Attempt(user["account"], client.remote)
+        await attempt.admit(pool)
+        right = await passwords.match(user["password_hash"], password)
+    # Not by the name that was tried: people type passwords into its field.
+    subject = Subject("person", user["id"], user["name"])
+    if not right or user["disabled"] or not await _start(pool, passwords, user, password, attempt, session, client):
+        await record(pool, Action.LOGIN_FAILED, client.actor(), subject)
+        raise WrongCredentials()
+    return str(user["name"])
+
+
+async def log_out(connection: Any, caller: Caller, cookie: str, actor: Actor) -> None:
+    """Ends a person's session."""
+    await connection.execute(SQL.sessions.delete, hash_of(cookie))
+    await record(connection, Action.LOGOUT, actor, Subject("person", caller.id, caller.name))
+
+
+async def _start(
+    pool: Pool, passwords: Passwords, user: Any, password: str, attempt: Attempt, session: NewSession, client: Client
+) -> bool:
+    """Saves a person's session. False for one who is disabled or has another password since it was looked at."""
+    renewed = await passwords.renewed(user["password_hash"], password)
+    async with pool.transaction() as connection:
+        columns = hash_of(session.cookie), user["id"], session.ends, user["password_hash"]
+        if not await connection.fetchval(SQL.sessions.create_for_user, *columns):
+            return False
+        if renewed is not None:
+            await connection.execute(SQL.users.set_password, user["id"], renewed)
+        # The browser's former session ends with its cookie: who had planted or read that one has nothing.
+        await connection.execute(SQL.sessions.delete, hash_of(session.former))
+        actor = client.actor_as("person", user["id"], user["name"])
+        await record(connection, Action.LOGIN_SUCCEEDED, actor, Subject("person", user["id"], user["name"]))
+        await attempt.forgive(connection)
+    return True

@@ -1,0 +1,126 @@
+"""`reportd token`: makes, lists, rotates and revokes tokens."""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+
+from server.auth.roles import Role
+from server.auth.tokens import hash_of, new_token
+from server.commands import up
+from server.commands.console import Refused, duration, end_of, in_transaction, minute, piped, short_name, with_database
+from server.database.queries import SQL
+from server.ids import new_id
+from server.observe.audit import Action, Subject, operator, record
+from server.observe.log import visible
+
+
+def add_commands(commands: Any, command: Callable[..., Any], stored: Callable[[Any], Any]) -> None:
+    """Adds `token` to the parsers of `reportd`."""
+    tokens = commands.add_parser("token", help="make, list, rotate and revoke tokens").add_subparsers(required=True)
+    one = stored(command(tokens, "create", _token_create, "make a token; it is shown once"))
+    one.add_argument("--name", required=True, type=short_name)
+    one.add_argument("--project", type=short_name, help="only this project, made if need be; default: all projects")
+    # What is made without a thought is made for CI, and lies in its settings and logs: one that leaks from there must
+    # not be able to delete the evidence. Whoever lacks a role is told which one.
+    one.add_argument(
+        "--role",
+        choices=[role.word for role in Role],
+        default=Role.UPLOADER.word,
+        help="viewer reads; uploader also sends and changes; admin also deletes; default: uploader",
+    )
+    one.add_argument("--shape", choices=["object", "array"], help="how its lists look (array: S0's clients)")
+    one.add_argument("--expires", type=duration, metavar="90d", help="12h, 90d, 52w; default: never")
+    stored(command(tokens, "list", _token_list, "list tokens"))
+    one = stored(command(tokens, "rotate", _token_rotate, "give a token a new secret; it is shown once"))
+    one.add_argument("token", metavar="ID_OR_NAME")
+    overlap = "how long the former secret goes on working, 0h if it leaked; default: 24h"
+    one.add_argument("--overlap", type=_overlap, default="24h", metavar="24h", help=overlap)
+    one.add_argument("--expires", type=duration, metavar="90d", help="a new end; default: the one it has")
+    one = stored(command(tokens, "revoke", _token_revoke, "make a token invalid"))
+    one.add_argument("token", metavar="ID_OR_NAME")
+
+
+def _token_create(options: argparse.Namespace) -> None:
+    token, token_id, end = new_token(), new_id(0), end_of(options.expires)
+
+    async def work(connection: Any) -> None:
+        project_id = None
+        if options.project is not None:
+            project_id = await connection.fetchval(SQL.projects.ensure, new_id(0), options.project)
+        columns = [token_id, options.name, hash_of(token), options.role, project_id, options.shape, end]
+        try:
+            await connection.execute(SQL.tokens.create, *columns)
+        except asyncpg.UniqueViolationError:
+            raise Refused(f"There is a token named {options.name} already; revoke it or choose another.") from None
+        subject = Subject("token", token_id, options.name, project_id)
+        await record(connection, Action.TOKEN_CREATED, operator(), subject, role=options.role, expires_at=end)
+
+    in_transaction(options, work)
+    print(token)
+
+
+def _token_list(options: argparse.Namespace) -> None:
+    rows = with_database(options, lambda connection: connection.fetch(SQL.tokens.all))
+    with piped():
+        times = "  ".join(f"{word:16}" for word in ("CREATED", "LAST USED", "EXPIRES"))
+        print(f"{'ID':36}  {'NAME':20}  {'PROJECT':12}  {'ROLE':8}  {times}  STATE")
+        for row in rows:
+            times = "  ".join(f"{minute(row[key]):16}" for key in ("created_at", "last_used_at", "expires_at"))
+            state = "revoked" if row["revoked_at"] else "valid"
+            if state == "valid" and row["expires_at"] and row["expires_at"] < datetime.now(UTC):
+                state = "expired"
+            if state == "valid" and row["former_until"]:
+                state = f"valid, its former secret until {minute(row['former_until'])}"
+            print(
+                row["id"],
+                f"{visible(row['name']):20}",
+                f"{visible(row['project'] or '(all)'):12}",
+                f"{row['role']:8}",
+                times,
+                state,
+                sep="  ",
+            )
+
+
+def _token_rotate(options: argparse.Namespace) -> None:
+    token = new_token()
+
+    async def work(connection: Any) -> Any:
+        row = await connection.fetchrow(
+            SQL.tokens.rotate, options.token, hash_of(token), options.overlap, end_of(options.expires)
+        )
+        if row is None:
+            raise Refused(f"There is no valid token with the id or name {options.token}.")
+        subject = Subject("token", row["id"], row["name"], row["project_id"])
+        until = row["former_until"]
+        await record(connection, Action.TOKEN_ROTATED, operator(), subject, former_secret_until=until)
+        return row
+
+    row = in_transaction(options, work)
+    until = f"until {minute(row['former_until'])} UTC" if options.overlap else "for 5 seconds at most"
+    print(f"rotated {visible(row['name'])} ({row['id']}); the former secret works {until}", file=sys.stderr)
+    print(token)
+    if options.data is not None:
+        up.replace_token(options.data, row["former_hash"], token)
+
+
+def _token_revoke(options: argparse.Namespace) -> None:
+    async def work(connection: Any) -> Any:
+        row = await connection.fetchrow(SQL.tokens.revoke, options.token)
+        if row is None:
+            raise Refused(f"There is no valid token with the id or name {options.token}.")
+        subject = Subject("token", row["id"], row["name"], row["project_id"])
+        await record(connection, Action.TOKEN_REVOKED, operator(), subject)
+        return row
+
+    row = in_transaction(options, work)
+    print(f"revoked {visible(row['name'])} ({row['id']}); it stops working within 5 seconds")
+
+
+def _overlap(text: str) -> timedelta:
+    return timedelta() if re.fullmatch("0[hdw]", text) else duration(text)

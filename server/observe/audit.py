@@ -1,0 +1,115 @@
+"""The audit trail: who did what, when and from where, in a table that only grows (`audit_entries`).
+
+An entry is written in the transaction of what it tells of: what is rolled back leaves none, and what cannot be noted is
+not done. How entries are read is in server/reports/audit.py.
+"""
+
+import os
+import pwd
+import re
+import socket
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from server.database.queries import SQL
+from server.ids import new_id, time_of
+
+_LONGEST_NAME = 500
+_LONGEST_REMOTE = 255
+_BAD_TEXT = re.compile("[\x00\ud800-\udfff]")
+
+
+class Action(StrEnum):
+    """What is noted. Not each test case, step, log and upload: they are many, and each has its `created_at`."""
+
+    SUITE_RUN_CREATED = "suite_run.created"
+    SUITE_RUN_DELETED = "suite_run.deleted"
+    ARTIFACT_DELETED = "artifact.deleted"
+    STEPS_PRUNED = "steps.pruned"
+    TOKEN_CREATED = "token.created"  # noqa: S105 - no secret
+    TOKEN_ROTATED = "token.rotated"  # noqa: S105
+    TOKEN_REVOKED = "token.revoked"  # noqa: S105
+    SESSION_STARTED = "session.started"
+    USER_CREATED = "user.created"
+    USER_ROLES_CHANGED = "user.roles_changed"
+    USER_DISABLED = "user.disabled"
+    USER_ENABLED = "user.enabled"
+    USER_PASSWORD_RESET = "user.password_reset"  # noqa: S105
+    LOGIN_SUCCEEDED = "login.succeeded"
+    LOGIN_FAILED = "login.failed"
+    LOGOUT = "logout"
+    LINK_CREATED = "link.created"
+    LINK_REVOKED = "link.revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who did it, and from where. Kinds: `token`, `person`, `anyone` (nobody had to say who), `command`."""
+
+    kind: str
+    id: UUID | None
+    name: str | None
+    remote: str | None  # the client's address; of a command the name of its machine
+    request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What it was done to. `project_id` None: it is about the whole server."""
+
+    kind: str
+    id: UUID | None
+    name: str | None
+    project_id: UUID | None = None
+
+
+async def record(where: Any, action: Action, actor: Actor, subject: Subject, **detail: object) -> None:
+    """Adds an entry. `where` is the connection in whose transaction the action is, or the pool: then the entry stays,
+    whatever becomes of the request. Names are cut where they are too long, and never the reason of a failure."""
+    entry_id = new_id(0)
+    await where.execute(
+        SQL.audit.insert,
+        entry_id,
+        time_of(entry_id),
+        action.value,
+        actor.kind,
+        actor.id,
+        _fit(actor.name, _LONGEST_NAME),
+        subject.project_id,
+        subject.kind,
+        subject.id,
+        _fit(subject.name, _LONGEST_NAME),
+        _fit(actor.remote, _LONGEST_REMOTE),
+        actor.request_id,
+        orjson.dumps(detail, default=str, option=orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS).decode(),
+    )
+
+
+def operator() -> Actor:
+    """Whoever runs this command: who logged in, as the kernel has it also behind sudo and runuser, else whose process
+    it is."""
+    try:
+        name = os.getlogin()
+    except OSError:  # started by no login: by systemd, in a container
+        name = _owner()
+    return Actor("command", None, name, socket.gethostname(), None)
+
+
+def _owner() -> str:
+    """The user of this process. Not what the environment says: anybody may set that."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
+
+
+def _fit(text: str | None, longest: int) -> str | None:
+    """As the database takes it."""
+    if text is None:
+        return None
+    text = _BAD_TEXT.sub("\ufffd", text)
+    return text if len(text) <= longest else text[: longest - 1] + "…"

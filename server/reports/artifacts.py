@@ -1,0 +1,261 @@
+"""Artifacts in the database, and from a received file to a row with a name that is durable."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from msgspec import Struct
+
+from server.database.queries import SQL
+from server.database.rows import encode
+from server.errors import ArtifactNotFound, CaseNotFound
+from server.ids import bucket_of, new_ids
+from server.observe.audit import Action, Actor, Subject, record
+from server.reports import steps, test_cases
+from server.reports.words import ArtifactType, Category, Moment
+from server.storage.disk import Placement, Removal
+from server.storage.paths import relative_paths
+from server.storage.stage import Stage
+from server.uploads.content import extension
+from server.uploads.plan import Accepted
+
+
+@dataclass(slots=True)
+class Artifact:
+    id: UUID
+    test_case_result_id: UUID
+    step_result_id: UUID | None
+    artifact_type: ArtifactType
+    artifact_category: Category | None
+    step_number: int | None
+    iteration_number: int
+    file_name: str
+    file_size: int
+    mime_type: str
+    checksum: str
+    storage_path: str
+    description: str | None
+    download_url: str
+    captured_at: Moment | None
+    uploaded_at: Moment
+    created_at: Moment
+
+
+@dataclass(slots=True)
+class ArtifactPage:
+    total: int
+    page: int
+    per_page: int
+    items: list[Artifact]
+
+
+@dataclass(slots=True)
+class SentArtifact(Artifact):
+    duplicate: bool
+
+
+@dataclass(slots=True)
+class BatchArtifact(SentArtifact):
+    file_index: int
+
+
+@dataclass(slots=True)
+class FailedFile:
+    file_index: int | None
+    file_name: str | None
+    error: str
+    code: str
+
+
+@dataclass(slots=True)
+class BatchUploaded:
+    message: str
+    artifacts: list[BatchArtifact]
+    failed: list[FailedFile]
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """An artifact as it is after a request that brought it, once more or for the first time. `size` in bytes."""
+
+    row: tuple[Any, ...]
+    duplicate: bool
+    file_index: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Fresh:
+    """A file that becomes an artifact: its id, and the names that it may take."""
+
+    id: UUID
+    item: Accepted
+    names: list[str]
+
+
+class _Row(Struct, omit_defaults=True):
+    """What artifacts.insert_many reads."""
+
+    id: UUID
+    artifact_type: str
+    iteration_number: int
+    file_name: str
+    file_size: int
+    mime_type: str
+    checksum: str
+    storage_path: str
+    dedupe_key: str
+    artifact_category: str | None = None
+    step_number: int | None = None
+    description: str | None = None
+    captured_at: datetime | None = None
+
+
+async def by_id(where: Any, artifact_id: UUID, scope: UUID | None) -> Artifact:
+    """The whole artifact. Raises ArtifactNotFound."""
+    row = await where.fetchrow(SQL.artifacts.by_id, artifact_id, scope)
+    if row is None:
+        raise ArtifactNotFound()
+    return Artifact(*row)
+
+
+async def of_case(
+    connection: Any,
+    case_id: UUID,
+    scope: UUID | None,
+    filters: Sequence[Any],
+    limit: int | None,
+    offset: int,
+) -> tuple[int, list[Artifact]]:
+    """How many artifacts of a test case match, and a page of them. `filters`: type, step, iteration, category.
+
+    Raises CaseNotFound.
+    """
+    total = await connection.fetchval(SQL.artifacts.count_for_case, case_id, scope, *filters)
+    if total is None:
+        raise CaseNotFound()
+    rows = await connection.fetch(SQL.artifacts.for_case, case_id, *filters, None, limit, offset)
+    return total, [Artifact(*row) for row in rows]
+
+
+async def delete(connection: Any, artifact_id: UUID, scope: UUID | None, actor: Actor) -> Removal:
+    """Removes an artifact's row; gives the file to remove. Raises ArtifactNotFound."""
+    found = await connection.fetchrow(SQL.artifacts.case_of, artifact_id, scope)
+    if found is None:
+        raise ArtifactNotFound()
+    case_id = found["test_case_result_id"]
+    await test_cases.touch(connection, case_id, scope)
+    showing = [row["id"] for row in await connection.fetch(SQL.steps.unpin, case_id, artifact_id)]
+    gone = await connection.fetchrow(SQL.artifacts.delete, artifact_id)
+    if gone is None:
+        raise ArtifactNotFound()
+    await steps.link(connection, case_id, showing, [])
+    subject = Subject("artifact", artifact_id, found["file_name"], found["project_id"])
+    await record(connection, Action.ARTIFACT_DELETED, actor, subject, test_case_result_id=case_id)
+    return Removal(*gone)
+
+
+async def save(
+    connection: Any, stage: Stage, case_id: UUID, scope: UUID | None, accepted: Sequence[Accepted]
+) -> list[Saved]:
+    """Names and rows for the accepted files, in their order; what is there already comes back as it is.
+
+    Within a transaction, which holds the test case from the choice of names to the rows that have them: files first,
+    then rows, so that a crash may leave a file without a row, never a row without its bytes. Raises CaseNotFound,
+    StorageFull, StorageAway.
+    """
+    ids = new_ids(bucket_of(case_id), len(accepted))
+    today = datetime.now(UTC)
+    names = [_names(today, case_id, item, artifact_id) for item, artifact_id in zip(accepted, ids, strict=True)]
+    project_id, known_keys, taken, has_steps = await _lock(connection, case_id, scope, accepted, names)
+    known = await _known(connection, case_id, known_keys)
+    again = {item.dedupe_key: item for item in accepted if item.dedupe_key in known}
+    # Of the same thing twice in one request, the first stays.
+    fresh: dict[bytes, _Fresh] = {}
+    for artifact_id, item, wished in zip(ids, accepted, names, strict=True):
+        if item.dedupe_key not in known:
+            free = [name for name in wished if name not in taken]
+            fresh.setdefault(item.dedupe_key, _Fresh(artifact_id, item, free))
+
+    placements = [_placement(new.item, new.names, project_id) for new in fresh.values()]
+    placements += [_existing(known[key], item, project_id) for key, item in again.items()]
+    published = await stage.publish(placements)
+    if fresh:
+        rows = [_row(new, path) for new, path in zip(fresh.values(), published, strict=False)]
+        inserted = await connection.fetch(SQL.artifacts.insert_many, case_id, encode(rows))
+        known |= {key: tuple(columns) for key, *columns in inserted}
+        owned = {row["id"] for row in inserted if row["step_result_id"] is not None}
+        if has_steps and await steps.link(connection, case_id, [], [new.id for new in fresh.values()], owned):
+            known |= await _known(connection, case_id, list(fresh))
+    return _in_order(accepted, known, set(again))
+
+
+async def _lock(
+    connection: Any, case_id: UUID, scope: UUID | None, accepted: Sequence[Accepted], names: Iterable[list[str]]
+) -> tuple[UUID, list[bytes], set[str], bool]:
+    """Its project, which dedupe keys it has, which names are taken, and whether it has steps. Raises CaseNotFound."""
+    keys, paths = [item.dedupe_key for item in accepted], [path for wished in names for path in wished]
+    row = await connection.fetchrow(SQL.artifacts.lock, case_id, scope, keys, paths)
+    if row is None:
+        await test_cases.touch(connection, case_id, scope)  # another writer may have come in between: now none can
+        row = await connection.fetchrow(SQL.artifacts.lock, case_id, scope, keys, paths)
+    return row["project_id"], row["known"], set(row["taken"]), row["has_steps"]
+
+
+async def _known(connection: Any, case_id: UUID, keys: Sequence[bytes]) -> dict[bytes, tuple[Any, ...]]:
+    """The columns of Artifact by dedupe key."""
+    rows = await connection.fetch(SQL.artifacts.duplicates, case_id, keys) if keys else []
+    return {key: tuple(columns) for key, *columns in rows}
+
+
+def _in_order(accepted: Sequence[Accepted], known: dict[bytes, tuple[Any, ...]], seen: set[bytes]) -> list[Saved]:
+    saved = []
+    for item in accepted:
+        saved.append(Saved(known[item.dedupe_key], item.dedupe_key in seen, item.file.index, item.file.size))
+        seen.add(item.dedupe_key)
+    return saved
+
+
+def _names(day: datetime, case_id: UUID, item: Accepted, artifact_id: UUID) -> list[str]:
+    fields = item.fields
+    return relative_paths(
+        day,
+        case_id,
+        item.iteration_number,
+        fields.step_number,
+        fields.artifact_category,
+        item.file.file_name,
+        extension(item.mime_type),
+        artifact_id,
+    )
+
+
+def _placement(item: Accepted, names: Sequence[str], project_id: UUID) -> Placement:
+    return Placement(item.file.path, item.file.size, item.file.checksum, project_id, names)
+
+
+def _existing(row: tuple[Any, ...], item: Accepted, project_id: UUID) -> Placement:
+    """Where a file lies that is there already: it is only made whole."""
+    stored = Artifact(*row).storage_path.removeprefix("artifacts/")
+    return replace(_placement(item, [stored], project_id), existing=True)
+
+
+def _row(new: _Fresh, storage_path: str) -> _Row:
+    item = new.item
+    return _Row(
+        id=new.id,
+        artifact_type=item.fields.artifact_type,
+        iteration_number=item.iteration_number,
+        file_name=item.file.file_name,
+        file_size=item.file.size,
+        mime_type=item.mime_type,
+        checksum=item.file.checksum,
+        storage_path=storage_path,
+        dedupe_key=item.dedupe_key.hex(),
+        artifact_category=item.fields.artifact_category,
+        step_number=item.fields.step_number,
+        description=item.fields.description,
+        captured_at=item.fields.captured_at,
+    )

@@ -1,0 +1,70 @@
+"""Checkpoints in the database: named verifications within a test case."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from msgspec import Struct
+
+from server.database.queries import SQL
+from server.database.rows import encode
+from server.errors import CaseNotFound
+from server.ids import bucket_of, new_ids
+from server.reports.words import Moment, Status
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    id: UUID
+    test_case_result_id: UUID
+    iteration_number: int
+    checkpoint_number: int
+    step_number: int | None
+    name: str
+    checkpoint_type: str | None
+    status: Status
+    expected_value: str | None
+    actual_value: str | None
+    message: str | None
+    screenshot_artifact_id: UUID | None
+    captured_at: Moment | None
+    created_at: Moment
+
+
+@dataclass(slots=True)
+class CheckpointPage:
+    total: int
+    page: int
+    per_page: int
+    items: list[Checkpoint]
+
+
+@dataclass(slots=True)
+class Appended:
+    created: int
+
+
+async def insert_many(connection: Any, case_id: UUID, new: Sequence[Struct]) -> None:
+    """New checkpoints, in the order sent, under the test case's lock."""
+    ids = new_ids(bucket_of(case_id), len(new))
+    await connection.execute(SQL.checkpoints.insert_many, case_id, ids, encode(new))
+
+
+async def own_artifacts(connection: Any, case_id: UUID, wanted: Sequence[UUID]) -> set[UUID]:
+    """Those of some artifacts that belong to the test case."""
+    return {row["id"] for row in await connection.fetch(SQL.checkpoints.own_artifacts, case_id, wanted)}
+
+
+async def of_case(
+    connection: Any, case_id: UUID, scope: UUID | None, filters: Sequence[Any], limit: int, offset: int
+) -> tuple[int, list[Checkpoint]]:
+    """How many checkpoints of a test case match, and a page of them, in the order sent. `filters`: step, iteration.
+
+    Raises CaseNotFound.
+    """
+    total = await connection.fetchval(SQL.checkpoints.count_for_case, case_id, scope, *filters)
+    if total is None:
+        raise CaseNotFound()
+    rows = await connection.fetch(SQL.checkpoints.for_case, case_id, *filters, limit, offset)
+    return total, [Checkpoint(*row) for row in rows]

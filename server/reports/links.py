@@ -1,0 +1,102 @@
+"""Evidence links in the database: made, listed, revoked, and what they cover."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from server.database.queries import SQL
+from server.observe.audit import Action, Actor, Subject, record
+from server.reports.paging import newest
+from server.reports.words import Moment
+
+
+@dataclass(slots=True)
+class Link:
+    id: UUID
+    suite_run_id: UUID | None
+    test_case_result_id: UUID | None
+    artifact_id: UUID | None
+    created_by: str | None
+    created_at: Moment
+    expires_at: Moment
+    revoked_at: Moment | None
+    note: str | None
+    opened: int
+    downloads: int
+    last_used_at: Moment | None
+
+
+@dataclass(slots=True)
+class LinkMade(Link):
+    """The only reply that has the link itself: nobody can be shown it again."""
+
+    url: str
+
+
+@dataclass(slots=True)
+class LinkPage:
+    items: list[Link]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Things:
+    """What a link is on, or what a list of links is narrowed to; the names of columns and of fields in bodies."""
+
+    suite_run_id: UUID | None = None
+    test_case_result_id: UUID | None = None
+    artifact_id: UUID | None = None
+
+
+async def create(
+    connection: Any,
+    link_id: UUID,
+    on: Things,
+    made_by: tuple[UUID, str | None],
+    note: str | None,
+    expires_at: datetime,
+    actor: Actor,
+) -> Link | None:
+    """A new link; None when the thing is gone. `made_by`: the caller's id and name."""
+    things = on.suite_run_id, on.test_case_result_id, on.artifact_id
+    row = await connection.fetchrow(SQL.links.create, link_id, *things, *made_by, note, expires_at)
+    if row is None:
+        return None
+    *columns, project_id = row
+    link = Link(*columns)
+    named = {name: getattr(on, name) for name in Things.__slots__ if getattr(on, name) is not None}
+    subject = Subject("link", link_id, note, project_id)
+    await record(connection, Action.LINK_CREATED, actor, subject, expires_at=link.expires_at, **named)
+    return link
+
+
+async def page(
+    where: Any, projects: Sequence[UUID] | None, before: UUID | None, of: Things, active: bool | None, limit: int
+) -> tuple[list[Link], bool]:
+    """At most `limit` links, newest first, and whether there are more. `active`: only those that still open, or not."""
+    filters = of.suite_run_id, of.test_case_result_id, of.artifact_id, active
+    rows = await newest(where, SQL.links.page, projects, before, *filters, limit + 1)
+    return [Link(*row) for row in rows[:limit]], len(rows) > limit
+
+
+async def revoke(connection: Any, link_id: UUID, scope: UUID | None, made_by: UUID | None, actor: Actor) -> bool:
+    """Ends a link, of `made_by` alone unless that is None; whether there is such a one."""
+    row = await connection.fetchrow(SQL.links.revoke, link_id, scope, made_by)
+    if row is None:
+        return False
+    if row["ended"]:
+        subject = Subject("link", link_id, row["note"], row["project_id"])
+        await record(connection, Action.LINK_REVOKED, actor, subject)
+    return True
+
+
+async def covers_case(where: Any, link_id: UUID, case_id: UUID) -> bool:
+    """Whether a test case result is what a link is on, or one of its run's."""
+    return await where.fetchval(SQL.links.covered_case, link_id, case_id) is not None
+
+
+async def images_among(where: Any, case_id: UUID, artifacts: Sequence[UUID]) -> set[str]:
+    """Those of some artifacts of a test case that are images, as text."""
+    return {str(row["id"]) for row in await where.fetch(SQL.links.images_among, case_id, artifacts)}

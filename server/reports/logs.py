@@ -1,0 +1,123 @@
+"""Console and network logs in the database: appended in bulk, read back in the order sent."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from uuid import UUID
+
+from msgspec import Struct
+
+from server.database.queries import SQL
+from server.database.rows import encode
+from server.errors import CaseNotFound
+from server.ids import bucket_of, new_ids
+from server.reports import test_cases
+from server.reports.words import Moment
+
+
+@dataclass(slots=True)
+class ConsoleEntry:
+    id: UUID
+    test_case_result_id: UUID
+    level: str
+    message: str
+    source_url: str | None
+    line_number: int | None
+    column_number: int | None
+    step_number: int | None
+    iteration_number: int
+    logged_at: Moment | None
+    created_at: Moment
+
+
+@dataclass(slots=True)
+class NetworkEntry:
+    id: UUID
+    test_case_result_id: UUID
+    method: str
+    url: str
+    status_code: int | None
+    resource_type: str | None
+    request_headers: dict[str, Any]
+    response_headers: dict[str, Any]
+    request_size: int | None
+    response_size: int | None
+    duration_ms: int | None
+    error_text: str | None
+    step_number: int | None
+    iteration_number: int
+    started_at: Moment | None
+    created_at: Moment
+
+
+@dataclass(slots=True)
+class ConsolePage:
+    total: int
+    page: int
+    per_page: int
+    items: list[ConsoleEntry]
+
+
+@dataclass(slots=True)
+class NetworkPage:
+    total: int
+    page: int
+    per_page: int
+    items: list[NetworkEntry]
+
+
+@dataclass(slots=True)
+class EntriesCreated:
+    created: int
+
+
+async def append(
+    connection: Any,
+    log: Literal["console", "network"],
+    case_id: UUID,
+    scope: UUID | None,
+    new: Sequence[Struct],
+    first: int | None,
+) -> int:
+    """Adds entries, in the order sent; how many were added. `first` is the client's own count of the first one: entries
+    whose count is there already add nothing. Raises CaseNotFound."""
+    await test_cases.lock(connection, case_id, scope)
+    query = SQL.logs.insert_console if log == "console" else SQL.logs.insert_network
+    return len(await connection.fetch(query, case_id, new_ids(bucket_of(case_id), len(new)), encode(new), first))
+
+
+async def console_of_case(
+    connection: Any, case_id: UUID, scope: UUID | None, filters: Sequence[Any], limit: int, offset: int
+) -> tuple[int, list[ConsoleEntry]]:
+    """How many entries match, and a page of them. `filters`: step, iteration, level. Raises CaseNotFound."""
+    queries = SQL.logs.count_console, SQL.logs.console_for_case
+    total, rows = await _page(connection, *queries, case_id, scope, filters, limit, offset)
+    return total, [ConsoleEntry(*row) for row in rows]
+
+
+async def network_of_case(
+    connection: Any, case_id: UUID, scope: UUID | None, filters: Sequence[Any], limit: int, offset: int
+) -> tuple[int, list[NetworkEntry]]:
+    """How many entries match, and a page of them. `filters`: step, iteration, least status, resource type.
+
+    Raises CaseNotFound.
+    """
+    queries = SQL.logs.count_network, SQL.logs.network_for_case
+    total, rows = await _page(connection, *queries, case_id, scope, filters, limit, offset)
+    return total, [NetworkEntry(*row) for row in rows]
+
+
+async def _page(
+    connection: Any,
+    count: str,
+    for_case: str,
+    case_id: UUID,
+    scope: UUID | None,
+    filters: Sequence[Any],
+    limit: int,
+    offset: int,
+) -> tuple[int, list[Any]]:
+    total = await connection.fetchval(count, case_id, scope, *filters)
+    if total is None:
+        raise CaseNotFound()
+    return total, await connection.fetch(for_case, case_id, *filters, limit, offset)

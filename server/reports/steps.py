@@ -1,0 +1,274 @@
+"""Steps in the database, and the screenshots linked to them."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from msgspec import Struct
+
+from server.database.queries import SQL
+from server.database.rows import encode
+from server.errors import ArtifactElsewhere, ArtifactNotFound, CaseNotFound, StepNotFound, StepsExist
+from server.ids import bucket_of, new_ids
+from server.observe.audit import Action, Actor, Subject, record
+from server.reports import test_cases
+from server.reports.words import Moment, Status
+
+
+@dataclass(slots=True)
+class Step:
+    id: UUID
+    test_case_result_id: UUID
+    iteration_number: int
+    step_number: int
+    step_type: str
+    action: str | None
+    description: str | None
+    status: Status
+    duration_ms: int | None
+    element_selector: str | None
+    element_name: str | None
+    element_type: str | None
+    input_value: str | None
+    expected_value: str | None
+    actual_value: str | None
+    error_message: str | None
+    error_type: str | None
+    stack_trace: str | None
+    screenshot_path: str | None
+    screenshot_artifact_id: UUID | None
+    started_at: Moment | None
+    completed_at: Moment | None
+    created_at: Moment
+    updated_at: Moment
+
+
+@dataclass(slots=True)
+class Screenshot:
+    id: UUID
+    url: str
+    download_url: str
+    file_name: str
+    file_size: int
+
+
+@dataclass(slots=True)
+class StepArtifact:
+    id: UUID
+    artifact_type: str
+    artifact_category: str | None
+    file_name: str
+    file_size: int
+    mime_type: str
+    captured_at: Moment | None
+    download_url: str
+
+
+@dataclass(slots=True)
+class IllustratedStep(Step):
+    """A step with what it shows and owns."""
+
+    screenshot: Screenshot | None = None
+    artifacts: list[StepArtifact] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class StepsCreated:
+    message: str
+    step_ids: list[UUID]
+    test_case_result_id: UUID
+
+
+@dataclass(slots=True)
+class StepsCreatedWhole:
+    created: int
+    steps: list[Step]
+
+
+@dataclass(slots=True)
+class StepsReplaced:
+    message: str
+    created: int
+    updated: int
+    removed: int
+    step_ids: list[UUID]
+
+
+@dataclass(slots=True)
+class StepList:
+    test_case_result_id: UUID
+    total_steps: int
+    passed_steps: int
+    failed_steps: int
+    skipped_steps: int
+    pending_steps: int
+    steps: list[IllustratedStep]
+
+
+@dataclass(slots=True)
+class StepLinked:
+    id: UUID
+    step_number: int
+    screenshot_artifact_id: UUID | None
+    message: str
+
+
+async def insert_at_once(
+    connection: Any, case_id: UUID, scope: UUID | None, new: Sequence[Struct], empty: Sequence[int] = ()
+) -> list[UUID] | None:
+    """New steps in one statement, which needs no transaction: their ids, in the order sent. `empty` are the iterations
+    that must have no steps yet.
+
+    None when it did nothing, and insert_many() must: where the test case has artifacts already, so that there may be
+    something to link, or where something stands in the way. While most tests are sent, nothing does.
+    """
+    ids = new_ids(bucket_of(case_id), len(new))
+    return None if await _inserted(connection, case_id, scope, new, ids, empty=empty) is None else ids
+
+
+async def insert_whole_at_once(
+    connection: Any, case_id: UUID, scope: UUID | None, new: Sequence[Struct]
+) -> list[Step] | None:
+    """The same, and gives the whole steps."""
+    ids = new_ids(bucket_of(case_id), len(new))
+    rows = await _inserted(connection, case_id, scope, new, ids, whole=True)
+    return None if rows is None else [Step(*row) for row in rows if new]
+
+
+async def insert_many(
+    connection: Any, case_id: UUID, scope: UUID | None, new: Sequence[Struct], empty: Sequence[int] = ()
+) -> list[UUID]:
+    """The same within a transaction, whatever is there already. Raises CaseNotFound, StepsExist."""
+    ids = new_ids(bucket_of(case_id), len(new))
+    if await _inserted(connection, case_id, scope, new, ids, empty=empty, may_have_artifacts=True) is None:
+        await test_cases.touch(connection, case_id, scope)  # another writer may have come in between: now none can
+        if await _inserted(connection, case_id, scope, new, ids, empty=empty, may_have_artifacts=True) is None:
+            raise StepsExist()
+    await link(connection, case_id, ids, [])
+    return ids
+
+
+async def _inserted(
+    connection: Any,
+    case_id: UUID,
+    scope: UUID | None,
+    new: Sequence[Struct],
+    ids: Sequence[UUID],
+    *,
+    empty: Sequence[int] = (),
+    may_have_artifacts: bool = False,
+    whole: bool = False,
+) -> list[Any] | None:
+    values = list(empty), may_have_artifacts, ids, encode(new), whole
+    return await connection.fetch(SQL.steps.insert_many, case_id, scope, *values) or None
+
+
+async def by_ids(connection: Any, case_id: UUID, ids: Sequence[UUID]) -> list[Step]:
+    """These steps of a test case, in the order of their ids."""
+    return [Step(*row) for row in await connection.fetch(SQL.steps.by_ids, case_id, ids)]
+
+
+async def replace_many(
+    connection: Any,
+    case_id: UUID,
+    scope: UUID | None,
+    new: Sequence[Struct],
+    places: Sequence[tuple[int, int]],
+    prune: bool,
+    actor: Actor,
+) -> tuple[list[UUID], int, int]:
+    """Steps in place of those of the same iteration and number, which are `places`, in the order of `new`.
+
+    The ids, in the order sent; how many of them are new; and how many steps `prune` removed: those that were not sent,
+    of the iterations that were. Raises CaseNotFound.
+    """
+    project_id = await test_cases.touch(connection, case_id, scope)
+    fresh = new_ids(bucket_of(case_id), len(new))
+    rows = await connection.fetch(SQL.steps.replace_many, case_id, fresh, encode(new))
+    by_place = {(iteration, number): step_id for step_id, iteration, number in rows}
+    ids = [by_place[place] for place in places]
+    gone = []
+    if prune:
+        gone = await connection.fetch(SQL.steps.prune, case_id, [a for a, _ in places], [b for _, b in places])
+    await link(connection, case_id, ids, [each for row in gone for each in row["artifact_ids"]])
+    if gone:
+        case = await test_cases.by_id(connection, case_id, scope)
+        subject = Subject("test_case_result", case_id, case.name, project_id)
+        iterations = sorted({row["iteration_number"] for row in gone})
+        await record(connection, Action.STEPS_PRUNED, actor, subject, removed=len(gone), iterations=iterations)
+    return ids, len(set(fresh) & set(ids)), len(gone)
+
+
+async def link(
+    connection: Any, case_id: UUID, steps: Sequence[UUID], artifacts: Sequence[UUID], owned: Collection[UUID] = ()
+) -> bool:
+    """After every write of steps or artifacts, under the lock of `touch`: decides what these steps show, and those that
+    these artifacts are for; then which step each artifact belongs to.
+
+    `owned` are the artifacts that belong to a step already, by their number. Whether any other may belong to another
+    step now: mostly none, as a screenshot is for a step that has shown none.
+    """
+    written, rows = set(steps), await connection.fetch(SQL.steps.link, case_id, steps, artifacts)
+    changed = [row["id"] for row in rows if row["former"] is not None or row["id"] in written]
+    unowned = [artifact for artifact in artifacts if artifact not in owned]
+    if changed or unowned:
+        await connection.execute(SQL.steps.own_artifacts, case_id, changed, unowned)
+    return bool(changed or unowned)
+
+
+async def pin(connection: Any, step_id: UUID, scope: UUID | None, artifact_id: UUID | None) -> tuple[UUID, int, Any]:
+    """Pins a step's screenshot to an artifact of its test case, or to none: id, step number, screenshot.
+
+    Raises StepNotFound, ArtifactNotFound, ArtifactElsewhere.
+    """
+    case_id = await connection.fetchval(SQL.steps.case_of, step_id, scope)
+    if case_id is None:
+        raise StepNotFound()
+    await test_cases.touch(connection, case_id, scope)
+    if artifact_id is not None:
+        owner = await connection.fetchval(SQL.artifacts.case_of, artifact_id, scope)
+        if owner is None:
+            raise ArtifactNotFound()
+        if owner != case_id:
+            raise ArtifactElsewhere()
+    before = await connection.fetchrow(SQL.steps.shown, step_id)
+    row = await connection.fetchrow(SQL.steps.pin, step_id, artifact_id)
+    if row is None:  # removed since we looked which test case it is of
+        raise StepNotFound()
+    shown = [before["screenshot_artifact_id"]] if before and before["screenshot_artifact_id"] else []
+    await link(connection, case_id, [step_id], shown)
+    return tuple(row)
+
+
+async def shown(where: Any, step_id: UUID, scope: UUID | None) -> tuple[UUID, int, Any]:
+    """What pin() gives, of a step as it is. Raises StepNotFound."""
+    row = None
+    if await where.fetchval(SQL.steps.case_of, step_id, scope) is not None:
+        row = await where.fetchrow(SQL.steps.shown, step_id)
+    if row is None:
+        raise StepNotFound()
+    return tuple(row)
+
+
+async def of_case(
+    connection: Any,
+    case_id: UUID,
+    scope: UUID | None,
+    filters: Sequence[Any] = (None, None),
+    limit: int | None = None,
+    offset: int = 0,
+    illustrated: bool = True,
+) -> tuple[list[int], int, Any]:
+    """The five counts of StepList, how many steps match, and a page of them: `illustrated`, as JSON of IllustratedStep
+    that the database made, else as Steps. `filters`: iteration, status. Raises CaseNotFound."""
+    query, page = (SQL.steps.illustrated, (limit, offset)) if illustrated else (SQL.steps.counts, ())
+    row = await connection.fetchrow(query, case_id, scope, *filters, *page)
+    if row is None:
+        raise CaseNotFound()
+    if illustrated:
+        *counts, matching, steps = row
+        return counts, matching, steps
+    *counts, matching = row
+    rows = await connection.fetch(SQL.steps.for_case, case_id, *filters, limit, offset)
+    return counts, matching, [Step(*each) for each in rows]

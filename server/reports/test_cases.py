@@ -1,0 +1,103 @@
+"""Test case results in the database."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from msgspec import Struct
+
+from server.database.queries import SQL
+from server.database.rows import encode
+from server.errors import CaseNotFound, SuiteRunNotFound
+from server.ids import bucket_of, new_ids
+from server.reports.patch import merge
+from server.reports.words import Moment, Status
+
+
+@dataclass(slots=True)
+class TestCase:
+    id: UUID
+    suite_run_id: UUID
+    name: str
+    test_id: str
+    status: Status
+    duration_ms: int | None
+    attempt: int
+    error_message: str | None
+    error_type: str | None
+    stack_trace: str | None
+    browser: str | None
+    tags: list[str]
+    metadata: dict[str, Any]
+    started_at: Moment | None
+    completed_at: Moment | None
+    created_at: Moment
+    updated_at: Moment
+
+
+@dataclass(slots=True)
+class TestCasesCreated:
+    created: int
+    test_cases: list[TestCase]
+
+
+@dataclass(slots=True)
+class TestCasePage:
+    total: int
+    page: int
+    per_page: int
+    items: list[TestCase]
+
+
+async def by_id(where: Any, case_id: UUID, scope: UUID | None) -> TestCase:
+    """The whole result. Raises CaseNotFound."""
+    row = await where.fetchrow(SQL.test_cases.by_id, case_id, scope)
+    if row is None:
+        raise CaseNotFound()
+    return TestCase(*row)
+
+
+async def of_run(
+    connection: Any, run_id: UUID, scope: UUID | None, status: str | None, name: str | None, limit: int, offset: int
+) -> tuple[int, list[TestCase]]:
+    """How many results of a run match, and a page of them, in the order they were made. Raises SuiteRunNotFound."""
+    total = await connection.fetchval(SQL.test_cases.count_for_run, run_id, scope, status, name)
+    if total is None:
+        raise SuiteRunNotFound()
+    rows = await connection.fetch(SQL.test_cases.for_run, run_id, status, name, limit, offset)
+    return total, [TestCase(*row) for row in rows]
+
+
+async def insert_many(connection: Any, run_id: UUID, scope: UUID | None, new: Sequence[Struct]) -> list[TestCase]:
+    """New results, in the order sent. Raises SuiteRunNotFound."""
+    # Also for an empty list: the run may have been removed since it was looked up.
+    if not await connection.fetchval(SQL.suite_runs.project_of, run_id, scope):
+        raise SuiteRunNotFound()
+    ids = new_ids(bucket_of(run_id), len(new))
+    rows = await connection.fetch(SQL.test_cases.insert_many, run_id, scope, ids, encode(new))
+    if len(rows) != len(new):  # the run was removed while the insert waited
+        raise SuiteRunNotFound()
+    return sorted((TestCase(*row) for row in rows), key=lambda case: case.id)
+
+
+async def update(connection: Any, case_id: UUID, scope: UUID | None, patch: Struct) -> TestCase:
+    """The result after a PATCH. Raises CaseNotFound, Invalid."""
+    await merge(connection, SQL.test_cases.update, case_id, scope, patch, CaseNotFound)
+    return await by_id(connection, case_id, scope)
+
+
+async def lock(connection: Any, case_id: UUID, scope: UUID | None) -> UUID:
+    """Takes the test case for writing what belongs to it, and gives its project. Raises CaseNotFound."""
+    return _found(await connection.fetchval(SQL.test_cases.lock, case_id, scope))
+
+
+async def touch(connection: Any, case_id: UUID, scope: UUID | None) -> UUID:
+    """The same for every writer of steps and artifacts; see sql/test_cases.sql."""
+    return _found(await connection.fetchval(SQL.test_cases.touch, case_id, scope))
+
+
+def _found(project_id: UUID | None) -> UUID:
+    if project_id is None:
+        raise CaseNotFound()
+    return project_id

@@ -1,0 +1,94 @@
+"""Makes sure that the storage folder is the one that holds this database's files.
+
+A disk that is not mounted leaves an empty folder behind. A server that took it for its own would accept files that
+vanish again with the next mount, and miss all others.
+"""
+
+import os
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from server.database.errors import as_report_error
+from server.database.pool import Pool
+from server.database.queries import SQL
+from server.storage.disk import NO_LINK
+from server.storage.folder import Storage, StorageAway
+
+MARKER = ".reportd"
+
+
+class WrongFolder(OSError):
+    """The storage folder is not the one that holds this database's files."""
+
+
+async def ensure_own(pool: Pool, storage: Storage) -> bool:
+    """Marks a new folder, and raises WrongFolder for one that is another's, or that should have a mark and has none.
+
+    False when the database is away and cannot say, or the disk does not answer: then it must not be used yet.
+    """
+    try:
+        return await _is_own(pool, storage)
+    except StorageAway:
+        return False
+
+
+async def _is_own(pool: Pool, storage: Storage) -> bool:
+    marker = storage.root / MARKER
+    try:
+        if await pool.fetchval(SQL.storage_folder.id) is None:
+            await pool.execute(SQL.storage_folder.adopt, await storage.ask(_read_or_write, marker, uuid4()))
+        own: UUID = await pool.fetchval(SQL.storage_folder.id)
+        in_use = await pool.fetchval(SQL.storage_folder.in_use)
+    except Exception as error:
+        if as_report_error(error) is None:  # StorageAway, too
+            raise
+        return False
+    found = await storage.ask(_read_or_write, marker, None if in_use else own)
+    if found is None:
+        raise WrongFolder(
+            f"{storage.root} is not this database's storage folder: there is no file {MARKER} in it. Is its disk "
+            f"mounted? If this is the right folder all the same, write the line {own} into {marker}."
+        )
+    if found != own:
+        raise WrongFolder(
+            f"{storage.root} is the storage folder of another database: {marker} says {found}, and this one's is {own}."
+        )
+    return True
+
+
+def _read_or_write(marker: Path, fresh: UUID | None) -> UUID | None:
+    """The folder's id. One without gets `fresh`, if there is one; another process may be quicker."""
+    while (found := read_marker(marker.parent)) is None and fresh is not None:
+        written = marker.with_name(f"{MARKER}-{uuid4().hex}")
+        try:
+            with written.open("x") as file:
+                file.write(f"{fresh}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(written, marker)
+            except FileExistsError:
+                pass
+            except OSError as error:
+                if error.errno not in NO_LINK:
+                    raise
+                written.replace(marker)
+        finally:
+            written.unlink(missing_ok=True)
+        descriptor = os.open(marker.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    return found
+
+
+def read_marker(root: Path) -> UUID | None:
+    """The id in a storage folder; None when it has none. Blocking. Raises WrongFolder, OSError."""
+    marker = root / MARKER
+    try:
+        return UUID(marker.read_text("ascii").strip())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        raise WrongFolder(f"{marker} holds no id: expected one line like {UUID(int=0)}.") from None

@@ -1,0 +1,1051 @@
+"""Artifacts: sent alone and in batches, refused, deduplicated, listed, deleted; what replies, disk and rows say."""
+
+import asyncio
+import errno
+import hashlib
+import json
+import os
+import re
+import uuid
+from contextlib import contextmanager
+from functools import cache
+
+import pytest
+
+from server.services import SERVICES
+from tests import makers
+from tests.forms import CONTENT_TYPE, a_body, a_field, a_file, a_part, batch, metadata, post, single
+from tests.makers import bend, cut, png
+
+MIB = 1 << 20
+TYPES = "image/png, image/jpeg, image/gif, application/json, text/plain, text/html, application/pdf"
+big_png = cache(makers.big_png)
+
+
+def shot(seed: int = 0) -> bytes:
+    return png(8, 8, seed)
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def on_disk(storage, artifact):
+    """Where the file of an artifact lies."""
+    return storage / artifact["storage_path"].removeprefix("artifacts/")
+
+
+def content_entries(storage) -> list[str]:
+    return sorted(path.name for path in (storage / ".content").rglob("*") if path.is_file())
+
+
+async def get(client, url, **query):
+    async with client.get(url, params=query) as reply:
+        return reply.status, await reply.json()
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """with full_disk(): files that contain FULL meet a full disk."""
+    write = os.writev
+
+    def full(descriptor, views):
+        if b"FULL" in b"".join(views):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, views)
+
+    @contextmanager
+    def context():
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "writev", full)
+            yield
+
+    return context
+
+
+# --- one file -----------------------------------------------------------------------------------------------
+
+
+async def test_one_file_is_answered_as_s1_says(client, case_url, storage, stored_files, rows):
+    case, content = await case_url(), shot()
+    said = {
+        "artifact_type": "screenshot",
+        "step_number": 1,
+        "iteration_number": 1,
+        "artifact_category": "after",
+        "description": "Nach dem Klick – “ok” 🙂",
+    }
+    captured = "2026-01-24T14:00:01.2509+02:00"
+    status, got = await post(client, f"{case}/artifacts", single(content, "shot one.png", captured_at=captured, **said))
+    assert status == 201
+    case_id = case.rpartition("/")[2]
+    assert got == {
+        **said,
+        "id": got["id"],
+        "test_case_result_id": case_id,
+        "step_result_id": None,
+        "file_name": "shot one.png",
+        "file_size": len(content),
+        "mime_type": "image/png",
+        "checksum": sha256(content),
+        "storage_path": got["storage_path"],
+        "download_url": f"/api/v1/reports/artifacts/{got['id']}/download",
+        "captured_at": "2026-01-24T12:00:01.250Z",
+        "uploaded_at": got["uploaded_at"],
+        "created_at": got["created_at"],
+        "duplicate": False,
+    }
+    assert re.fullmatch(rf"artifacts/\d{{4}}/\d\d/\d\d/{case_id}/step_001_after\.png", got["storage_path"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", got["uploaded_at"])
+    day = got["uploaded_at"][:10].replace("-", "/")
+    assert got["storage_path"].startswith(f"artifacts/{day}/") or got["uploaded_at"][11:16] in {"00:00", "23:59"}
+    assert uuid.UUID(got["id"]).version == 7
+    assert on_disk(storage, got).read_bytes() == content
+    assert stored_files() == [got["storage_path"].removeprefix("artifacts/")]
+    (row,) = rows("SELECT * FROM test_artifacts")
+    assert (str(row["id"]), row["storage_path"], row["file_size"]) == (got["id"], stored_files()[0], len(content))
+    del got["duplicate"]
+    assert await get(client, f"/api/v1/reports/artifacts/{got['id']}") == (200, got)
+    assert (await get(client, f"{case}/artifacts"))[1] == {"total": 1, "page": 1, "per_page": 100, "items": [got]}
+
+
+async def test_only_the_type_is_needed_and_empty_fields_are_absent(client, case_url):
+    case = await case_url()
+    empty = ("step_number", "iteration_number", "artifact_category", "description", "captured_at", "checksum")
+    _, bare = await post(client, f"{case}/artifacts", single(shot(1), "bare.png"))
+    _, filled = await post(client, f"{case}/artifacts", single(shot(2), "filled.png", **dict.fromkeys(empty, "")))
+    for got in (bare, filled):
+        assert {key: got[key] for key in empty[:-1]} == {**dict.fromkeys(empty[:-1]), "iteration_number": 1}
+        assert got["storage_path"].endswith(f"/{got['file_name']}")
+
+
+async def test_a_form_may_carry_fields_that_nobody_knows(client, case_url):
+    status, _ = await post(client, f"{await case_url()}/artifacts", single(shot(), whatever="1", file_index="7"))
+    assert status == 201
+
+
+async def test_a_description_is_text_whatever_it_looks_like(client, case_url):
+    case = await case_url()
+    for description in ("null", "true", "1", "[]", " blanks ", "\r\n"):
+        status, got = await post(
+            client, f"{case}/artifacts", single(shot(), f"{description!r}.png", description=description)
+        )
+        assert (status, got["description"]) == (201, description)
+
+
+async def test_a_large_image(client, case_url, storage):
+    content = big_png()
+    assert len(content) > 8_000_000
+    status, got = await post(client, f"{await case_url()}/artifacts", single(content, checksum=sha256(content)))
+    assert (status, got["file_size"], got["checksum"]) == (201, len(content), sha256(content))
+    assert on_disk(storage, got).read_bytes() == content
+
+
+async def test_a_client_in_chunks_without_a_length(client, case_url, storage):
+    body = single(png(100, 100))
+
+    async def chunks():
+        for at in range(0, len(body), 997):
+            yield body[at : at + 997]
+
+    status, got = await post(client, f"{await case_url()}/artifacts", chunks())
+    assert status == 201 and on_disk(storage, got).read_bytes() == png(100, 100)
+
+
+# What is wrong: content, name, declared type, further fields; and the sentence, code, and status when sent alone.
+CORRUPTED = ("File corrupted or unreadable", "file_corrupted", 422)
+NOT_ALLOWED = (f"File type not allowed. Allowed types: {TYPES}", "type_not_allowed", 415)
+TOO_LARGE = ("File size exceeds maximum allowed (1MB)", "file_too_large", 413)
+MISMATCH = ("Checksum mismatch", "checksum_mismatch", 422)
+GARBAGE = b"\x80\x00\xfe" * 1000
+WRONG_FILES = {
+    "too large": ((b"x" * (MIB + 1), "a.txt", "text/plain"), TOO_LARGE),
+    "zip": ((b"PK\x03\x04" + b"\0" * 100, "a.zip", "application/zip"), NOT_ALLOWED),
+    "webp named png": ((makers.webp(), "a.png", "image/png"), NOT_ALLOWED),
+    "garbage": ((GARBAGE, "a.bin", "application/octet-stream"), NOT_ALLOWED),
+    "binary named text": ((b"text\0text", "a.txt", "text/plain"), NOT_ALLOWED),
+    "garbage named png": ((GARBAGE, "a.png", "application/octet-stream"), CORRUPTED),
+    "garbage declared png": ((GARBAGE, "a", "image/png"), CORRUPTED),
+    "cut png": ((cut(png(40, 40), 20), "a.png", "image/png"), CORRUPTED),
+    "bent png": ((bend(png(40, 40), 2000), "a.png", "image/png"), CORRUPTED),
+    "cut jpeg": ((cut(makers.jpeg(), 2), "a.jpg", "image/jpeg"), CORRUPTED),
+    "cut jpeg named text": ((cut(makers.jpeg(), 2), "a.txt", "text/plain"), CORRUPTED),
+    "cut gif": ((cut(makers.gif(), 1), "a.gif", "image/gif"), CORRUPTED),
+    "cut pdf": ((cut(makers.pdf(), 20), "a.pdf", "application/pdf"), CORRUPTED),
+    "empty": ((b"", "a.png", "image/png"), ("File is empty", "file_empty", 422)),
+    "other checksum": ((shot(1), "a.png", "image/png", {"checksum": "0" * 64}), MISMATCH),
+}
+
+
+def wrong_file(content, name, declared, fields=None):
+    return content, name, declared, fields or {}
+
+
+@pytest.fixture
+async def small(start):
+    """A client of a server that takes files of at most 1 MiB, 20 in a batch."""
+    return await start(artifacts={"max_file_size": MIB, "batch_max_files": 20})
+
+
+async def test_a_wrong_file_alone(small, case_url, stored_files, storage, rows):
+    case = await case_url()
+    for what, (sent, (sentence, code, expected)) in WRONG_FILES.items():
+        content, name, declared, fields = wrong_file(*sent)
+        status, got = await post(small, f"{case}/artifacts", single(content, name, declared, **fields))
+        assert (status, got["detail"], got["code"]) == (expected, sentence, code), what
+        assert set(got) - {"errors"} == {"detail", "code", "request_id"}, what
+        assert ("errors" in got) == (expected == 422), what
+    assert stored_files() == content_entries(storage) == rows("SELECT FROM test_artifacts") == []
+
+
+async def test_wrong_files_in_a_batch_never_hurt_the_others(small, case_url, stored_files, storage, rows):
+    case, parts, entries, expected = await case_url(), [], [], []
+    for index, (sent, (sentence, code, _)) in enumerate(WRONG_FILES.values()):
+        content, name, declared, fields = wrong_file(*sent)
+        parts.append(a_file(content, name, "files", declared))
+        entries.append({"file_index": index, "artifact_type": "other", **fields})
+        expected.append({"file_index": index, "file_name": name, "error": sentence, "code": code})
+    good = {"first.png": len(parts), "last.png": len(parts) + 1}
+    parts += [a_file(shot(index), name, "files") for name, index in good.items()]
+    entries += [{"file_index": index, "artifact_type": "screenshot"} for index in good.values()]
+    status, got = await post(small, f"{case}/artifacts/batch", a_body(metadata(*entries), *parts))
+    assert status == 207 and set(got) == {"message", "artifacts", "failed"}
+    assert got["message"] == f"Uploaded 2 of {len(WRONG_FILES) + 2} artifacts"
+    assert got["failed"] == expected
+    assert {item["file_name"]: item["file_index"] for item in got["artifacts"]} == good
+    assert len(stored_files()) == len(content_entries(storage)) == len(rows("SELECT FROM test_artifacts")) == 2
+    for item in got["artifacts"]:
+        assert on_disk(storage, item).read_bytes() == shot(item["file_index"])
+
+
+async def test_the_largest_file_that_fits(small, case_url):
+    case = await case_url()
+    status, got = await post(small, f"{case}/artifacts", single(b"x" * MIB, "a.txt", "text/plain"))
+    assert (status, got["file_size"]) == (201, MIB)
+
+
+async def test_the_configured_types_are_what_is_allowed(start, case_url):
+    webp, case = await start(artifacts={"allowed_types": ["image/webp", "video/webm"]}), await case_url()
+    status, got = await post(webp, f"{case}/artifacts", single(makers.webp(), "a.png"))
+    assert (status, got["mime_type"]) == (201, "image/webp")
+    status, got = await post(webp, f"{case}/artifacts", single(shot()))
+    assert (status, got["detail"]) == (415, "File type not allowed. Allowed types: image/webp, video/webm")
+
+
+async def test_the_real_type_wins(client, case_url, storage):
+    case = await case_url()
+    files = [
+        (shot(), "a.txt", "text/plain", "image/png", ".png"),
+        (makers.jpeg(thumbnail=True), "b.png", "image/png", "image/jpeg", ".jpg"),
+        (makers.gif(), "c.jpg", "image/jpeg", "image/gif", ".gif"),
+        (makers.pdf(), "d", "", "application/pdf", ".pdf"),
+        (makers.text(), "e.png", "image/png", "text/plain", ".txt"),  # a wrong name never refuses what is allowed
+        (makers.html(), "f.txt", "text/plain", "text/html", ".html"),
+        (makers.json(), "g.har", "application/octet-stream", "application/json", ".json"),
+        (makers.json(), "h.log", "application/json; charset=utf-8", "application/json", ".json"),
+        (makers.json(), "i.log", "text/plain", "text/plain", ".txt"),
+        (shot() + b"trailing bytes are fine", "j.png", "image/png", "image/png", ".png"),
+    ]
+    entries = [{"file_index": index, "artifact_type": "other"} for index in range(len(files))]
+    parts = [a_file(content, name, "files", declared) for content, name, declared, *_ in files]
+    status, got = await post(client, f"{case}/artifacts/batch", a_body(metadata(*entries), *parts))
+    assert (status, got["failed"]) == (201, [])
+    for item, (content, name, _, mime_type, extension) in zip(got["artifacts"], files, strict=True):
+        assert (item["file_name"], item["mime_type"]) == (name, mime_type)
+        assert item["storage_path"].endswith(f"/{name.partition('.')[0]}{extension}")
+        assert on_disk(storage, item).read_bytes() == content
+
+
+async def test_the_checksum_of_the_client(client, case_url, stored_files):
+    case, right = await case_url(), sha256(shot())
+    for number, text in enumerate([right, right.upper()]):
+        status, got = await post(client, f"{case}/artifacts", single(shot(), f"{number}.png", checksum=text))
+        assert (status, got["checksum"]) == (201, right)
+    for text in (right[:-1], right + "0", f"sha256-{right}", "g" * 64, right + "\n"):
+        status, got = await post(client, f"{case}/artifacts", single(shot(), "x.png", checksum=text))
+        assert status == 422, text
+    assert len(stored_files()) == 2
+
+
+WORDS = {"artifact_type": "screenshot, log, video, har, other", "artifact_category": "before, after, error, checkpoint"}
+BAD_VALUES = [
+    ("step_number", -1, "must be >= 0"),
+    ("step_number", 2**31, "must be <= 2147483647"),
+    ("step_number", 10**30, ""),
+    ("step_number", "x", "must be int"),
+    ("step_number", 1.5, "must be int"),
+    ("iteration_number", 0, "must be >= 1"),
+    ("iteration_number", 2**31, "must be <= 2147483647"),
+    ("iteration_number", "one", "must be int"),
+    ("artifact_category", "during", f"must be one of: {WORDS['artifact_category']}"),
+    ("artifact_category", "After", f"must be one of: {WORDS['artifact_category']}"),
+    ("artifact_type", "picture", f"must be one of: {WORDS['artifact_type']}"),
+    ("artifact_type", None, "is required"),
+    ("captured_at", "yesterday", "must be an ISO 8601 time"),
+    ("captured_at", "2026-02-30T00:00:00Z", "must be an ISO 8601 time"),
+    ("captured_at", "1769256001", "must be an ISO 8601 time"),
+    ("captured_at", "1969-12-31T23:59:59Z", "must lie in the years"),
+    ("captured_at", "0001-01-01T00:00:00+14:00", "must be an ISO 8601 time"),
+    ("description", "a\0b", "must not contain NUL"),
+    ("checksum", "abc", ""),
+    ("checksum", "g" * 64, ""),
+]
+
+
+async def test_wrong_values_of_one_file_are_named(client, case_url, stored_files, rows):
+    case = await case_url()
+    for field, value, message in BAD_VALUES:
+        fields = {field: "" if value is None else value}
+        status, got = await post(client, f"{case}/artifacts", single(shot(), **fields))
+        assert (status, got["code"], got["errors"][0]["path"]) == (422, "invalid", field), (field, value)
+        assert got["errors"][0]["message"].startswith(message), (field, value)
+        assert got["detail"] == f"{field}: {got['errors'][0]['message']}"
+    assert stored_files() == rows("SELECT FROM test_artifacts") == []
+
+
+async def test_wrong_values_in_a_batch_are_named_and_hurt_one_file_each(client, case_url, stored_files):
+    case = await case_url()
+    bad = [*BAD_VALUES, ("step_number", True, "must be int"), ("step_number", "1", "must be int")]
+    bad += [
+        ("description", 5, "must be str"),
+        ("artifact_type", [], ""),
+    ]
+    entries = [{"artifact_type": "screenshot", field: value} for field, value, _ in bad]
+    entries = [{key: value for key, value in entry.items() if value is not None} for entry in entries]
+    files = [(shot(index), f"{index}.png") for index in range(len(bad) + 1)]
+    body = batch(files, [*entries, {"artifact_type": "screenshot"}])
+    status, got = await post(client, f"{case}/artifacts/batch", body)
+    assert (status, len(got["artifacts"]), len(stored_files())) == (207, 1, 1)
+    assert [failed["file_index"] for failed in got["failed"]] == list(range(len(bad)))
+    for failed, (field, value, message) in zip(got["failed"], bad, strict=True):
+        assert failed["error"].startswith(f"{field}: {message}"), (field, value, failed)
+        assert failed["code"] == "invalid"
+
+
+async def test_null_in_metadata_is_absent(client, case_url):
+    nulls = dict.fromkeys(
+        ("step_number", "iteration_number", "artifact_category", "description", "captured_at", "checksum")
+    )
+    case = await case_url()
+    status, got = await post(
+        client, f"{case}/artifacts/batch", batch([(shot(), "a.png")], [{"artifact_type": "log", **nulls, "new": 1}])
+    )
+    assert status == 201 and got["artifacts"][0]["iteration_number"] == 1
+
+
+async def test_a_field_that_is_no_utf8(client, case_url, stored_files):
+    body = a_body(a_field("artifact_type", "log"), a_field("description", b"a\x80"), a_file(shot()))
+    status, got = await post(client, f"{await case_url()}/artifacts", body)
+    assert (status, got["errors"]) == (422, [{"path": "description", "message": "must be UTF-8"}])
+    assert stored_files() == []
+
+
+async def test_fields_have_a_budget(client, case_url, stored_files, rows):
+    case = await case_url()
+    fits = "x" * (64 << 10)
+    status, got = await post(client, f"{case}/artifacts", single(shot(), description=fits))
+    assert (status, got["description"]) == (201, fits)
+    for size in ((64 << 10) + 1, MIB + 1):
+        status, got = await post(client, f"{case}/artifacts", single(shot(1), description="x" * size))
+        assert (status, got["code"]) == (413, "too_large")
+    entry = {"artifact_type": "log", "description": "x" * (MIB - 1000)}
+    status, got = await post(client, f"{case}/artifacts/batch", batch([(shot(2), "b.png")], [entry]))
+    assert (status, len(got["artifacts"][0]["description"])) == (201, MIB - 1000)
+    entry["description"] += "x" * 2000
+    status, got = await post(client, f"{case}/artifacts/batch", batch([(shot(3), "c.png")], [entry]))
+    assert (status, got["code"]) == (413, "too_large")
+    assert len(stored_files()) == len(rows("SELECT FROM test_artifacts")) == 2
+
+
+async def test_file_parts_of_other_names_are_refused(client, case_url, stored_files, rows):
+    case, kind = await case_url(), a_field("artifact_type", "log")
+    a_good_file = a_file(shot(2))
+    for name in ("files", "files[]", "image", "description"):
+        status, got = await post(client, f"{case}/artifacts", a_body(kind, a_file(shot(), name=name), a_good_file))
+        assert (status, got["code"], got["errors"][0]["path"]) == (422, "invalid", name)
+    for name in ("image", "file[]", "Files"):
+        entry = metadata({"file_index": 0, "artifact_type": "log"})
+        status, got = await post(
+            client, f"{case}/artifacts/batch", a_body(entry, a_good_file, a_file(shot(), name=name))
+        )
+        assert (status, got["code"], got["errors"][0]["path"]) == (422, "invalid", name)
+    assert stored_files() == rows("SELECT FROM test_artifacts") == []
+
+
+async def test_a_file_called_metadata_is_refused_where_there_is_no_metadata(client, case_url):
+    body = a_body(a_field("artifact_type", "log"), a_file(shot()), a_file(b"[]", "m.json", name="metadata"))
+    assert (await post(client, f"{await case_url()}/artifacts", body))[0] == 422
+
+
+async def test_a_second_file_and_a_missing_file(client, case_url, stored_files, rows):
+    case, kind = await case_url(), a_field("artifact_type", "log")
+    status, got = await post(client, f"{case}/artifacts", a_body(kind, a_file(shot(1)), a_file(shot(2))))
+    assert (status, got["code"], got["errors"][0]["path"]) == (422, "invalid", "file")
+    status, got = await post(client, f"{case}/artifacts", a_body(kind))
+    assert (status, got["detail"]) == (422, "file: is required")
+    status, got = await post(client, f"{case}/artifacts/batch", a_body(metadata()))
+    assert (status, got["detail"]) == (422, "files: is required")
+    status, got = await post(client, f"{case}/artifacts", a_body(kind, kind, a_file(shot())))
+    assert (status, got["detail"]) == (422, "artifact_type: is sent twice")
+    assert stored_files() == rows("SELECT FROM test_artifacts") == []
+
+
+async def test_a_file_part_needs_no_file_name(client, case_url):
+    body = a_body(a_field("artifact_type", "log"), a_part(b"just text", 'Content-Disposition: form-data; name="file"'))
+    status, got = await post(client, f"{await case_url()}/artifacts", body)
+    assert (status, got["file_name"], got["mime_type"]) == (201, "unnamed", "text/plain")
+
+
+# --- names and places ---------------------------------------------------------------------------------------
+
+
+NAMES = [
+    ("../../../etc/passwd", "passwd", "passwd"),
+    ("C:\\shots\\y.png", "y.png", "y"),
+    ('say "hi"; x=1.png', 'say "hi"; x=1.png', "say_hi_x_1"),
+    ("größe ✓ 日本.png", "größe ✓ 日本.png", "gr_e_"),
+    ("a\r\nSet-Cookie: x.png", "aSet-Cookie: x.png", "aSet-Cookie_x"),
+    ("ü" * 4000 + ".png", "ü" * 251 + ".png", "_"),
+    ("..", "unnamed", "unnamed"),
+]
+
+
+async def test_file_names_are_kept_but_lead_nowhere(client, case_url, stored_files):
+    case, stored = await case_url(), []
+    for sent, kept, stem in NAMES:
+        status, got = await post(client, f"{case}/artifacts", single(shot(), sent))
+        assert (status, got["file_name"]) == (201, kept)
+        assert got["storage_path"].endswith(f"/{case.rpartition('/')[2]}/{stem}.png")
+        stored.append(got["storage_path"].removeprefix("artifacts/"))
+    assert stored_files() == sorted(stored)
+
+
+async def test_taken_names_get_followers(client, case_url, storage):
+    case = await case_url()
+    sent = [
+        (await post(client, f"{case}/artifacts", single(shot(seed), step_number=1, artifact_category="after")))[1]
+        for seed in range(5)
+    ]
+    entries = [{"artifact_type": "screenshot", "step_number": 1, "artifact_category": "after"}] * 7
+    body = batch([(shot(seed), "shot.png") for seed in range(5, 12)], entries)
+    sent += (await post(client, f"{case}/artifacts/batch", body))[1]["artifacts"]
+    names = [item["storage_path"].rpartition("/")[2] for item in sent]
+    ends = [f"_{item['id'].replace('-', '')[-12:]}" for item in sent[9:]]
+    assert names == [f"step_001_after{end}.png" for end in ("", *(f"_{n}" for n in range(2, 10)), *ends)]
+    assert [on_disk(storage, item).read_bytes() for item in sent] == [shot(seed) for seed in range(12)]
+
+
+async def test_a_file_without_a_row_is_never_overwritten(client, case_url, storage):
+    case = await case_url()
+    _, first = await post(client, f"{case}/artifacts", single(shot(1), step_number=1))
+    left = on_disk(storage, first).with_name("step_002.png")
+    left.write_bytes(b"left by a crash")
+    status, got = await post(client, f"{case}/artifacts", single(shot(2), step_number=2))
+    assert status == 201 and got["storage_path"].endswith("/step_002_2.png")
+    assert left.read_bytes() == b"left by a crash" and on_disk(storage, got).read_bytes() == shot(2)
+
+
+async def test_a_name_that_a_row_or_a_removal_holds_is_never_given_away(client, case_url, storage, rows):
+    case = await case_url()
+    _, lost = await post(client, f"{case}/artifacts", single(shot(1), step_number=1))
+    on_disk(storage, lost).unlink()
+    waiting = lost["storage_path"].removeprefix("artifacts/").replace("step_001", "step_002")
+    project = rows("SELECT id FROM projects")[0]["id"]
+    # As after a crash between a deletion's commit and its unlink.
+    rows("INSERT INTO removed_files (storage_path, project_id, checksum) VALUES (%s, %s, 'x')", waiting, project)
+    for step in (1, 2):
+        status, got = await post(client, f"{case}/artifacts", single(shot(3), step_number=step))
+        assert status == 201 and got["storage_path"].endswith(f"/step_00{step}_2.png")
+
+
+async def test_iterations_have_their_folders(client, case_url, storage):
+    case = await case_url()
+    for iteration, folder in [(1, ""), (2, "iteration_002/"), (1000, "iteration_1000/")]:
+        _, got = await post(client, f"{case}/artifacts", single(shot(), step_number=1, iteration_number=iteration))
+        assert got["storage_path"].endswith(f"/{case.rpartition('/')[2]}/{folder}step_001.png")
+        assert on_disk(storage, got).read_bytes() == shot()
+
+
+# --- batches ------------------------------------------------------------------------------------------------
+
+
+async def test_a_batch_is_answered_as_s1_says(client, case_url, storage, stored_files, rows):
+    case = await case_url()
+    files = [(shot(seed), f"step_{seed}.png") for seed in range(3)]
+    # The order of the entries means nothing; that of the files does.
+    entries = [{"file_index": i, "artifact_type": "screenshot", "step_number": 10 + i} for i in (2, 0, 1)]
+    body = a_body(metadata(*entries), *(a_file(content, name, "files") for content, name in files))
+    status, got = await post(client, f"{case}/artifacts/batch", body)
+    assert (status, got["message"], got["failed"]) == (201, "Successfully uploaded 3 artifacts", [])
+    assert [(i["file_index"], i["step_number"], i["file_name"]) for i in got["artifacts"]] == [
+        (0, 10, "step_0.png"),
+        (1, 11, "step_1.png"),
+        (2, 12, "step_2.png"),
+    ]
+    assert [item["id"] for item in got["artifacts"]] == sorted(item["id"] for item in got["artifacts"])
+    for item, (content, _) in zip(got["artifacts"], files, strict=True):
+        assert item["duplicate"] is False and on_disk(storage, item).read_bytes() == content
+        _, shown = await get(client, f"/api/v1/reports/artifacts/{item['id']}")
+        assert shown == {key: item[key] for key in item if key not in {"duplicate", "file_index"}}
+    assert len(stored_files()) == len(rows("SELECT FROM test_artifacts")) == 3
+
+
+async def test_metadata_may_stand_anywhere(client, case_url):
+    case = await case_url()
+    files = [a_file(shot(seed), f"{seed}.png", "files") for seed in range(2)]
+    entries = [{"file_index": i, "artifact_type": "screenshot", "step_number": i} for i in range(2)]
+    as_field = metadata(*entries)
+    as_file = a_file(json.dumps(entries).encode(), "x.json", "metadata", "application/json")  # curl -F metadata=@x.json
+    orders = [
+        (as_field, *files),
+        (files[0], as_field, files[1]),
+        (*files, as_field),
+        (as_file, *files),
+        (*files, as_file),
+    ]
+    for number, order in enumerate(orders):
+        status, got = await post(client, f"{case}/artifacts/batch", a_body(*order))
+        assert status == 201, number
+        assert [(i["file_index"], i["file_name"], i["step_number"]) for i in got["artifacts"]] == [
+            (0, "0.png", 0),
+            (1, "1.png", 1),
+        ]
+
+
+async def test_the_fields_of_one_file_may_stand_anywhere(client, case_url):
+    case = await case_url()
+    kind, step, file = a_field("artifact_type", "log"), a_field("step_number", "4"), a_file(shot())
+    for number, order in enumerate([(file, kind, step), (kind, file, step), (step, kind, file)]):
+        status, got = await post(client, f"{case}/artifacts", a_body(*order))
+        assert (status, got["artifact_type"], got["step_number"], got["duplicate"]) == (201, "log", 4, number > 0)
+
+
+async def test_all_names_of_files_in_a_batch(client, case_url):
+    case = await case_url()
+    names = ["files", "files[]", "file", "files"]
+    entries = [{"file_index": i, "artifact_type": "screenshot", "step_number": i} for i in range(4)]
+    parts = [a_file(shot(seed), f"{seed}.png", name) for seed, name in enumerate(names)]
+    status, got = await post(client, f"{case}/artifacts/batch", a_body(*parts, metadata(*entries)))
+    assert (status, [item["file_name"] for item in got["artifacts"]]) == (201, ["0.png", "1.png", "2.png", "3.png"])
+
+
+BAD_METADATA = [b"{", b"{}", b"null", b'"x"', b"[1]", b"[[]]", b"[null]", b"[{}] x", b"\xff", b"[" * 200_000, b"[{},]"]
+
+
+async def test_metadata_that_is_no_array_of_objects(client, case_url, stored_files, rows):
+    case = await case_url()
+    for text in BAD_METADATA:
+        body = a_body(a_file(shot(), name="files"), a_field("metadata", text))
+        status, got = await post(client, f"{case}/artifacts/batch", body)
+        assert (status, got["code"], got["errors"][0]["path"]) == (422, "invalid", "metadata"), text[:10]
+    assert stored_files() == rows("SELECT FROM test_artifacts") == []
+
+
+async def test_a_lone_surrogate_in_metadata_hurts_one_file(client, case_url):
+    entries = [{"artifact_type": "log", "description": "\ud800"}, {"artifact_type": "log"}]
+    body = batch([(shot(0), "0.png"), (shot(1), "1.png")], entries)
+    status, got = await post(client, f"{await case_url()}/artifacts/batch", body)
+    assert status == 207
+    assert got["failed"][0]["error"].startswith("description: must not contain NUL characters or lone surrogates")
+
+
+async def test_metadata_that_is_missing(client, case_url, stored_files):
+    for parts in ([], [a_field("metadata", "")]):
+        body = a_body(a_file(shot(), name="files"), *parts)
+        status, got = await post(client, f"{await case_url()}/artifacts/batch", body)
+        assert (status, got["code"], got["errors"][0]["path"]) == (422, "invalid", "metadata")
+    assert stored_files() == []
+
+
+async def test_files_and_entries_that_do_not_match(client, case_url, stored_files, rows):
+    entries = [
+        {"file_index": 1, "artifact_type": "log"},
+        {"file_index": 1, "artifact_type": "har"},
+        {"file_index": 7, "artifact_type": "log"},
+        {"file_index": 0, "artifact_type": "log"},
+        {"file_index": -1, "artifact_type": "log"},
+        {"artifact_type": "log"},
+        {"file_index": "0", "artifact_type": "log"},
+        {"file_index": 2.0, "artifact_type": "log"},
+        {"file_index": True, "artifact_type": "log"},
+        {"file_index": 10**30, "artifact_type": "log"},
+    ]
+    files = [a_file(shot(seed), f"{seed}.png", "files") for seed in range(3)]
+    case = await case_url()
+    status, got = await post(client, f"{case}/artifacts/batch", a_body(metadata(*entries), *files))
+    assert (status, got["message"]) == (207, "Uploaded 1 of 10 artifacts")
+    assert [item["file_index"] for item in got["artifacts"]] == [0]
+    found = [(f["file_index"], f["file_name"], f["error"], f["code"]) for f in got["failed"]]
+    assert found[:4] == [
+        (-1, None, "No file with this index", "no_file"),
+        (1, "1.png", "More than one metadata entry for this file", "duplicate_metadata"),
+        (2, "2.png", "No metadata for this file", "no_metadata"),
+        (7, None, "No file with this index", "no_file"),
+    ]
+    assert len(found) == 9
+    assert all(index is None and error.startswith("file_index: ") for index, _, error, _ in found[4:])
+    assert len(stored_files()) == len(rows("SELECT FROM test_artifacts")) == 1
+
+
+async def test_when_no_file_is_kept_the_reply_is_an_error_and_a_batch(client, case_url, stored_files, rows):
+    entries = [{"file_index": 0, "artifact_type": "log"}, {"artifact_type": "log"}]
+    body = a_body(metadata(*entries), a_file(b"", "a.png", "files"), a_file(shot(), "b.png", "files"))
+    status, got = await post(client, f"{await case_url()}/artifacts/batch", body)
+    assert (status, got["code"]) == (422, "no_file_kept")
+    assert got["detail"] and got["request_id"]
+    assert (got["message"], got["artifacts"]) == ("Uploaded 0 of 3 artifacts", [])
+    assert [(failed["file_index"], failed["error"]) for failed in got["failed"]] == [
+        (0, "File is empty"),
+        (1, "No metadata for this file"),
+        (None, "file_index: is required"),
+    ]
+    assert stored_files() == rows("SELECT FROM test_artifacts") == []
+
+
+async def test_an_error_names_no_file_that_is_none(client, case_url):
+    body = a_body(metadata({"artifact_type": "log"}), a_file(shot(), name="files"))
+    status, got = await post(client, f"{await case_url()}/artifacts/batch", body)
+    assert (status, len(got["errors"])) == (422, 2)
+    assert not any("None" in problem["path"] for problem in got["errors"])
+
+
+async def test_a_full_disk_refuses_one_file_and_keeps_the_others(client, case_url, full_disk, stored_files, rows):
+    case = await case_url()
+    files = [(shot(1), "1.png"), (b"FULL" * 100_000, "2.txt"), (shot(3), "3.png")]
+    with full_disk():
+        status, got = await post(client, f"{case}/artifacts/batch", batch(files))
+        assert (status, got["message"]) == (207, "Uploaded 2 of 3 artifacts")
+        full = {"file_index": 1, "file_name": "2.txt", "error": "Storage is full", "code": "storage_full"}
+        assert got["failed"] == [full]
+        assert [item["file_index"] for item in got["artifacts"]] == [0, 2]
+        status, got = await post(client, f"{case}/artifacts", single(b"FULL", "2.txt", "text/plain"))
+        assert (status, got["detail"], got["code"]) == (507, "Storage is full", "storage_full")
+        status, got = await post(client, f"{case}/artifacts/batch", batch([(b"", "0.png"), (b"FULL", "2.txt")]))
+        assert (status, got["detail"], got["code"]) == (507, "Storage is full", "storage_full")
+        assert (got["message"], got["artifacts"]) == ("Uploaded 0 of 2 artifacts", [])
+        assert [failed["code"] for failed in got["failed"]] == ["file_empty", "storage_full"]
+    assert len(stored_files()) == len(rows("SELECT FROM test_artifacts")) == 2
+    assert (await post(client, f"{case}/artifacts/batch", batch(files)))[0] == 201
+    assert len(stored_files()) == len(rows("SELECT FROM test_artifacts")) == 3
+
+
+async def test_a_disk_that_is_full_for_names_keeps_nothing(client, case_url, storage, stored_files, rows, monkeypatch):
+    case = await case_url()
+
+    def full(source, target, link=os.link):
+        if str(target).endswith("step_001.png"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        link(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", full)
+        status, got = await post(client, f"{case}/artifacts/batch", batch([(shot(n), f"{n}.png") for n in range(3)]))
+    assert (status, got["code"]) == (507, "storage_full")
+    assert stored_files() == content_entries(storage) == rows("SELECT FROM test_artifacts") == []
+
+
+async def test_a_database_that_refuses_leaves_nothing_on_disk(client, case_url, storage, stored_files, rows):
+    case = await case_url()
+    rows("ALTER TABLE test_artifacts ADD CONSTRAINT none CHECK (step_number <> 1)")
+    status, _ = await post(client, f"{case}/artifacts/batch", batch([(shot(n), f"{n}.png") for n in range(3)]))
+    assert status == 500
+    assert stored_files() == content_entries(storage) == rows("SELECT FROM test_artifacts") == []
+
+
+async def test_one_file_too_many_ends_the_request(client, case_url, stored_files, rows):
+    case = await case_url()
+    files = [(shot(seed), f"{seed}.png") for seed in range(50)]
+    status, got = await post(client, f"{case}/artifacts/batch", batch([*files, (b"not even looked at", "x")]))
+    assert (status, got["code"]) == (413, "too_large")
+    assert got["detail"] == "Too many files (maximum 50 per batch)"
+    assert stored_files() == rows("SELECT FROM test_artifacts") == []
+    status, got = await post(client, f"{case}/artifacts/batch", batch(files))
+    assert (status, got["message"]) == (201, "Successfully uploaded 50 artifacts")
+    assert len(stored_files()) == len(rows("SELECT FROM test_artifacts")) == 50
+
+
+async def test_an_oversized_file_is_drained_within_the_budget_of_the_request(start, case_url, stored_files, rows):
+    small, case = await start(artifacts={"max_file_size": MIB, "batch_max_files": 2}), await case_url()
+
+    async def in_chunks(size):
+        body = batch([(b"x" * size, "big.txt"), (shot(), "good.png")])
+        for at in range(0, len(body), 1 << 16):
+            yield body[at : at + (1 << 16)]
+
+    status, got = await post(small, f"{case}/artifacts/batch", in_chunks(4 * MIB + 1000))
+    assert (status, got["code"]) == (413, "too_large")
+    assert stored_files() == rows("SELECT FROM test_artifacts") == []
+    status, got = await post(small, f"{case}/artifacts/batch", in_chunks(4 * MIB - 2000))
+    assert (status, [item["file_name"] for item in got["artifacts"]]) == (207, ["good.png"])
+    assert got["failed"][0]["error"] == "File size exceeds maximum allowed (1MB)"
+    assert len(stored_files()) == 1
+    # Of the single upload the budget is one file and 1 MiB; nothing follows that could live.
+    body = single(b"x" * (3 * MIB // 2), "big.txt")
+    status, got = await post(small, f"{case}/artifacts", body)
+    assert (status, got["code"]) == (413, "file_too_large")
+
+
+# --- the same thing twice -----------------------------------------------------------------------------------
+
+
+async def test_the_same_request_twice_is_one_artifact(client, case_url, stored_files, rows):
+    case = await case_url()
+    said = {"step_number": 1, "artifact_category": "after", "description": "first"}
+    _, first = await post(client, f"{case}/artifacts", single(shot(), **said))
+    for change in ({}, {"description": "second"}, {"captured_at": "2026-01-01"}, {"iteration_number": 1}):
+        status, again = await post(client, f"{case}/artifacts", single(shot(), **{**said, **change}))
+        assert (status, again) == (201, {**first, "duplicate": True})
+    status, again = await post(client, f"{case}/artifacts", single(shot(), "C:\\shots\\shot.png", "text/plain", **said))
+    assert again["id"] == first["id"]
+    assert len(stored_files()) == len(rows("SELECT FROM test_artifacts")) == 1
+
+
+async def test_other_things_are_not_the_same(client, case_url, storage, rows):
+    case, other = await case_url(), await case_url()
+    said = {"step_number": 1, "artifact_category": "after"}
+    _, first = await post(client, f"{case}/artifacts", single(shot(), **said))
+    changes = [
+        {"artifact_category": "before"},
+        {"artifact_category": ""},
+        {"step_number": 2},
+        {"step_number": ""},
+        {"iteration_number": 2},
+        {"artifact_type": "other"},
+    ]
+    inodes = {on_disk(storage, first).stat().st_ino}
+    for change in changes:
+        status, got = await post(client, f"{case}/artifacts", single(shot(), **{**said, **change}))
+        assert (status, got["duplicate"]) == (201, False), change
+        inodes.add(on_disk(storage, got).stat().st_ino)
+    for url, name in [(case, "other.png"), (other, "shot.png")]:
+        _, got = await post(client, f"{url}/artifacts", single(shot(), name, **said))
+        assert got["duplicate"] is False
+        inodes.add(on_disk(storage, got).stat().st_ino)
+    assert len(rows("SELECT FROM test_artifacts")) == 9
+    assert len(inodes) == 1  # the same bytes are stored once
+
+
+async def test_the_same_bytes_in_two_projects_are_stored_twice(client, start, make_token, case_url, storage):
+    theirs = await start(token=make_token(project="theirs"))
+    run = await (await theirs.post("/api/v1/reports/suite-runs", json={"name": "x"})).json()
+    url = f"/api/v1/reports/suite-runs/{run['id']}/test-cases"
+    case = (await (await theirs.post(url, json={"name": "x"})).json())["id"]
+    _, one = await post(client, f"{await case_url()}/artifacts", single(shot()))
+    _, two = await post(theirs, f"/api/v1/reports/test-case-results/{case}/artifacts", single(shot()))
+    assert on_disk(storage, one).stat().st_ino != on_disk(storage, two).stat().st_ino
+    assert two["duplicate"] is False and on_disk(storage, two).read_bytes() == shot()
+
+
+async def test_the_same_thing_twice_in_one_batch(client, case_url, stored_files, rows):
+    case = await case_url()
+    files = [(shot(1), "a.png"), (shot(2), "b.png"), (shot(1), "a.png")]
+    entries = [{"artifact_type": "screenshot", "description": f"{number}"} for number in range(3)]
+    status, got = await post(client, f"{case}/artifacts/batch", batch(files, entries))
+    assert (status, got["message"]) == (201, "Successfully uploaded 3 artifacts")
+    first, _, again = got["artifacts"]
+    assert [item["duplicate"] for item in got["artifacts"]] == [False, False, True]
+    assert [item["file_index"] for item in got["artifacts"]] == [0, 1, 2]
+    assert again == {**first, "duplicate": True, "file_index": 2}
+    assert len(stored_files()) == len(rows("SELECT FROM test_artifacts")) == 2
+
+
+async def test_of_the_same_thing_twice_in_one_batch_the_first_stays(client, case_url):
+    entries = [{"artifact_type": "screenshot", "description": text} for text in ("first", "second")]
+    body = batch([(shot(1), "a.png"), (shot(1), "a.png")], entries)
+    _, got = await post(client, f"{await case_url()}/artifacts/batch", body)
+    assert [item["description"] for item in got["artifacts"]] == ["first", "first"]
+
+
+async def test_a_batch_of_old_and_new(client, case_url, stored_files, rows):
+    case = await case_url()
+    files = [(shot(seed), f"{seed}.png") for seed in range(4)]
+    _, first = await post(client, f"{case}/artifacts/batch", batch(files[:2]))
+    _, second = await post(client, f"{case}/artifacts/batch", batch(files))
+    assert [item["duplicate"] for item in second["artifacts"]] == [True, True, False, False]
+    assert [item["id"] for item in second["artifacts"][:2]] == [item["id"] for item in first["artifacts"]]
+    assert len(stored_files()) == len(rows("SELECT FROM test_artifacts")) == 4
+
+
+@pytest.mark.parametrize("url", ["artifacts", "artifacts/batch"])
+async def test_a_lost_or_short_file_is_restored_by_sending_again(client, case_url, storage, stored_files, url):
+    case = await case_url()
+    body = single(shot(), step_number=1) if url == "artifacts" else batch([(shot(), "shot.png")])
+    _, first = await post(client, f"{case}/{url}", body)
+    first = first.get("artifacts", [first])[0]
+    path = on_disk(storage, first)
+    for damage in (path.unlink, lambda: path.write_bytes(b"cut"), lambda: (path.unlink(), path.parent.rmdir())):
+        damage()
+        download = await client.get(first["download_url"])
+        assert download.status == 410
+        status, again = await post(client, f"{case}/{url}", body)
+        again = again.get("artifacts", [again])[0]
+        assert (status, again["id"], again["duplicate"]) == (201, first["id"], True)
+        assert stored_files() == [first["storage_path"].removeprefix("artifacts/")]
+        assert await (await client.get(first["download_url"])).read() == shot()
+
+
+async def test_a_short_file_does_not_spread(client, case_url, storage):
+    case, other = await case_url(), await case_url()
+    _, first = await post(client, f"{case}/artifacts", single(shot()))
+    on_disk(storage, first).write_bytes(b"cut")
+    _, second = await post(client, f"{other}/artifacts", single(shot()))
+    assert on_disk(storage, second).read_bytes() == shot()
+
+
+async def test_the_same_batch_five_times_at_once_is_one_set(client, case_url, stored_files, rows):
+    case = await case_url()
+    body = batch([(shot(seed), f"{seed}.png") for seed in range(6)])
+    replies = await asyncio.gather(*(post(client, f"{case}/artifacts/batch", body) for _ in range(5)))
+    assert [status for status, _ in replies] == [201] * 5
+    ids = {tuple(item["id"] for item in got["artifacts"]) for _, got in replies}
+    assert len(ids) == 1
+    flags = sorted(tuple(item["duplicate"] for item in got["artifacts"]) for _, got in replies)
+    assert flags == [(False,) * 6] + [(True,) * 6] * 4
+    assert len(stored_files()) == len(rows("SELECT FROM test_artifacts")) == 6
+
+
+async def test_many_files_of_one_step_at_once_never_share_a_name(client, case_url, storage, stored_files):
+    case = await case_url()
+    bodies = [single(shot(seed), step_number=1) for seed in range(15)]
+    replies = await asyncio.gather(*(post(client, f"{case}/artifacts", body) for body in bodies))
+    assert [status for status, _ in replies] == [201] * 15
+    assert len(stored_files()) == len({got["storage_path"] for _, got in replies}) == 15
+    for seed, (_, got) in enumerate(replies):
+        assert on_disk(storage, got).read_bytes() == shot(seed)
+
+
+# --- reading ------------------------------------------------------------------------------------------------
+
+
+async def send_five(client, case) -> list[str]:
+    """Five artifacts; their names in the order of a list."""
+    for seed, (name, fields) in enumerate(
+        [
+            ("e.png", {"iteration_number": 2, "step_number": 0}),
+            ("d.png", {"step_number": 2, "artifact_category": "error", "artifact_type": "other"}),
+            ("a.png", {}),
+            ("b.png", {"step_number": 1, "artifact_category": "before"}),
+            ("c.png", {"step_number": 1, "artifact_category": "after"}),
+        ]
+    ):
+        assert (await post(client, f"{case}/artifacts", single(shot(seed), name, **fields)))[0] == 201
+    return ["a.png", "b.png", "c.png", "d.png", "e.png"]
+
+
+async def test_lists_are_ordered_filtered_and_paged(client, case_url):
+    case = await case_url()
+    everything = await send_five(client, case)
+    await post(client, f"{await case_url()}/artifacts", single(shot(), "elsewhere.png"))
+
+    async def listed(**query):
+        status, page = await get(client, f"{case}/artifacts", **query)
+        assert status == 200 and set(page) == {"total", "page", "per_page", "items"}
+        return page["total"], page["page"], page["per_page"], "".join(item["file_name"][0] for item in page["items"])
+
+    assert await listed() == (5, 1, 100, "abcde")
+    assert await listed(page=2, per_page=2) == (5, 2, 2, "cd")
+    assert await listed(page=9, per_page=2) == (5, 9, 2, "")
+    assert await listed(per_page=100_000) == (5, 1, 500, "abcde")
+    assert await listed(step_number=1) == (2, 1, 100, "bc")
+    assert await listed(step_number=0) == (1, 1, 100, "e")
+    assert await listed(step_number=1, artifact_category="after") == (1, 1, 100, "c")
+    assert await listed(artifact_type="other") == (1, 1, 100, "d")
+    assert await listed(iteration_number=1, artifact_type="screenshot") == (3, 1, 100, "abc")
+    assert await listed(artifact_type="video") == (0, 1, 100, "")
+    assert len(everything) == 5
+    for query in (
+        {"page": 0},
+        {"per_page": 0},
+        {"artifact_type": "x"},
+        {"step_number": -1},
+        {"artifact_category": "x"},
+    ):
+        assert (await get(client, f"{case}/artifacts", **query))[0] == 422, query
+
+
+async def test_the_array_shape_of_s0(client, case_url, start, make_token):
+    case = await case_url()
+    await send_five(client, case)
+    reply = await client.get(f"{case}/artifacts?shape=array&artifact_type=screenshot")
+    assert reply.headers["X-Total-Count"] == "4"
+    assert [item["file_name"] for item in await reply.json()] == ["a.png", "b.png", "c.png", "e.png"]
+    reply = await client.get(f"{case}/artifacts?shape=array&page=2&per_page=2")
+    assert reply.headers["X-Total-Count"] == "5"
+    assert [item["file_name"] for item in await reply.json()] == ["c.png", "d.png"]
+    by_token = await start(token=make_token(shape="array"))
+    assert isinstance((await get(by_token, f"{case}/artifacts"))[1], list)
+    assert isinstance((await get(by_token, f"{case}/artifacts", shape="object"))[1], dict)
+    elements = (await get(client, f"{case}/artifacts", shape="array"))[1]
+    assert elements == (await get(client, f"{case}/artifacts"))[1]["items"]
+
+
+async def test_deleting_takes_the_row_the_file_and_the_content_entry(client, case_url, storage, stored_files, rows):
+    case = await case_url()
+    _, one = await post(client, f"{case}/artifacts", single(shot(), "one.png"))
+    _, two = await post(client, f"{case}/artifacts", single(shot(), "two.png"))
+    _, three = await post(client, f"{case}/artifacts", single(shot(3), "three.png"))
+    assert content_entries(storage) == sorted([sha256(shot()), sha256(shot(3))])
+    url = "/api/v1/reports/artifacts/"
+
+    async def delete(artifact):
+        reply = await client.delete(url + artifact["id"])
+        return reply.status, await reply.read()
+
+    assert await delete(one) == (204, b"")
+    assert not on_disk(storage, one).exists() and on_disk(storage, two).read_bytes() == shot()
+    assert len(content_entries(storage)) == 2
+    assert (await delete(two))[0] == 204
+    assert content_entries(storage) == [sha256(shot(3))]
+    assert stored_files() == [three["storage_path"].removeprefix("artifacts/")]
+    assert [str(row["id"]) for row in rows("SELECT id FROM test_artifacts")] == [three["id"]]
+    assert rows("SELECT FROM removed_files WHERE unlinked_at IS NULL") == []
+    assert (await delete(two))[0] == 404
+    for path in ("", "/download"):
+        status, got = await get(client, url + two["id"] + path)
+        assert (status, got["detail"], got["code"]) == (404, "Artifact not found", "artifact_not_found")
+    on_disk(storage, three).unlink()  # a file that is gone already is no reason to keep the row
+    assert (await delete(three))[0] == 204
+    assert not on_disk(storage, three).parent.exists()
+    _, again = await post(client, f"{case}/artifacts", single(shot(), "one.png"))
+    assert again["duplicate"] is False and on_disk(storage, again).read_bytes() == shot()
+    # A name is not given again at once: a process that was held up could unlink the new file under it.
+    assert again["storage_path"] == one["storage_path"].replace(".png", "_2.png")
+
+
+async def test_a_file_that_cannot_be_unlinked_is_no_trouble_of_the_caller(client, case_url, stored_files, monkeypatch):
+    case = await case_url()
+    sent = [(await post(client, f"{case}/artifacts", single(shot(n), step_number=n)))[1] for n in range(2)]
+    url = "/api/v1/reports/artifacts/"
+
+    def failing(path, **_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", failing)
+        assert (await client.delete(url + sent[0]["id"])).status == 204
+    assert (await client.get(url + sent[0]["id"])).status == 404
+    assert len(stored_files()) == 2
+    assert (await client.delete(url + sent[1]["id"])).status == 204  # removes its own, and no more
+    assert len(stored_files()) == 1
+    services = client.app[SERVICES]
+    await services.removals.work_off(services.pool)
+    assert stored_files() == []
+
+
+async def test_unknown_and_malformed_ids(client):
+    for unknown in (str(uuid.uuid4()), "nonsense", uuid.uuid4().hex, "%00"):
+        for method, path in [("GET", ""), ("DELETE", ""), ("GET", "/download")]:
+            reply = await client.request(method, f"/api/v1/reports/artifacts/{unknown}{path}")
+            assert (reply.status, (await reply.json())["detail"]) == (404, "Artifact not found")
+        for method, path in [("GET", ""), ("POST", ""), ("POST", "/batch")]:
+            url = f"/api/v1/reports/test-case-results/{unknown}/artifacts{path}"
+            body = None if method == "GET" else single(shot())
+            reply = await client.request(method, url, data=body, headers={"Content-Type": CONTENT_TYPE})
+            assert (reply.status, (await reply.json())["detail"]) == (404, "Test case result not found")
+
+
+async def test_a_token_of_another_project_finds_nothing(client, case_url, start, make_token, stored_files, rows):
+    case = await case_url()
+    _, artifact = await post(client, f"{case}/artifacts", single(shot()))
+    theirs, ours = await start(token=make_token(project="theirs")), await start(token=make_token(project="default"))
+    url = f"/api/v1/reports/artifacts/{artifact['id']}"
+    before = stored_files(), rows("SELECT * FROM test_artifacts")
+    for body, path in [(single(shot(1)), "artifacts"), (batch([(shot(1), "a.png")]), "artifacts/batch")]:
+        status, got = await post(theirs, f"{case}/{path}", body)
+        assert (status, got["detail"]) == (404, "Test case result not found")
+    assert (await get(theirs, f"{case}/artifacts"))[0] == 404
+    for path in ("", "/download"):
+        assert (await get(theirs, url + path))[0] == 404
+    assert (await theirs.delete(url)).status == 404
+    assert (stored_files(), rows("SELECT * FROM test_artifacts")) == before
+    assert (await get(ours, url))[0] == 200 and (await ours.delete(url)).status == 204
+
+
+# --- idempotency keys ---------------------------------------------------------------------------------------
+
+
+async def with_key(client, url, body, key="k-1", content_type=CONTENT_TYPE):
+    """Status, decoded reply, and whether it says that it is a replay."""
+    headers = {"Content-Type": content_type, "Idempotency-Key": key}
+    async with client.post(url, data=body, headers=headers) as reply:
+        return reply.status, await reply.json(), reply.headers.get("Idempotent-Replayed")
+
+
+async def test_one_file_with_a_key(client, case_url, stored_files, rows):
+    case = await case_url()
+    status, first, replayed = await with_key(client, f"{case}/artifacts", single(shot(), step_number=1))
+    assert (status, first["duplicate"], replayed) == (201, False, None)
+    assert await with_key(client, f"{case}/artifacts", single(shot(), step_number=1)) == (201, first, "true")
+    # How the multipart was written does not matter: what it brought does.
+    other = single(shot(), step_number=1).replace(CONTENT_TYPE.rpartition("=")[2].encode(), b"another")
+    assert await with_key(client, f"{case}/artifacts", other, content_type="multipart/form-data; boundary=another") == (
+        201,
+        first,
+        "true",
+    )
+    changed = [
+        single(shot(2), step_number=1),
+        single(shot(), step_number=2),
+        single(shot(), "x.png", step_number=1),
+        single(shot(), step_number=1, description="x"),
+    ]
+    for body in changed:
+        status, got, _ = await with_key(client, f"{case}/artifacts", body)
+        assert (status, got["code"]) == (422, "idempotency_key_reused")
+    status, got, _ = await with_key(client, f"{await case_url()}/artifacts", single(shot(), step_number=1))
+    assert (status, got["code"]) == (422, "idempotency_key_reused")
+    assert len(stored_files()) == len(rows("SELECT FROM test_artifacts")) == 1
+
+
+async def test_a_batch_with_a_key(client, case_url, stored_files, rows):
+    case = await case_url()
+    files = [(shot(1), "1.png"), (cut(shot(2), 5), "2.png")]
+    status, first, replayed = await with_key(client, f"{case}/artifacts/batch", batch(files))
+    assert (status, first["message"], replayed) == (207, "Uploaded 1 of 2 artifacts", None)
+    assert await with_key(client, f"{case}/artifacts/batch", batch(files)) == (207, first, "true")
+    status, got, _ = await with_key(client, f"{case}/artifacts/batch", batch([(shot(1), "1.png"), (shot(2), "2.png")]))
+    assert (status, got["code"]) == (422, "idempotency_key_reused")
+    assert len(stored_files()) == len(rows("SELECT FROM test_artifacts")) == 1
+
+
+async def test_a_refusal_is_not_kept_with_its_key(client, case_url):
+    case = await case_url()
+    assert (await with_key(client, f"{case}/artifacts", single(cut(shot(), 5))))[0] == 422
+    assert (await with_key(client, f"{case}/artifacts", single(shot())))[::2] == (201, None)
+    assert (await with_key(client, f"{case}/artifacts/batch", batch([(b"", "1.png")]), "k-2"))[0] == 422
+    assert (await with_key(client, f"{case}/artifacts/batch", batch([(shot(), "1.png")]), "k-2"))[::2] == (201, None)
+
+
+async def test_what_the_server_failed_to_keep_may_be_sent_again_with_its_key(client, case_url, full_disk):
+    case = await case_url()
+    files = [(shot(1), "1.png"), (b"FULL", "2.txt")]
+    with full_disk():
+        assert (await with_key(client, f"{case}/artifacts/batch", batch(files)))[0] == 207
+    status, got, replayed = await with_key(client, f"{case}/artifacts/batch", batch(files))
+    assert (status, replayed) == (201, None)
+    assert [item["duplicate"] for item in got["artifacts"]] == [True, False]
+
+
+async def test_the_same_key_of_two_callers(client, start, case_url):
+    case, other = await case_url(), await start()
+    assert (await with_key(client, f"{case}/artifacts", single(shot(1))))[0] == 201
+    assert (await with_key(other, f"{case}/artifacts", single(shot(2), "x.png")))[::2] == (201, None)
+
+
+async def test_one_key_many_times_at_once(client, case_url, stored_files, rows):
+    case = await case_url()
+    body = batch([(shot(seed), f"{seed}.png") for seed in range(3)])
+    replies = await asyncio.gather(*(with_key(client, f"{case}/artifacts/batch", body) for _ in range(6)))
+    assert [status for status, *_ in replies] == [201] * 6
+    assert len({json.dumps(got) for _, got, _ in replies}) == 1
+    assert sorted(str(replayed) for *_, replayed in replies) == ["None"] + ["true"] * 5
+    assert len(stored_files()) == len(rows("SELECT FROM test_artifacts")) == 3
+
+
+async def test_malformed_keys(client, case_url, stored_files):
+    case = await case_url()
+    for key in ("", "x" * 201, "ü", "a\tb"):
+        for path, body in [("artifacts", single(shot())), ("artifacts/batch", batch([(shot(), "a.png")]))]:
+            status, got, _ = await with_key(client, f"{case}/{path}", body, key)
+            assert (status, got["code"]) == (422, "invalid_idempotency_key"), key
+    assert stored_files() == []

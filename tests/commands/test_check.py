@@ -1,0 +1,965 @@
+"""`reportd check`: what it finds, what --repair removes and what never, also while a server works."""
+
+import asyncio
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import msgspec
+import psycopg
+import pytest
+
+from server.commands.check import compare
+from server.commands.check.context import CannotTell, Context, Options
+from server.commands.check.files import Files
+from server.commands.check.findings import KINDS, Report
+from server.commands.check.rows import Rows
+from server.commands.serve import OldSchema
+from server.database.queries import SQL
+from server.services import SERVICES
+from server.storage.disk import Disk, Placement
+from server.storage.folder import boot_id
+from server.storage.marker import MARKER
+from server.storage.orphans import Orphans, alone
+from server.storage.paths import STAGING, content_path
+from server.storage.walk import look, walk
+from tests.forms import batch, post
+from tests.makers import png
+from tests.up_server import ENVIRONMENT, PATIENCE, REPORTD, end, reportd, running, serving, up_server, wait_for
+
+__all__ = ["up_server"]  # a fixture
+
+BASE = "/api/v1/reports"
+NOW = Options(grace=0.0)
+REPAIR = Options(grace=0.0, repair=True)
+HASHES = Options(grace=0.0, verify_hashes=True)
+
+
+class Lines(Report):
+    """A report that keeps what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__(as_json=True)
+        self.told: list[dict[str, Any]] = []
+
+    def _print(self, line: str) -> None:
+        self.told.append(json.loads(line))
+
+
+@pytest.fixture(autouse=True)
+def marked(storage, rows) -> None:
+    """The folder and the database know each other, as once a server has started."""
+    own = uuid4()
+    storage.mkdir()
+    (storage / MARKER).write_text(f"{own}\n")
+    rows("INSERT INTO storage_folder (id) VALUES (%s)", own)
+
+
+@pytest.fixture
+def checked(config, dsn):
+    """await checked(options): the exit code, (kind, path, removed) of each finding, the summary. Without a grace period
+    unless the options say otherwise: a test's files are all young."""
+
+    async def run(options: Options = NOW, **artifacts: Any) -> tuple[int, list[tuple[str, str, bool]], dict[str, Any]]:
+        report = Lines()
+        # The clock of a file system ticks slower than ours: what was made a moment ago is older than now only then.
+        await asyncio.sleep(0.05)
+        changed = msgspec.structs.replace(config, artifacts=msgspec.structs.replace(config.artifacts, **artifacts))
+        code = await compare.check(dsn, changed, options, report)
+        *findings, last = report.told
+        assert last["exit_code"] == code
+        return code, sorted((each["finding"], each["path"], each["removed"]) for each in findings), last["summary"]
+
+    return run
+
+
+@pytest.fixture
+def sent(client, case_url):
+    """await sent(count, url=…): stored files of one batch, as (artifact, its path below the storage folder)."""
+
+    async def send(count: int = 1, url: str = "", seed: int = 0) -> list[tuple[dict[str, Any], str]]:
+        files = [(png(seed=seed + number), f"{number}.png") for number in range(count)]
+        url = url or await case_url()
+        status, got = await post(client, f"{url}/artifacts/batch", batch(files))
+        assert status == 201, got
+        return [(each, each["storage_path"].removeprefix("artifacts/")) for each in got["artifacts"]]
+
+    return send
+
+
+def content_of(storage: Path, artifact: dict[str, Any]) -> Path:
+    (found,) = storage.glob(f".content/*/{artifact['checksum'][:2]}/{artifact['checksum']}")
+    return found
+
+
+def everything(storage: Path) -> dict[str, tuple[int, int]]:
+    """Every name below the storage folder that is no folder, with its inode and ctime."""
+    found = {}
+    for folder, _, names in os.walk(storage):
+        for name in names:
+            stat = Path(folder, name).lstat()
+            found[str(Path(folder, name).relative_to(storage))] = (stat.st_ino, stat.st_ctime_ns)
+    return found
+
+
+# --- rows without their files -------------------------------------------------------------------------------
+
+
+async def test_a_storage_that_is_whole_is_clean(checked, sent, storage):
+    await sent(3)
+    before = everything(storage)
+    for options in (NOW, HASHES, REPAIR, Options()):
+        code, findings, summary = await checked(options)
+        assert (code, findings) == (0, [])
+        assert (summary["artifacts"], summary["files"], summary["content_entries"]) == (3, 3, 3)
+        assert summary["complete"] and summary["failure"] is None
+    assert everything(storage) == before
+
+
+async def test_rows_without_a_whole_file_are_found_and_stay(checked, sent, storage, rows):
+    (_, missing), (_, cut), (_, folder), (_, link), (_, longer) = await sent(5)
+    (storage / missing).unlink()
+    (storage / longer).unlink()
+    (storage / longer).write_bytes(b"x" * 5000)
+    os.truncate(storage / cut, 10)  # and its content entry, which is the same file
+    (storage / folder).unlink()
+    (storage / folder).mkdir()
+    (storage / link).rename(storage / f"{link}.moved")
+    (storage / link).symlink_to(storage / f"{link}.moved")
+    code, findings, _ = await checked(REPAIR)
+    assert code == 1
+    assert [(kind, path) for kind, path, _ in findings if KINDS[kind].startswith("artifacts")] == sorted(
+        [
+            ("missing_file", missing),
+            ("not_a_file", folder),
+            ("not_a_file", link),
+            ("wrong_size", cut),
+            ("wrong_size", longer),
+        ]
+    )
+    assert len(rows("SELECT FROM test_artifacts")) == 5
+    code, again, _ = await checked(REPAIR)
+    assert code == 1 and [path for _, path, removed in again if removed] == []
+    assert (storage / cut).exists() and (storage / longer).exists() and (storage / link).is_symlink()
+
+
+async def test_wrong_bytes_are_found_with_verify_hashes_alone(checked, sent, storage):
+    (first, path), (second, other) = await sent(2)
+    with (storage / path).open("r+b") as file:  # the content entry is the same file
+        file.write(b"WRONG")
+    content = content_of(storage, second)
+    content.unlink()  # this one shares its bytes with nothing
+    with (storage / other).open("r+b") as file:
+        file.write(b"WRONG")
+    assert (await checked())[:2] == (0, [])
+    entry = str(content_of(storage, first).relative_to(storage))
+    expected = sorted([("wrong_hash", path), ("wrong_hash", other), ("wrong_content", entry)])
+    for options, removed in (HASHES, False), (Options(repair=True, verify_hashes=True), True):
+        code, findings, _ = await checked(options)
+        assert code == 1 and [(kind, path) for kind, path, _ in findings] == expected
+        assert {kind for kind, _, gone in findings if gone} == ({"wrong_content"} if removed else set())
+    assert not (storage / entry).exists() and (storage / path).exists()
+
+
+async def test_what_shares_its_bytes_with_a_good_entry_is_read_once(checked, sent, storage, monkeypatch):
+    (first, shared), (_, wrong), (second, own) = await sent(3)
+    with (storage / wrong).open("r+b") as file:
+        file.write(b"WRONG")
+    content_of(storage, second).unlink()
+    await asyncio.sleep(2.5)  # then the inodes are older than the check, whatever the clocks' difference
+    read = set()
+    real = os.open
+
+    def opened(path: Any, *arguments: Any, **named: Any) -> int:
+        read.add(str(path).removeprefix(f"{storage}/"))
+        return real(path, *arguments, **named)
+
+    monkeypatch.setattr(os, "open", opened)
+    assert [(kind, path) for kind, path, _ in (await checked(HASHES))[1] if kind == "wrong_hash"] == [
+        ("wrong_hash", wrong)
+    ]
+    assert str(content_of(storage, first).relative_to(storage)) in read
+    assert {wrong, own} <= read and shared not in read
+
+
+async def test_the_last_copy_of_an_artifacts_bytes_stays(checked, client, sent, case_url, storage):
+    """Its file was removed by somebody; the content entry is all there is, until it is sent again."""
+    url = await case_url()
+    ((artifact, path),) = await sent(url=url)
+    (storage / path).unlink()
+    for options in (NOW, REPAIR):
+        assert (await checked(options))[:2] == (1, [("missing_file", path, False)])
+    assert content_of(storage, artifact).exists()
+    ((again, _),) = await sent(url=url)
+    entry = str(content_of(storage, artifact).relative_to(storage))
+    assert again["duplicate"] and (await checked(REPAIR))[:2] == (1, [("unused_content", entry, True)])
+    assert (await checked(HASHES))[:2] == (0, [])
+
+
+async def test_what_a_row_says_comes_with_the_finding(config, dsn, sent, storage, capsys):
+    ((artifact, path),) = await sent()
+    os.truncate(storage / path, 10)
+    assert await compare.check(dsn, config, NOW, Report(as_json=True)) == 1
+    first, *_ = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first == {
+        "finding": "wrong_size",
+        "path": path,
+        "size": artifact["file_size"],
+        "artifact_id": artifact["id"],
+        "found": "10",
+        "removed": False,
+    }
+
+
+# --- files without their rows -------------------------------------------------------------------------------
+
+
+async def test_files_without_a_row_are_found_and_removed(checked, sent, storage, rows):
+    await sent()
+    kept = everything(storage)
+    mine = await sent(3, seed=10)
+    rows("DELETE FROM test_artifacts WHERE id = ANY(%s)", [artifact["id"] for artifact, _ in mine])
+    paths = sorted(path for _, path in mine)
+    code, findings, summary = await checked()
+    assert (code, findings) == (1, [("file_without_row", path, False) for path in paths])
+    assert summary["finding_bytes"] == {"file_without_row": sum(artifact["file_size"] for artifact, _ in mine)}
+    code, findings, summary = await checked(REPAIR)
+    assert code == 1 and summary["removed"] == len(findings) == 6  # with their content entries
+    assert [each for each in findings if each[0] == "file_without_row"] == [
+        ("file_without_row", path, True) for path in paths
+    ]
+    assert everything(storage) == kept
+    assert not (storage / paths[0]).parent.exists()
+    assert (await checked())[:2] == (0, [])
+
+
+async def test_files_that_share_their_bytes_go_in_one_check(checked, client, case_url, storage, rows):
+    """Removing one makes the inode of the others young."""
+    for _ in range(3):
+        assert (await post(client, f"{await case_url()}/artifacts/batch", batch([(png(), "a.png")])))[0] == 201
+    rows("DELETE FROM test_artifacts")
+    assert sorted((storage / path).stat().st_nlink for path in everything(storage)) == [1, 4, 4, 4, 4]
+    await asyncio.sleep(1.5)
+    _, findings, _ = await checked(Options(grace=1.0, repair=True))
+    assert [kind for kind, _, _ in findings] == ["file_without_row"] * 3 + ["unused_content"]
+    assert list(everything(storage)) == [MARKER]
+
+
+async def test_nothing_younger_than_the_grace_period_is_found(checked, sent, storage, rows):
+    ((_, path),) = await sent()
+    rows("DELETE FROM test_artifacts")
+    os.utime(storage / path, (0, 0))  # a hard link has the age of its bytes: that is none
+    for options in (Options(), Options(repair=True)):
+        code, findings, summary = await checked(options)
+        assert (code, findings, summary["younger_than_grace"]) == (0, [], 1)
+    assert (storage / path).exists()
+
+
+async def test_a_content_entry_without_files_is_found(checked, sent, storage):
+    ((artifact, _),) = await sent()
+    leftover = content_of(storage, artifact).parent.parent / "ab" / ("ab" * 32)
+    leftover.parent.mkdir(exist_ok=True)
+    leftover.write_bytes(b"x")
+    path = str(leftover.relative_to(storage))
+    assert (await checked())[1] == [("unused_content", path, False)]
+    assert (await checked(Options()))[:2] == (0, [])
+    assert (await checked(REPAIR))[1] == [("unused_content", path, True)]
+    assert (await checked())[:2] == (0, []) and content_of(storage, artifact).exists()
+
+
+ODD = ["new\nline.png", os.fsdecode(b"\xff\xfe.png"), "größe 日本.png", "-rf", "a'b\"c\\", "\x1b[31m.png"]
+
+
+async def test_odd_names_are_files_like_others(checked, sent, storage, config, dsn, capsys):
+    ((_, path),) = await sent()
+    folder = (storage / path).parent
+    for name in ODD:
+        (folder / name).write_bytes(b"x")
+    before = Path(path).parent
+    expected = sorted(("file_without_row", f"{before}/{name}", False) for name in ODD)
+    assert (await checked())[:2] == (1, expected)
+    assert await compare.check(dsn, config, NOW, Report(as_json=False)) == 1
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("file_without_row")]
+    assert len(lines) == len(ODD) and all(line.isascii() and line.isprintable() for line in lines)
+    assert [removed for _, _, removed in (await checked(REPAIR))[1]] == [True] * len(ODD)
+    assert list(folder.iterdir()) == [storage / path]
+
+
+async def test_what_reportd_cannot_have_made_is_found_and_never_removed(checked, sent, storage, tmp_path):
+    ((_, path),) = await sent()
+    target = tmp_path / "elsewhere"
+    target.mkdir()
+    (target / "precious").write_bytes(b"x")
+    (storage / "backup.tar").write_bytes(b"x")
+    (storage / "2026/notes").mkdir(parents=True, exist_ok=True)
+    (storage / "2026/notes/todo.txt").write_bytes(b"x")
+    (storage / "link").symlink_to(target)
+    (storage / path).parent.joinpath("iteration_002").symlink_to(target)
+    os.mkfifo((storage / path).parent / "pipe")
+    (storage / ".content/readme").write_bytes(b"x")
+    (storage / ".staging/readme").write_bytes(b"x")
+    folder = Path(path).parent
+    unknown = sorted(
+        [
+            *["backup.tar", "2026/notes/todo.txt", "link", f"{folder}/iteration_002", f"{folder}/pipe"],
+            *[".content/readme", ".staging/readme"],
+        ]
+    )
+    before = everything(storage)
+    code, findings, _ = await checked(REPAIR)
+    assert (code, findings) == (1, [("unknown_file", path, False) for path in unknown])
+    assert everything(storage) == before and (target / "precious").exists()
+
+
+async def test_what_an_operator_has_in_a_mount_is_passed_over(checked, sent, storage):
+    ((_, path),) = await sent()
+    folder = Path(path).parent
+    for name in ("lost+found/#12", ".snapshot/hourly/x", "aquota.user", ".Trash-0/x", f"{folder}/.nfs0001", ".x"):
+        (storage / name).parent.mkdir(parents=True, exist_ok=True)
+        (storage / name).write_bytes(b"x")
+    before = everything(storage)
+    assert (await checked(REPAIR))[:2] == (0, [])
+    assert everything(storage) == before
+
+
+async def test_files_of_a_delete_that_are_still_there_are_no_findings(checked, sent, storage, rows):
+    ((artifact, path),) = await sent()
+    rows("DELETE FROM test_artifacts")
+    rows(
+        "INSERT INTO removed_files (storage_path, checksum, project_id) SELECT %s, %s, id FROM projects",
+        path,
+        artifact["checksum"],
+    )
+    code, findings, summary = await checked(REPAIR)
+    assert (code, findings, summary["pending_removal"]) == (0, [], 1)
+    rows("UPDATE removed_files SET unlinked_at = now()")  # as if it had come back from a backup
+    assert (await checked())[1] == [("file_without_row", path, False)]
+
+
+# --- staging ------------------------------------------------------------------------------------------------
+
+
+def staged(storage: Path, host: str) -> Path:
+    path = storage / ".staging" / host / ("a" * 32) / "0"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"half")
+    return path
+
+
+@pytest.mark.parametrize("host", [f"{socket.gethostname()}-0badb007", f"a-container-{boot_id()}"])
+async def test_staged_files_of_processes_that_are_gone_are_found(checked, client, storage, host):
+    path = staged(storage, host)
+    name = str(path.relative_to(storage))
+    assert (await checked())[1] == [("stale_staging", name, False)]
+    assert (await checked(Options(repair=True)))[:2] == (0, []) and path.exists()
+    assert (await checked(REPAIR))[1] == [("stale_staging", name, True)]
+    assert not path.parent.exists()
+    assert (await checked())[:2] == (0, [])
+
+
+async def test_staged_files_of_another_machine_get_a_day(checked, client, storage):
+    path = staged(storage, "another-0badb007")
+    code, findings, summary = await checked(REPAIR)
+    assert (code, findings, summary["younger_than_grace"]) == (0, [], 1) and path.exists()
+
+
+async def test_what_a_living_process_stages_is_never_found(checked, client, storage):
+    path = client.app[SERVICES].storage.staging / "17"
+    path.write_bytes(b"half")
+    assert (await checked(REPAIR))[:2] == (0, [])
+    assert path.exists()
+
+
+# --- what it must not mistake -------------------------------------------------------------------------------
+
+
+class Meddling(Lines):
+    """A report during which something happens: at the first progress of a phase."""
+
+    def __init__(self, phase: str, happens: Callable[[], Any]) -> None:
+        super().__init__()
+        self._when, self._happens = phase, happens
+        self.happened = False
+
+    def progress(self, phase: str, done: int, total: int | None = None) -> None:
+        if phase == self._when and not self.happened:
+            self.happened = True
+            self._happens()
+
+
+async def test_a_row_that_comes_after_the_rows_were_read_is_no_finding(config, dsn, sent, rows, storage):
+    ((_, path),) = await sent()
+    kept = rows("SELECT * FROM test_artifacts")[0]
+    rows("DELETE FROM test_artifacts")
+
+    def commit() -> None:
+        names = ", ".join(kept)
+        rows(f"INSERT INTO test_artifacts ({names}) VALUES ({', '.join(['%s'] * len(kept))})", *kept.values())
+
+    ((_, other),) = await sent()  # a second row, so that there is progress to see
+    report = Meddling("artifacts", commit)
+    await asyncio.sleep(0.05)
+    assert await compare.check(dsn, config, REPAIR, report) == 0, report.told
+    assert report.happened and (storage / path).exists() and (storage / other).exists()
+
+
+async def test_an_artifact_that_is_deleted_between_the_passes_is_no_finding(config, dsn, sent, client, rows):
+    ((artifact, path), _) = await sent(2)
+
+    def delete() -> None:
+        rows("DELETE FROM test_artifacts WHERE id = %s", artifact["id"])
+        rows(
+            "INSERT INTO removed_files (storage_path, checksum, project_id) SELECT %s, %s, id FROM projects",
+            path,
+            artifact["checksum"],
+        )
+
+    report = Meddling("artifacts", delete)
+    assert await compare.check(dsn, config, REPAIR, report) == 0, report.told
+    assert report.happened
+
+
+@pytest.fixture
+async def context(config, dsn, storage):
+    """What the halves of a check work with, for calling their pieces."""
+    storage.mkdir(exist_ok=True)
+    connection = await asyncpg.connect(dsn)
+    with ThreadPoolExecutor(2) as threads:
+        yield Context(connection, str(storage), False, REPAIR, Lines(), threads)
+    await connection.close()
+
+
+async def test_a_delete_that_takes_row_and_file_meanwhile_is_no_finding(context, sent, client, storage):
+    ((artifact, path), (_, other)) = await sent(2)
+    portion = await context.fetch(SQL.check.portion, "", 10)
+    assert (await client.delete(f"{BASE}/artifacts/{artifact['id']}")).status == 204
+    (storage / other).unlink()
+    compared = Rows(context)
+    assert [row["storage_path"] for row, _ in compared._look(portion, {}).suspects] == sorted([path, other])
+    await compared._look_again(portion, {})
+    assert [each["path"] for each in context.report.told] == [other]
+
+
+async def test_an_upload_that_makes_a_file_whole_meanwhile_leaves_no_finding(context, sent, case_url, storage):
+    url = await case_url()
+    ((_, path),) = await sent(url=url)
+    (storage / path).unlink()
+    compared, portion = Rows(context), await context.fetch(SQL.check.portion, "", 10)
+    assert len(compared._look(portion, {}).suspects) == 1
+    ((again, _),) = await sent(url=url)
+    assert again["duplicate"]
+    await compared._look_again(portion, {})
+    assert context.report.told == []
+
+
+async def test_a_file_that_is_removed_or_gets_its_row_meanwhile_is_no_finding(context, dsn, sent, storage):
+    """A walk has met these; by now one has a row, one has gone, and one is another, younger file."""
+    ((_, with_row),) = await sent()
+    gone, replaced, left = (str(Path(with_row).parent / name) for name in ("gone.png", "replaced.png", "left.png"))
+    (storage / replaced).write_bytes(b"old")
+    (storage / left).write_bytes(b"x")
+    await asyncio.sleep(0.05)
+    with uncommitted(dsn, "INSERT INTO projects (name) VALUES ('an upload that goes on')"):
+        await asyncio.sleep(2.5)  # TICKS, by which the clocks may differ
+        (storage / replaced).unlink()
+        (storage / replaced).write_bytes(b"new")
+        await Files(context)._look_for_rows_again([with_row, gone, replaced])
+        assert context.report.told == []
+    await asyncio.sleep(0.05)
+    await Files(context)._look_for_rows_again([with_row, gone, left])
+    assert [each["path"] for each in context.report.told] == [left]
+    assert (storage / with_row).exists() and (storage / replaced).read_bytes() == b"new"
+
+
+@contextmanager
+def uncommitted(dsn: str, query: str, *parameters: Any) -> Iterator[None]:
+    """A transaction that has written, and goes on."""
+    with psycopg.connect(dsn) as connection:
+        connection.execute(query, parameters)
+        yield
+        connection.rollback()
+
+
+async def test_files_of_a_transaction_that_goes_on_are_not_judged(checked, sent, dsn, rows, storage):
+    """However short the grace period: its rows may be committed yet."""
+    with uncommitted(dsn, "SELECT FROM test_case_results FOR NO KEY UPDATE"):
+        pass  # what has ended holds nothing up
+    await sent()
+    with uncommitted(dsn, "INSERT INTO projects (name) VALUES ('x')"):
+        ((_, path),) = await sent(seed=5)
+        rows("DELETE FROM test_artifacts WHERE 'artifacts/' || storage_path = %s", f"artifacts/{path}")
+        code, findings, summary = await checked(REPAIR)
+        assert (code, findings, summary["younger_than_grace"]) == (0, [], 1)
+    assert [path for _, path, _ in (await checked())[1]] == [path]
+    # One that only reads, as a backup does, writes no rows.
+    with psycopg.connect(dsn) as connection:
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        connection.execute("SELECT FROM projects")
+        await asyncio.sleep(0.1)
+        assert [path for _, path, _ in (await checked())[1]] == [path]
+
+
+async def test_a_name_that_has_other_bytes_since_it_was_looked_at_is_not_removed(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+    orphans, found = Orphans(str(tmp_path), durable=False), look(str(path))
+    path.unlink()
+    (tmp_path / "y").write_bytes(b"new")
+    (tmp_path / "y").rename(path)
+    assert not orphans.remove("x", found) and path.read_bytes() == b"new"
+    path.unlink()
+    assert not orphans.remove("x", found)
+
+
+async def test_a_link_made_after_a_removal_of_ours_is_young(tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    first.write_bytes(b"x")
+    second.hardlink_to(first)
+    orphans = Orphans(str(tmp_path), durable=False)
+    cutoff = time.time() + 1
+    assert orphans.is_old(look(str(first)), cutoff)
+    assert orphans.remove("a", look(str(first)))
+    assert orphans.is_old(look(str(second)), 0.0)  # as old as it was
+    (tmp_path / "c").hardlink_to(second)  # an upload of the same bytes
+    assert not orphans.is_old(look(str(second)), 0.0)
+
+
+async def test_a_server_that_works_meanwhile_loses_nothing(config, dsn, client, make_run, checked, sent, storage):
+    """Uploads, of new bytes and of the same again, and deletions, while checks without a grace period repair."""
+    await sent()
+    stop, kept, failures = asyncio.Event(), [], []
+
+    async def work(number: int) -> None:
+        for turn in range(1000):
+            if stop.is_set():
+                return
+            run = await make_run()
+            reply = await client.post(f"{BASE}/suite-runs/{run}/test-cases", json={"name": "x"})
+            url = f"{BASE}/test-case-results/{(await reply.json())['id']}"
+            files = [(png(seed=turn % 3), "a.png"), (png(seed=1000 * number + turn), "b.png")]
+            status, got = await post(client, f"{url}/artifacts/batch", batch(files))
+            if status != 201:
+                failures.append(got)
+                return
+            first, second = got["artifacts"]
+            kept.append(second)
+            reply = await client.delete(f"{BASE}/artifacts/{first['id']}")
+            if reply.status != 204:
+                failures.append(reply.status)
+            if turn % 3 == 0:
+                await client.delete(f"{BASE}/suite-runs/{run}")
+                kept.pop(kept.index(second))
+
+    workers = [asyncio.create_task(work(number)) for number in range(4)]
+    complete = 0
+    try:
+        for turn in range(12):
+            report = Lines()
+            options = Options(grace=0.0, repair=turn % 3 != 2, verify_hashes=turn % 4 == 0)
+            await compare.check(dsn, config, options, report)
+            *findings, last = report.told
+            complete += last["summary"]["complete"]
+            # A DELETE unlinks the file, then its content entry: with no grace at all, that may be met in between.
+            assert {each["finding"] for each in findings} <= {"unused_content"}, findings
+    finally:
+        stop.set()
+        await asyncio.gather(*workers)
+    assert failures == [] and complete == 12 and len(kept) > 10
+    for artifact in kept:
+        async with client.get(artifact["download_url"]) as reply:
+            assert reply.status == 200
+            assert hashlib.sha256(await reply.read()).hexdigest() == artifact["checksum"]
+    assert (await checked(HASHES))[:2] == (0, [])
+
+
+async def test_two_repairs_never_run_at_once(checked, client, storage):
+    with alone(storage) as first:
+        assert first
+        with pytest.raises(CannotTell, match="Another"):
+            await checked(REPAIR)
+        assert (await checked())[0] == 0
+    assert (await checked(REPAIR))[0] == 0
+
+
+# --- what it cannot tell ------------------------------------------------------------------------------------
+
+
+async def test_a_storage_that_is_missing_or_not_mounted_is_no_finding(checked, sent, storage):
+    await sent()
+    storage.rename(f"{storage}.away")
+    with pytest.raises(CannotTell, match="is not there"):
+        await checked()
+    storage.mkdir()
+    (storage / "lost+found").mkdir()
+    (storage / ".staging").mkdir()
+    (storage / "somebody else's").mkdir()
+    with pytest.raises(CannotTell, match="Is it mounted"):
+        await checked(REPAIR)
+
+
+async def test_a_storage_that_goes_away_meanwhile_has_not_lost_each_file(config, dsn, sent, storage):
+    await sent(3)
+    for phase in ("artifacts", "files"):
+        report = Meddling(phase, lambda: storage.rename(f"{storage}.away"))
+        assert await compare.check(dsn, config, REPAIR, report) == 2
+        assert report.happened and report.told[:-1] == []
+        assert "went away" in report.told[-1]["summary"]["failure"]
+        Path(f"{storage}.away").rename(storage)
+
+
+async def test_a_storage_that_goes_away_under_a_portion_is_no_finding(context, sent, storage):
+    await sent(2)
+    portion = await context.fetch(SQL.check.portion, "", 10)
+    storage.rename(f"{storage}.away")
+    storage.mkdir()  # the empty folder that a mount hid
+    with pytest.raises(CannotTell, match="went away"):
+        await Rows(context)._look_again(portion, {})
+    assert context.report.told == []
+    storage.rmdir()
+    Path(f"{storage}.away").rename(storage)
+
+
+async def test_another_databases_files_are_not_judged(checked, sent, storage, rows):
+    await sent()
+    rows("DELETE FROM suite_runs")
+    rows("UPDATE storage_folder SET id = gen_random_uuid()")
+    before = everything(storage)
+    with pytest.raises(CannotTell, match="of another database"):
+        await checked(REPAIR)
+    rows("DELETE FROM storage_folder")
+    with pytest.raises(CannotTell, match="start the server once"):
+        await checked(REPAIR)
+    assert everything(storage) == before
+
+
+async def test_one_thing_that_cannot_be_read_ends_nothing_and_is_not_hidden(
+    checked, sent, storage, capsys, monkeypatch
+):
+    (_, missing), _ = await sent(2)
+    (storage / missing).unlink()
+    closed = storage / "2020"
+    closed.mkdir()
+    real = os.scandir
+
+    def scandir(path: str) -> Any:
+        if Path(path) == closed:  # permissions would not keep root out
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    code, findings, summary = await checked()
+    assert (code, findings) == (2, [("missing_file", missing, False)])
+    assert summary["unreadable"] == 1 and not summary["complete"]
+    assert f"{closed}: Permission denied" in capsys.readouterr().err
+
+
+async def test_a_file_that_the_disk_cannot_read_is_no_wrong_one(checked, sent, storage, capsys, monkeypatch):
+    ((_, path), _) = await sent(2)
+    real = os.open
+
+    def opened(name: Any, *arguments: Any, **named: Any) -> int:
+        if str(name).endswith(path):
+            raise OSError(5, "Input/output error", name)
+        return real(name, *arguments, **named)
+
+    monkeypatch.setattr(os, "open", opened)
+    code, findings, summary = await checked(HASHES)
+    assert (code, findings, summary["artifacts"]) == (2, [], 2)
+    assert f"{path}: Input/output error" in capsys.readouterr().err
+
+
+async def test_a_database_that_goes_away_meanwhile_is_told(config, dsn, sent, storage):
+    await sent()
+    name = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
+
+    def cut() -> None:
+        with psycopg.connect(dsn.replace(f"/{name}?", "/postgres?"), autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'reportd check'"
+            )
+
+    report = Meddling("artifacts", cut)
+    assert await compare.check(dsn, config, NOW, report) == 2
+    assert report.happened and report.told[-1]["summary"]["failure"]
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    command = ["mount", "--bind", str(folder), str(folder)]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("only root may mount")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=True, capture_output=True)
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+async def test_a_read_only_storage_is_checked_but_not_repaired(checked, storage):
+    path = storage / "2026/01/24" / str(UUID(int=1)) / "step_001.png"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x")
+    name = str(path.relative_to(storage))
+    with read_only(storage):
+        assert (await checked())[:2] == (1, [("file_without_row", name, False)])
+        code, findings, summary = await checked(REPAIR)
+        assert (code, findings, summary["unreadable"]) == (2, [("file_without_row", name, False)], 1)
+    assert path.exists()
+
+
+async def test_an_old_schema_is_refused_and_a_newer_one_is_not(checked, client, dsn, rows):
+    rows("INSERT INTO _yoyo_migration (migration_hash, migration_id) VALUES ('x', '9999_of_the_future')")
+    assert (await checked())[0] == 0
+    rows("DELETE FROM _yoyo_migration WHERE migration_id ~ '^0010'")
+    with pytest.raises(OldSchema, match="Missing: 0010_"):
+        await checked()
+    rows("DROP TABLE _yoyo_migration")
+    with pytest.raises(OldSchema, match="reportd migrate"):
+        await checked()
+
+
+# --- durable removals, savings, other file systems ----------------------------------------------------------
+
+
+async def test_a_removal_is_made_durable_once_a_folder(checked, sent, storage, rows, monkeypatch):
+    mine = await sent(3)
+    rows("DELETE FROM test_artifacts")
+    synced = []
+    real = Disk.sync_folder
+    monkeypatch.setattr(Disk, "sync_folder", lambda disk, folder: synced.append(str(folder)) or real(disk, folder))
+    await checked(REPAIR)
+    folder = str(storage / Path(mine[0][1]).parent)
+    assert synced.count(folder) == 1
+
+
+async def test_savings_count_each_content_once(checked, client, case_url):
+    small, large = png(seed=1), png(100, 100, seed=2)
+    for _ in range(3):
+        status, _ = await post(
+            client, f"{await case_url()}/artifacts/batch", batch([(small, "a.png"), (large, "b.png")])
+        )
+        assert status == 201
+    _, _, summary = await checked()
+    assert summary["artifact_bytes"] == 3 * (len(small) + len(large))
+    assert summary["stored_bytes"] == len(small) + len(large)
+    assert summary["saved_bytes"] == 2 * (len(small) + len(large))
+
+
+async def test_a_folder_that_is_emptied_between_the_steps_of_an_upload_costs_nothing(tmp_path):
+    """The content entry goes between an upload's look at it and its link: the upload keeps its own bytes."""
+    disk, project, content = Disk(tmp_path, durable=False), UUID(int=1), b"bytes"
+    (tmp_path / STAGING).mkdir()
+    checksum = hashlib.sha256(content).hexdigest()
+    orphans = Orphans(str(tmp_path), durable=False)
+    stop = threading.Event()
+
+    def remove() -> None:
+        entry = content_path(project, checksum)
+        while not stop.is_set():
+            found = look(f"{tmp_path}/{entry}")
+            if found is not None:
+                orphans.remove(entry, found)
+                orphans.tidy()
+
+    thread = threading.Thread(target=remove)
+    thread.start()
+    try:
+        for number in range(2000):
+            staged = tmp_path / f"staged-{number}"
+            staged.write_bytes(content)
+            name = f"2026/01/24/{UUID(int=number)}/a.png"
+            assert disk.place(Placement(str(staged), len(content), checksum, project, [name])) == name
+            assert (tmp_path / name).read_bytes() == content and not staged.exists()
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_walk_passes_over_what_goes_away(tmp_path):
+    top = tmp_path / "top"
+    top.mkdir()
+    for number in range(20):
+        (top / str(number)).mkdir()
+        (top / str(number) / "file").touch()
+    found = []
+    for path in walk(str(top)):
+        found.append(path)
+        for folder in set(top.iterdir()) - {top / Path(path).parent}:
+            folder.joinpath("file").unlink()
+            folder.rmdir()
+    assert len(found) == 1
+
+
+# --- the command --------------------------------------------------------------------------------------------
+
+
+def environment(dsn: str, storage: Path) -> dict[str, str]:
+    return {"REPORTD_DATABASE_DSN": dsn, "REPORTD_ARTIFACTS_STORAGE_PATH": str(storage)}
+
+
+async def test_the_command_says_what_it_finds(sent, dsn, storage, rows):
+    (_, missing), (_, kept) = await sent(2)
+    own = environment(dsn, storage)
+    done = await asyncio.to_thread(reportd, "check", **own)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.endswith("\nRows and files agree.\n")
+    (storage / missing).unlink()
+    stray = storage / Path(kept).parent / "stray.png"
+    stray.write_bytes(b"x")
+    done = await asyncio.to_thread(reportd, "check", "--grace", "0s", **own)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert f"missing_file      {missing}  (" in done.stdout and "stray.png  (1 bytes)\n" in done.stdout
+    assert done.stdout.endswith("\n2 findings, 0 of them removed, 2 left.\n")
+    done = await asyncio.to_thread(reportd, "check", "--repair", "--grace", "0s", "--json", "--verify-hashes", **own)
+    assert (done.returncode, done.stderr) == (1, "")
+    first, second, last = map(json.loads, done.stdout.splitlines())
+    assert {first["finding"], second["finding"]} == {"missing_file", "file_without_row"}
+    assert last["summary"]["removed"] == 1 and last["exit_code"] == 1
+    assert not stray.exists()
+
+
+def test_what_cannot_be_told_is_a_2(tmp_path, dsn, rows):
+    own = environment(dsn, tmp_path)
+    for wrong, said in [
+        ({"REPORTD_DATABASE_DSN": f"postgresql://postgres@/reportd?host={tmp_path}"}, "No such file"),
+        ({"REPORTD_ARTIFACTS_STORAGE_PATH": str(tmp_path / "none")}, "is not there"),
+        ({"REPORTD_DATABASE_POOL_SIZE": "none"}, "REPORTD_DATABASE_POOL_SIZE"),
+    ]:
+        done = reportd("check", **{**own, **wrong})
+        assert (done.returncode, done.stdout) == (2, "")
+        assert said in done.stderr and done.stderr.startswith("reportd: ") and done.stderr.count("\n") == 1
+    for options in (["--grace", "1y"], ["--grace", "-1s"], ["--what"]):
+        assert reportd("check", *options, **own).returncode == 2
+    done = reportd("check", "--data", str(tmp_path))
+    assert (done.returncode, done.stderr) == (2, f"reportd: {tmp_path} holds no database of `reportd up`.\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_check_that_is_interrupted_cannot_tell(tmp_path, dsn, rows, number):
+    """It waits for a lock on a table when the signal comes."""
+    folder = tmp_path / "artifacts/2026/01/24" / str(UUID(int=1))
+    folder.mkdir(parents=True)
+    (folder / "step_001.png").touch()
+    own = {**ENVIRONMENT, **environment(dsn, tmp_path / "artifacts")}
+    with psycopg.connect(dsn) as connection:
+        connection.execute("LOCK TABLE removed_files")
+        command = [*REPORTD, "check", "--json"]
+        process = subprocess.Popen(command, env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            wait_for(lambda: rows("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
+            process.send_signal(number)
+            out, err = process.communicate(timeout=PATIENCE)
+        finally:
+            end(process)
+    assert process.returncode == 2 and err == "reportd: The check was interrupted.\n", (out, err)
+    assert json.loads(out)["summary"]["complete"] is False
+
+
+def test_a_reader_that_has_enough_is_no_answer(tmp_path, dsn, rows):
+    folder = tmp_path / "artifacts/2026/01/24" / str(UUID(int=1))
+    folder.mkdir(parents=True)
+    for number in range(2000):
+        (folder / f"{number}.png").touch()
+    own = {**ENVIRONMENT, **environment(dsn, tmp_path / "artifacts")}
+    time.sleep(0.05)
+    with subprocess.Popen(
+        [*REPORTD, "check", "--grace", "0s", "--json"], env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait(PATIENCE) == 2
+
+
+async def test_people_see_a_thousand_of_a_kind_and_machines_all(dsn, config, storage, capsys):
+    folder = storage / "2026/01/24" / str(UUID(int=1))
+    folder.mkdir(parents=True)
+    for number in range(1200):
+        (folder / f"{number}.png").touch()
+    await asyncio.sleep(0.05)
+    assert await compare.check(dsn, config, NOW, Report(as_json=False)) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if line.startswith("file_without_row  2026/")]) == 1000
+    assert len([line for line in lines if "only counted" in line]) == 1
+    assert lines[-1] == "1200 findings, 0 of them removed, 1200 left."
+    assert await compare.check(dsn, config, NOW, Report(as_json=True)) == 1
+    assert len(capsys.readouterr().out.splitlines()) == 1201
+
+
+def test_progress_is_for_terminals(capsys, monkeypatch):
+    Report(as_json=False).progress("files", 5, 10)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    Report(as_json=False).progress("files", 5, 10)
+    assert "files: 5 (50 %), " in capsys.readouterr().err
+
+
+def test_a_folder_of_up_is_checked_while_it_runs(up_server):
+    done = reportd("check", "--data", str(up_server.data), "--json", "--repair")
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert json.loads(done.stdout)["summary"]["complete"]
+
+
+def test_a_folder_of_up_is_checked_while_it_is_stopped(tmp_path):
+    data = tmp_path / "data"
+    with running(data) as server:
+        run = server.ask_json("POST", f"{BASE}/suite-runs", {"name": "x"}, status=201)["id"]
+        case = server.ask_json("POST", f"{BASE}/suite-runs/{run}/test-cases", {"name": "x"}, status=201)["id"]
+        url = f"{BASE}/test-case-results/{case}/artifacts"
+        sent = server.send(url, ("file", "a.png", png(), "image/png"), ("artifact_type", "screenshot"))
+    done = reportd("check", "--data", str(data), "--json", "--verify-hashes")
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert json.loads(done.stdout)["summary"]["artifacts"] == 1
+    assert not server.postgres.running()
+    (data / sent["storage_path"]).unlink()
+    assert reportd("check", "--data", str(data)).returncode == 1
+    assert not server.postgres.running()
+
+
+def test_after_a_server_was_killed_repair_leaves_nothing(tmp_path, dsn, make_token, rows):
+    with serving(tmp_path / "data", dsn, make_token()) as server:
+        left = staged(tmp_path / "data/artifacts", f"{socket.gethostname()}-0badb007")
+        end(server.process, 9)
+    own = environment(dsn, tmp_path / "data/artifacts")
+    assert left.exists()
+    time.sleep(0.05)
+    assert reportd("check", "--repair", "--grace", "0s", **own).returncode == 1
+    done = reportd("check", "--grace", "0s", **own)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+
+
+async def test_a_primary_is_asked_of_several_hosts(dsn, config, storage, tmp_path):
+    """A standby lags behind: rows that it does not have yet have files."""
+    several = dsn.replace("host=", f"host={tmp_path},").replace("port=5432", "port=5432,5432")
+    assert await compare.check(several, config, NOW, Lines()) == 0
+    with pytest.raises(asyncpg.InternalClientError):
+        await asyncpg.connect(f"{dsn}&target_session_attrs=standby")
+    assert await compare.check(f"{several}&target_session_attrs=standby", config, NOW, Lines()) == 0
+
+
+def test_a_check_in_the_background_ends_at_sigterm(tmp_path, dsn, rows):
+    """A shell that puts it there has it ignore Ctrl-C: SIGTERM must not come by way of that."""
+    (tmp_path / "artifacts/2026/01/24").mkdir(parents=True)
+    (tmp_path / "artifacts/2026/01/24/x").touch()
+    own = {**ENVIRONMENT, **environment(dsn, tmp_path / "artifacts")}
+    with psycopg.connect(dsn) as connection:
+        connection.execute("LOCK TABLE removed_files")
+        command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *REPORTD, "check"]
+        process = subprocess.Popen(command, env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            wait_for(lambda: rows("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=PATIENCE)
+        finally:
+            end(process)
+    assert (process.returncode, err) == (2, "reportd: The check was interrupted.\n")

@@ -1,0 +1,130 @@
+"""A server that is told to stop finishes what is in progress, and takes nothing new; one worker or several."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.up_server import CHECKOUT, PATIENCE, half_an_upload, reportd, serving, wait_for
+
+WAYS = {
+    "one worker, SIGTERM": ("1", signal.SIGTERM),
+    "one worker, SIGINT": ("1", signal.SIGINT),
+    "two workers, SIGTERM": ("2", signal.SIGTERM),
+    "two workers, SIGINT": ("2", signal.SIGINT),
+}
+
+
+def receive(sock: socket.socket) -> bytes:
+    """Everything until the server closes the connection."""
+    parts = []
+    while data := sock.recv(65536):
+        parts.append(data)
+    return b"".join(parts)
+
+
+def refuses(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except ConnectionRefusedError:
+        return True
+    except ConnectionResetError:
+        pass  # it came too late to be taken; the next one is refused
+    return False
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_upload_in_progress_is_finished(tmp_path, dsn, make_token, way):
+    workers, number = WAYS[way]
+    with (
+        serving(tmp_path / "data", dsn, make_token(), "--workers", workers) as server,
+        half_an_upload(server) as (sock, rest),
+    ):
+        if number == signal.SIGINT:
+            os.killpg(server.process.pid, number)  # as a terminal does it: to every process of the group
+        else:
+            server.process.send_signal(number)
+        wait_for(lambda: refuses(server.port))
+        sock.sendall(rest)
+        answer = receive(sock)
+        assert answer.startswith(b"HTTP/1.1 201 "), answer
+        assert b"\r\nConnection: close\r\n" in answer
+        assert server.process.wait(PATIENCE) == 0
+        assert server.staged() == []
+        assert "Traceback" not in server.log.read_text()
+
+
+def test_a_reply_that_is_still_being_taken_is_finished(tmp_path, dsn, make_token):
+    """A client that takes its time has its reply in progress, although the server has made it."""
+    with serving(tmp_path / "data", dsn, make_token()) as server:
+        run = server.ask_json("POST", "/api/v1/reports/suite-runs", {"name": "x"}, status=201)["id"]
+        case = server.ask_json("POST", f"/api/v1/reports/suite-runs/{run}/test-cases", {"name": "x"}, status=201)["id"]
+        logs = f"/api/v1/reports/test-case-results/{case}/console-logs"
+        for _ in range(2):
+            entries = [{"level": "info", "message": "x" * 100_000} for _ in range(100)]
+            server.ask_json("POST", logs, {"entries": entries}, status=201)
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+            sock.settimeout(PATIENCE)
+            sock.connect(("127.0.0.1", server.port))
+            head = f"GET {logs}?per_page=500 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token}\r\n\r\n"
+            sock.sendall(head.encode())
+            begun = sock.recv(1000)
+            server.process.send_signal(signal.SIGTERM)
+            wait_for(lambda: refuses(server.port))
+            time.sleep(7)  # longer than what is cut off at last has
+            answer = begun + receive(sock)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert len(body) == int(re.search(rb"Content-Length: (\d+)", head)[1]) > 20_000_000
+        assert server.process.wait(PATIENCE) == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_what_cannot_work_is_said_in_one_sentence(tmp_path, dsn, workers):
+    own = {"REPORTD_DATABASE_DSN": dsn, "REPORTD_ARTIFACTS_STORAGE_PATH": str(tmp_path / "files")}
+    serve = ["serve", "--workers", workers]
+    (tmp_path / "file").touch()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        tried = [
+            (
+                reportd(*serve, "--port", port, **own),
+                f"Cannot listen on 127.0.0.1, port {port}: ",
+            ),
+            (reportd(*serve, "--host", "192.0.2.1", **own), "Cannot listen on 192.0.2.1, "),
+        ]
+    own["REPORTD_ARTIFACTS_STORAGE_PATH"] = str(tmp_path / "file" / "x")
+    tried.append((reportd(*serve, "--port", "0", **own), "[Errno 20] Not a directory: "))
+    for done, sentence in tried:
+        assert (done.returncode, done.stdout) == (1, "")
+        size, last = done.stderr.splitlines()
+        assert " database connections" in size
+        assert last.startswith(f"reportd: {sentence}")
+
+
+def test_a_wrong_number_of_workers_is_wrong_usage():
+    for number in ("0", "x", "-1", "1.5"):
+        done = reportd("serve", "--workers", number)
+        assert done.returncode == 2 and "argument --workers: must be 1 or more" in done.stderr
+    done = reportd("serve", "--workers", "257")
+    assert (done.returncode, done.stderr) == (1, "reportd: server.workers: Expected `int` <= 256\n")
+
+
+def test_a_name_with_several_addresses_is_answered_on_each(tmp_path, dsn, make_token):
+    with serving(tmp_path / "data", dsn, make_token(), "--host", "localhost") as server:
+        assert server.ask("GET", "/healthz").status == 200
+        assert "INFO reportd: 1 worker, 10 database connections\n" in server.log.read_text()
+
+
+def test_the_command_does_not_import_the_figures():
+    """prometheus_client asks once, when it is imported, whether several processes count together."""
+    code = "import sys, server.commands.main; sys.exit('prometheus_client' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, timeout=PATIENCE).returncode == 0

@@ -1,0 +1,241 @@
+"""Every named query: it runs on the migrated schema, feeds its reply in the right order, and is used."""
+
+import ast
+import dataclasses
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from server.database.pool import _SESSION
+from server.database.queries import data_folder, load_sql
+from server.http import reply
+from server.reports import artifacts, audit, checkpoints, downloads, links, logs, steps, suite_runs, test_cases
+from server.storage.disk import Removal
+
+SERVER = Path(__file__).parent.parent.parent / "server"
+SOURCES = {path.relative_to(SERVER).as_posix(): path.read_text("utf-8") for path in SERVER.rglob("*.py")}
+SQL = load_sql()
+QUERIES = {f"{noun}.{name}": text for noun, queries in vars(SQL).items() for name, text in vars(queries).items()}
+
+
+def fields(kind):
+    return [field.name for field in dataclasses.fields(kind)]
+
+
+RUN = fields(suite_runs.SuiteRun)[:-2]  # the counts are another query's
+COUNTS = ["suite_run_id", *fields(suite_runs.TestCounts), "total_duration_ms"]
+# What a handler unpacks by position: the columns in the order of the dataclass.
+COLUMNS = {
+    "suite_runs.by_id": RUN,
+    "suite_runs.page": RUN,
+    "suite_runs.counts": COUNTS,
+    "test_cases.insert_many": fields(test_cases.TestCase),
+    "test_cases.by_id": fields(test_cases.TestCase),
+    "test_cases.for_run": fields(test_cases.TestCase),
+    "steps.for_case": fields(steps.Step),
+    "steps.insert_many": fields(steps.Step),
+    "steps.by_ids": fields(steps.Step),
+    "steps.prune": ["iteration_number", "artifact_ids"],
+    "steps.counts": ["total_steps", "passed_steps", "failed_steps", "skipped_steps", "pending_steps", "matching"],
+    "steps.illustrated": [
+        *["total_steps", "passed_steps", "failed_steps", "skipped_steps", "pending_steps", "matching", "steps"],
+    ],
+    "steps.replace_many": ["id", "iteration_number", "step_number"],
+    "artifacts.by_id": fields(artifacts.Artifact),
+    "artifacts.for_case": fields(artifacts.Artifact),
+    "artifacts.insert_many": ["dedupe_key", *fields(artifacts.Artifact)],
+    "artifacts.lock": ["project_id", "known", "taken", "has_steps"],
+    "artifacts.delete": fields(Removal),
+    "artifacts.remove_of_run": fields(Removal),
+    "artifacts.duplicates": ["dedupe_key", *fields(artifacts.Artifact)],
+    "artifacts.removed": fields(Removal),
+    "artifacts.for_download": fields(downloads.Stored),
+    "links.create": [*fields(links.Link), "project_id"],
+    "links.page": fields(links.Link),
+    "links.open": ["project_id", "thing_id", "kind"],
+    "links.find": ["project_id", "thing_id", "kind"],
+    "links.covered_artifact": fields(downloads.Stored),
+    "checkpoints.for_case": fields(checkpoints.Checkpoint),
+    "logs.console_for_case": fields(logs.ConsoleEntry),
+    "logs.network_for_case": fields(logs.NetworkEntry),
+    "logs.counts": ["console", "network"],
+    "audit.page": fields(audit.AuditEntry),
+}
+
+
+@pytest.fixture
+async def connection(dsn):
+    connection = await asyncpg.connect(dsn)
+    yield connection
+    await connection.close()
+
+
+async def test_every_query_runs_on_the_schema_and_feeds_its_reply(connection):
+    assert len(QUERIES) > 50 and COLUMNS.keys() <= QUERIES.keys()
+    wrong = {}
+    for name, text in QUERIES.items():
+        try:
+            prepared = await connection.prepare(text)
+        except asyncpg.PostgresError as error:
+            wrong[name] = str(error)
+            continue
+        columns = [column.name for column in prepared.get_attributes()]
+        if columns != COLUMNS.get(name, columns):
+            wrong[name] = columns
+    assert wrong == {}
+
+
+async def test_text_and_arrays_go_in_as_they_are_declared(connection):
+    """A parameter whose type PostgreSQL has to guess takes values by the guess: none may be left to it."""
+    for name, text in QUERIES.items():
+        types = [kind.name for kind in (await connection.prepare(text)).get_parameters()]
+        assert not {"unknown", "anyelement"} & set(types), name
+        assert len(types) == max([int(number) for number in re.findall(r"\$(\d+)", text)], default=0), name
+
+
+def test_every_table_wide_list_is_ordered():
+    for name, text in QUERIES.items():
+        assert "LIMIT" not in text or "ORDER BY" in text or name.rpartition(".")[2].startswith("sweep"), name
+        assert not text.rstrip().endswith(";"), name
+
+
+def used(noun, name):
+    """Whether some module reads the query: `SQL.noun.name`, or `sql.name` where `sql` is that noun's."""
+    for text in SOURCES.values():
+        if re.search(rf"\bSQL\.{noun}\.{name}\b", text):
+            return True
+        bound = re.findall(rf"\b(\w+)(?:, \w+)* = SQL\.{noun}\b(?!\.)", text)
+        if any(re.search(rf"\b{variable}\.{name}\b", text) for variable in bound):
+            return True
+    return name == "project_of" and f'("{noun}", ' in SOURCES["reports/scope.py"]
+
+
+def test_every_query_is_used():
+    assert [name for name in QUERIES if not used(*name.split("."))] == []
+
+
+def test_no_sql_is_written_in_python():
+    """The migrations' lock and the making of a private database are the two that are."""
+    words = re.compile(r"\b(SELECT|INSERT INTO|UPDATE \w+ SET|DELETE FROM|WITH \w+ AS)\b")
+    found = []
+    for name, text in SOURCES.items():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and words.search(node.value):
+                found.append(f"{name}:{node.lineno}")
+    assert [place for place in found if not place.startswith(("database/migrate.py", "database/embedded.py"))] == []
+    assert found  # so that what is looked for can be found
+
+
+def test_files_are_named_like_their_nouns():
+    assert {path.stem for path in data_folder("sql").glob("*.sql")} == vars(SQL).keys()
+
+
+@pytest.mark.parametrize(
+    "text", ["SELECT 1\n-- name: a\nSELECT 2", "-- name: a\nSELECT 1\n-- name: b\nSELECT 2\n-- name: a\nSELECT 3"]
+)
+def test_a_query_without_a_name_or_with_a_second_one_of_it_stops_the_start(tmp_path, text):
+    (tmp_path / "x.sql").write_text(text, "utf-8")
+    with pytest.raises(ValueError, match=r"x\.sql"):
+        load_sql(tmp_path)
+
+
+def test_comments_before_and_within_are_fine(tmp_path):
+    (tmp_path / "x.sql").write_text("-- a file\n\n-- name: a\n-- why\nSELECT 1\n\n-- name: b\nSELECT 2\n", "utf-8")
+    loaded = load_sql(tmp_path)
+    assert (loaded.x.a, loaded.x.b) == ("-- why\nSELECT 1", "SELECT 2")
+
+
+def rows_touched(plan: dict) -> int:
+    """How many rows a plan's nodes have handed on or thrown away, in all."""
+    loops = plan.get("Actual Loops", 1)
+    own = sum(
+        plan.get(name, 0) * loops for name in ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Join Filter")
+    )
+    return int(own) + sum(rows_touched(child) for child in plan.get("Plans", []))
+
+
+@pytest.fixture
+def large_case(rows):
+    """A test case of 1,000 steps and 400 screenshots, without statistics, as after a bulk load."""
+    run = rows("INSERT INTO suite_runs (project_id, name) SELECT id, 'x' FROM projects RETURNING id")[0]["id"]
+    case = rows(
+        "INSERT INTO test_case_results (suite_run_id, project_id, name, test_id)"
+        " SELECT %s, id, 'x', 'x' FROM projects RETURNING id",
+        run,
+    )[0]["id"]
+    rows(
+        "INSERT INTO test_step_results (test_case_result_id, step_number, step_type, screenshot_path)"
+        " SELECT %s, n, 'click', n || '.png' FROM generate_series(1, 1000) AS n",
+        case,
+    )
+    rows(
+        "INSERT INTO test_artifacts (test_case_result_id, artifact_type, step_number, file_name, file_size, mime_type,"
+        " checksum, storage_path, dedupe_key)"
+        " SELECT %s, 'screenshot', n, n || '.png', 1, 'image/png', '', n::text, n::text::bytea"
+        " FROM generate_series(1, 400) AS n",
+        case,
+    )
+    return case
+
+
+async def touched_by(connection, query, *arguments):
+    """How many rows a query touches, planned as the pool's connections plan it, for a table without statistics."""
+    await connection.execute(_SESSION)
+    await connection.execute("SET plan_cache_mode = force_generic_plan")
+    plan = await connection.fetchval("EXPLAIN (ANALYZE, FORMAT JSON) " + query, *arguments)
+    return rows_touched(json.loads(plan)[0]["Plan"])
+
+
+async def test_linking_a_large_test_case_is_linear(connection, rows, large_case):
+    """The planner takes the test case for one of a single step."""
+    steps_of = [row["id"] for row in rows("SELECT id FROM test_step_results")]
+    artifacts_of = [row["id"] for row in rows("SELECT id FROM test_artifacts")]
+    touched = await touched_by(connection, SQL.steps.link, large_case, steps_of, artifacts_of)
+    assert touched < 60 * 1400, touched
+    assert len(rows("SELECT FROM test_step_results WHERE screenshot_artifact_id IS NOT NULL")) == 400
+    touched = await touched_by(connection, SQL.steps.own_artifacts, large_case, steps_of, artifacts_of)
+    assert touched < 30 * 1400, touched
+    assert len(rows("SELECT FROM test_artifacts WHERE step_result_id IS NOT NULL")) == 400
+
+
+async def test_a_small_upload_decides_only_what_it_can_touch(connection, rows, large_case):
+    (new,) = rows("SELECT id FROM test_artifacts WHERE step_number = 7")
+    await touched_by(connection, SQL.steps.link, large_case, [], [new["id"]])
+    assert len(rows("SELECT FROM test_step_results WHERE screenshot_artifact_id IS NOT NULL")) == 1
+
+
+async def test_listing_a_large_test_case_is_linear(connection, rows, large_case):
+    await link_all(connection, rows, large_case)
+    touched = await touched_by(connection, SQL.steps.illustrated, large_case, None, None, None, None, 0)
+    assert touched < 20 * 1400, touched
+
+
+async def link_all(connection, rows, case):
+    steps_of = [row["id"] for row in rows("SELECT id FROM test_step_results")]
+    await connection.fetch(SQL.steps.link, case, steps_of, [])
+    await connection.execute(SQL.steps.own_artifacts, case, steps_of, [])
+
+
+async def test_steps_made_into_json_by_the_database_are_those_that_are_described(connection, rows, large_case):
+    await link_all(connection, rows, large_case)
+    row = await connection.fetchrow(SQL.steps.illustrated, large_case, None, None, None, 1, 0)
+    (step,) = json.loads(row["steps"])
+    assert list(step) == fields(steps.IllustratedStep)
+    assert list(step["screenshot"]) == fields(steps.Screenshot)
+    assert list(step["artifacts"][0]) == fields(steps.StepArtifact)
+    moment = await connection.fetchval("SELECT created_at FROM test_step_results WHERE id = $1", step["id"])
+    assert json.loads(reply.encode(moment)) == step["created_at"]
+
+
+@pytest.mark.parametrize("microsecond", [0, 1, 999, 1000, 123_000, 999_999])
+async def test_both_ways_to_write_a_time_agree(connection, microsecond):
+    moment = datetime(1970, 1, 1, 0, 0, 0, microsecond, tzinfo=UTC)
+    expected = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    assert json.loads(reply.encode(moment)) == expected
+    (form,) = set(re.findall(r"to_char\([\w.]+ (AT TIME ZONE 'UTC', '[^']+')\)", SQL.steps.illustrated))
+    await connection.execute("SET timezone = 'Asia/Kathmandu'")  # whatever a pooler in between has set
+    assert await connection.fetchval(f"SELECT to_char($1::timestamptz {form})", moment) == expected

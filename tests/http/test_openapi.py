@@ -1,0 +1,481 @@
+"""The API's description of itself: a valid OpenAPI 3.1 document that real replies keep to, and a page of it."""
+
+import re
+from datetime import datetime
+from html.parser import HTMLParser
+from uuid import UUID
+
+import pytest
+from aiohttp import FormData
+
+from server import __version__
+from server.http.openapi import document
+from server.routes import ROUTES
+from tests.api.test_checkpoints import SENT as CHECKPOINT
+from tests.api.test_logs import CONSOLE, NETWORK
+from tests.api.test_steps import a_step
+from tests.api.test_suite_runs import DESCRIBED
+from tests.api.test_test_cases import SENT as CASE
+from tests.makers import png
+from tests.people import LOGIN, PASSWORD
+
+BASE = "/api/v1/reports"
+# What a schema here may say. A word that `problems` does not check would make it pass everything.
+KNOWN_WORDS = {
+    "$ref",
+    "type",
+    "enum",
+    "anyOf",
+    "items",
+    "properties",
+    "required",
+    "additionalProperties",
+    "format",
+    "minimum",
+    "maximum",
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "pattern",
+    "title",
+    "description",
+    "default",
+    "contentMediaType",
+    "contentSchema",
+}
+TYPES = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+    "null": type(None),
+}
+
+
+@pytest.fixture(scope="module")
+def api():
+    return document(ROUTES, __version__)
+
+
+def resolved(api, schema):
+    while "$ref" in schema:
+        head, *steps = schema["$ref"].split("/")
+        assert head == "#"
+        schema = api
+        for step in steps:
+            schema = schema[step]
+    return schema
+
+
+def problems(api, schema, value, path="$"):
+    """Where a value does not keep to a schema; a small part of JSON Schema, all that our document uses."""
+    schema = resolved(api, schema)
+    if "anyOf" in schema:
+        found = [problems(api, choice, value, path) for choice in schema["anyOf"]]
+        return [] if [] in found else [f"{path}: none of the choices: {found}"]
+    if "enum" in schema:
+        return [] if value in schema["enum"] else [f"{path}: {value!r} is not one of {schema['enum']}"]
+    kind = schema.get("type")
+    if kind and (not isinstance(value, TYPES[kind]) or (isinstance(value, bool) and kind not in ("boolean",))):
+        return [f"{path}: {value!r} is no {kind}"]
+    found = []
+    if isinstance(value, dict):
+        known = schema.get("properties", {})
+        found += [f"{path}: {name} is missing" for name in schema.get("required", []) if name not in value]
+        rest = schema.get("additionalProperties", not known)
+        for name, child in value.items():
+            if name in known or isinstance(rest, dict):
+                found += problems(api, known.get(name, rest), child, f"{path}.{name}")
+            elif not rest:  # a reply holds nothing that is not described
+                found.append(f"{path}: {name} is not described")
+    if isinstance(value, list):
+        for number, child in enumerate(value):
+            found += problems(api, schema.get("items", {}), child, f"{path}[{number}]")
+        if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)):
+            found.append(f"{path}: {len(value)} items")
+    if isinstance(value, str):
+        if not schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value)):
+            found.append(f"{path}: {len(value)} characters")
+        if "pattern" in schema and not re.search(schema["pattern"], value):
+            found.append(f"{path}: does not look like {schema['pattern']}")
+        found += misshapen(schema.get("format"), value, path)
+    elif isinstance(value, int | float) and not schema.get("minimum", value) <= value <= schema.get("maximum", value):
+        found.append(f"{path}: {value} is out of range")
+    return found
+
+
+def misshapen(kind, value, path):
+    try:
+        if kind == "uuid":
+            UUID(value)
+        elif kind == "date-time":
+            assert datetime.fromisoformat(value).tzinfo and value.endswith("Z")
+    except (ValueError, AssertionError):
+        return [f"{path}: {value!r} is no {kind}"]
+    return []
+
+
+def schemas_of(node):
+    """Every schema in the document, also within schemas."""
+    if isinstance(node, dict):
+        for key, child in node.items():
+            if key in ("schema", "items", "contentSchema") or (
+                key == "additionalProperties" and isinstance(child, dict)
+            ):
+                yield child
+            elif key in ("schemas", "properties") and isinstance(child, dict):
+                yield from child.values()
+            elif key == "anyOf":
+                yield from child
+            yield from schemas_of(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from schemas_of(child)
+
+
+# --- the document ----------------------------------------------------------------------------------------------
+
+
+def test_the_small_validator_finds_what_is_wrong(api):
+    """It is a test's measure, so it is measured itself."""
+    schema = {"$ref": "#/components/schemas/SuiteRunPage"}
+    run = {
+        **DESCRIBED,
+        "id": "01a1f892-eab2-7fe1-91f7-2094d01c4c63",
+        "project": "default",
+        "run_key": None,
+        **dict.fromkeys(["created_at", "updated_at", "finished_at"], "2026-01-24T12:00:00.000Z"),
+        "test_counts": dict.fromkeys(["total", "passed", "failed", "skipped", "pending"], 0),
+        "total_duration_ms": 0,
+    }
+    assert problems(api, schema, {"items": [run], "next_cursor": None}) == []
+    for wrong in [
+        {"id": "x"},
+        {"id": None},
+        {"status": "Broken"},
+        {"tags": [1]},
+        {"test_counts": {"total": "0"}},
+        {"total_duration_ms": True},
+        {"new": 1},
+    ]:
+        assert len(problems(api, schema, {"items": [{**run, **wrong}], "next_cursor": None})) >= 1, wrong
+    del run["name"]
+    assert problems(api, schema, {"items": [run], "next_cursor": None}) == ["$.items[0]: name is missing"]
+    assert problems(api, {"type": "string", "maxLength": 2}, "abc") and problems(api, {"maximum": 2}, 3)
+    assert problems(api, {"format": "date-time"}, "2026-01-24T12:00:00.000") and problems(api, {"format": "uuid"}, "x")
+    assert problems(api, {"pattern": "^a$"}, "b") and problems(api, {"type": "array", "maxItems": 1}, [1, 2])
+
+
+def test_every_route_is_described(api):
+    described = {(method.upper(), path) for path, operations in api["paths"].items() for method in operations}
+    assert described == {(route.method, route.path) for route in ROUTES}
+    operations = [operation for path in api["paths"].values() for operation in path.values()]
+    names = [operation["operationId"] for operation in operations]
+    assert len(set(names)) == len(names)
+    for operation in operations:
+        assert operation["summary"] and "`" not in operation["operationId"]
+        assert operation["responses"] and operation["tags"]
+
+
+def test_the_document_is_openapi(api):
+    assert api["openapi"].startswith("3.1.") and api["info"]["title"] and api["info"]["version"] == __version__
+    for path, operations in api["paths"].items():
+        wanted = set(re.findall(r"{(\w+)}", path))
+        for operation in operations.values():
+            parameters = operation["parameters"]
+            places = [(parameter["in"], parameter["name"]) for parameter in parameters]
+            assert len(set(places)) == len(places)
+            assert {name for place, name in places if place == "path"} == wanted
+            assert all(p["required"] for p in parameters if p["in"] == "path")
+            assert all("schema" in p and p["in"] in ("path", "query", "header") for p in parameters)
+            for status, response in operation["responses"].items():
+                assert re.fullmatch("[1-5][0-9][0-9]", status) and response["description"]
+            schemes = [name for entry in operation.get("security", api["security"]) for name in entry]
+            assert set(schemes) <= api["components"]["securitySchemes"].keys()
+
+
+def test_every_reference_resolves_and_every_word_is_known(api):
+    found = list(schemas_of(api))
+    assert len(found) > 300
+    for schema in found:
+        assert schema.keys() <= KNOWN_WORDS, schema
+        assert isinstance(resolved(api, schema), dict)
+        assert schema.get("type", "null") in TYPES
+        assert set(schema.get("required", [])) <= schema.get("properties", {}).keys()
+    used = {schema["$ref"] for schema in found if "$ref" in schema}
+    made = {f"#/components/schemas/{name}" for name in api["components"]["schemas"]}
+    # Queries and forms are described where they are used; nothing else lies around.
+    assert used <= made
+    assert {name for name in made - used if not re.search("(Filter|Query|Fields|Form|Entry)$", name)} == set()
+
+
+def test_limits_and_words_are_those_that_validate(api):
+    schemas = api["components"]["schemas"]
+    steps = schemas["TypedSteps"]["properties"]["steps"]
+    assert steps["maxItems"] == 10_000
+    step = resolved(api, steps["items"])
+    assert {"step_number", "step_type"} <= set(step["required"])
+    assert step["properties"]["step_number"] == {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
+    words = next(choice["enum"] for choice in step["properties"]["status"]["anyOf"] if "enum" in choice)
+    assert set(words) == {"Passed", "Failed", "Skipped", "Pending"}
+    assert schemas["NewSuiteRun"]["properties"]["name"]["maxLength"] == 500
+
+
+def test_times_in_replies_are_described_as_times(api):
+    untold = [
+        f"{name}.{field}"
+        for name, schema in api["components"]["schemas"].items()
+        for field, kind in schema["properties"].items()
+        if field.endswith("_at") and "date-time" not in str(kind)
+    ]
+    assert untold == []
+
+
+def test_public_routes_ask_for_nothing_and_posts_take_a_key(api):
+    for route in ROUTES:
+        operation = api["paths"][route.path][route.method.lower()]
+        assert (operation.get("security") == []) == (route.access.public is True)
+        takes_key = any(parameter["name"] == "Idempotency-Key" for parameter in operation["parameters"])
+        assert takes_key == (route.method == "POST" and route.path.startswith(BASE) and route.path != f"{BASE}/links")
+        assert ("requestBody" in operation) == ("body" in route.takes or route.upload is not None)
+
+
+# --- replies ---------------------------------------------------------------------------------------------------
+
+
+class Checked:
+    """Sends requests and compares each reply with what the document says of it."""
+
+    def __init__(self, client, api):
+        self.client, self.api, self.seen, self.wrong = client, api, set(), []
+
+    async def __call__(self, method, path, status, *ids, query="", **sent):
+        url = re.sub(r"{\w+}", "%s", path) % ids + query
+        reply = await self.client.request(method, url, **sent)
+        assert reply.status == status, (method, url, await reply.text())
+        self.seen.add((method, path))
+        described = self.api["paths"][path][method.lower()]["responses"]
+        body = await reply.json() if reply.content_type == "application/json" else None
+        if str(status) not in described:
+            self.wrong.append(f"{method} {path}: {status} is not described")
+        elif "content" in described[str(status)]:
+            contents = described[str(status)]["content"]
+            media = next((kind for kind in (reply.content_type, "*/*") if kind in contents), next(iter(contents)))
+            content = contents[media]
+            if media == "application/json":
+                found = problems(self.api, content["schema"], body)
+                self.wrong += [f"{method} {path} {status}: {problem}" for problem in found]
+            elif media not in (reply.content_type, "*/*"):
+                self.wrong.append(f"{method} {path}: {media} is described, {reply.content_type} is sent")
+        elif await reply.read():
+            self.wrong.append(f"{method} {path} {status}: a body is sent and none described")
+        return body
+
+    def told(self, described_wrongly):
+        """What is wrong but for the defects that are known."""
+        return [line for line in self.wrong if line not in described_wrongly]
+
+
+RUN, CASE_PATH, ARTIFACT = f"{BASE}/suite-runs/{{suite_id}}", f"{BASE}/test-case-results/{{case_id}}", "{artifact_id}"
+
+
+def a_file(seed, **fields):
+    form = FormData()
+    for key, value in {"artifact_type": "screenshot", **fields}.items():
+        form.add_field(key, str(value))
+    form.add_field("file", png(8, 8, seed), filename="x.png")
+    return form
+
+
+def a_batch(*files):
+    form = FormData()
+    entries = ",".join(f'{{"file_index": {number}, "artifact_type": "screenshot"}}' for number in range(len(files)))
+    form.add_field("metadata", f"[{entries}]")
+    for number, content in enumerate(files):
+        form.add_field("files", content, filename=f"{number}.png")
+    return form
+
+
+async def use_everything(call, person):
+    """Every route, with replies that are as full and as empty as they get."""
+    await call("GET", f"{BASE}/suite-runs", 200)
+    full = {**DESCRIBED, "run_key": "k", "project": "default"}
+    run = (await call("POST", f"{BASE}/suite-runs", 201, json=full))["id"]
+    await call("POST", f"{BASE}/suite-runs", 201, json={"name": "x"})
+    await call("GET", f"{BASE}/suite-runs", 200, query="?limit=1")
+    await call("GET", RUN, 200, run)
+    await call("PATCH", RUN, 200, run, json={"branch": None, "finished_at": "2026-01-24T12:00:00Z"})
+    await call("GET", f"{RUN}/test-cases", 200, run)
+    await call("POST", f"{RUN}/test-cases", 201, run, json={"name": "empty"})
+    bulk = await call("POST", f"{RUN}/test-cases/bulk", 201, run, json={"test_cases": [CASE, {"name": "x"}]})
+    case, empty = (item["id"] for item in bulk["test_cases"])
+    await call("GET", f"{RUN}/test-cases", 200, run)
+    await call("GET", CASE_PATH, 200, case)
+    await call("PATCH", CASE_PATH, 200, case, json={"browser": None})
+    await call("GET", f"{CASE_PATH}/report", 200, empty)
+
+    steps = {"steps": [a_step(1, status="Failed"), a_step(2, iteration_number=2)]}
+    await call("POST", f"{CASE_PATH}/steps", 201, case, json=steps)
+    await call("POST", f"{CASE_PATH}/steps/bulk", 201, case, json={"steps": [{"step_number": 5}]})
+    await call("PUT", f"{CASE_PATH}/steps", 200, case, json={"steps": [a_step(1)]})
+    for seed in (1, 1):
+        sent = await call("POST", f"{CASE_PATH}/artifacts", 201, case, data=a_file(seed, step_number=1))
+    await call("POST", f"{CASE_PATH}/artifacts/batch", 201, case, data=a_batch(png(8, 8, 2), png(8, 8, 3)))
+    await call("POST", f"{CASE_PATH}/artifacts/batch", 207, case, data=a_batch(png(8, 8, 4), b""))
+    for query in ("", "?include_artifacts=false", "?shape=array"):
+        listed = await call("GET", f"{CASE_PATH}/steps", 200, case, query=query)
+    link = {"screenshot_artifact_id": sent["id"]}
+    await call("PATCH", f"{BASE}/steps/{{step_id}}", 200, listed[0]["id"], json=link)
+    await call("PATCH", f"{BASE}/steps/{{step_id}}", 200, listed[1]["id"], json={"screenshot_artifact_id": None})
+    for query in ("", "?shape=array", "?per_page=1&page=9"):
+        await call("GET", f"{CASE_PATH}/artifacts", 200, case, query=query)
+    await call("GET", f"{BASE}/artifacts/{ARTIFACT}", 200, sent["id"])
+    await call("GET", f"{BASE}/artifacts/{ARTIFACT}/download", 200, sent["id"])
+
+    checkpoints = [{**CHECKPOINT, "screenshot_artifact_id": sent["id"]}, {"checkpoint_number": 1, "name": "x"}]
+    await call("POST", f"{CASE_PATH}/checkpoints", 201, case, json={"checkpoints": checkpoints})
+    await call("GET", f"{CASE_PATH}/checkpoints", 200, case)
+    for kind, entries in [
+        ("console-logs", [CONSOLE, {"level": "info", "message": ""}]),
+        ("network-logs", [NETWORK, {"method": "GET", "url": "/"}]),
+    ]:
+        await call("POST", f"{CASE_PATH}/{kind}", 201, case, json={"entries": entries})
+        await call("GET", f"{CASE_PATH}/{kind}", 200, case)
+    await call("GET", f"{CASE_PATH}/report", 200, case)
+    await use_links(call, run, case, sent["id"])
+    await call("DELETE", f"{BASE}/artifacts/{ARTIFACT}", 204, sent["id"])
+    await call("GET", f"{BASE}/artifacts/{ARTIFACT}", 404, sent["id"])
+    await call("DELETE", RUN, 204, run)
+    await call("GET", "/api/v1/auth/session", 200)
+    for query in ("", "?limit=1", "?action=login.failed"):
+        await call("GET", "/api/v1/audit", 200, query=query)
+    for path in ("/healthz", "/readyz", "/metrics", "/api/v1/openapi.json", "/docs"):
+        await call("GET", path, 200)
+    session = await call("POST", LOGIN, 201, json={"name": person, "password": PASSWORD})
+    assert session["name"] == person
+    alone = {"headers": {"Authorization": "", "X-CSRF-Token": session["csrf_token"]}}
+    identity = await call("GET", "/api/v1/auth/session", 200, **alone)
+    assert identity["csrf_token"] == session["csrf_token"]
+    await call("POST", "/api/v1/auth/logout", 204, **alone)
+    await call("POST", "/api/v1/auth/session", 201)
+
+
+async def use_links(call, run, case, artifact):
+    shared, html = "/shared/{link}", {"headers": {"Accept": "text/html"}}
+    for thing in ({"suite_run_id": run}, {"test_case_result_id": case}, {"artifact_id": artifact, "note": "x"}):
+        made = await call("POST", f"{BASE}/links", 201, json=thing)
+        link = made["url"].removeprefix("/shared/")
+        for asked in ({}, html):
+            await call("GET", shared, 200, link, **asked)
+            if "artifact_id" not in thing:
+                await call("GET", f"{shared}/test-case-results/{{case_id}}", 200, link, case, **asked)
+            await call("GET", f"{shared}/artifacts/{ARTIFACT}", 200, link, artifact, **asked)
+            await call("GET", shared, 404, "rpl_x", **asked)
+    await call("GET", f"{BASE}/links", 200)
+    await call("GET", f"{BASE}/links", 200, query=f"?limit=1&active=true&artifact_id={artifact}")
+    await call("DELETE", f"{BASE}/links/{{link_id}}", 204, made["id"])
+
+
+async def use_failures(call):
+    run = (await call("POST", f"{BASE}/suite-runs", 201, json={"name": "x"}))["id"]
+    case = (await call("POST", f"{RUN}/test-cases", 201, run, json={"name": "x"}))["id"]
+    steps = f"{CASE_PATH}/steps"
+    await call("POST", steps, 201, case, json={"steps": [a_step()]})
+    await call("POST", steps, 409, case, json={"steps": [a_step()]})
+    await call("POST", steps, 422, case, json={"steps": [{}]})
+    await call("POST", steps, 400, case, data=b"{")
+    await call("POST", steps, 413, case, data=b" " * ((16 << 20) + 1))
+    await call("GET", steps, 401, case, headers={"Authorization": "Bearer wrong"})
+    await call("POST", LOGIN, 401, json={"name": "nobody", "password": "x"})
+    await call("POST", LOGIN, 422, json={"name": "nobody"})
+    await call("POST", LOGIN, 403, json={"name": "x", "password": "x"}, headers={"Sec-Fetch-Site": "cross-site"})
+    for status in [401] * 9 + [429]:
+        await call("POST", LOGIN, status, json={"name": "Nobody", "password": "x"})
+    await call("POST", f"{CASE_PATH}/artifacts", 415, case, data=b"x")
+    await call("POST", f"{CASE_PATH}/artifacts/batch", 422, case, data=a_batch(b""))
+
+
+async def test_real_replies_are_as_described(client, api, make_user):
+    call = Checked(client, api)
+    await use_everything(call, make_user(everywhere="viewer", default="admin"))
+    assert call.seen == {(route.method, route.path) for route in ROUTES}
+    assert call.told({"GET /docs: text/plain is described, text/html is sent"}) == []
+
+
+async def test_real_failures_are_as_described(client, api):
+    call = Checked(client, api)
+    await use_failures(call)
+    # A batch that kept nothing says more than the error object: see the contract, section 6.
+    more = {
+        f"POST {CASE_PATH}/artifacts/batch 422: $: {name} is not described"
+        for name in ("message", "artifacts", "failed")
+    }
+    assert call.told(more) == []
+
+
+async def test_every_status_of_success_is_described(client, api):
+    call = Checked(client, api)
+    await call("POST", f"{BASE}/suite-runs", 201, json={"name": "x", "run_key": "k"})
+    run = (await call("POST", f"{BASE}/suite-runs", 200, json={"name": "x", "run_key": "k"}))["id"]
+    case = (await call("POST", f"{RUN}/test-cases", 201, run, json={"name": "x"}))["id"]
+    artifact = (await call("POST", f"{CASE_PATH}/artifacts", 201, case, data=a_file(1)))["id"]
+    download = f"{BASE}/artifacts/{ARTIFACT}/download"
+    await call("GET", download, 206, artifact, headers={"Range": "bytes=0-3"})
+    await call("GET", download, 304, artifact, headers={"If-None-Match": "*"})
+    await call("GET", download, 416, artifact, headers={"Range": "bytes=9999-"})
+    await call("GET", "/docs", 200)
+    await call("GET", "/metrics", 401, headers={"Authorization": "Bearer wrong"})
+    assert call.wrong == []
+
+
+async def test_the_document_is_served(client, api):
+    reply = await client.get("/api/v1/openapi.json")
+    assert await reply.json() == api
+    assert reply.headers["Cache-Control"] == "no-store"
+
+
+# --- the page --------------------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.texts, self.loads, self.links, self.ids, self.tags = [], [], [], set(), []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name in ("src", "srcset", "data", "action", "background", "poster") or (
+                tag == "link" and name == "href"
+            ):
+                self.loads.append(value)
+            elif name == "href":
+                self.links.append(value)
+            elif name == "id":
+                self.ids.add(value)
+
+    def handle_data(self, data):
+        self.texts.append(data.strip())
+
+
+async def test_the_page_shows_every_path_and_loads_nothing(client, api):
+    reply = await client.get("/docs")
+    text = await reply.text()
+    page = Page(text)
+    assert reply.content_type == "text/html" and reply.charset == "utf-8"
+    assert "default-src 'none'" in reply.headers["Content-Security-Policy"]
+    assert page.loads == [] and "script" not in page.tags and not re.search(r"@import|url\(|https?://", text)
+    for link in page.links:
+        assert link.removeprefix("#") in page.ids or link == "/api/v1/openapi.json", link
+    shown = list(zip(page.texts, page.texts[1:], strict=False))
+    for route in ROUTES:
+        assert (route.method, route.path) in shown, route.path
+    for name, schema in api["components"]["schemas"].items():
+        assert f"schema-{name}" in page.ids
+        assert set(schema["properties"]) <= set(page.texts), name
+    assert not {"Undefined", "None", ""} & {word.strip(",") for word in " ".join(page.texts).split()}
+    assert f"reportd {__version__}" in page.texts

@@ -1,0 +1,77 @@
+"""Work beside the requests: what fails is logged and begun again."""
+
+import asyncio
+
+import pytest
+
+from server import background
+from server.background import running
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(background, "_FIRST_PAUSE", 0.001)
+
+
+async def test_what_fails_is_logged_and_begun_again(caplog):
+    begun, done = [], asyncio.Event()
+
+    async def work():
+        begun.append(1)
+        if len(begun) < 4:
+            raise ZeroDivisionError("again")
+        done.set()
+        await asyncio.sleep(60)
+
+    async with running("the counting", work):
+        async with asyncio.timeout(10):
+            await done.wait()
+    assert len(begun) == 4
+    messages = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(messages) == 3 and all("the counting failed" in text and "again" in text for text in messages)
+
+
+async def test_what_returns_is_not_begun_again():
+    begun = []
+
+    async def work():
+        begun.append(1)
+
+    async with running("x", work):
+        await asyncio.sleep(0.05)
+    assert begun == [1]
+
+
+async def test_it_ends_with_its_block():
+    ended = asyncio.Event()
+
+    async def work():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    with pytest.raises(ZeroDivisionError):
+        async with running("x", work):
+            await asyncio.sleep(0)
+            raise ZeroDivisionError
+    assert ended.is_set()
+
+
+async def test_a_server_whose_metrics_fail_once_goes_on_updating_them(client, monkeypatch):
+    """One of the server's own tasks: it is the same mechanism for all of them."""
+    from server import app
+    from server.services import SERVICES
+
+    services, calls = client.app[SERVICES], []
+
+    def observe(*arguments):
+        calls.append(1)
+        if len(calls) == 1:
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(app, "_OBSERVE_SECONDS", 0.01)
+    monkeypatch.setattr(services.load, "observe", observe)
+    async with asyncio.timeout(10):
+        while len(calls) < 5:
+            await asyncio.sleep(0.01)
