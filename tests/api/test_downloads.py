@@ -435,7 +435,7 @@ async def test_a_token_is_no_cookie_and_a_cookie_no_token(client, make_token, br
 
 async def test_a_disk_that_stalls_in_the_middle_is_given_up(start, monkeypatch):
     """The reply ends, and a thread that waits for the disk keeps nothing from ending but its own file."""
-    client = await start(artifacts={"file_timeout": 0.2})
+    client = await start(artifacts={"file_timeout": 1.0})
     over, closed = threading.Event(), threading.Event()
 
     class Stalled(io.FileIO):

@@ -150,7 +150,7 @@ async def test_of_several_hosts_the_one_that_can_be_written_is_taken(start, make
 @pytest.mark.parametrize("size", range(2, 17))
 async def test_whatever_waits_leaves_a_connection_to_others(config, dsn, size):
     """As many uploads and uses of links as there may be at once, all of them waiting for something else."""
-    pool = await open_pool(DatabaseConfig(dsn=dsn, pool_size=size, pool_timeout=0.5))
+    pool = await open_pool(DatabaseConfig(dsn=dsn, pool_size=size, pool_timeout=10))
     held, over = [], asyncio.Event()
 
     async def hold(acquire):

@@ -925,7 +925,7 @@ def test_a_process_ends_while_its_disk_stalls(tmp_path):
 import asyncio, threading, sys
 from server.storage.folder import Storage
 async def main():
-    storage = Storage(sys.argv[1], file_timeout=0.1)
+    storage = Storage(sys.argv[1], file_timeout=1.0)
     await storage.start()
     for call in (storage.run, storage.ask):
         try:
