@@ -24,7 +24,7 @@ S1_NAMES = {
 }
 # What a client on the same machine is configured by: these look like ours, and are not.
 CLIENT_NAMES = {"REPORTD_CA_FILE", "REPORTD_RUN_KEY", "REPORTD_TOKEN_FILE"}
-# What Kubernetes tells every container about a service that is named reportd.
+# Variables that Kubernetes sets in every container when a service is named reportd.
 _OF_A_SERVICE = re.compile(r"REPORTD_SERVICE_(HOST|PORT)(_\w+)?|REPORTD_PORT_\d+_(TCP|UDP)(_\w+)?")
 # The types that uploads/content.py can tell from a file's bytes.
 KNOWN_TYPES = (

@@ -7,8 +7,8 @@ SELECT project_id FROM test_case_results WHERE id = $1 AND ($2::uuid IS NULL OR 
 SELECT project_id FROM test_case_results WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2) FOR NO KEY UPDATE
 
 -- name: touch
--- The lock of every writer of steps and artifacts. It makes a new version of the row, which tells those who check, lock
--- and write in one statement that they have waited (steps.insert_many, artifacts.lock).
+-- The lock of every writer of steps and artifacts. It makes a new version of the row: statements that check, lock and
+-- write at once (steps.insert_many, artifacts.lock) find it after a wait, and do not write on an old snapshot.
 UPDATE test_case_results SET updated_at = updated_at
 WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
 RETURNING project_id

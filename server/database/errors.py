@@ -49,7 +49,7 @@ AWAY = (
 
 
 def as_report_error(error: Exception) -> ReportError | None:
-    """What a client is told of a database error; None for what is our own mistake."""
+    """The error that a client gets for a database error; None for a mistake of our own."""
     if isinstance(error, asyncpg.IntegrityConstraintViolationError):
         known = _CONSTRAINTS.get(error.constraint_name or "")
         return known() if known else None

@@ -46,7 +46,7 @@ class Access:
     role: Role | None = None  # the least, where the method does not say it
     admin_if: str = ""  # a switch of its query that makes it an admin's
     own: bool = False  # below admin, only for the caller who made the thing in its path; the handler checks
-    about_all: bool = False  # it tells about all projects: not for callers of some
+    about_all: bool = False  # shows all projects: refused to callers confined to some
     only: Literal["token", "person"] | None = None  # the one kind of caller that may call it
     opened_by: Callable[[web.Request], Awaitable[Caller]] | None = None  # public to the bearer of an evidence link
 
