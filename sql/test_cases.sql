@@ -8,7 +8,9 @@ SELECT project_id FROM test_case_results WHERE id = $1 AND ($2::uuid IS NULL OR 
 
 -- name: touch
 -- The lock of every writer of steps and artifacts. It makes a new version of the row: statements that check, lock and
--- write at once (steps.insert_many, artifacts.lock) find it after a wait, and do not write on an old snapshot.
+-- write at once (steps.insert_many, artifacts.lock) find it after a wait, and do not write on an old snapshot. Once in a
+-- transaction: for a second UPDATE of a row PostgreSQL checks its foreign keys, and waits for a DELETE of the run, which
+-- waits for this row. So what must come before those statements in one transaction is `lock`.
 UPDATE test_case_results SET updated_at = updated_at
 WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
 RETURNING project_id

@@ -199,7 +199,7 @@ async def _lock(
     keys, paths = [item.dedupe_key for item in accepted], [path for wished in names for path in wished]
     row = await connection.fetchrow(SQL.artifacts.lock, case_id, scope, keys, paths)
     if row is None:
-        await test_cases.touch(connection, case_id, scope)  # another writer may have come in between: now none can
+        await test_cases.lock(connection, case_id, scope)  # another writer may have come in between: now none can
         row = await connection.fetchrow(SQL.artifacts.lock, case_id, scope, keys, paths)
     return row["project_id"], row["known"], set(row["taken"]), row["has_steps"]
 

@@ -142,7 +142,7 @@ async def insert_many(
     """The same within a transaction, whatever is there already. Raises CaseNotFound, StepsExist."""
     ids = new_ids(bucket_of(case_id), len(new))
     if await _inserted(connection, case_id, scope, new, ids, empty=empty, may_have_artifacts=True) is None:
-        await test_cases.touch(connection, case_id, scope)  # another writer may have come in between: now none can
+        await test_cases.lock(connection, case_id, scope)  # another writer may have come in between: now none can
         if await _inserted(connection, case_id, scope, new, ids, empty=empty, may_have_artifacts=True) is None:
             raise StepsExist()
     await link(connection, case_id, ids, [])

@@ -14,7 +14,7 @@ from server.database import migrate
 from server.database.queries import SQL
 from server.errors import CaseNotFound, StepsExist
 from server.ids import new_id, new_ids
-from server.reports import artifacts, steps, test_cases
+from server.reports import artifacts, steps, suite_runs, test_cases
 
 RANKS = {"error": 0, "after": 1, None: 2, "before": 3, "checkpoint": 3}
 
@@ -272,6 +272,37 @@ async def test_an_upload_that_has_waited_for_steps_knows_of_them(connect, new_ca
     assert (await waiting)[-1]
 
 
+@pytest.mark.parametrize("writer", ["steps", "artifacts"])
+async def test_a_writer_that_has_waited_does_not_then_wait_for_a_deletion(connect, new_case, rows, writer):
+    """The deletion has the run and waits for the test case: a writer that now asked for the run would be a deadlock."""
+    one, other, third = await connect(), await connect(), await connect()
+    case = new_case()
+    run = rows("SELECT suite_run_id FROM test_case_results WHERE id = %s", case)[0]["suite_run_id"]
+
+    async def write():
+        async with other.transaction():
+            if writer == "steps":
+                return await steps.insert_many(other, case, None, numbered(1), [1])
+            return await artifacts._lock(other, case, None, [], [])
+
+    async def delete():
+        async with third.transaction():
+            actor = steps.Actor("token", None, "x", None, None)
+            return await suite_runs.delete(third, run, None, actor)
+
+    held = one.transaction()
+    await held.start()
+    await test_cases.touch(one, case, None)
+    writing = asyncio.create_task(write())
+    await until_blocked(one)
+    deleting = asyncio.create_task(delete())
+    await until_blocked(one, 2)
+    await held.commit()
+    assert await writing
+    await deleting
+    assert rows("SELECT FROM test_case_results") == []
+
+
 async def test_steps_of_no_test_case_are_refused(connect, new_case):
     connection = await connect()
     for scope in (None, new_id(0)):
@@ -281,10 +312,11 @@ async def test_steps_of_no_test_case_are_refused(connect, new_case):
             await steps.insert_many(connection, case, scope, numbered(1), [1])
 
 
-async def until_blocked(connection):
-    """Until some other session waits for a lock. Within the transaction that it waits for, so on its connection."""
+async def until_blocked(connection, sessions=1):
+    """Until so many sessions wait for a lock. Within the transaction that they wait for, so on its connection."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     for _ in range(500):
-        if await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
+        if await connection.fetchval(waiting) >= sessions:
             return
         await asyncio.sleep(0.01)
     pytest.fail("nothing waits")
