@@ -8,7 +8,7 @@ from setuptools import setup
 HERE = Path(__file__).parent
 REQUIRES = [
     "aiofiles>=24.1,<26",
-    "aiohttp>=3.14,<4",
+    "aiohttp>=3.14,<3.15",  # its private attributes are used: tests/http/test_protocol.py
     "argon2-cffi>=25.1,<27",
     "asyncpg>=0.30,<0.40",
     "google-re2>=1.1.20251105,<2",  # for `mask_patterns`
@@ -49,6 +49,8 @@ setup(
     name="reportd",
     version=re.findall(r'__version__ = "(.+)"', HERE.joinpath("server/__init__.py").read_text("utf-8"))[0],
     description="A self-hosted test-report server: suite runs, steps, screenshots and logs, stored durably.",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
     long_description=HERE.joinpath("README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     python_requires=">=3.11",

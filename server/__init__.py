@@ -1,3 +1,3 @@
 """reportd: a self-hosted test-report server."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -28,21 +28,28 @@ WHERE = PATH + "import server; print(server.__file__)"
 
 
 @pytest.fixture(scope="module")
-def unpacked(tmp_path_factory):
-    """The folder of the unpacked wheel, built from a copy: a build leaves its own files beside the sources."""
+def wheel(tmp_path_factory):
+    """The built wheel. Built from a copy: a build leaves its own files beside the sources."""
     source = tmp_path_factory.mktemp("source")
     for name in ("server", "sql", "migrations"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.py", "pyproject.toml", "README.md"):
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    wheels, target = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("unpacked")
+    wheels = tmp_path_factory.mktemp("wheels")
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "--wheel-dir", str(wheels), str(source)]
     # Without isolation no network is needed; that takes a setuptools that can make wheels by itself.
     if _setuptools() >= (70, 1):
         command.insert(4, "--no-build-isolation")
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    (wheel,) = wheels.glob("*.whl")
+    (built,) = wheels.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def unpacked(wheel, tmp_path_factory):
+    """The folder of the unpacked wheel."""
+    target = tmp_path_factory.mktemp("unpacked")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(target)
     return target
@@ -99,6 +106,9 @@ def test_the_wheel_says_what_it_is(unpacked):
     metadata = (info / "METADATA").read_text("utf-8")
     assert f"\nVersion: {__version__}\n" in metadata and "\nRequires-Python: >=3.11\n" in metadata
     assert "reportd = server.commands.main:main" in (info / "entry_points.txt").read_text("utf-8")
+    assert "\nLicense: Apache-2.0\n" in metadata
+    (licence,) = info.rglob("LICENSE")
+    assert licence.read_bytes() == (ROOT / "LICENSE").read_bytes()
     # Whatever is imported is asked for.
     wanted = set(re.findall(r"^Requires-Dist: ([\w-]+)", metadata.replace("_", "-"), re.MULTILINE))
     assert wanted >= {
@@ -145,3 +155,17 @@ def test_the_command_migrates_and_serves_without_a_checkout(python, dsn, tmp_pat
 
 def test_a_checkout_finds_its_own_data():
     assert data_folder("sql") == ROOT / "sql" and data_folder("migrations") == ROOT / "migrations"
+
+
+@pytest.mark.skipif(not os.environ.get("REQUIRE_REGISTRY"), reason="needs the package registry; .ci/run does it")
+def test_the_wheel_installs_into_an_empty_environment(wheel, tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "env")], check=True, timeout=120)
+    install = [str(tmp_path / "env/bin/pip"), "install", "--quiet", "--disable-pip-version-check", str(wheel)]
+    done = subprocess.run(install, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    shown = subprocess.run(
+        [str(tmp_path / "env/bin/reportd"), "--version"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert shown.stdout.strip() == f"reportd {__version__}"
+    (licence,) = (tmp_path / "env").glob("lib/python3*/site-packages/reportd-*.dist-info/**/LICENSE")
+    assert licence.read_bytes() == (ROOT / "LICENSE").read_bytes()
