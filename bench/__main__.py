@@ -1,4 +1,4 @@
-"""`python -m bench`: starts everything it needs, measures, prints one table, and one of growth."""
+"""Starts everything that it needs, measures, and prints a table of the rows and a table of growth."""
 
 import argparse
 import signal
@@ -17,23 +17,24 @@ from bench.rows import ROWS
 from bench.run import Run
 from server.database.embedded import EmbeddedError
 
-KEPT = CHECKOUT / "bench" / "results"
+RESULTS = CHECKOUT / "bench" / "results"
 GROWTH = "growth"
-# Growth before what takes gigabytes: on a virtual machine, memory that went back to the host is dear to touch again.
+# Growth runs before the rows that use gigabytes. On a virtual machine, freed memory may return to the host, and using
+# it again costs CPU time.
 _ORDER = [*ROWS]
 _ORDER.insert(_ORDER.index("memory"), GROWTH)
 
 
 def main() -> int:
-    """0 when everything was measured, whatever the figures; 1 when something broke."""
+    """Exit code 0 when everything was measured, whatever the values; 1 after an error."""
     options = _parser().parse_args()
     if options.list:
         for name, measure in ROWS.items():
             print(f"{name:12} {(measure.__doc__ or '').strip()}")
-        print(f"{GROWTH:12} Uploads as connections, workers, files, sizes and the database grow.")
+        print(f"{GROWTH:12} Uploads with more connections, workers and files, larger files and a larger database.")
         return 0
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is ended and removed
-    whole = not options.only and not options.quick
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # runs the clean-up
+    full_run = not options.only and not options.quick
     found = results.new(options.quick)
     try:
         _measure(options.only or _ORDER, found)
@@ -42,16 +43,16 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    for path in [KEPT / "latest.json"] * whole + [options.output] * bool(options.output):
+    for path in [RESULTS / "latest.json"] * full_run + [options.output] * bool(options.output):
         found.save(path)
-    if whole:
-        (KEPT / "chart.svg").write_text(chart.draw(found.plain()["rows"]), "utf-8")
+    if full_run:
+        (RESULTS / "chart.svg").write_text(chart.draw(found.plain()["rows"]), "utf-8")
     print(results.report(found))
     return 0
 
 
 def _measure(names: list[str], found: Results) -> None:
-    """All that is asked for; says on stderr how far it is."""
+    """Measures the named rows. Prints the progress to stderr."""
     started = time.monotonic()
     with Run(found.quick) as run:
         for name in names:
@@ -68,11 +69,11 @@ def _measure(names: list[str], found: Results) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "--only", nargs="+", choices=[*ROWS, GROWTH], metavar="ROW", help="these rows; --list names them"
+        "--only", nargs="+", choices=[*ROWS, GROWTH], metavar="ROW", help="measure only these rows (names: --list)"
     )
-    parser.add_argument("--list", action="store_true", help="list the rows")
-    parser.add_argument("--quick", action="store_true", help="one round of few requests: does it work at all?")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write all figures as JSON")
+    parser.add_argument("--list", action="store_true", help="print the names and descriptions of the rows")
+    parser.add_argument("--quick", action="store_true", help="one round of few requests, to check that it works")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write all results as JSON to FILE")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Rows of access: CPU time of telling who calls, and of logging in."""
+"""Rows about access: CPU time of authentication and of a login."""
 
 import json
 import time
@@ -10,14 +10,14 @@ from argon2 import PasswordHasher
 
 from bench import servers
 from bench.load import Load, Result
-from bench.measure import Measured, figures, in_turn, make_cases, measure
+from bench.measure import Measured, in_turn, make_cases, measure, values_of
 from bench.processes import BenchError, Server
 from bench.results import Row
 from bench.run import Run
 
 
 def callers(run: Run) -> list[Row]:
-    """GET of a test case result by token and by session, over a server that asks nobody who calls."""
+    """GET of a test case result by token and by session, compared with a server without authentication."""
     rows = {
         "token": Row("callers", "GET a test case result, by token", "CPU ms", "no authentication"),
         "person": Row("callers", "GET a test case result, by a person's session", "CPU ms", "no authentication"),
@@ -26,7 +26,7 @@ def callers(run: Run) -> list[Row]:
     with ExitStack() as stack:
         ours, folder = run.ours(stack)
         database, opened = run.database, {"required": False}
-        anyone = stack.enter_context(servers.reportd(database, folder / "open", auth=opened))
+        without_auth = stack.enter_context(servers.reportd(database, folder / "open", auth=opened))
         paths = make_cases(ours, 20)
         person = _log_in(ours, "person", database.person("person", "default=viewer"))
         several = _log_in(ours, "several", database.person("several", "default=viewer", "other=admin"))
@@ -38,15 +38,15 @@ def callers(run: Run) -> list[Row]:
             "token": partial(get, ours, ours.token, ""),
             "person": partial(get, ours, "", person),
             "several": partial(get, ours, "", several),
-            "open": partial(get, anyone, "", ""),
+            "open": partial(get, without_auth, "", ""),
         }
         found = in_turn(run.rounds, run.count(5000), contenders)
-    each = figures(found, Measured.per_request)
+    each = values_of(found, Measured.per_request)
     return [row.fill(each[name], each["open"]) for name, row in rows.items()]
 
 
 def login(run: Run) -> list[Row]:
-    """A login, over argon2id alone."""
+    """A login, compared with argon2id alone."""
     row = Row("login", "a login", "CPU ms", "argon2id alone")
     with ExitStack() as stack:
         ours, _ = run.ours(stack)
@@ -65,12 +65,12 @@ def login(run: Run) -> list[Row]:
             return Measured(time.process_time() - started, 0.0, Result(requests=count))
 
         found = in_turn(run.rounds, run.count(200) // 2, {"ours": log_in, "argon2": verify})
-    each = figures(found, Measured.per_request)
+    each = values_of(found, Measured.per_request)
     return [row.fill(each["ours"], each["argon2"])]
 
 
 def _log_in(server: Server, name: str, password: str) -> str:
-    """The cookie of a new session."""
+    """Logs in; the Cookie header of the new session."""
     body = json.dumps({"name": name, "password": password}).encode()
     request = urllib.request.Request(f"http://127.0.0.1:{server.port}/api/v1/auth/login", body)
     try:

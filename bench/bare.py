@@ -1,6 +1,6 @@
-"""What aiohttp and asyncpg cost by themselves: a POST is read and makes one row, a GET brings bytes made before.
+"""The cost of aiohttp and asyncpg alone: a POST reads the body and inserts one row, a GET returns prepared bytes.
 
-`python -m bench.bare DSN [FILE]` prints its port and serves until its standard input ends.
+`python -m bench.bare DSN [FILE]` prints its port and serves until its standard input is closed.
 """
 
 import asyncio

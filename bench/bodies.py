@@ -1,7 +1,7 @@
-"""Request bodies: real PNGs of random pixels with right checksums, each different, prebuilt: sending costs little.
+"""Request bodies: prebuilt PNGs of random pixels with valid checksums. Every file is different.
 
-A body is a list of pieces. Those that never change are shared by all requests of a load; between them stand a comment
-for each file, which makes it differ from every other, and what else changes.
+A body is a list of pieces. All requests of a load share the pieces that never change. Only a PNG comment for each file,
+which makes the file unique, and a few form fields are built for each request. So the load generator needs little CPU.
 """
 
 import json
@@ -21,15 +21,15 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def comment(serial: int) -> bytes:
-    """The PNG chunk that makes a file differ from all others."""
+    """A PNG text chunk with a serial number, which makes the file unique."""
     return _chunk(b"tEXt", b"Comment\0%032x" % serial)
 
 
 class Picture:
     """A PNG of about `size` bytes of incompressible pixels, without its comment.
 
-    One of more than 8 MB repeats one chunk of pixels, so that it takes no memory: its chunks and their checksums are
-    right, its pixels could not be unpacked.
+    Above 8 MB it repeats one chunk of pixels to save memory: chunks and checksums are valid, but the pixels cannot be
+    decoded.
     """
 
     def __init__(self, size: int) -> None:
@@ -42,13 +42,13 @@ class Picture:
         self.head = _SIGNATURE + _chunk(b"IHDR", header)
         self.tail = [_chunk(b"IDAT", zlib.compress(pixels, 0))] * repeat + [_chunk(b"IEND", b"")]
 
-    def whole(self, serial: int) -> bytes:
-        """The file with its comment."""
+    def file(self, serial: int) -> bytes:
+        """The complete file, with its comment."""
         return b"".join([self.head, comment(serial), *self.tail])
 
 
 class Upload:
-    """A multipart body of `files` files, as a batch or, alone, as the single upload."""
+    """A multipart body: a batch of `files` files, or a single upload of one file."""
 
     content_type = MULTIPART
 
@@ -59,7 +59,7 @@ class Upload:
         self._metadata = b"" if single else _part(b'name="metadata"', json.dumps(entries).encode())
 
     def pieces(self, serial: int, step: int) -> list[bytes]:
-        """The body with files that were never sent before; `step` is what the single upload's file belongs to."""
+        """A body with files that were never sent before. `step` is the step number of a single upload."""
         pieces = [self._metadata]
         if self._single:
             pieces = [_part(b'name="artifact_type"', b"screenshot"), _part(b'name="step_number"', b"%d" % step)]
@@ -70,12 +70,12 @@ class Upload:
         return [*pieces, b"--" + BOUNDARY + b"--\r\n"]
 
     def files(self, serial: int) -> list[bytes]:
-        """The files of that body, to compare with what is downloaded."""
-        return [picture.whole(serial * 1000 + i) for i, picture in enumerate(self._pictures)]
+        """The files of the body with this serial number, to compare with downloads."""
+        return [picture.file(serial * 1000 + i) for i, picture in enumerate(self._pictures)]
 
 
 class Login:
-    """A JSON body of a login."""
+    """The JSON body of a login."""
 
     content_type = "application/json"
 
@@ -83,12 +83,12 @@ class Login:
         self._bytes = json.dumps({"name": name, "password": password}).encode()
 
     def pieces(self, serial: int, step: int) -> list[bytes]:
-        """The body."""
+        """The body, independent of `serial` and `step`."""
         return [self._bytes]
 
 
 class Steps:
-    """A JSON body of steps, always the same: a test case takes it once."""
+    """A JSON body of steps. It is always the same, so that a test case accepts it only once."""
 
     content_type = "application/json"
 
@@ -97,7 +97,7 @@ class Steps:
         self._bytes = json.dumps({"steps": [step(i) for i in range(count)]}).encode()
 
     def pieces(self, serial: int, step: int) -> list[bytes]:
-        """The body."""
+        """The body, independent of `serial` and `step`."""
         return [self._bytes]
 
 

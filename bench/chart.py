@@ -1,4 +1,4 @@
-"""Draws what writing costs, ours beside what it is compared with, as an SVG that suits light and dark pages.
+"""Draws the CPU time of uploads and steps as an SVG bar chart for light and dark pages.
 
 `python -m bench.chart results.json > chart.svg`
 """
@@ -25,7 +25,7 @@ text { font: 13px -apple-system, "Segoe UI", "Noto Sans", Helvetica, Arial, sans
 
 
 def draw(rows: Sequence[dict[str, Any]]) -> str:
-    """The SVG of the rows of a results file; those of other names, and what was not measured, are left out."""
+    """An SVG of the rows named in _NAMES of a results file, without those that were not measured."""
     parts: list[str] = []
     y = 4
     for name in _NAMES:
@@ -48,9 +48,9 @@ def draw(rows: Sequence[dict[str, Any]]) -> str:
 
 def _group(y: int, title: str, bars: Sequence[tuple[str, float]]) -> list[str]:
     lines = [f'<text class="title" x="{_LEFT}" y="{y + 18}">{escape(title)}</text>']
-    most = max(value for _, value in bars) or 1.0
+    largest = max(value for _, value in bars) or 1.0
     for i, (name, value) in enumerate(bars):
-        top, length = y + _TITLE + i * _BAR, max(2.0, value / most * _LONGEST)
+        top, length = y + _TITLE + i * _BAR, max(2.0, value / largest * _LONGEST)
         kind, strong = ("other", "") if i else ("ours", ' class="strong"')
         middle = top + 13
         lines += [

@@ -1,4 +1,4 @@
-"""Looks again at what a load has stored: what is downloaded must be what was sent."""
+"""Verifies the data that a load stored: downloads must have the bytes that were sent."""
 
 import hashlib
 import http.client
@@ -10,7 +10,7 @@ from bench.bodies import Login, Steps, Upload
 
 @dataclass
 class Sample:
-    """A request whose reply was kept."""
+    """A request of a load, with the body of its reply."""
 
     path: str
     serial: int
@@ -18,7 +18,7 @@ class Sample:
 
 
 def check(port: int, token: str, digest: str, body: Upload | Steps | Login | None, samples: list[Sample]) -> int:
-    """How many files and lists are what they should be. Raises RuntimeError for one that is not."""
+    """The number of files and step lists that were verified. Raises RuntimeError for a mismatch."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
     def get(path: str) -> bytes:
@@ -29,27 +29,27 @@ def check(port: int, token: str, digest: str, body: Upload | Steps | Login | Non
             raise RuntimeError(f"GET {path}: status {reply.status}")
         return content
 
-    compared = 0
+    verified = 0
     for sample in samples:
         if body is None:
-            compared += bool(digest) and _same(sample.path, sample.reply, digest)
+            verified += bool(digest) and _verify(sample.path, sample.reply, digest)
         elif not sample.reply or isinstance(body, Login):
-            continue  # the floor and the bare handler keep nothing to ask for, and neither does a login
+            continue  # nothing to verify: the floor, the bare handler, or a login
         elif isinstance(body, Steps):
             if len(json.loads(get(sample.path))["steps"]) != body.count:
-                raise RuntimeError(f"{sample.path}: not the steps that were sent")
-            compared += 1
+                raise RuntimeError(f"{sample.path}: expected {body.count} steps")
+            verified += 1
         else:
             reply = json.loads(sample.reply)
             files = [hashlib.sha256(file).hexdigest() for file in body.files(sample.serial)]
             for artifact in reply.get("artifacts", [reply]):
                 expected = files[artifact.get("file_index", 0)]
-                compared += _same(artifact["download_url"], get(artifact["download_url"]), expected)
+                verified += _verify(artifact["download_url"], get(artifact["download_url"]), expected)
     connection.close()
-    return compared
+    return verified
 
 
-def _same(path: str, content: bytes, expected: str) -> int:
+def _verify(path: str, content: bytes, expected: str) -> int:
     if hashlib.sha256(content).hexdigest() != expected:
-        raise RuntimeError(f"{path}: other bytes than were sent")
+        raise RuntimeError(f"{path}: SHA-256 differs from the bytes that were sent")
     return 1

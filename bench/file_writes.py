@@ -1,7 +1,7 @@
-"""What it costs to bring the files of a batch to disk: by aiofiles, chunk by chunk, or by one call for each window.
+"""Compares two ways to write the files of a batch: aiofiles, chunk by chunk, and one call for each window.
 
-`python -m bench.file_writes` prints the CPU seconds for 10⁹ bytes of both, in turn, and the median of their ratios. No
-server, no network, no fsync: the writes alone, as docs/differences-from-the-documents.md quotes them.
+`python -m bench.file_writes` prints the median CPU seconds per 10⁹ bytes of both, and the median ratio. It measures
+only the writes: no server, no network, no fsync. docs/differences-from-the-documents.md quotes the result.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ _BATCHES, _ROUNDS = 60, 7
 
 
 async def by_aiofiles(folder: Path, threads: Threads) -> None:
-    """The literal reading of the design: open, write each chunk, close, each a call in a thread."""
+    """The design taken literally: open, each chunk and close are one thread-pool call each."""
     data = memoryview(os.urandom(_SIZE))
     for number in range(_FILES):
         async with aiofiles.open(folder / str(number), "wb", buffering=0, executor=threads) as file:
@@ -29,7 +29,7 @@ async def by_aiofiles(folder: Path, threads: Threads) -> None:
 
 
 async def by_windows(folder: Path, threads: Threads) -> None:
-    """As uploads/receive.py does: what has come of all files is written in one call when it is a window's worth."""
+    """Like server/uploads/receive.py: collects chunks of all files up to a window, and writes them in one call."""
     data = memoryview(os.urandom(_SIZE))
     window: list[tuple[Path, list[memoryview]]] = []
     held = 0
@@ -52,7 +52,7 @@ def _write(window: list[tuple[Path, list[memoryview]]]) -> None:
 
 
 async def main() -> None:
-    """Prints a line for each way."""
+    """Prints one line for each way, and the ratio."""
     memory = Path("/dev/shm")
     where = memory if os.access(memory, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="reportd-bench-", dir=where) as name:

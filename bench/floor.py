@@ -1,7 +1,7 @@
-"""The physical limit: threads that receive, hash and write, and parse nothing. Nothing can be cheaper in Python.
+"""The floor: the lowest cost of an upload in Python. Threads receive, hash and write the body, and parse nothing.
 
-`python -m bench.floor FOLDER` prints its port and serves until its standard input ends. With `--durable DSN --files N`
-a body is cut into N files, each with the system calls that reportd makes for it, and their rows are inserted.
+`python -m bench.floor FOLDER` prints its port and serves until its standard input is closed. With `--durable DSN
+--files N` it splits a body into N files, makes the same system calls for each as reportd, and inserts their rows.
 """
 
 # ruff: noqa: PTH102, PTH104
@@ -32,7 +32,7 @@ FROM unnest(%s::int[], %s::bigint[], %s::text[], %s::text[]) AS n(number, size, 
 
 
 def _bodies(sock: socket.socket, sizes: list[int]) -> Iterator[Iterator[memoryview]]:
-    """Each request's body as views of one buffer; its size is added to `sizes` first."""
+    """Yields the body of each request as views of one buffer. Appends its size to `sizes` first."""
     buffer = bytearray(_BUFFER)
     view = memoryview(buffer)
     while True:
@@ -75,7 +75,7 @@ def _serve(sock: socket.socket, folder: Path) -> None:
 
 
 class _Durable:
-    """What reportd asks of disk and database for a batch, and nothing else of what it does."""
+    """The system calls and the insert that reportd makes for a batch, and nothing else."""
 
     def __init__(self, folder: Path, dsn: str, files: int) -> None:
         self._root, self._dsn, self._files = str(folder), dsn, files
@@ -93,15 +93,15 @@ class _Durable:
                 folder = f"{self._root}/day/{next(self._numbers)}"
                 os.mkdir(folder)
                 _sync_folder(f"{self._root}/day")
-                paths = [self._place(path, digest, f"{folder}/{i}.png") for i, (path, digest, _) in enumerate(staged)]
+                paths = [self._publish(path, digest, f"{folder}/{i}.png") for i, (path, digest, _) in enumerate(staged)]
                 _sync_folder(folder)
                 numbers, sums, counts = list(range(len(staged))), [s[1] for s in staged], [s[2] for s in staged]
                 connection.execute(_INSERT, (numbers, counts, sums, paths))
                 sock.sendall(_REPLY)
 
     def _stage(self, body: Iterator[memoryview], size: int) -> list[tuple[str, str, int]]:
-        """The body as files of about the same size, synced: their paths, hashes and sizes."""
-        share = -(-size // self._files)
+        """Writes the body as synced files of about the same size; their paths, SHA-256 and sizes."""
+        file_size = -(-size // self._files)
         done: list[tuple[str, str, int]] = []
         path, descriptor, digest, have = "", -1, hashlib.sha256(), 0
         left = size
@@ -110,19 +110,19 @@ class _Durable:
                 if descriptor < 0:
                     path, digest, have = f"{self._root}/staging/{next(self._numbers)}", hashlib.sha256(), 0
                     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
-                piece, view = view[: share - have], view[share - have :]
+                piece, view = view[: file_size - have], view[file_size - have :]
                 digest.update(piece)
                 os.write(descriptor, piece)
                 have += len(piece)
                 left -= len(piece)
-                if have == share or not left:
+                if have == file_size or not left:
                     os.fdatasync(descriptor)
                     os.close(descriptor)
                     descriptor = -1
                     done.append((path, digest.hexdigest(), have))
         return done
 
-    def _place(self, staged: str, digest: str, final: str) -> str:
+    def _publish(self, staged: str, digest: str, final: str) -> str:
         os.link(staged, final)
         os.rename(staged, f"{self._root}/content/{digest}")
         return final

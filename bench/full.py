@@ -1,4 +1,4 @@
-"""A database with 10 million steps and 1 million artifacts, made in about a minute."""
+"""Fills a database with 10 million steps and 1 million artifacts, in about a minute."""
 
 import time
 
@@ -10,7 +10,7 @@ STEPS_OF_A_CASE = 50
 ARTIFACTS_OF_A_CASE = 5
 _CASES_OF_A_RUN = 1000
 
-# Ids as reportd makes them: a time that ascends, 7, the run's bucket, and a part that counts up.
+# Ids in the format of reportd: an ascending time, version 7, the bucket of the run, and a counter.
 _ID = "(lpad(to_hex(1700000000000 + {time}), 12, '0') || '7' || lpad(to_hex({run} % 4096), 3, '0') || '8'" + (
     " || lpad(to_hex({count}), 15, '0'))::uuid"
 )
@@ -26,9 +26,9 @@ _STEP = _id("c * 1000 + 2000", f"c / {_CASES_OF_A_RUN}", "c * 1000 + s")
 _ARTIFACT = _id("c * 1000 + 3000", f"c / {_CASES_OF_A_RUN}", "c * 1000 + s")
 
 _FILL = [
-    # In the transaction that empties a table, what is put into it needs not be written to the log first.
+    # With wal_level minimal, rows inserted in the transaction that truncates the table are not written to the WAL.
     "TRUNCATE suite_runs, test_case_results, test_step_results, test_artifacts CASCADE",
-    # The rows fit together: asking each of them again would take most of the time.
+    # Turns off foreign key checks, which would take most of the time. The generated rows are consistent.
     "SET LOCAL session_replication_role = replica",
     f"""
 INSERT INTO suite_runs (id, project_id, name, status, branch)
@@ -66,19 +66,19 @@ FROM generate_series(0, :cases * {ARTIFACTS_OF_A_CASE} - 1) AS n,
 
 
 def fill(database: Database, cases: int) -> float:
-    """Puts in so many test cases with their steps and artifacts, without files. The seconds that it took."""
+    """Inserts `cases` test cases with steps and artifacts, without files; the seconds that it took."""
     started = time.monotonic()
     with psycopg.connect(database.dsn) as connection:
         for statement in _FILL:
             connection.execute(statement.replace(":cases", f"{cases}::bigint").encode())
     with psycopg.connect(database.dsn, autocommit=True) as connection:
-        connection.execute("VACUUM ANALYZE")  # so that it does not start by itself while something is measured
+        connection.execute("VACUUM ANALYZE")  # otherwise autovacuum might start during a measurement
         connection.execute("CHECKPOINT")
     return time.monotonic() - started
 
 
 def some_cases(database: Database, cases: int, count: int) -> list[str]:
-    """Addresses of `count` of the test cases that `fill` made, anywhere among them."""
+    """URL paths of `count` random test cases that `fill` inserted."""
     drawn = f"SELECT floor(random() * {cases})::bigint AS c FROM generate_series(1, {count})"
     return [
         f"/api/v1/reports/test-case-results/{case}"

@@ -1,6 +1,6 @@
-"""What asyncpg costs by itself: one plain insert of a test case's steps, by one connection, one case after the other.
+"""The cost of asyncpg alone: inserts the steps of one test case after the other, over one connection, without a server.
 
-`python -m bench.insert DSN STEPS < cases.json` prints the CPU seconds that it took.
+`python -m bench.insert DSN STEPS < cases.json` prints the CPU seconds of this process.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import asyncpg
 from bench.bodies import step
 from server.ids import bucket_of, new_ids
 
-# Every column that a step can be sent with, and its type.
+# Every column that a client can set, and its SQL type.
 _COLUMNS = {
     **{"iteration_number": "int", "step_number": "int", "step_type": "text", "action": "text", "description": "text"},
     **{"status": "text", "duration_ms": "int", "element_selector": "text", "element_name": "text"},
@@ -41,10 +41,10 @@ def _columns(count: int) -> list[list[Any]]:
 
 
 async def main(dsn: str, count: int, cases: list[UUID]) -> float:
-    """CPU seconds of this process for `count` steps in each of the cases but the first."""
+    """CPU seconds for `count` steps in each case. The first case, which prepares the statement, is not counted."""
     columns = _columns(count)
     connection = await asyncpg.connect(dsn)
-    await connection.execute(_INSERT, cases[0], new_ids(0, count), *columns)  # prepares the statement
+    await connection.execute(_INSERT, cases[0], new_ids(0, count), *columns)
     started = time.process_time()
     for case in cases[1:]:
         await connection.execute(_INSERT, case, new_ids(bucket_of(case), count), *columns)

@@ -1,4 +1,4 @@
-"""Rows of limits: batches per second with fsync, memory, and a database that is full."""
+"""Rows about limits: batches per second with fsync, memory, and a database of 10 million steps."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -7,17 +7,17 @@ from functools import partial
 from bench import servers
 from bench.full import ARTIFACTS_OF_A_CASE, STEPS_OF_A_CASE, some_cases
 from bench.load import Load
-from bench.measure import Contenders, Measured, figures, in_turn, make_cases, measure
-from bench.processes import Server, file_system, forget_peak, memory
+from bench.measure import Contenders, Measured, in_turn, make_cases, measure, values_of
+from bench.processes import Server, file_system, memory, reset_peak
 from bench.results import Row
 from bench.run import Run
-from bench.writing import peer_too
+from bench.writing import add_peer
 
-_ROUNDS = 3  # of a row whose figures differ little
+_ROUNDS = 3  # of a row whose values vary little
 
 
 def durable(run: Run) -> list[Row]:
-    """Batches of 10 × 200 KB with fsync and commit on a real disk, over a floor with the same system calls."""
+    """Batches of 10 × 200 KB per second with fsync on a real disk, compared with a floor with the same system calls."""
     unit = "batches per s"
     floor = Row("durable", "durable batches of 10 × 200 KB", unit, "floor", 0.7, False)
     peer = Row("durable", "durable batches of 10 × 200 KB, ours over peer's", unit, "FastAPI peer")
@@ -37,29 +37,29 @@ def durable(run: Run) -> list[Row]:
         def to_floor(count: int) -> Measured:
             return measure(limit, Load(limit.port, "batch", ["/"], count, files=10, size=200_000))
 
-        theirs = peer_too(stack, database, folder, peer, upload, durable=True)
+        theirs = add_peer(stack, database, folder, peer, upload, durable=True)
         contenders: Contenders = {"ours": partial(upload, ours), "floor": to_floor, **theirs}
         found = in_turn(run.rounds, run.count(200), contenders)
-    each = figures(found, lambda m: m.result.requests / m.result.seconds)
+    each = values_of(found, lambda m: m.result.requests / m.result.seconds)
     return [floor.fill(each["ours"], each["floor"]), peer.fill(each["ours"], each.get("peer", ()))]
 
 
 def at_once(run: Run) -> list[Row]:
-    """Peak memory above idle with 64 uploads of 10 MB at once."""
+    """Peak memory above idle during 64 concurrent uploads of 10 MB."""
     row = Row("memory", "64 uploads of 10 MB at once, peak above idle", "MiB", "", 160)
     count = 8 if run.quick else 64
     return [row.fill([(_growth(run, 10_000_000, count), 0.0) for _ in range(min(run.rounds, _ROUNDS))])]
 
 
 def huge(run: Run) -> list[Row]:
-    """Growth of memory during one upload of 5 GB."""
+    """Peak memory above idle during one upload of 5 GB."""
     row = Row("huge", "one upload of 5 GB, growth of memory", "MiB", "", 16)
     size = 200_000_000 if run.quick else 5_000_000_000
     return [row.fill([(_growth(run, size, 1), 0.0) for _ in range(min(run.rounds, _ROUNDS))])]
 
 
 def _growth(run: Run, size: int, count: int) -> float:
-    """MiB by which the peak of a fresh server that has had one small upload is above what it held before."""
+    """Peak memory during the load minus memory before it, in MiB, of a new server that has had one small upload."""
     with ExitStack() as stack:
         folder = stack.enter_context(run.scratch(size * count))
         settings = {"max_file_size": max(size + (1 << 20), 10 << 20)}
@@ -67,7 +67,7 @@ def _growth(run: Run, size: int, count: int) -> float:
         paths = [f"{case}/artifacts" for case in make_cases(ours, count + 1, 10)]
         measure(ours, Load(ours.port, "single", paths[:1], 1, ours.token, size=2_000))
         (pid,) = ours.pids
-        forget_peak(pid)
+        reset_peak(pid)
         idle = memory(pid, "VmRSS")
         load = Load(ours.port, "single", paths[1:], count, ours.token, connections=count, size=size, sample=0)
         measure(ours, load)
@@ -75,7 +75,7 @@ def _growth(run: Run, size: int, count: int) -> float:
 
 
 def full(run: Run) -> list[Row]:
-    """p50 of inserting and of reading steps with 10 million steps stored, over an empty database."""
+    """p50 of inserting and of reading steps with 10 million steps stored, compared with an empty database."""
     stored = f"{run.full_cases * STEPS_OF_A_CASE:,} stored"
     insert = Row("full", f"p50 of 10 steps in one POST, {stored}", "ms", "empty database", 1.3)
     read = Row("full", f"p50 of GET 50 steps, {stored}", "ms", "empty database", 1.3)
@@ -95,11 +95,11 @@ def full(run: Run) -> list[Row]:
             paths = [f"{case}/steps" for case in cases(count)]
             return measure(server, Load(server.port, "get", paths, count, server.token, 1))
 
-        anywhere = partial(some_cases, run.full, run.full_cases)
+        random_cases = partial(some_cases, run.full, run.full_cases)
         posts = in_turn(run.rounds, run.count(1000), {"full": partial(post, filled), "empty": partial(post, empty)})
-        gets = {"full": partial(get, filled, anywhere), "empty": partial(get, empty, lambda _: few)}
+        gets = {"full": partial(get, filled, random_cases), "empty": partial(get, empty, lambda _: few)}
         rows = [(insert, posts), (read, in_turn(run.rounds, run.count(1000), gets))]
     for row, found in rows:
-        each = figures(found, lambda measured: measured.result.p50 * 1000)
+        each = values_of(found, lambda measured: measured.result.p50 * 1000)
         row.fill(each["full"], each["empty"])
     return [insert, read]

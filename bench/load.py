@@ -1,8 +1,9 @@
-"""Sends prebuilt requests over raw sockets to a server on loopback, a bounded number of them, and checks the replies.
+"""Load generator: sends a fixed number of prebuilt requests over raw sockets to a server on loopback.
 
-Run as a process of its own, so that its CPU time is not the server's: `python -m bench.load`. It reads a Load as a line
-of JSON and says "ready" when it is connected; "go" starts it and brings a Result; "check" compares what was stored.
-One thread and one selector: 256 connections cost no more than 4.
+`python -m bench.load` runs as a separate process, so that its CPU time is not counted as the server's. Protocol on
+standard input and output: it reads a Load as one line of JSON and prints "ready" when all connections are open. On "go"
+it sends the requests, checks the status of each reply, and prints a Result. On "check" it compares stored data with
+what it sent. One thread and one selector: 256 connections cost no more than 4.
 """
 
 import json
@@ -16,17 +17,17 @@ from dataclasses import asdict, dataclass
 from bench.bodies import Login, Steps, Upload
 from bench.check import Sample, check
 
-_SILENCE = 60.0  # seconds without any progress after which a load fails
-_LONGEST = 300.0  # seconds that a load may take
-_PIECES = 64  # in one system call
-_LARGEST_HEAD = 8192
-_SHOWN = 600  # bytes of a wrong reply
+_IDLE_TIMEOUT = 60.0  # seconds without progress after which a load fails
+_TIMEOUT = 300.0  # seconds that a load may take
+_MAX_PIECES = 64  # buffers in one sendmsg call
+_MAX_HEAD = 8192
+_ERROR_BYTES = 600  # bytes of a wrong reply in the error message
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 @dataclass
 class Load:
-    """What to send: `requests` in all, over `connections`, to `paths` in turn."""
+    """What to send: `requests` requests in all over `connections` connections, to the `paths` in turn."""
 
     port: int
     kind: str  # batch, single, steps, login or get
@@ -37,17 +38,17 @@ class Load:
     files: int = 1
     size: int = 0
     steps: int = 0
-    sample: int = 3  # requests whose outcome is looked at again
-    check_port: int = 0  # who is asked then, if not the same server
-    digest: str = ""  # SHA-256 of what a GET must bring, where that is known
-    cookie: str = ""  # a session, instead of the token
-    name: str = ""  # who logs in
+    sample: int = 3  # how many of the first requests "check" verifies
+    check_port: int = 0  # the port of the server that "check" asks; 0: the same server
+    digest: str = ""  # the expected SHA-256 of the reply to a GET; empty: not checked
+    cookie: str = ""  # a session cookie, sent instead of the token
+    name: str = ""  # of the user who logs in
     password: str = ""
 
 
 @dataclass
 class Result:
-    """What came of it. Times in seconds; `busy` is the generator's own share of one core."""
+    """The result of a load. Times in seconds; `busy` is the CPU use of the generator as a share of one core."""
 
     requests: int
     request_bytes: int = 0
@@ -59,10 +60,10 @@ class Result:
 
 
 class _Connection:
-    """One keep-alive connection with one request at a time."""
+    """A keep-alive connection that sends one request at a time."""
 
     def __init__(self, port: int) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=_SILENCE)
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=_IDLE_TIMEOUT)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.setblocking(False)
         self.number = -1
@@ -77,15 +78,15 @@ class _Connection:
         self.number, self.head, self.left, self.received = number, b"", 0, 0
         self.kept = [] if keep else None
         self.views = [memoryview(piece) for piece in pieces if piece]
-        self.views.reverse()  # so that what is sent goes from the end
+        self.views.reverse()  # sent from the end, since popping from a list is cheap there
         self.started = time.perf_counter()
 
     def write(self) -> bool:
-        """Sends what the socket takes; True when all is sent."""
+        """Sends as much as the socket accepts. True when the request is sent completely."""
         views = self.views
         while views:
             try:
-                sent = self.sock.sendmsg(views[: -_PIECES - 1 : -1])
+                sent = self.sock.sendmsg(views[: -_MAX_PIECES - 1 : -1])
             except BlockingIOError:
                 return False
             while views and sent >= len(views[-1]):
@@ -95,23 +96,23 @@ class _Connection:
         return True
 
     def read(self, buffer: bytearray) -> bool:
-        """Takes what has come; True when the reply is whole."""
+        """Receives available data. True when the reply is complete."""
         size = self.sock.recv_into(buffer)
         if not size:
             raise RuntimeError("the server closed the connection")
         start = 0
         if not self.left:
             before = len(self.head)
-            self.head += memoryview(buffer)[: min(size, _LARGEST_HEAD)]
+            self.head += memoryview(buffer)[: min(size, _MAX_HEAD)]
             end = self.head.find(b"\r\n\r\n")
-            if end < 0 and len(self.head) < _LARGEST_HEAD:
+            if end < 0 and len(self.head) < _MAX_HEAD:
                 return False
             length = _LENGTH.search(self.head, 0, end + 2)
             if length is None:
                 raise RuntimeError(f"a reply without a Content-Length: {self.head[:300]!r}")
             self.left, start = int(length[1]), end + 4 - before
-        elif len(self.head) < _SHOWN:
-            self.head += memoryview(buffer)[: min(size, _SHOWN)]
+        elif len(self.head) < _ERROR_BYTES:
+            self.head += memoryview(buffer)[: min(size, _ERROR_BYTES)]
         self.left -= size - start
         self.received += size
         if self.kept is not None:
@@ -140,14 +141,14 @@ class _Run:
         self.buffer = bytearray(1 << 18)
 
     def go(self) -> Result:
-        """Raises RuntimeError when a reply is not the expected one, OSError when there is none."""
+        """Sends all requests. Raises RuntimeError for a wrong reply or a timeout, OSError for a lost connection."""
         started, busy = time.perf_counter(), time.process_time()
         for connection in self.connections:
             self._begin(connection)
         while len(self.times) < self.load.requests:
-            events = self.selector.select(_SILENCE)
-            if not events or time.perf_counter() - started > _LONGEST:
-                raise RuntimeError("the server does not answer any more")
+            events = self.selector.select(_IDLE_TIMEOUT)
+            if not events or time.perf_counter() - started > _TIMEOUT:
+                raise RuntimeError("timeout: the server stopped replying, or the load took too long")
             for key, mask in events:
                 self._progress(key.data, mask)
         seconds = time.perf_counter() - started
@@ -161,7 +162,7 @@ class _Run:
         if number == load.requests:
             return
         self.begun += 1
-        turn, place = divmod(number, len(load.paths))
+        turn, path = divmod(number, len(load.paths))
         pieces = self.body.pieces(self.serial + number, turn) if self.body else []
         head = "Host: 127.0.0.1\r\n"
         if load.cookie:
@@ -171,7 +172,7 @@ class _Run:
         if self.body:
             head += f"Content-Type: {self.body.content_type}\r\nContent-Length: {sum(map(len, pieces))}\r\n"
         method = "POST" if self.body else "GET"
-        pieces.insert(0, f"{method} {load.paths[place]} HTTP/1.1\r\n{head}\r\n".encode())
+        pieces.insert(0, f"{method} {load.paths[path]} HTTP/1.1\r\n{head}\r\n".encode())
         self.sent += sum(map(len, pieces))
         connection.begin(number, pieces, number < load.sample)
         if not connection.write():
@@ -183,20 +184,20 @@ class _Run:
         if mask & selectors.EVENT_READ and connection.read(self.buffer):
             self.times.append(time.perf_counter() - connection.started)
             self.received += connection.received
-            self._judge(connection)
+            self._check_status(connection)
             self._begin(connection)
 
-    def _judge(self, connection: _Connection) -> None:
+    def _check_status(self, connection: _Connection) -> None:
         status = int(connection.head[9:12])
         if status != (201 if self.body else 200):
-            raise RuntimeError(f"status {status}: {connection.head[:_SHOWN].decode('latin-1')}")
+            raise RuntimeError(f"status {status}: {connection.head[:_ERROR_BYTES].decode('latin-1')}")
         if connection.kept is not None:
             path = self.load.paths[connection.number % len(self.load.paths)]
             self.samples.append(Sample(path, self.serial + connection.number, b"".join(connection.kept)))
 
 
 def main() -> None:
-    """Raises what _Run does; the one who started this process reads it."""
+    """Runs the protocol of the module. Exceptions of _Run end the process with their text on stderr."""
     load = Load(**json.loads(sys.stdin.readline()))
     run = _Run(load)
     print("ready", flush=True)

@@ -1,4 +1,4 @@
-"""One measurement: a load in a process of its own, and the CPU time that a server spent on it."""
+"""One measurement: runs a load in a separate process and reads the CPU time that the server spent on it."""
 
 import json
 import subprocess
@@ -11,65 +11,65 @@ from typing import Any
 from bench.load import Load, Result
 from bench.processes import ENVIRONMENT, BenchError, Server, process, python
 
-CASES_A_CALL = 1000
+CASES_PER_REQUEST = 1000
 
 Contenders = Mapping[str, Callable[[int], "Measured"]]
 
 
 @dataclass
 class Measured:
-    """CPU seconds of a server and of its PostgreSQL, and what came of the load."""
+    """CPU seconds of a server and of its PostgreSQL during a load, and the result of the load."""
 
     cpu: float
     postgres: float
     result: Result
 
     def per_gb(self) -> tuple[float, float]:
-        """CPU seconds for 10⁹ bytes of requests: the server's, PostgreSQL's."""
+        """CPU seconds per 10⁹ bytes of requests: (server, PostgreSQL)."""
         return self.cpu / self.result.request_bytes * 1e9, self.postgres / self.result.request_bytes * 1e9
 
     def per_request(self) -> tuple[float, float]:
-        """CPU milliseconds for a request: the server's, PostgreSQL's."""
+        """CPU milliseconds per request: (server, PostgreSQL)."""
         return self.cpu / self.result.requests * 1e3, self.postgres / self.result.requests * 1e3
 
 
 def measure(server: Server, load: Load) -> Measured:
-    """Raises BenchError when a reply is wrong or missing, or a file that was stored is not the one that was sent."""
+    """Runs one load. Raises BenchError for a wrong or missing reply, or a stored file with wrong bytes."""
     with process(f"the load on {server.name}", python("bench.load")) as running:
-        _say(running, json.dumps(asdict(load)))
-        if _line(running, server, load) != "ready":
+        _send_line(running, json.dumps(asdict(load)))
+        if _read_line(running, server, load) != "ready":
             raise BenchError(f"the load on {server.name} did not start")
         before = server.cpu(), server.postgres_cpu()
-        _say(running, "go")
-        result = Result(**json.loads(_line(running, server, load)))
+        _send_line(running, "go")
+        result = Result(**json.loads(_read_line(running, server, load)))
         measured = Measured(server.cpu() - before[0], server.postgres_cpu() - before[1], result)
         if load.sample:
-            _say(running, "check")
-            _line(running, server, load)
+            _send_line(running, "check")
+            _read_line(running, server, load)
     return measured
 
 
 def in_turn(rounds: int, requests: int, contenders: Contenders) -> dict[str, list[Measured]]:
-    """Each contender once a round with so many requests, so that all meet the same machine; first a few to warm up."""
-    for act in contenders.values():
-        act(min(requests, max(10, requests // 10)))
+    """Runs the contenders in turn in each round, so that machine load affects all alike. Warms up with 10 % first."""
+    for run in contenders.values():
+        run(min(requests, max(10, requests // 10)))
     found: dict[str, list[Measured]] = {name: [] for name in contenders}
     for _ in range(rounds):
-        for name, act in contenders.items():
-            found[name].append(act(requests))
+        for name, run in contenders.items():
+            found[name].append(run(requests))
     return found
 
 
-def figures(
-    found: Mapping[str, list[Measured]], figure: Callable[[Measured], float | tuple[float, float]]
+def values_of(
+    found: Mapping[str, list[Measured]], value: Callable[[Measured], float | tuple[float, float]]
 ) -> dict[str, list[tuple[float, float]]]:
-    """A figure of every contender and round, as Row.fill takes it: with PostgreSQL's share, or none."""
-    plain = {name: [figure(measured) for measured in each] for name, each in found.items()}
+    """The value of each contender and round, in the form of Row.fill: (server, PostgreSQL or 0.0)."""
+    plain = {name: [value(measured) for measured in each] for name, each in found.items()}
     return {name: [v if isinstance(v, tuple) else (v, 0.0) for v in each] for name, each in plain.items()}
 
 
 def insert_alone(dsn: str, steps: int, cases: list[str]) -> Measured:
-    """What a script spends that inserts the steps of all cases but the first, and is no server; see insert.py."""
+    """Measures the script insert.py: it inserts steps for all cases but the first, without a server."""
     command = python("bench.insert", dsn, str(steps))
     done = subprocess.run(
         command, input=json.dumps(cases), capture_output=True, text=True, env=ENVIRONMENT, timeout=300
@@ -80,11 +80,11 @@ def insert_alone(dsn: str, steps: int, cases: list[str]) -> Measured:
 
 
 def make_cases(server: Server, count: int, steps: int = 0) -> list[str]:
-    """Addresses of new test case results of reportd, each with so many steps."""
+    """Creates test case results in reportd, each with `steps` steps; their URL paths."""
     run = call(server, "POST", "/api/v1/reports/suite-runs", {"name": "bench"})["id"]
     paths: list[str] = []
     while len(paths) < count:
-        body = {"test_cases": [{"name": f"case {i}"} for i in range(min(count - len(paths), CASES_A_CALL))]}
+        body = {"test_cases": [{"name": f"case {i}"} for i in range(min(count - len(paths), CASES_PER_REQUEST))]}
         made = call(server, "POST", f"/api/v1/reports/suite-runs/{run}/test-cases/bulk", body)
         paths += [f"/api/v1/reports/test-case-results/{case['id']}" for case in made["test_cases"]]
     if steps:
@@ -94,12 +94,12 @@ def make_cases(server: Server, count: int, steps: int = 0) -> list[str]:
 
 
 def call(server: Server, method: str, path: str, body: Any = None) -> Any:
-    """One JSON call."""
+    """Sends one request; the decoded JSON of the reply."""
     return json.loads(fetch(server, method, path, body) or b"null")
 
 
 def fetch(server: Server, method: str, path: str, body: Any = None) -> bytes:
-    """One call; the bytes of its reply."""
+    """Sends one request; the body of the reply."""
     request = urllib.request.Request(f"http://127.0.0.1:{server.port}{path}", method=method)
     request.add_header("Authorization", f"Bearer {server.token}")
     try:
@@ -109,14 +109,14 @@ def fetch(server: Server, method: str, path: str, body: Any = None) -> bytes:
         raise BenchError(f"{server.name}: {method} {path}: {error}") from None
 
 
-def _say(running: subprocess.Popen[str], line: str) -> None:
+def _send_line(running: subprocess.Popen[str], line: str) -> None:
     assert running.stdin
-    with suppress(BrokenPipeError):  # it has ended; what it says of that is read next
+    with suppress(BrokenPipeError):  # it has ended; its error output is read next
         running.stdin.write(line + "\n")
         running.stdin.flush()
 
 
-def _line(running: subprocess.Popen[str], server: Server, load: Load) -> str:
+def _read_line(running: subprocess.Popen[str], server: Server, load: Load) -> str:
     assert running.stdout
     line = running.stdout.readline().strip()
     if not line:

@@ -1,25 +1,26 @@
-"""The peer: reportd's uploads and steps as an ordinary good team writes them. FastAPI, aiofiles, SQLAlchemy 2, uvicorn.
+"""The FastAPI peer: reportd's uploads and steps as an ordinary good team writes them.
 
-`python -m bench.peer_fastapi --dsn DSN --storage FOLDER [--durable]` prints its port and serves until its standard
-input ends. It works on the tables of a reportd, which also makes the test cases, with a storage folder of its own.
+It uses FastAPI, aiofiles, SQLAlchemy 2 and uvicorn. `python -m bench.peer_fastapi --dsn DSN --storage FOLDER
+[--durable]` prints its port and serves until its standard input is closed. It uses the database tables of a reportd,
+which also creates the test cases, and a separate storage folder.
 
-Tuned as its parts' documentation advises: uvloop and httptools, no access log, replies written by Pydantic from their
-models (FastAPI's advice since it deprecated ORJSONResponse), a pool of connections, one transaction a request, Core
-instead of the ORM for rows in bulk and one INSERT for all of them (insertmanyvalues), no endpoint or dependency that
-runs in a thread.
+It is tuned as the documentation of its parts advises: uvloop and httptools, no access log, replies serialized by
+Pydantic models (FastAPI's advice since it deprecated ORJSONResponse), a connection pool, one transaction per request,
+SQLAlchemy Core instead of the ORM for bulk rows with one INSERT for all (insertmanyvalues), and no endpoint or
+dependency that runs in a thread.
 
-What reportd does and this does not:
-- Idempotency keys. What is sent twice is stored twice: neither the same artifact nor the same bytes are found again.
-- Whole checks: here a file is judged by how it begins and ends, with no checksums inside of PNGs and no walk through
-  JPEGs and GIFs; of a text only the beginning is looked at. One wrong value in `metadata` refuses the whole batch.
-- Checks before the body: FastAPI has read it, and Starlette kept it, before token and test case are looked at.
-  Nothing limits a body as a whole; that is left to a proxy.
-- Locks: two writers of one test case may miss each other's steps or screenshots, or each pass the other's 409 check.
-- The best screenshot: here a step shows the one that came last for its number, whatever its `screenshot_path` names
-  or a PATCH has pinned.
-- Recovery: a crash may leave files that no row knows, a lost COMMIT counts as failed though it may have succeeded, and
-  `--durable` syncs files and their folder, but not the folders above it when they are new.
-- Error objects with a code, ids of requests, metrics, and values that PostgreSQL cannot hold (they are a 500 here).
+What reportd does and the peer does not:
+- Idempotency keys and deduplication. A request that is sent twice is stored twice.
+- Complete file checks. The peer checks only the beginning and end of a file: no checksums of PNG chunks, no parsing of
+  JPEGs and GIFs, and only the beginning of a text. One wrong value in `metadata` refuses the whole batch.
+- Checks before the body. FastAPI reads the body, and Starlette spools it, before the token and the test case are
+  checked. The total size of a body is not limited; that is left to a proxy.
+- Locks. Two writers of one test case may miss each other's steps or screenshots, or both pass the 409 check.
+- Choosing the best screenshot. A step shows the screenshot that was uploaded last for its number, whatever its
+  `screenshot_path` names or a PATCH has pinned.
+- Recovery. A crash may leave files without a row. A lost COMMIT counts as failed, although it may have succeeded.
+  `--durable` syncs files and their folder, but not the parents of a new folder.
+- Error objects with a code, request ids, metrics, and checks for values that PostgreSQL cannot store (a 500 here).
 """
 
 import argparse
@@ -71,11 +72,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 MAX_FILE_SIZE = 10 << 20
 MAX_FILES = 50
 CHUNK = 1 << 20
-END = 1024  # bytes at the end of a file in which its end mark is looked for
+END = 1024  # bytes at the end of a file that must contain its end mark
 POOL_SIZE = 20
 TOKEN_SECONDS = 5.0
 
-# How files begin, what they are then, and the mark near their end.
+# Signature at the beginning, MIME type, and end mark.
 SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "image/png", b"IEND\xaeB`\x82"),
     (b"\xff\xd8\xff", "image/jpeg", b"\xff\xd9"),
@@ -83,7 +84,7 @@ SIGNATURES = (
     (b"GIF89a", "image/gif", b";"),
     (b"%PDF-", "application/pdf", b"%%EOF"),
 )
-# The types that are taken.
+# The allowed types.
 EXTENSIONS = {
     "image/png": ".png",
     "image/jpeg": ".jpg",
@@ -99,7 +100,7 @@ STEP_TYPES = {
     *("execute_script", "switch_frame", "switch_window", "accept_alert", "dismiss_alert", "upload_file"),
 }
 
-# The tables, as far as they are used here; reportd's migrations make them.
+# The tables, with the columns that are used here. reportd's migrations create them.
 
 METADATA = MetaData()
 TOKENS = Table(
@@ -161,7 +162,7 @@ ARTIFACTS = Table(
     Column("created_at", DateTime(timezone=True), server_default=func.now()),
 )
 
-# What clients send.
+# Request models.
 
 INT32_MAX = 2**31 - 1
 Natural = Annotated[int, Field(ge=0, le=INT32_MAX)]
@@ -180,7 +181,7 @@ Category = Literal["before", "after", "error", "checkpoint"]
 
 
 class ArtifactFields(BaseModel):
-    """What a client says of a file."""
+    """The metadata of a file."""
 
     artifact_type: ArtifactType
     step_number: Natural | None = None
@@ -204,7 +205,7 @@ class ArtifactEntry(ArtifactFields):
 
 
 class NewStep(BaseModel):
-    """A step of the bulk call: its type may be told by `action`."""
+    """A step of `…/steps/bulk`. Without `step_type`, `action` may name the type."""
 
     step_number: Natural
     step_type: StepType | None = None
@@ -228,7 +229,7 @@ class NewStep(BaseModel):
 
 
 class TypedStep(NewStep):
-    """A step of the call that sends all of them."""
+    """A step of `…/steps`."""
 
     step_type: StepType
 
@@ -241,7 +242,7 @@ class TypedSteps(BaseModel):
     steps: Annotated[list[TypedStep], Field(max_length=10_000)]
 
 
-# What they get.
+# Response models.
 
 
 class Artifact(BaseModel):
@@ -315,17 +316,17 @@ class StepsCreated(BaseModel):
     test_case_result_id: UUID
 
 
-class StepsCreatedWhole(BaseModel):
+class StepsCreatedInBulk(BaseModel):
     created: int
     steps: list[Step]
 
 
-# What is shared by requests, and who sends them.
+# Application state and authentication.
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whose token it is; without a project it may see all of them."""
+    """The owner of a token. `project_id` None: all projects."""
 
     project_id: UUID | None
 
@@ -352,11 +353,11 @@ async def get_caller(
     service: Annotated[Service, Depends(get_service)],
     credentials: Annotated[HTTPAuthorizationCredentials, Depends(HTTPBearer())],
 ) -> Caller:
-    """Who sent the request. A revocation takes effect within TOKEN_SECONDS."""
+    """The caller with this token. Cached: a revocation takes effect within TOKEN_SECONDS."""
     key = hashlib.sha256(credentials.credentials.encode()).digest()
-    known = service.callers.get(key)
-    if known is not None and known[1] > time.monotonic():
-        return known[0]
+    cached = service.callers.get(key)
+    if cached is not None and cached[1] > time.monotonic():
+        return cached[0]
     query = select(TOKENS.c.project_id).where(
         TOKENS.c.token_hash == key,
         TOKENS.c.revoked_at.is_(None),
@@ -386,7 +387,7 @@ async def must_exist(connection: AsyncConnection, case_id: UUID, caller: Caller)
 
 
 class Refused(Exception):
-    """A file is not kept."""
+    """A file is refused."""
 
     def __init__(self, status: int, code: str, sentence: str) -> None:
         super().__init__(sentence)
@@ -399,7 +400,7 @@ def corrupted() -> Refused:
 
 @dataclass(slots=True)
 class Stored:
-    """A file that lies in the storage under its final name."""
+    """A file in the storage folder under its final name."""
 
     id: UUID
     path: Path
@@ -412,7 +413,7 @@ class Stored:
 
 
 def type_of(head: bytes, tail: bytes, file_name: str, declared: str) -> str:
-    """The type of a file by its content. Raises Refused for one that is cut off or of no known type."""
+    """The MIME type of a file by its content. Raises Refused for a truncated file or an unknown type."""
     for signature, mime_type, end in SIGNATURES:
         if head.startswith(signature):
             if end not in tail:
@@ -432,7 +433,7 @@ def type_of(head: bytes, tail: bytes, file_name: str, declared: str) -> str:
 async def store(
     service: Service, folder: Path, upload: UploadFile, fields: ArtifactFields | None, file_index: int
 ) -> Stored:
-    """Copies a file into `folder` and checks it meanwhile. Raises Refused, and then leaves nothing."""
+    """Copies a file into `folder` while it checks it. Raises Refused, and then removes the copy."""
     if fields is None:
         raise Refused(422, "no_metadata", "No metadata for this file")
     artifact_id = uuid4()
@@ -445,7 +446,7 @@ async def store(
                 size += len(chunk)
                 if size > MAX_FILE_SIZE:
                     raise Refused(413, "file_too_large", "File size exceeds maximum allowed (10MB)")
-                # On the event loop: measured with screenshots, a thread for it costs more CPU and gains no time.
+                # On the event loop: measured with screenshots, a thread costs more CPU and saves no time.
                 digest.update(chunk)
                 head = head or chunk[:END]
                 tail = (tail + chunk[-END:])[-END:]
@@ -490,7 +491,7 @@ def sync_folder(folder: Path) -> None:
 async def save(
     service: Service, connection: AsyncConnection, case_id: UUID, folder: Path, files: Sequence[Stored]
 ) -> list[dict[str, Any]]:
-    """Rows for files, linked with the steps that they belong to; what clients get of them, in their order."""
+    """Inserts rows for files and links them with their steps; the artifacts of the reply, in the same order."""
     if service.durable:
         await asyncio.to_thread(sync_folder, folder)
     numbers = {file.fields.step_number for file in files if file.fields.step_number is not None}
@@ -523,7 +524,7 @@ async def save(
         for file in files
     ]
     times = await connection.execute(insert(ARTIFACTS).returning(ARTIFACTS.c.uploaded_at, ARTIFACTS.c.created_at), rows)
-    uploaded_at, created_at = times.all()[0]  # of one transaction: the same for all rows
+    uploaded_at, created_at = times.all()[0]  # the same for all rows of a transaction
     shown = {
         row["step_result_id"]: row["id"]
         for row in rows
@@ -560,18 +561,18 @@ async def upload_one(
     case_id: UUID, form: Annotated[ArtifactForm, Form()], service: ServiceOf, caller: CallerOf
 ) -> dict[str, Any]:
     """Stores one file."""
-    kept: list[Stored] = []
+    stored: list[Stored] = []
     try:
-        # Not as a dependency: FastAPI would commit after the reply.
+        # Not as a dependency: FastAPI would commit after it has sent the reply.
         async with service.engine.begin() as connection:
             await must_exist(connection, case_id, caller)
             folder = await make_folder(service, case_id)
-            kept.append(await store(service, folder, form.file, form, 0))
-            (artifact,) = await save(service, connection, case_id, folder, kept)
+            stored.append(await store(service, folder, form.file, form, 0))
+            (artifact,) = await save(service, connection, case_id, folder, stored)
     except Refused as refused:
         raise HTTPException(refused.status, refused.sentence) from None
     except BaseException:
-        await remove(kept)
+        await remove(stored)
         raise
     return artifact
 
@@ -589,7 +590,7 @@ async def upload_batch(
     if len(files) > MAX_FILES:
         raise HTTPException(413, f"Too many files (maximum {MAX_FILES} per batch)")
     entries = {entry.file_index: entry for entry in metadata}
-    kept: list[Stored] = []
+    stored: list[Stored] = []
     failed: list[FailedFile] = []
     artifacts: list[dict[str, Any]] = []
     try:
@@ -598,25 +599,25 @@ async def upload_batch(
             folder = await make_folder(service, case_id)
             outcomes = await asyncio.gather(
                 *[store(service, folder, file, entries.pop(i, None), i) for i, file in enumerate(files)],
-                return_exceptions=True,  # so that none is still being written when we go on
+                return_exceptions=True,  # waits for all files even when one fails
             )
-            kept = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
+            stored = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
             for i, outcome in enumerate(outcomes):
                 if isinstance(outcome, Refused):
                     failed.append(describe(i, files[i].filename, outcome))
                 elif isinstance(outcome, BaseException):
                     raise outcome
-            if kept:
-                artifacts = await save(service, connection, case_id, folder, kept)
+            if stored:
+                artifacts = await save(service, connection, case_id, folder, stored)
     except BaseException:
-        await remove(kept)
+        await remove(stored)
         raise
     for i in entries:
         failed.append(describe(i, None, Refused(422, "no_file", "No file with this index")))
-    message = f"Successfully uploaded {len(kept)} artifacts"
+    message = f"Successfully uploaded {len(stored)} artifacts"
     if failed:
-        response.status_code = 207 if kept else 422
-        message = f"Uploaded {len(kept)} of {len(kept) + len(failed)} artifacts"
+        response.status_code = 207 if stored else 422
+        message = f"Uploaded {len(stored)} of {len(stored) + len(failed)} artifacts"
     return {"message": message, "artifacts": artifacts, "failed": failed}
 
 
@@ -640,7 +641,7 @@ async def download(artifact_id: UUID, service: ServiceOf, caller: CallerOf) -> F
 
 
 async def insert_steps(connection: AsyncConnection, case_id: UUID, steps: Sequence[NewStep]) -> list[dict[str, Any]]:
-    """Rows for steps, linked with the artifacts that are there for them already."""
+    """Inserts rows for steps and links them with artifacts uploaded before; the steps of the reply."""
     numbers = [step.step_number for step in steps]
     found = await connection.execute(
         select(ARTIFACTS.c.id, ARTIFACTS.c.iteration_number, ARTIFACTS.c.step_number, ARTIFACTS.c.artifact_type).where(
@@ -662,7 +663,7 @@ async def insert_steps(connection: AsyncConnection, case_id: UUID, steps: Sequen
         row["screenshot_artifact_id"] = screenshots.get((row["iteration_number"], step.step_number))
         rows.append(row)
     times = await connection.execute(insert(STEPS).returning(STEPS.c.created_at, STEPS.c.updated_at), rows)
-    created_at, updated_at = times.all()[0]  # of one transaction: the same for all rows
+    created_at, updated_at = times.all()[0]  # the same for all rows of a transaction
     ids = {(row["iteration_number"], row["step_number"]): row["id"] for row in rows}
     owned = [
         {"artifact_id": item.id, "step_id": ids[item.iteration_number, item.step_number]}
@@ -680,23 +681,23 @@ async def insert_steps(connection: AsyncConnection, case_id: UUID, steps: Sequen
 
 
 async def create(
-    service: Service, caller: Caller, case_id: UUID, steps: Sequence[NewStep], whole: bool
+    service: Service, caller: Caller, case_id: UUID, steps: Sequence[NewStep], complete: bool
 ) -> list[dict[str, Any]]:
-    """Inserts steps; `whole`: they are all of their iterations, which must have none yet."""
-    places = {(step.iteration_number or 1, step.step_number) for step in steps}
-    if len(places) < len(steps):
+    """Inserts steps. With `complete`, 409 when their iterations already have steps."""
+    positions = {(step.iteration_number or 1, step.step_number) for step in steps}
+    if len(positions) < len(steps):
         raise HTTPException(422, "A step is sent twice for the same iteration")
     try:
         async with service.engine.begin() as connection:
             await must_exist(connection, case_id, caller)
             if not steps:
                 return []
-            if whole:
-                there = exists().where(
+            if complete:
+                existing = exists().where(
                     STEPS.c.test_case_result_id == case_id,
-                    STEPS.c.iteration_number.in_({iteration for iteration, _ in places}),
+                    STEPS.c.iteration_number.in_({iteration for iteration, _ in positions}),
                 )
-                if await connection.scalar(select(there)):
+                if await connection.scalar(select(existing)):
                     raise HTTPException(409, "Steps already exist for this test case. Use PUT to update.")
             return await insert_steps(connection, case_id, steps)
     except IntegrityError:
@@ -705,8 +706,8 @@ async def create(
 
 @router.post("/test-case-results/{case_id}/steps", status_code=201, response_model=StepsCreated)
 async def create_steps(case_id: UUID, body: TypedSteps, service: ServiceOf, caller: CallerOf) -> dict[str, Any]:
-    """All steps of a test case; 409 when it has some."""
-    rows = await create(service, caller, case_id, body.steps, whole=True)
+    """Creates all steps of a test case; 409 when an iteration already has steps."""
+    rows = await create(service, caller, case_id, body.steps, complete=True)
     return {
         "message": f"Successfully created {len(rows)} step results",
         "step_ids": [row["id"] for row in rows],
@@ -714,14 +715,14 @@ async def create_steps(case_id: UUID, body: TypedSteps, service: ServiceOf, call
     }
 
 
-@router.post("/test-case-results/{case_id}/steps/bulk", status_code=201, response_model=StepsCreatedWhole)
+@router.post("/test-case-results/{case_id}/steps/bulk", status_code=201, response_model=StepsCreatedInBulk)
 async def create_steps_bulk(case_id: UUID, body: NewSteps, service: ServiceOf, caller: CallerOf) -> dict[str, Any]:
-    """Steps of a test case, which may come in chunks."""
-    rows = await create(service, caller, case_id, body.steps, whole=False)
+    """Creates steps of a test case, which may be sent in several requests."""
+    rows = await create(service, caller, case_id, body.steps, complete=False)
     return {"created": len(rows), "steps": rows}
 
 
-# Serving.
+# The server.
 
 
 def create_app(dsn: str, storage: Path, durable: bool) -> FastAPI:
@@ -739,7 +740,7 @@ def create_app(dsn: str, storage: Path, durable: bool) -> FastAPI:
 
 
 class Server(uvicorn.Server):
-    """Says when it accepts requests, and ends with its standard input."""
+    """Prints its port when it accepts requests, and stops when its standard input is closed."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -1,4 +1,4 @@
-"""Processes of the bench: started, read (CPU time, memory) and ended; folders for them, removed in the end."""
+"""Starts and ends processes, reads their CPU time and memory from /proc, and creates temporary folders."""
 
 import os
 import shutil
@@ -14,19 +14,19 @@ from typing import IO
 
 CHECKOUT = Path(__file__).parent.parent
 ON_DISK = CHECKOUT / "bench" / ".data"
-# What the shell that runs the bench has set must not change what is measured.
+# Without the settings of the shell that runs the benchmark: they would change what is measured.
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith(("REPORTD_", "ARTIFACT_", "PG"))}
 _TICKS = os.sysconf("SC_CLK_TCK")
-_PATIENCE = 90.0  # seconds to start or to end
+_STOP_TIMEOUT = 90.0  # seconds
 
 
 class BenchError(Exception):
-    """The bench cannot go on; the text says what happened."""
+    """The benchmark cannot continue. The text gives the reason."""
 
 
 @dataclass
 class Server:
-    """A running server: where it listens, its process trees, and the PostgreSQL that it uses."""
+    """A running server: its port, the root pids of its process trees, and the pid of its PostgreSQL (0: none)."""
 
     name: str
     port: int
@@ -36,25 +36,25 @@ class Server:
     storage: Path = field(default_factory=Path)
 
     def cpu(self) -> float:
-        """CPU seconds so far, without PostgreSQL."""
+        """CPU seconds of the server so far, without PostgreSQL."""
         return sum(cpu_seconds(pid) for pid in self.pids)
 
     def postgres_cpu(self) -> float:
-        """CPU seconds of its PostgreSQL so far, all its processes."""
+        """CPU seconds of all PostgreSQL processes so far."""
         return cpu_seconds(self.postgres) if self.postgres else 0.0
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time that a process and all below it have used, those that have ended too."""
+    """User and system time of a process and all its descendants, including those that have ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        return 0.0  # a child that ended just now is in its parent's figures
+        return 0.0  # the child has just ended: its parent's numbers now include it
     return sum(map(int, fields[11:15])) / _TICKS + sum(cpu_seconds(child) for child in children(pid))
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process has started and that live."""
+    """The running child processes of a process."""
     found: list[int] = []
     for thread in Path(f"/proc/{pid}/task").glob("*/children"):
         found += map(int, thread.read_text().split())
@@ -62,22 +62,22 @@ def children(pid: int) -> list[int]:
 
 
 def memory(pid: int, key: str) -> int:
-    """Bytes that a process and all below it hold (VmRSS), or held at most (VmHWM, the sum of each one's)."""
+    """Memory of a process tree in bytes: VmRSS now, or VmHWM, the sum of the peaks of its processes."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     own = next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key + ":"))
     return own + sum(memory(child, key) for child in children(pid))
 
 
-def forget_peak(pid: int) -> None:
-    """Sets VmHWM of a process and all below it to what they hold now."""
+def reset_peak(pid: int) -> None:
+    """Sets VmHWM of a process tree to its current VmRSS."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
     for child in children(pid):
-        forget_peak(child)
+        reset_peak(child)
 
 
 @contextmanager
 def process(name: str, command: Sequence[str], environment: Mapping[str, str] = {}) -> Iterator[subprocess.Popen[str]]:
-    """A process for the while. What it says on stderr is part of the error when it ends by itself, or badly."""
+    """Runs a process inside the `with` block. A BenchError or OSError in the block gets its stderr and exit code."""
     with tempfile.TemporaryFile("w+") as errors:
         running = subprocess.Popen(
             command,
@@ -87,18 +87,18 @@ def process(name: str, command: Sequence[str], environment: Mapping[str, str] = 
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            start_new_session=True,  # Ctrl-C is for the bench, which then ends it
+            start_new_session=True,  # Ctrl-C must reach only the benchmark, which then ends the process
         )
         try:
             yield running
         except (BenchError, OSError) as error:
-            raise BenchError(f"{error}{_last_words(name, running, errors)}") from error
+            raise BenchError(f"{error}{_failure_output(name, running, errors)}") from error
         finally:
             _end(running)
 
 
 def first_line(name: str, running: subprocess.Popen[str]) -> str:
-    """What a process says when it is ready."""
+    """Waits for the first line of output, which a server prints when it is ready."""
     assert running.stdout
     line = running.stdout.readline().strip()
     if not line:
@@ -106,12 +106,12 @@ def first_line(name: str, running: subprocess.Popen[str]) -> str:
     return line
 
 
-def _last_words(name: str, running: subprocess.Popen[str], errors: IO[str]) -> str:
+def _failure_output(name: str, running: subprocess.Popen[str], errors: IO[str]) -> str:
     errors.seek(0)
-    said = errors.read()[-2000:].strip()
+    output = errors.read()[-2000:].strip()
     code = running.poll()
-    ended = f"\n{name} ended with {code}" if code is not None else ""
-    return ended + (f"\n{name} said: {said}" if said else "")
+    ended = f"\n{name} ended with exit code {code}" if code is not None else ""
+    return ended + (f"\nstderr of {name}: {output}" if output else "")
 
 
 def _end(running: subprocess.Popen[str]) -> None:
@@ -120,7 +120,7 @@ def _end(running: subprocess.Popen[str]) -> None:
         running.stdin.close()
     try:
         running.terminate()
-        running.wait(_PATIENCE)
+        running.wait(_STOP_TIMEOUT)
     except subprocess.TimeoutExpired:
         running.kill()
         running.wait()
@@ -129,35 +129,38 @@ def _end(running: subprocess.Popen[str]) -> None:
 
 
 def python(module: str, *arguments: str) -> list[str]:
-    """The command line of one of our modules."""
+    """The command line that runs a module with this Python."""
     return [sys.executable, "-m", module, *arguments]
 
 
 def free_port() -> int:
-    """A port on loopback that nobody listens on."""
+    """A free port on loopback."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         return int(sock.getsockname()[1])
 
 
 @contextmanager
 def folder(need: int = 6 << 30, on_disk: bool = False) -> Iterator[Path]:
-    """A folder for the while: in memory where `need` bytes fit twice, so that write-back blurs nothing."""
-    memory_folder = Path("/dev/shm")
-    if on_disk or not (memory_folder.is_dir() and min(_available(), shutil.disk_usage(memory_folder).free) > 2 * need):
-        memory_folder = ON_DISK
-        memory_folder.mkdir(exist_ok=True)
-    path = Path(tempfile.mkdtemp(prefix="reportd-bench-", dir=memory_folder))
+    """A temporary folder, removed after the `with` block.
+
+    In memory when twice `need` bytes fit: write-back to a disk would disturb the measurement. Else in bench/.data.
+    """
+    parent = Path("/dev/shm")
+    if on_disk or not (parent.is_dir() and min(_available(), shutil.disk_usage(parent).free) > 2 * need):
+        parent = ON_DISK
+        parent.mkdir(exist_ok=True)
+    path = Path(tempfile.mkdtemp(prefix="reportd-bench-", dir=parent))
     path.chmod(0o755)  # PostgreSQL runs as another user when we are root
     try:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
-        if memory_folder == ON_DISK and not any(ON_DISK.iterdir()):
+        if parent == ON_DISK and not any(ON_DISK.iterdir()):
             ON_DISK.rmdir()
 
 
 def file_system(path: Path) -> str:
-    """The kind of file system that a folder lies on, like ext4."""
+    """The type of the file system of a folder, such as ext4."""
     best, kind = "", "unknown"
     for line in Path("/proc/mounts").read_text().splitlines():
         _, mount, found, *_ = line.split()

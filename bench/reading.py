@@ -1,18 +1,18 @@
-"""Rows of reading: CPU time of a list of steps, and of downloads."""
+"""Rows about reads: CPU time of listing steps and of downloads."""
 
 from contextlib import ExitStack
 from functools import partial
 
 from bench import servers
 from bench.load import Load
-from bench.measure import Measured, call, fetch, figures, in_turn, make_cases, measure
+from bench.measure import Measured, call, fetch, in_turn, make_cases, measure, values_of
 from bench.processes import Server
 from bench.results import Row
 from bench.run import Run
 
 
 def steps(run: Run) -> list[Row]:
-    """GET of 50 steps with their screenshots, over a bare handler that returns the same bytes."""
+    """GET of 50 steps with screenshots, compared with a bare handler that returns the same bytes."""
     row = Row("read-steps", "GET 50 steps, screenshots", "requests per CPU s", "bare handler, same bytes", 0.25, False)
     with ExitStack() as stack:
         ours, folder = run.ours(stack)
@@ -27,15 +27,15 @@ def steps(run: Run) -> list[Row]:
         def read(server: Server, factor: int, count: int) -> Measured:
             return measure(server, Load(server.port, "get", paths, count * factor, server.token))
 
-        # The handler is so much faster that it needs more requests for a figure.
+        # The handler is much faster and needs more requests, since CPU time is counted in steps of 10 ms.
         contenders = {"ours": partial(read, ours, 1), "bare": partial(read, handler, 10)}
         found = in_turn(run.rounds, run.count(1500), contenders)
-    each = figures(found, lambda m: m.result.requests / m.cpu)
+    each = values_of(found, lambda m: m.result.requests / m.cpu)
     return [row.fill(each["ours"], each["bare"])]
 
 
 def download(run: Run) -> list[Row]:
-    """Download of 200 KB, over nginx serving the same file; alone, and with nginx before it that sends the file."""
+    """Download of 200 KB by reportd alone and behind nginx with X-Accel-Redirect, compared with nginx alone."""
     alone = Row("download", "download of 200 KB", "CPU ms", "nginx", 4)
     behind = Row("download", "download of 200 KB, X-Accel-Redirect", "CPU ms with nginx's", "nginx", 1.3)
     with ExitStack() as stack:
@@ -49,19 +49,19 @@ def download(run: Run) -> list[Row]:
             return measure(server, load)
 
         contenders = {"ours": partial(get, ours, artifact["download_url"], 1)}
-        alone.missing = behind.missing = servers.no_nginx()
+        alone.missing = behind.missing = servers.why_no_nginx()
         if not alone.missing:
             path = artifact["storage_path"].replace("artifacts", "", 1)
             nginx = stack.enter_context(servers.nginx(folder / "nginx", ours.storage))
             contenders["nginx"] = partial(get, nginx, path, 4)
-            if not servers.known("artifacts", "accel_redirect"):
-                behind.missing = "reportd has no accel_redirect"
+            if not servers.has_setting("artifacts", "accel_redirect"):
+                behind.missing = "this reportd has no [artifacts] accel_redirect"
             else:
                 settings = {"storage_path": str(ours.storage), "accel_redirect": "/_files/"}
                 second = stack.enter_context(servers.reportd(run.database, folder / "second", artifacts=settings))
                 proxy = stack.enter_context(servers.nginx(folder / "proxy", ours.storage, second))
                 contenders["both"] = partial(get, proxy, artifact["download_url"], 1)
         found = in_turn(run.rounds, run.count(3000), contenders)
-    each = figures(found, Measured.per_request)
+    each = values_of(found, Measured.per_request)
     limit = each.get("nginx", ())
     return [alone.fill(each["ours"], limit), behind.fill(each.get("both", ()), limit)]

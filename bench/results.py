@@ -1,4 +1,4 @@
-"""What a run found: rows and their judgement, the machine, the tables that are printed, and JSON that can be kept."""
+"""The results of a run: rows with their verdicts, the machine, the printed tables, and the JSON file."""
 
 import json
 import os
@@ -14,30 +14,33 @@ from typing import Any
 
 from bench.processes import CHECKOUT
 
-Figures = Sequence[tuple[float, float]]  # of each round: the server's, its PostgreSQL's
+Values = Sequence[tuple[float, float]]  # for each round: (server, its PostgreSQL)
 
 
 @dataclass
 class Row:
-    """One figure: ours and what it is compared with, of each round; PostgreSQL's share of the same unit apart."""
+    """One line of the table: the values of each round, of reportd and of what it is compared with.
+
+    PostgreSQL's values are separate, in the same unit.
+    """
 
     name: str
     figure: str
     unit: str
     compared: str
     goal: float | None = None
-    at_most: bool = True  # else the goal is the least that is wanted
-    inverted: bool = False  # the ratio is the other's over ours
+    at_most: bool = True  # the ratio must be at most the goal; False: at least
+    inverted: bool = False  # the ratio is theirs over ours
     ours: list[float] = field(default_factory=list)
     ours_postgres: list[float] = field(default_factory=list)
     theirs: list[float] = field(default_factory=list)
     theirs_postgres: list[float] = field(default_factory=list)
-    missing: str = ""  # why there is no figure
+    missing: str = ""  # the reason when it is not measured
     note: str = ""
 
     @property
     def ratio(self) -> float | None:
-        """Of the medians; of a figure that is compared with nothing, the median itself."""
+        """The ratio of the medians. Without a comparison, the median itself."""
         if not self.ours:
             return None
         ours = statistics.median(self.ours)
@@ -49,13 +52,13 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """None without a goal or a figure."""
+        """Whether the goal is met; None without a goal or a value."""
         if self.goal is None or self.ratio is None:
             return None
         return self.ratio <= self.goal if self.at_most else self.ratio >= self.goal
 
-    def fill(self, ours: Figures, theirs: Figures = ()) -> "Row":
-        """Takes the figures of all rounds."""
+    def fill(self, ours: Values, theirs: Values = ()) -> "Row":
+        """Sets the values of all rounds."""
         self.ours, self.ours_postgres = [pair[0] for pair in ours], [pair[1] for pair in ours]
         self.theirs, self.theirs_postgres = [pair[0] for pair in theirs], [pair[1] for pair in theirs]
         return self
@@ -63,22 +66,22 @@ class Row:
 
 @dataclass
 class Point:
-    """A row of growth: what changes, and what came of it, medians of all rounds."""
+    """A line of the growth table: what grows, and the medians of all rounds."""
 
     series: str
     value: str
-    mbs: float = 0.0
-    per_gb: float = 0.0
+    mbs: float = 0.0  # 10⁶ bytes of requests per second
+    per_gb: float = 0.0  # CPU seconds per 10⁹ bytes of requests
     postgres_per_gb: float = 0.0
     p50: float = 0.0  # milliseconds
     p99: float = 0.0
-    busy: float = 0.0  # the generator's share of one core: near 1 the throughput is its own limit
+    busy: float = 0.0  # CPU use of the load generator as a share of one core: near 1 it limits the throughput
     missing: str = ""
 
 
 @dataclass
 class Results:
-    """All of a run."""
+    """Everything that a run measured."""
 
     machine: dict[str, str]
     commit: str
@@ -90,7 +93,7 @@ class Results:
     growth: list[Point] = field(default_factory=list)
 
     def plain(self) -> dict[str, Any]:
-        """What is kept as JSON: every row with its rounds, and how it was judged."""
+        """The content of the JSON file: every row with its rounds, ratio and verdict."""
         rows = [{**asdict(row), "ratio": row.ratio, "met": row.met} for row in self.rows]
         return {**asdict(self), "rows": rows}
 
@@ -100,39 +103,39 @@ class Results:
 
 
 def new(quick: bool) -> Results:
-    """Empty results of this checkout on this machine."""
+    """Empty results, with the commit and the machine."""
     return Results(_machine(), _commit(), datetime.now(UTC).isoformat(timespec="seconds"), quick)
 
 
-HEAD = ("figure", "ours", "compared with", "ratio", "goal", "")
+HEAD = ("measured", "ours", "compared with", "ratio", "goal", "")
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    """A row as the table shows it."""
+    """The cells of a row in the table."""
     goal = "" if row.goal is None else f"{'≤' if row.at_most else '≥'} {row.goal:g}"
-    ours = f"{_shown(row.ours, row.ours_postgres)} {row.unit}" if row.ours else ""
+    ours = f"{_value_text(row.ours, row.ours_postgres)} {row.unit}" if row.ours else ""
     if row.missing:
         return row.figure, ours, f"{row.compared}: {row.missing}".removeprefix(": "), "", goal, "not measured"
-    compared = f"{row.compared} {_shown(row.theirs, row.theirs_postgres)}" if row.theirs else row.compared
+    compared = f"{row.compared} {_value_text(row.theirs, row.theirs_postgres)}" if row.theirs else row.compared
     ratio = "" if row.ratio is None or not row.theirs else f"{row.ratio:.2f}"
-    judged = {None: "", True: "met", False: "missed"}[row.met]
-    return row.figure, ours, compared, ratio, goal, judged
+    verdict = {None: "", True: "met", False: "missed"}[row.met]
+    return row.figure, ours, compared, ratio, goal, verdict
 
 
 GROWTH_HEAD = ("", "", "MB/s", "CPU s/GB", "PostgreSQL", "p50 ms", "p99 ms", "")
 
 
 def point_cells(point: Point) -> tuple[str, ...]:
-    """A row of growth as the table shows it."""
+    """The cells of a point in the growth table."""
     if point.missing:
         return point.series, point.value, "", "", "", "", "", point.missing
     numbers = [f"{point.mbs:.0f}", f"{point.per_gb:.2f}", f"+{point.postgres_per_gb:.2f}"]
-    limit = "the generator is the limit" if point.busy > 0.9 else ""
+    limit = "limited by the load generator" if point.busy > 0.9 else ""
     return point.series, point.value, *numbers, f"{point.p50:.1f}", f"{point.p99:.1f}", limit
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Aligned columns; Markdown too."""
+    """A Markdown table with aligned columns."""
     widths = [max(len(line[i]) for line in [head, *rows]) for i in range(len(head))]
 
     def line(cells: Sequence[str]) -> str:
@@ -142,7 +145,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def report(found: Results) -> str:
-    """Everything as text."""
+    """The printed report: both tables, notes and machine."""
     parts = [table(HEAD, [cells(row) for row in found.rows])] if found.rows else []
     if found.growth:
         parts.append(table(GROWTH_HEAD, [point_cells(point) for point in found.growth]))
@@ -151,7 +154,7 @@ def report(found: Results) -> str:
     return "\n\n".join([*parts, "\n".join(notes)])
 
 
-def _shown(own: list[float], postgres: list[float]) -> str:
+def _value_text(own: list[float], postgres: list[float]) -> str:
     text = _number(statistics.median(own))
     share = statistics.median(postgres) if postgres else 0.0
     return f"{text} (+{_number(share)})" if share else text

@@ -1,4 +1,4 @@
-"""The rows, by the names that `--only` takes, in the order of the table."""
+"""The rows by their `--only` names, in the order of the table."""
 
 from collections.abc import Callable
 

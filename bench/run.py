@@ -1,4 +1,4 @@
-"""What the rows of one run share: a PostgreSQL and its databases, started when the first row needs them."""
+"""Resources that the rows of a run share: PostgreSQL and its databases, created when the first row needs them."""
 
 from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
@@ -13,7 +13,7 @@ ROUNDS = 5
 
 
 class Run:
-    """A context manager: everything that was started ends with it."""
+    """A context manager that stops everything it started."""
 
     def __init__(self, quick: bool) -> None:
         self.quick = quick
@@ -31,36 +31,36 @@ class Run:
         self._stack.close()
 
     def count(self, requests: int) -> int:
-        """How many requests to send where a full run sends `requests`."""
+        """How many requests to send: `requests`, or a twentieth of them (at least 10) in a quick run."""
         return max(10, requests // 20) if self.quick else requests
 
     def ours(self, stack: ExitStack) -> tuple[Server, Path]:
-        """Our server for a row, and the row's folder."""
+        """Starts reportd for a row; the server and the temporary folder of the row."""
         row = stack.enter_context(self.scratch())
         return stack.enter_context(reportd(self.database, row / "ours")), row
 
     def scratch(self, need: int = 3 << 30, on_disk: bool = False) -> AbstractContextManager[Path]:
-        """A folder for files; see processes.folder."""
+        """A temporary folder; see processes.folder."""
         return folder(need, on_disk)
 
     @cached_property
     def cluster(self) -> Cluster:
-        """The PostgreSQL of all rows but the durable one."""
+        """The PostgreSQL of all rows except the durable one."""
         return self._stack.enter_context(Cluster(self._stack.enter_context(folder(8 << 30)) / "postgres"))
 
     @cached_property
     def database(self) -> Database:
-        """The database of all rows that do not ask for an empty or a full one."""
+        """The database of all rows that need neither an empty nor a full one."""
         return self.cluster.database("bench")
 
     @cached_property
     def empty(self) -> Database:
-        """One that has no rows but those of the rows that ask for it."""
+        """A database that only the rows that need an empty one write to."""
         return self.cluster.database("empty")
 
     @cached_property
     def full(self) -> Database:
-        """A database of `full_cases` test cases with all that belongs to them."""
+        """A database with `full_cases` test cases, their steps and artifacts."""
         database = self.cluster.database("full")
         seconds = fill(database, self.full_cases)
         counts = f"{self.full_cases * STEPS_OF_A_CASE:,} steps, {self.full_cases * ARTIFACTS_OF_A_CASE:,} artifacts"

@@ -1,4 +1,4 @@
-"""What is measured, and what it is compared with: each a context manager that gives a running Server."""
+"""The measured server and those it is compared with: each is a context manager for a running Server."""
 
 import importlib.util
 import json
@@ -24,7 +24,7 @@ from server.database.embedded import Postgres
 _PEER = ("aiofiles", "fastapi", "httptools", "python_multipart", "sqlalchemy", "uvicorn", "uvloop")
 _SETTINGS = {
     "max_connections": "100",
-    # So that 10 million rows can be brought in without writing them twice.
+    # With wal_level minimal, the 10 million rows are not written to the WAL.
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "max_wal_size": "8GB",
@@ -32,7 +32,7 @@ _SETTINGS = {
 
 
 class Cluster:
-    """A private PostgreSQL in a folder, for the while."""
+    """A private PostgreSQL in a folder, running inside the `with` block."""
 
     def __init__(self, folder: Path) -> None:
         self._postgres = Postgres(folder, settings=_SETTINGS)
@@ -50,7 +50,7 @@ class Cluster:
         self._postgres.stop()
 
     def database(self, name: str) -> "Database":
-        """A new database with the schema and a token."""
+        """Creates a database with the schema and a token."""
         with psycopg.connect(self._postgres.dsn("postgres"), autocommit=True) as connection:
             connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
         return Database(self._postgres.dsn(name), self.pid)
@@ -70,44 +70,44 @@ class Database:
         self.token = self._reportd("token", "create", "--name", "bench")
 
     def person(self, name: str, *roles: str) -> str:
-        """The password of a new person with these roles."""
+        """Creates a person with these roles; the generated password."""
         return self._reportd("user", "add", name, "--generate", *[word for role in roles for word in ("--role", role)])
 
     def _reportd(self, *arguments: str) -> str:
-        """What a command prints."""
+        """Runs a reportd command; its standard output."""
         environment = {**ENVIRONMENT, "REPORTD_DATABASE_DSN": self.dsn}
         command = python("server", *arguments)
         return subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
     def value(self, query: str) -> Any:
-        """What a query gives: one value."""
+        """Runs a query; the first column of its first row."""
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             row = connection.execute(query.encode()).fetchone()
             return row and row[0]
 
 
-def known(section: str, key: str) -> bool:
-    """Whether this reportd has a key in its configuration."""
+def has_setting(section: str, key: str) -> bool:
+    """Whether this version of reportd has a configuration key."""
     sections = {info.name: info.type for info in msgspec.structs.fields(Config)}
     return key in {info.name for info in msgspec.structs.fields(sections[section])}
 
 
-def no_peer() -> str:
+def why_no_peer() -> str:
     """Why the FastAPI peer cannot be measured; empty when it can."""
     if importlib.util.find_spec("bench.peer_fastapi") is None:
-        return "not there"
+        return "bench/peer_fastapi.py is missing"
     missing = [name for name in _PEER if importlib.util.find_spec(name) is None]
     return f"not installed: {', '.join(missing)}; see bench/README.md" if missing else ""
 
 
-def no_nginx() -> str:
+def why_no_nginx() -> str:
     """Why nginx cannot be measured; empty when it can."""
     return "" if _nginx() else "nginx is not installed"
 
 
 @contextmanager
 def reportd(database: Database, folder: Path, **settings: Mapping[str, object]) -> Iterator[Server]:
-    """`reportd serve` with everything on; sections of its configuration as arguments. Without fsync unless asked."""
+    """`reportd serve`. The keyword arguments are sections of its configuration. The default is without fsync."""
     folder.mkdir(parents=True, exist_ok=True)
     sections: dict[str, dict[str, object]] = {
         "database": {"dsn": database.dsn},
@@ -121,7 +121,8 @@ def reportd(database: Database, folder: Path, **settings: Mapping[str, object]) 
     ]
     config = folder / "config.toml"
     config.write_text("".join(lines))
-    database.value("DELETE FROM storage_folder RETURNING id")  # each run has another
+    # Each run has a new storage folder, which reportd would otherwise refuse for this database.
+    database.value("DELETE FROM storage_folder RETURNING id")
     port = free_port()
     with process("reportd", python("server", "serve", "--port", str(port), "--config", str(config))) as running:
         first_line("reportd", running)
@@ -137,7 +138,7 @@ def reportd(database: Database, folder: Path, **settings: Mapping[str, object]) 
 
 @contextmanager
 def _announced(name: str, command: Sequence[str], database: Database | None) -> Iterator[Server]:
-    """A server that prints its port when it is ready, and ends with its standard input."""
+    """Runs a server that prints its port when it is ready, and ends when its standard input is closed."""
     with process(name, command) as running:
         port = int(first_line(name, running))
         token, postgres = (database.token, database.postgres) if database else ("", 0)
@@ -145,7 +146,7 @@ def _announced(name: str, command: Sequence[str], database: Database | None) -> 
 
 
 def floor(folder: Path, durable: Database | None = None, files: int = 1) -> AbstractContextManager[Server]:
-    """The physical limit; see floor.py."""
+    """The lower limit of the cost; see floor.py."""
     folder.mkdir(exist_ok=True)
     options = ["--durable", durable.dsn, "--files", str(files)] if durable else []
     return _announced("floor", python("bench.floor", str(folder), *options), durable)
@@ -165,7 +166,7 @@ def peer(database: Database, folder: Path, durable: bool = False) -> AbstractCon
 
 @contextmanager
 def nginx(folder: Path, files: Path, behind: Server | None = None) -> Iterator[Server]:
-    """nginx serving `files`, or as a proxy before a reportd that lets it send them."""
+    """nginx that serves `files`; with `behind`, a proxy to that reportd, which sends files by X-Accel-Redirect."""
     folder.mkdir(exist_ok=True)
     port = free_port()
     upstream = f"upstream reportd {{ server 127.0.0.1:{behind.port}; keepalive 16; }}" if behind else ""
@@ -183,7 +184,7 @@ def nginx(folder: Path, files: Path, behind: Server | None = None) -> Iterator[S
         + f"server {{ listen 127.0.0.1:{port}; {hidden if behind else f'location / {{ alias {files}/; }}'} }} }}\n"
     )
     with process("nginx", [_nginx(), "-p", str(folder), "-c", str(config), "-e", "stderr"]) as running:
-        _until_it_listens(port)
+        _wait_until_listening(port)
         pids = [running.pid, *(behind.pids if behind else [])]
         yield Server("nginx", port, pids, behind.token if behind else "", behind.postgres if behind else 0)
 
@@ -192,7 +193,7 @@ def _nginx() -> str:
     return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin") or ""
 
 
-def _until_it_listens(port: int) -> None:
+def _wait_until_listening(port: int) -> None:
     for _ in range(100):
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
@@ -202,4 +203,4 @@ def _until_it_listens(port: int) -> None:
             time.sleep(0.05)
             continue
         return
-    raise BenchError("nginx did not start")
+    raise BenchError("nginx did not start within 5 seconds")

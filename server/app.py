@@ -1,4 +1,4 @@
-"""create_app(config): the whole server, put together. Does no I/O itself; that begins when it starts."""
+"""create_app(config): wires all parts of the server together. It does no I/O: that begins at startup."""
 
 import asyncio
 import contextlib
@@ -12,9 +12,9 @@ from server.background import running
 from server.config import Config
 from server.database.pool import open_pool
 from server.database.queries import SQL
-from server.http.middleware import around, mark
+from server.http.middleware import add_headers, outermost
 from server.http.origin import Origins
-from server.http.route import handlers, hold_back
+from server.http.route import defer_continue, handlers
 from server.limits import Admission
 from server.observe.metrics import DiskWatch
 from server.redact.patterns import Patterns
@@ -28,19 +28,19 @@ from server.storage.removal import Removals
 _SWEEP_SECONDS = 600.0
 _CLOSE_SECONDS = 10.0
 _OBSERVE_SECONDS = 1.0
-_ASK_SECONDS = 1.0
-_ASK_SECONDS_AT_MOST = 30.0
+_RETRY_SECONDS = 1.0
+_RETRY_SECONDS_MAX = 30.0
 
 
 def create_app(config: Config) -> web.Application:
-    """The application for `config`. It is complete: nothing else is configured anywhere. Raises ConfigError."""
-    # Compressed bodies are decode.py's matter: aiohttp would refuse those it does not know before we see them.
+    """The complete application for `config`, the only source of settings. Raises ConfigError."""
+    # decode.py decompresses bodies: aiohttp would refuse an unknown Content-Encoding before our own checks.
     connections = {
         "auto_decompress": False,
         "access_log": None,
         "keepalive_timeout": config.server.idle_timeout,
     }
-    app = web.Application(middlewares=[around(Origins(config.server))], handler_args=connections)
+    app = web.Application(middlewares=[outermost(Origins(config.server))], handler_args=connections)
     files = config.artifacts
     storage = Storage(files.storage_path, files.durability, files.file_timeout, files.min_free_bytes)
     storage.disk.watch = DiskWatch()
@@ -54,8 +54,8 @@ def create_app(config: Config) -> web.Application:
         admission=Admission(config.server.max_uploads, config.server.body_memory),
     )
     for method, path, handler in handlers(ROUTES):
-        app.router.add_route(method, path, handler, expect_handler=hold_back)
-    app.on_response_prepare.append(mark)
+        app.router.add_route(method, path, handler, expect_handler=defer_continue)
+    app.on_response_prepare.append(add_headers)
     app.cleanup_ctx.extend([_threads, _storage, _database, _own_folder, _observer, _sweeper])
     return app
 
@@ -80,50 +80,57 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _own_folder(app: web.Application) -> AsyncIterator[None]:
-    """A server starts without its database, and stores nothing before that has said where."""
+    """Check that the storage folder belongs to this database. With another database's folder, the start fails.
+
+    While the database is unreachable, the server starts, but refuses uploads and downloads until the check succeeds.
+    """
     pool, storage = app[SERVICES].pool, app[SERVICES].storage
     storage.is_ours = await ensure_own(pool, storage)
     if not storage.is_ours:
-        LOG.warning("the database does not say yet whether %s is its storage folder", storage.root)
+        LOG.warning("%s is not used yet: cannot check whether it is this database's storage folder", storage.root)
 
-    async def ask_again() -> None:
-        seconds = _ASK_SECONDS
+    async def check_again() -> None:
+        seconds = _RETRY_SECONDS
         while not storage.is_ours:
             await asyncio.sleep(seconds)
             try:
                 storage.is_ours = await ensure_own(pool, storage)
-            except Exception as error:  # it may be mounted any moment
+            except Exception as error:  # retry: the disk may be mounted later
                 LOG.error("uploads and downloads are refused: %s", error)
-                seconds = min(2 * seconds, _ASK_SECONDS_AT_MOST)
+                seconds = min(2 * seconds, _RETRY_SECONDS_MAX)
 
-    async with running("the question whose the storage folder is", ask_again):
+    async with running("storage folder check", check_again):
         yield
 
 
 async def _observer(app: web.Application) -> AsyncIterator[None]:
-    """A scrape of one worker shows the metrics of all: each keeps its own up to date."""
+    """Update this worker's metrics every second: a scrape of any worker returns the metrics of all workers."""
 
     async def observe() -> None:
         while True:
             app[SERVICES].observe_load()
             await asyncio.sleep(_OBSERVE_SECONDS)
 
-    async with running("the update of metrics", observe):
+    async with running("metrics update", observe):
         yield
 
 
 async def _sweeper(app: web.Application) -> AsyncIterator[None]:
-    """Finishes removals that a crash or a large DELETE left, drops old keys, sessions and logins, measures a day."""
+    """Run the clean-up jobs every 10 minutes, and soon after a DELETE that left files to unlink.
+
+    They retry failed removals of staged files, unlink the queued files of deleted artifacts, and delete expired rows
+    (Idempotency-Keys, sessions, login buckets, removed_files). One job sums the artifact bytes of the last 24 hours.
+    """
     services = app[SERVICES]
     pool = services.pool
 
     async def until_done(query: str, *arguments: object) -> None:
-        while await pool.execute(query, *arguments) == "DELETE 1000":  # a full portion: there may be more
+        while await pool.execute(query, *arguments) == "DELETE 1000":  # a full batch: there may be more rows
             await asyncio.sleep(0.1)
 
     jobs = (
         services.storage.tidy,
-        partial(services.removals.work_off, pool),
+        partial(services.removals.drain, pool),
         partial(until_done, SQL.idempotency.sweep, services.config.api.idempotency_hours),
         partial(until_done, SQL.sessions.sweep),
         partial(until_done, SQL.logins.sweep, WINDOW_SECONDS),
@@ -136,11 +143,11 @@ async def _sweeper(app: web.Application) -> AsyncIterator[None]:
             for job in jobs:
                 try:
                     await job()
-                except Exception as error:  # database or storage may be away; the next round comes
-                    LOG.warning("sweeping: %r", error)
+                except Exception as error:  # the database or the storage may be unavailable
+                    LOG.warning("a clean-up job failed, the next sweep runs it again: %r", error)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_SWEEP_SECONDS):
                     await services.removals.more.wait()
 
-    async with running("the sweeper", sweep):
+    async with running("sweeper", sweep):
         yield

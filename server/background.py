@@ -1,4 +1,4 @@
-"""Work beside the requests. What fails is logged and begun again: a task that raised would be dead without a word."""
+"""Background tasks. One that fails is logged and restarted: otherwise an exception would end it silently."""
 
 import asyncio
 import contextlib
@@ -13,8 +13,12 @@ _LONGEST_PAUSE = 60.0
 
 @contextlib.asynccontextmanager
 async def running(name: str, work: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    """Meanwhile `work()` runs, until it returns. When it raises it is run again, after ever longer pauses (seconds)."""
-    task = asyncio.create_task(_again_and_again(name, work), name=name)
+    """Run `work()` in the background until the block ends.
+
+    When it returns, it is not run again. When it raises, it is restarted after a pause: 1 s at first, then doubled each
+    time, at most 60 s.
+    """
+    task = asyncio.create_task(_restart_on_failure(name, work), name=name)
     try:
         yield
     finally:
@@ -23,12 +27,12 @@ async def running(name: str, work: Callable[[], Awaitable[None]]) -> AsyncIterat
             await task
 
 
-async def _again_and_again(name: str, work: Callable[[], Awaitable[None]]) -> None:
+async def _restart_on_failure(name: str, work: Callable[[], Awaitable[None]]) -> None:
     pause = _FIRST_PAUSE
     while True:
         try:
             return await work()
         except Exception as error:
-            LOG.error("%s failed and starts again in %g s: %r", name, pause, error)
+            LOG.error("%s failed, restarting in %g s: %r", name, pause, error)
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)

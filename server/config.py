@@ -11,22 +11,24 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
+from server.wrong_values import requirement
+
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
 
-# The names of S1, "Server Configuration". The project's own REPORTD_… names win over them.
-S1_NAMES = {
+# The names in the specification, "Server Configuration". The REPORTD_… variables take precedence over them.
+SPEC_NAMES = {
     "ARTIFACT_STORAGE_PATH": ("artifacts", "storage_path"),
     "ARTIFACT_MAX_FILE_SIZE": ("artifacts", "max_file_size"),
     "ARTIFACT_ALLOWED_TYPES": ("artifacts", "allowed_types"),
     "ARTIFACT_BATCH_MAX_FILES": ("artifacts", "batch_max_files"),
 }
-# What a client on the same machine is configured by: these look like ours, and are not.
+# Variables of a client on the same machine. Without this list, the server would refuse them as unknown settings.
 CLIENT_NAMES = {"REPORTD_CA_FILE", "REPORTD_RUN_KEY", "REPORTD_TOKEN_FILE"}
 # Variables that Kubernetes sets in every container when a service is named reportd.
-_OF_A_SERVICE = re.compile(r"REPORTD_SERVICE_(HOST|PORT)(_\w+)?|REPORTD_PORT_\d+_(TCP|UDP)(_\w+)?")
-# The types that uploads/content.py can tell from a file's bytes.
+_KUBERNETES = re.compile(r"REPORTD_SERVICE_(HOST|PORT)(_\w+)?|REPORTD_PORT_\d+_(TCP|UDP)(_\w+)?")
+# The types that uploads/content.py detects from a file's bytes.
 KNOWN_TYPES = (
     "application/json",
     "application/pdf",
@@ -40,7 +42,7 @@ KNOWN_TYPES = (
     "video/mp4",
     "video/webm",
 )
-UNIX = "unix"  # the proxies that connect through a unix socket
+UNIX = "unix"  # in trusted_proxies: every proxy that connects through a unix socket
 _UNITS = {
     "": 1,
     "B": 1,
@@ -54,11 +56,11 @@ _UNITS = {
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; the text names the key and what is allowed."""
+    """The configuration is invalid. The text names the key and the allowed values."""
 
 
 class Size(int):
-    """A number of bytes. Written as an integer or like `10MiB` (`10MB` means the same)."""
+    """A number of bytes. Written as an integer, or with a unit like `10MiB` (`10MB` means the same)."""
 
 
 class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -145,9 +147,9 @@ def load(
     defaults: Mapping[str, Mapping[str, Any]] | None = None,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Config:
-    """The configuration from `defaults`, then the file, then the environment, then `overrides`.
+    """The configuration from `defaults`, the file, the environment and `overrides`; the later one wins.
 
-    All four are sections of keys. Raises ConfigError naming the key that is unknown or wrong.
+    All four map sections to keys. Raises ConfigError naming the key that is unknown or wrong.
     """
     merged: dict[str, dict[str, Any]] = {name: {} for name in Config.__struct_fields__}
     layers = [defaults or {}, _read(path), _from_environment(os.environ if environ is None else environ)]
@@ -156,7 +158,7 @@ def load(
             if section not in merged:
                 raise ConfigError(f"[{section}] is unknown. Known sections: {_known(Config)}")
             if not isinstance(keys, Mapping):
-                raise ConfigError(f"{section}: must be a section of keys: [{section}]")
+                raise ConfigError(f"{section}: must be a section of keys, written as [{section}]")
             merged[section].update(keys)
     try:
         config = msgspec.convert(merged, Config, dec_hook=_convert_size)
@@ -167,19 +169,24 @@ def load(
 
 
 def masked(config: Config) -> dict[str, dict[str, Any]]:
-    """The effective configuration as plain values, secrets hidden, for `reportd config`."""
+    """The effective configuration as plain values, with secrets masked, for `reportd config`."""
     plain: dict[str, dict[str, Any]] = msgspec.to_builtins(config, enc_hook=int)
-    dsn = re.sub(r"(://[^/@:]*):[^/]*@", r"\1:***@", config.database.dsn)
-    plain["database"]["dsn"] = re.sub(r"(?i)\b(password|passfile|sslpassword)=[^&\s]*", r"\1=***", dsn)
+    plain["database"]["dsn"] = masked_dsn(config.database.dsn)
     return plain
 
 
+def masked_dsn(dsn: str) -> str:
+    """The DSN with its passwords masked, so that it can be printed."""
+    dsn = re.sub(r"(://[^/@:]*):[^/]*@", r"\1:***@", dsn)
+    return re.sub(r"(?i)\b(password|passfile|sslpassword)=[^&\s]*", r"\1=***", dsn)
+
+
 def to_toml(plain: Mapping[str, Mapping[str, Any]]) -> str:
-    """Sections of keys as TOML; strings, numbers, booleans and lists of strings are all there is."""
+    """Sections of keys as TOML. The values may be strings, numbers, booleans and lists of strings."""
     lines: list[str] = []
     for section, keys in plain.items():
         lines.append(f"[{section}]")
-        # JSON's strings, numbers, booleans and arrays are written the same in TOML.
+        # JSON and TOML write these values the same way.
         lines += [f"{key} = {msgspec.json.encode(value).decode()}" for key, value in keys.items()]
         lines.append("")
     return "\n".join(lines)
@@ -192,7 +199,7 @@ def parse_size(value: object) -> Size:
     else:
         match = re.fullmatch(r"\s*(\d{1,18})\s*([KMG]?I?B?)\s*", str(value).upper())
         if not match or match[2] not in _UNITS:
-            raise ValueError("must be a size: an integer of bytes, or like 512KiB, 10MiB, 2GiB")
+            raise ValueError("must be a size: a number of bytes, or a number with a unit like 512KiB, 10MiB, 2GiB")
         number, unit = int(match[1]), match[2]
     if not 1 <= number * _UNITS[unit] < 1 << 50:
         raise ValueError("must be a size from 1 byte to 1 PiB")
@@ -200,7 +207,7 @@ def parse_size(value: object) -> Size:
 
 
 def _convert_size(wanted: type, value: object) -> Size:
-    """How msgspec reads Size, the one type here that it does not know; it refuses the result for any other."""
+    """msgspec's dec_hook for Size, the only custom type here; msgspec refuses the result for any other type."""
     return parse_size(value)
 
 
@@ -217,13 +224,13 @@ def _read(path: Path | None) -> Mapping[str, Any]:
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
-    for name, (section, key) in S1_NAMES.items():
+    for name, (section, key) in SPEC_NAMES.items():
         if name in environ:
             found.setdefault(section, {})[key] = _parse(section, key, environ[name], name)
     sections = {name: info.type for name, info in _fields(Config).items()}
     for name, text in environ.items():
         section, _, key = name.removeprefix("REPORTD_").lower().partition("_")
-        if not name.startswith("REPORTD_") or not key or name in CLIENT_NAMES or _OF_A_SERVICE.fullmatch(name):
+        if not name.startswith("REPORTD_") or not key or name in CLIENT_NAMES or _KUBERNETES.fullmatch(name):
             continue
         if section not in sections:
             raise ConfigError(f"{name} is unknown: there is no section [{section}]. Known sections: {_known(Config)}")
@@ -234,7 +241,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
 
 
 def _parse(section: str, key: str, text: str, name: str) -> Any:
-    """Text of the environment as the type of its key, so that `8000` is a port and `true` a boolean."""
+    """The text of an environment variable as the type of its key: `8000` as a port, `true` as a boolean."""
     wanted = _fields(_fields(Config)[section].type)[key].type
     try:
         if wanted == list[str] and not text.lstrip().startswith("["):
@@ -243,34 +250,37 @@ def _parse(section: str, key: str, text: str, name: str) -> Any:
             return msgspec.json.decode(text, type=list[str])
         return msgspec.convert(text, wanted, strict=False, dec_hook=_convert_size)
     except msgspec.MsgspecError as error:
-        words = getattr(wanted, "__args__", ()) if "Invalid enum" in str(error) else ()
-        allowed = f". Allowed: {', '.join(words)}" if words else ""
-        raise ConfigError(f"{name}: {str(error).partition(' - at')[0]}{allowed}") from None
+        message = str(error).partition(" - at")[0]
+        raise ConfigError(f"{name}: {_must(message, wanted, text=True)}") from None
 
 
 def _check(config: Config) -> None:
     unknown = [kind for kind in config.artifacts.allowed_types if kind not in KNOWN_TYPES]
     if unknown or not config.artifacts.allowed_types:
-        raise ConfigError(
-            f"artifacts.allowed_types: {', '.join(unknown) or 'the empty list'} cannot be checked. "
-            f"Types that can be told from content: {', '.join(KNOWN_TYPES)}"
-        )
+        problem = f"{', '.join(unknown)} cannot be detected from a file's content" if unknown else "must not be empty"
+        raise ConfigError(f"artifacts.allowed_types: {problem}. Allowed: {', '.join(KNOWN_TYPES)}")
     if "\n" in config.artifacts.cache_control or "\r" in config.artifacts.cache_control:
-        raise ConfigError("artifacts.cache_control: must be one line")
+        raise ConfigError("artifacts.cache_control: must be one line, without CR or LF")
     if not re.fullmatch(r"((/[\w~-][\w.~-]*)+/)?", config.artifacts.accel_redirect, re.ASCII):
-        raise ConfigError("artifacts.accel_redirect: must be empty, or a path between two slashes, like /_files/")
+        raise ConfigError(
+            "artifacts.accel_redirect: must be empty, or a path like /_files/ that begins and ends with a slash. "
+            "Allowed between slashes: letters, digits, _ - ~, and a dot that is not the first character"
+        )
     for proxy in config.server.trusted_proxies:
         try:
             proxy == UNIX or ip_network(proxy)
         except ValueError:
             raise ConfigError(
-                f"server.trusted_proxies: {proxy!r} is no network like 10.0.0.0/8 or 10.0.0.1, and not {UNIX!r}"
+                f"server.trusted_proxies: {proxy!r} must be a network like 10.0.0.0/8, an address or {UNIX!r}"
             ) from None
     for host in config.server.allowed_hosts:
         if not re.fullmatch(r"[\w.-]+|\[[0-9A-Fa-f:.]+\]", host, re.ASCII):
-            raise ConfigError(f"server.allowed_hosts: {host!r} is no name or address; leave out scheme and port")
+            raise ConfigError(
+                f"server.allowed_hosts: {host!r} must be a host name or an IP address (IPv6 in brackets), "
+                "without scheme and port"
+            )
     if not config.database.dsn.startswith(("postgresql://", "postgres://")):
-        raise ConfigError("database.dsn: must start with postgresql://")
+        raise ConfigError("database.dsn: must start with postgresql:// or postgres://")
 
 
 def _fields(struct: type) -> dict[str, Any]:
@@ -282,13 +292,20 @@ def _known(struct: type) -> str:
 
 
 def _sentence(message: str) -> str:
-    """msgspec's sentence with the key first: `artifacts.durability: …`, and for a wrong key the known ones."""
+    """msgspec's message after the key, like `artifacts.durability: …`. For an unknown key it lists the known keys."""
     text, _, path = message.partition(" - at `$.")
     path = path.rstrip("`")
     section, _, key = path.partition(".")
     section_type = _fields(Config)[section].type if section in _fields(Config) else Config
-    if "unknown field" in text:
-        return f"{path}: {text}. Known keys: {_known(section_type)}"
-    if "Invalid enum" in text and key in _fields(section_type):
-        text = f"{text}. Allowed: {', '.join(_fields(section_type)[key].type.__args__)}"
+    if unknown := re.search(r"unknown field `(.+)`", text):
+        return f"{path}: there is no key `{unknown[1]}`. Known keys: {_known(section_type)}"
+    wanted = _fields(section_type)[key].type if key in _fields(section_type) else None
+    text = _must(text, wanted)
     return f"{path}: {text}" if path else text
+
+
+def _must(message: str, wanted: Any, text: bool = False) -> str:
+    """What the value must be. `text`: the value comes from the environment."""
+    if "Invalid enum" in message:
+        return f"must be one of: {', '.join(wanted.__args__)}"
+    return requirement(message, text)

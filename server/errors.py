@@ -1,4 +1,4 @@
-"""Every error a client can meet: its name, HTTP status, code and sentence (the docstring)."""
+"""Every error that a client can receive: its name, HTTP status, code and sentence (the docstring)."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One wrong value. `path` is like `steps[2].status`, empty for the body as a whole."""
+    """One wrong value. `path` is like `steps[2].status`, or empty for the whole body."""
 
     path: str
     message: str
 
 
 class ReportError(Exception):
-    """Something went wrong on the server."""
+    """An unexpected error occurred on the server. Report the request_id to its operator."""
 
     status = 500
     code = "internal_error"
@@ -33,19 +33,19 @@ class ReportError(Exception):
 
 
 class MalformedRequest(ReportError):
-    """This is not a request as HTTP/1.1 has it."""
+    """This is not a valid HTTP/1.1 request. Check the request line, Host, Content-Length and Transfer-Encoding."""
 
     status, code = 400, "malformed_request"
 
 
 class MalformedBody(ReportError):
-    """The body could not be read."""
+    """The request body could not be read. Check that it is complete and valid."""
 
     status, code = 400, "malformed_body"
 
 
 class Unauthorized(ReportError):
-    """A valid token is needed, as Authorization: Bearer <token>, or a session that has not ended."""
+    """A valid token is needed: send it as Authorization: Bearer <token>, or log in again if the session has ended."""
 
     status, code = 401, "unauthorized"
 
@@ -60,30 +60,30 @@ class WrongCredentials(Unauthorized):
 
 
 class RoleTooSmall(ReportError):
-    """This needs a larger role than yours."""
+    """This needs a higher role than yours. Ask an admin of the project for it."""
 
     status, code = 403, "role_too_small"
 
     @classmethod
     def of(cls, role: str, needed: str) -> "RoleTooSmall":
-        """Says which role it is, and which one is needed."""
+        """The error that names the caller's role and the role that is needed."""
         return cls(f"This needs the role {needed}; yours is {role}.")
 
 
 class AllProjectsNeeded(ReportError):
-    """This tells about all projects: it needs a role in all of them."""
+    """This shows data of all projects. Use a token or an account with a role in all projects."""
 
     status, code = 403, "all_projects_needed"
 
 
 class CsrfTokenNeeded(ReportError):
-    """A cookie alone changes nothing: send the session's csrf_token as X-CSRF-Token."""
+    """A session cookie alone cannot change data. Also send the session's csrf_token as X-CSRF-Token."""
 
     status, code = 403, "csrf_token_needed"
 
 
 class CrossSite(ReportError):
-    """Pages of other sites may not ask for this."""
+    """A page of another site may not send this request. Send it from a page of this server."""
 
     status, code = 403, "cross_site"
 
@@ -125,13 +125,13 @@ class LinkNotFound(ReportError):
 
 
 class MethodNotAllowed(ReportError):
-    """This address does not take this method; Allow names those it takes."""
+    """This address does not support this method. The Allow header lists the methods that it supports."""
 
     status, code = 405, "method_not_allowed"
 
 
 class BodyTimeout(ReportError):
-    """The body stopped coming."""
+    """The request body arrived too slowly. Check the connection and send the request again."""
 
     status, code = 408, "body_timeout"
 
@@ -143,19 +143,19 @@ class StepsExist(ReportError):
 
 
 class CheckpointsExist(ReportError):
-    """Checkpoints with these numbers already exist for this test case."""
+    """Checkpoints with these numbers already exist for this test case. Send only checkpoints with other numbers."""
 
     status, code = 409, "checkpoints_exist"
 
 
 class ArtifactElsewhere(ReportError):
-    """The artifact belongs to another test case."""
+    """The artifact belongs to another test case. Use an artifact of the step's test case."""
 
     status, code = 409, "artifact_of_other_test_case"
 
 
 class InProgress(ReportError):
-    """A request with this Idempotency-Key is still running. Send it again in a moment."""
+    """Another request with this Idempotency-Key is still running. Send this one again in a moment."""
 
     status, code = 409, "idempotency_in_progress"
 
@@ -170,37 +170,37 @@ class ContentMissing(ReportError):
 
 
 class TooLarge(ReportError):
-    """The request is larger than allowed."""
+    """The request body is larger than allowed. Send less in one request."""
 
     status, code = 413, "too_large"
 
 
 class NotMultipart(ReportError):
-    """Send the file as multipart/form-data with a boundary, not compressed."""
+    """Send the file as multipart/form-data with a boundary, and without compressing the body."""
 
     status, code = 415, "not_multipart"
 
 
 class UnknownEncoding(ReportError):
-    """Send the body as it is, or compressed with gzip or deflate."""
+    """This Content-Encoding is not supported. Send the body uncompressed, or compressed with gzip or deflate."""
 
     status, code = 415, "unknown_encoding"
 
 
 class RangeNotSatisfiable(ReportError):
-    """The range lies outside the file."""
+    """The requested range is outside the file. The Content-Range header has the size of the file."""
 
     status, code = 416, "range_not_satisfiable"
 
 
 class HostNotServed(ReportError):
-    """This server does not answer for the host that the request names."""
+    """This server does not serve the requested host. Use a host name that is configured for it."""
 
     status, code = 421, "host_not_served"
 
 
 class Invalid(ReportError):
-    """The request has wrong values."""
+    """The request has invalid values."""
 
     status, code = 422, "invalid"
 
@@ -211,7 +211,7 @@ class Invalid(ReportError):
 
 
 class TooManyLogins(ReportError):
-    """There were too many logins. Try again later."""
+    """Too many login attempts or new sessions. Try again after the number of seconds in the Retry-After header."""
 
     status, code = 429, "too_many_logins"
 
@@ -220,7 +220,7 @@ class TooManyLogins(ReportError):
 
 
 class KeyReused(ReportError):
-    """This Idempotency-Key was used for a different request."""
+    """This Idempotency-Key was used for a different request. Use a new key for each new request."""
 
     status, code = 422, "idempotency_key_reused"
 
@@ -238,19 +238,19 @@ class Unavailable(ReportError):
 
 
 class TryAgain(Unavailable):
-    """Another request changed the same thing at the same time. Send it again in a moment."""
+    """Another request changed the same data at the same time. Send this request again in a moment."""
 
     code = "try_again"
 
 
 class OutcomeUnknown(Unavailable):
-    """The connection to the database was lost while saving. Sending the request again is safe."""
+    """The database connection was lost while saving. Uploads and requests with an Idempotency-Key may be repeated."""
 
     code = "outcome_unknown"
 
 
 class Overloaded(ReportError):
-    """The server has as much in progress as it can take. Send the request again in a moment."""
+    """The server has too many requests in progress. Send this request again in a moment."""
 
     status, code = 503, "overloaded"
 

@@ -1,4 +1,4 @@
-"""What one process takes on at a time: requests, uploads, and bytes of bodies in memory. Counts, nothing more."""
+"""Admission control of one process: counts requests, uploads and bytes of request bodies in memory."""
 
 import asyncio
 import contextlib
@@ -9,12 +9,12 @@ from server.errors import Overloaded
 
 
 class Admission:
-    """All that is in progress in this process. `max_uploads` at once, and `body_memory` bytes of bodies in memory."""
+    """Limits this process to `max_uploads` concurrent uploads and `body_memory` bytes of request bodies in memory."""
 
     def __init__(self, max_uploads: int, body_memory: int) -> None:
         self.stopping = False
         self.requests = 0
-        self.uploads = 0  # without those that wait for a slow client
+        self.uploads = 0  # without uploads that wait for a slow client
         self.memory = 0  # bytes
         self.refused_uploads = 0
         self.refused_memory = 0
@@ -25,7 +25,7 @@ class Admission:
 
     @contextlib.contextmanager
     def request(self) -> Iterator[None]:
-        """Counts a request as in progress, so that a server that stops can wait for it."""
+        """Count a request as in progress: a graceful shutdown waits for it."""
         self.requests += 1
         self._idle.clear()
         try:
@@ -36,30 +36,31 @@ class Admission:
                 self._idle.set()
 
     async def drained(self, timeout: float) -> None:
-        """Returns when no request is in progress, after `timeout` seconds at the latest."""
+        """Wait until no request is in progress, at most `timeout` seconds."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), timeout)
 
     def upload(self) -> "UploadSlot":
-        """A slot for one more upload. Raises Overloaded when all are taken."""
+        """A slot for one more upload. Raises Overloaded when no slot is free."""
         if self.uploads >= self._max_uploads:
             self.refused_uploads += 1
             raise Overloaded()
         return UploadSlot(self)
 
     def ensure_memory(self, size: int = 0) -> None:
-        """Raises Overloaded when no body, or none of `size` bytes, may be begun. One alone always may."""
+        """Raise Overloaded unless `body_memory` has capacity for a body of `size` bytes (0: unknown). A body that is
+        alone in memory is always admitted."""
         if self.memory and self.memory + size >= self._max_memory:
             self.refused_memory += 1
             raise Overloaded()
 
     def reserve(self) -> "Reservation":
-        """What one body holds in memory."""
+        """The memory reservation of one body, zero bytes at first."""
         return Reservation(self)
 
     @property
     def memory_is_tight(self) -> bool:
-        """Whether uploads should use smaller windows, each of which goes to disk sooner."""
+        """Whether more than half of `body_memory` is in use: uploads then write earlier, in smaller windows."""
         return self.memory * 2 > self._max_memory
 
     def _grow(self, held: int, size: int) -> None:
@@ -70,14 +71,14 @@ class Admission:
 
 
 class UploadSlot:
-    """An upload among those in progress, as a context manager. One whose client is slow costs little: not counted."""
+    """One upload in progress, as a context manager. While its client is slow it costs little and is not counted."""
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self._counted = False
 
     def count(self, counted: bool) -> None:
-        """Whether the upload counts: not as long as it waits for its client."""
+        """Count the upload, or stop counting it while it waits for its client."""
         self._admission.uploads += counted - self._counted
         self._counted = counted
 
@@ -89,7 +90,7 @@ class UploadSlot:
 
 
 class Reservation:
-    """The memory of one body. A context manager: at its end it holds nothing."""
+    """The memory reserved for one body. A context manager that releases it at its end."""
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
@@ -100,12 +101,12 @@ class Reservation:
         return self._admission.memory_is_tight
 
     def hold(self, size: int) -> None:
-        """It is `size` bytes now."""
+        """Set the reservation to `size` bytes in all, without a check."""
         self._admission.memory += size - self._held
         self._held = size
 
     def grow(self, size: int) -> None:
-        """The same; raises Overloaded when that is too much together with what others hold."""
+        """Set the reservation to `size` bytes in all. Raises Overloaded when other bodies leave too little memory."""
         self._admission._grow(self._held, size)
         self.hold(size)
 

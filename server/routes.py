@@ -1,4 +1,4 @@
-"""ROUTES: every endpoint, one row each. The table of contents of the API."""
+"""ROUTES: all endpoints of the API, one row each."""
 
 from server.api import (
     artifacts,
@@ -124,6 +124,7 @@ ROUTES = [
         sessions.Session,
         201,
         access=Access(role=Role.VIEWER, only="token"),
+        errors=(429,),
         once=False,
     ),
     Route("GET", f"{_AUTH}/session", sessions.show, sessions.Identity),
@@ -134,7 +135,7 @@ ROUTES = [
         sessions.PersonsSession,
         201,
         access=_PUBLIC,
-        max_json=sessions.MOST_OF_A_LOGIN,
+        max_json=sessions.MAX_LOGIN_SIZE,
         errors=(401, 403, 429),
         once=False,
     ),
@@ -155,7 +156,7 @@ ROUTES = [
         "/metrics",
         health.metrics,
         "text/plain",
-        access=Access(public=lambda config: config.auth.metrics_public, about_all=True),
+        access=Access(public=lambda config: config.auth.metrics_public, all_projects=True),
     ),
     Route("GET", "/api/v1/openapi.json", openapi.show, "application/json", access=_PUBLIC),
     Route("GET", "/docs", docs.show, "text/html", access=_PUBLIC),

@@ -1,4 +1,4 @@
-"""What handlers reach through a request: `Services`, one of the whole server, and `Call`, one of each request."""
+"""The objects that a handler gets from its request: `Services`, shared by all requests, and `Call`, its own state."""
 
 import logging
 import time
@@ -28,10 +28,10 @@ LOG = logging.getLogger("reportd")
 
 @dataclass(slots=True)
 class Services:
-    """All parts of a server that its requests share. `pool` is there once the server has started."""
+    """The parts of the server that all requests share. `pool` is set at startup."""
 
     config: Config
-    routes: Sequence[Any]  # http.route.Route; what the API's own description is made from
+    routes: Sequence[Any]  # http.route.Route, for the OpenAPI document
     storage: Storage
     free_space: FreeSpace
     removals: Removals
@@ -44,7 +44,7 @@ class Services:
     pool: Pool = field(init=False)
 
     def observe_load(self) -> None:
-        """Brings the metrics of what is in progress up to date."""
+        """Update the metrics of uploads, connections and refused requests."""
         pool, admission = self.pool, self.admission
         self.load.observe(
             admission.uploads,
@@ -60,10 +60,10 @@ class Services:
 
 @dataclass(slots=True)
 class Call:
-    """One request: who sent it and from where, what was decided about it, and how much of its reply was sent.
+    """One request: its caller and origin, its upload slot and Idempotency-Key, and how much of its reply was sent.
 
-    `remote`, `secure` and `host` are as a trusted proxy says where one is in between: the client's address (empty
-    behind a unix socket), whether it speaks TLS, and the host that it asked for.
+    `remote` is the client's address (empty for a client on a unix socket), `secure` whether it uses TLS, `host` the
+    requested host. A trusted proxy overrides them with its X-Forwarded-* headers.
     """
 
     request_id: str
@@ -71,18 +71,18 @@ class Call:
     secure: bool
     host: str
     started: float = field(default_factory=time.perf_counter)
-    caller: Caller | None = None  # None: nobody has to say who
-    shared: Shared | None = None  # what an evidence link shows, where one lets the caller in
+    caller: Caller | None = None  # None: the route needs no caller
+    shared: Shared | None = None  # the target of the evidence link, if the caller opened one
     slot: UploadSlot | None = None
     idempotency_key: str | None = None
-    body_hash: bytes = b""  # of a JSON body
-    # Of a reply that is sent as it is made: bytes of its body so far, and whether the client left before its end.
+    body_hash: bytes = b""  # SHA-256 of a JSON body
+    # Of a streamed reply: the bytes of its body sent so far, and whether the client disconnected before its end.
     sent: int | None = None
     client_left: bool = False
 
     @property
     def scope(self) -> UUID | None:
-        """The project that the caller is confined to; None: all of them."""
+        """The project to which the caller is restricted; None: all projects."""
         return self.known_caller.project_id
 
     @property
@@ -93,14 +93,14 @@ class Call:
         return self.caller
 
     def actor(self) -> Actor:
-        """The caller, for the audit trail."""
+        """The caller as the actor of an audit entry."""
         caller = self.caller
         if caller is None or caller is ANYONE:
             return self.actor_as("anyone", None, None)
         return self.actor_as(caller.kind, caller.id, caller.name)
 
     def actor_as(self, kind: Literal["token", "person", "link", "anyone"], id: UUID | None, name: str | None) -> Actor:
-        """Somebody whom the request itself does not name, as at a login."""
+        """An actor other than the request's caller, like the person who has just logged in."""
         return Actor(kind, id, name, self.remote or None, self.request_id)
 
 

@@ -1,10 +1,10 @@
 -- name: project_of
--- None when there is no such thing, or the caller may not see it.
+-- No row when the artifact does not exist or is not in the caller's project ($2; NULL is every project).
 SELECT c.project_id FROM test_artifacts a JOIN test_case_results c ON c.id = a.test_case_result_id
 WHERE a.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 
 -- name: duplicates
--- What is already there of what is sent now.
+-- The artifacts of the test case that were uploaded before: the same dedupe key as a file of this request.
 SELECT dedupe_key, id, test_case_result_id, step_result_id, artifact_type, artifact_category, step_number,
        iteration_number, file_name, file_size, mime_type, checksum, 'artifacts/' || storage_path AS storage_path,
        description, '/api/v1/reports/artifacts/' || id || '/download' AS download_url,
@@ -13,9 +13,10 @@ FROM test_artifacts
 WHERE test_case_result_id = $1 AND dedupe_key = ANY($2::bytea[])
 
 -- name: lock
--- Takes the test case, as steps.insert_many does, and gives what must be known before files get their names: which files
--- are there already, and which names a row has, or had until lately (a new file of such a name could be unlinked in its
--- place). A path holds its test case's id, so only that one's rows can have it. Nothing when another writer came between.
+-- Locks the test case like steps.insert_many. Returns which dedupe keys exist, and which paths are in use. A path in
+-- removed_files is in use, too: a delayed unlink would delete the new file. Paths contain the test case's id, so only
+-- its own rows can have them. No row when another writer committed while this waited: then the caller locks with
+-- test_cases.lock and runs this again.
 WITH seen AS (
     SELECT id, xmin AS version FROM test_case_results WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
 ), target AS (
@@ -33,7 +34,8 @@ SELECT project_id,
 FROM target
 
 -- name: insert_many
--- Each belongs to the step of its number at once; what else that changes is decided by steps.link.
+-- Assigns each artifact to the step with its iteration and step number. steps.link and steps.own_artifacts decide the
+-- rest afterwards.
 INSERT INTO test_artifacts (
     id, test_case_result_id, step_result_id, artifact_type, artifact_category, step_number, iteration_number,
     file_name, file_size, mime_type, checksum, storage_path, description, dedupe_key, captured_at)
@@ -62,7 +64,7 @@ FROM test_artifacts a JOIN test_case_results c ON c.id = a.test_case_result_id
 WHERE a.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 
 -- name: count_for_case
--- One row when the test case exists and the caller may see it, else none.
+-- One row if the test case exists and the caller may see it, even when the count is 0. Otherwise no row: a 404.
 SELECT (SELECT count(*) FROM test_artifacts a
         WHERE a.test_case_result_id = c.id
           AND ($3::text IS NULL OR a.artifact_type = $3)
@@ -92,17 +94,17 @@ FROM test_artifacts a JOIN test_case_results c ON c.id = a.test_case_result_id
 WHERE a.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 
 -- name: bytes_since
--- Ids begin with their time: one range of the primary key.
+-- Ids begin with their creation time (UUIDv7), so this reads one range of the primary key.
 SELECT coalesce(sum(file_size), 0)::bigint AS bytes FROM test_artifacts WHERE id >= $1
 
 -- name: case_of
--- Which test case an artifact belongs to, if the caller may see it, and what is noted of its end.
+-- The artifact's test case, if the caller may see it. Name and project are for the audit entry of its deletion.
 SELECT a.test_case_result_id, a.file_name, c.project_id
 FROM test_artifacts a JOIN test_case_results c ON c.id = a.test_case_result_id
 WHERE a.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 
 -- name: delete
--- The row goes, its file is noted for removal, in one statement.
+-- Deletes the row and queues its file for unlinking in one statement, so that a crash cannot lose track of the file.
 WITH gone AS (
     DELETE FROM test_artifacts WHERE id = $1 RETURNING storage_path, checksum, test_case_result_id
 )
@@ -112,7 +114,8 @@ FROM gone g JOIN test_case_results c ON c.id = g.test_case_result_id
 RETURNING storage_path, project_id, checksum
 
 -- name: remove_of_run
--- Notes every file of a run for removal, before the run's rows go, and gives the first $2 of them.
+-- Queues every file of a run for unlinking, before the run's rows are deleted. Returns the first $2 of them, which the
+-- DELETE request unlinks itself.
 WITH noted AS (
     INSERT INTO removed_files (storage_path, checksum, project_id)
     SELECT a.storage_path, a.checksum, c.project_id
@@ -123,16 +126,18 @@ WITH noted AS (
 SELECT storage_path, project_id, checksum FROM noted ORDER BY storage_path LIMIT $2
 
 -- name: removed
--- A portion of the files to unlink, those after a name. Locked, so that two processes rarely work on the same.
+-- The next $2 files of the queue, after the path $1. Locked with SKIP LOCKED, so that two processes rarely work on the
+-- same files.
 SELECT storage_path, project_id, checksum FROM removed_files
 WHERE unlinked_at IS NULL AND storage_path > $1
 ORDER BY storage_path LIMIT $2 FOR UPDATE SKIP LOCKED
 
 -- name: mark_unlinked
+-- The row stays for a day, so that no new file gets this path: a delayed process may still unlink it.
 UPDATE removed_files SET unlinked_at = CURRENT_TIMESTAMP WHERE storage_path = ANY($1::text[])
 
 -- name: sweep_removed
--- Bounded, so that no sweep holds many rows at once.
+-- Deletes rows a day after their file was unlinked. LIMIT: otherwise one sweep could lock many rows at once.
 DELETE FROM removed_files WHERE storage_path IN (
     SELECT storage_path FROM removed_files
     WHERE unlinked_at < CURRENT_TIMESTAMP - INTERVAL '1 day' LIMIT 1000)

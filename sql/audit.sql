@@ -4,7 +4,8 @@ INSERT INTO audit_entries (id, created_at, action, actor_kind, actor_id, actor_n
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 
 -- name: page
--- Newest first. An id is a time as well: $2 is the end of the page before, $6 and $7 are since and until.
+-- Newest first. Ids sort by time (UUIDv7): $2 is the last id of the previous page, $6 and $7 are the lowest ids of the
+-- times `since` and `until`.
 SELECT e.id, e.created_at, e.action, e.actor_kind, e.actor_id, e.actor_name, e.project_id, p.name AS project,
        e.subject_kind, e.subject_id, e.subject_name, e.remote, e.request_id, e.detail
 FROM audit_entries e LEFT JOIN projects p ON p.id = e.project_id

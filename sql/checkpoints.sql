@@ -12,7 +12,7 @@ FROM ROWS FROM (unnest($2::uuid[]), json_to_recordset($3::json) AS (
 ORDER BY n.id
 
 -- name: count_for_case
--- One row when the test case exists and the caller may see it, else none.
+-- One row if the test case exists and the caller may see it, even when the count is 0. Otherwise no row: a 404.
 SELECT (SELECT count(*) FROM test_checkpoints k
         WHERE k.test_case_result_id = c.id
           AND ($3::int IS NULL OR k.step_number = $3)
@@ -29,5 +29,5 @@ WHERE test_case_result_id = $1
 ORDER BY seq LIMIT $4 OFFSET $5
 
 -- name: own_artifacts
--- Those of some artifacts that belong to the test case.
+-- Which of the artifacts in $2 belong to the test case: a checkpoint may show no other screenshot.
 SELECT id FROM test_artifacts WHERE test_case_result_id = $1 AND id = ANY($2::uuid[])

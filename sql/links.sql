@@ -1,9 +1,9 @@
 -- name: project_of
--- None when there is no such thing, or the caller may not see it.
+-- No row when the link does not exist or is not in the caller's project ($2; NULL is every project).
 SELECT project_id FROM evidence_links WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
 
 -- name: create
--- The project is the thing's own; no row comes back when the thing is gone.
+-- One of $2, $3 and $4 is the target. The link gets the target's project. No row when the target was deleted.
 INSERT INTO evidence_links (id, project_id, suite_run_id, test_case_result_id, artifact_id, caller_id, created_by,
                             note, expires_at)
 SELECT $1, thing.project_id, $2, $3, $4, $5, $6, $7, $8
@@ -17,7 +17,8 @@ RETURNING id, suite_run_id, test_case_result_id, artifact_id, created_by, create
           opened, downloads, last_used_at, project_id
 
 -- name: page
--- Newest first. Ids are made in the order of time, so the last id of a page is the cursor to the next.
+-- Newest first. Ids sort by time (UUIDv7), so the last id of a page is the cursor ($2) of the next page. $6 selects the
+-- links that `open` accepts (true) or refuses (false).
 SELECT id, suite_run_id, test_case_result_id, artifact_id, created_by, created_at, expires_at, revoked_at, note,
        opened, downloads, last_used_at
 FROM evidence_links
@@ -35,7 +36,8 @@ ORDER BY id DESC
 LIMIT $7
 
 -- name: revoke
--- $3 is who must have made it, null for anybody's. What is revoked stays as it is; `ended` says whether it was not.
+-- $3 is the caller who must have made the link; NULL accepts any. A second revocation does not change revoked_at.
+-- `ended` is true only for the first one, so that only the first one writes an audit entry.
 UPDATE evidence_links l SET revoked_at = COALESCE(l.revoked_at, CURRENT_TIMESTAMP)
 FROM (SELECT id, revoked_at IS NULL AS ended FROM evidence_links
       WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2) AND ($3::uuid IS NULL OR caller_id = $3)
@@ -44,8 +46,9 @@ WHERE l.id = was.id
 RETURNING l.project_id, l.note, was.ended
 
 -- name: open
--- Whether the link still counts, and that it was used, in one: $2 and $3 are what to add. It ends with the token or the
--- person that made it: what was made with a secret that leaked must not outlive it.
+-- Checks the link and counts its use ($2 and $3 are added) in one statement. No row when the link or the token that
+-- made it is revoked or expired, or the user who made it is disabled: otherwise a link made with a leaked token would
+-- outlive that token.
 UPDATE evidence_links
 SET opened = opened + $2, downloads = downloads + $3, last_used_at = CURRENT_TIMESTAMP
 WHERE id = $1 AND revoked_at IS NULL AND expires_at > CURRENT_TIMESTAMP
@@ -57,7 +60,7 @@ RETURNING project_id, COALESCE(suite_run_id, test_case_result_id, artifact_id) A
                THEN 'test_case_result' ELSE 'artifact' END AS kind
 
 -- name: find
--- The same for a HEAD, which shows nothing, and so is no use.
+-- Like `open`, without counting: for HEAD, which shows nothing.
 SELECT project_id, COALESCE(suite_run_id, test_case_result_id, artifact_id) AS thing_id,
        CASE WHEN suite_run_id IS NOT NULL THEN 'suite_run' WHEN test_case_result_id IS NOT NULL
             THEN 'test_case_result' ELSE 'artifact' END AS kind
@@ -68,13 +71,14 @@ WHERE id = $1 AND revoked_at IS NULL AND expires_at > CURRENT_TIMESTAMP
   AND NOT EXISTS (SELECT FROM users u WHERE u.id = caller_id AND u.disabled_at IS NOT NULL)
 
 -- name: covered_case
--- Whether a test case result is what a link is on, or one of its run's.
+-- A row if the link's target is this test case result, or the run that it belongs to.
 SELECT 1
 FROM evidence_links l JOIN test_case_results c ON c.suite_run_id = l.suite_run_id OR c.id = l.test_case_result_id
 WHERE l.id = $1 AND c.id = $2
 
 -- name: covered_artifact
--- What a download needs, of an artifact that a link is on, or of an image of its run or test case result.
+-- The columns for a download. A link to an artifact covers that artifact. A link to a run or test case result covers
+-- the images below it, but no other files.
 SELECT a.storage_path, a.file_name, a.file_size, a.mime_type, a.checksum
 FROM test_artifacts a
 JOIN test_case_results c ON c.id = a.test_case_result_id

@@ -1,7 +1,7 @@
 -- name: admit
--- One more try for each key: $2 is its share of the key's bucket, which empties within $3 seconds. A key whose bucket
--- has no room comes not back. Counted before the password is looked at, or many at once would all pass; always in the
--- same order, or two would wait for each other.
+-- Leaky bucket: adds an attempt's share ($2) to each key's bucket, which drains within $3 seconds. Returns only the
+-- keys that had capacity. Counted before the password is checked: otherwise many concurrent attempts would all pass.
+-- Rows are locked in the order of their keys: otherwise two logins could deadlock.
 INSERT INTO login_buckets AS b (key, level, updated_at)
 SELECT n.key, n.share, clock_timestamp() FROM unnest($1::bytea[], $2::float8[]) AS n(key, share)
 ORDER BY n.key
@@ -12,19 +12,20 @@ WHERE GREATEST(0, b.level - EXTRACT(epoch FROM clock_timestamp() - b.updated_at)
 RETURNING key
 
 -- name: wait
--- Seconds until there is room for all of these, which are full.
+-- Seconds until all of these buckets, which are full, have capacity again.
 SELECT max((b.level + n.share - 1) * $3::float8 - EXTRACT(epoch FROM clock_timestamp() - b.updated_at))::float8
 FROM unnest($1::bytea[], $2::float8[]) AS n(key, share) JOIN login_buckets b ON b.key = n.key
 
 -- name: forgive
--- A try that was right does not count. Locked in the order of admit.
+-- After a successful login: subtracts $2 from the buckets. Locks rows in the order of `admit`: otherwise the two could
+-- deadlock.
 UPDATE login_buckets b SET level = GREATEST(0, b.level - n.share)
 FROM (SELECT key, share FROM unnest($1::bytea[], $2::float8[]) AS n(key, share) JOIN login_buckets USING (key)
       ORDER BY key FOR UPDATE OF login_buckets) AS n
 WHERE b.key = n.key
 
 -- name: sweep
--- Buckets that are empty by now. Never waits for a login, which may wait for this.
+-- Deletes buckets that have drained. SKIP LOCKED: a sweep and a login that wait for each other would deadlock.
 DELETE FROM login_buckets WHERE key IN (
     SELECT key FROM login_buckets
     WHERE updated_at < CURRENT_TIMESTAMP - make_interval(secs => $1) LIMIT 1000 FOR UPDATE SKIP LOCKED)

@@ -1,6 +1,6 @@
 -- name: insert_console
--- $4 is the client's count of the first entry, null without one. An entry whose count is there already was sent before:
--- nothing is added.
+-- $4 is the client's sequence number of the first entry, or NULL. An entry whose number is stored already was sent
+-- before and is skipped, so that a retry adds nothing twice.
 INSERT INTO test_console_logs (
     id, test_case_result_id, client_sequence, level, message, source_url, line_number, column_number,
     step_number, iteration_number, logged_at)
@@ -15,7 +15,7 @@ ON CONFLICT ON CONSTRAINT unique_console_log_sequence DO NOTHING
 RETURNING id
 
 -- name: count_console
--- One row when the test case exists and the caller may see it, else none.
+-- One row if the test case exists and the caller may see it, even when the count is 0. Otherwise no row: a 404.
 SELECT (SELECT count(*) FROM test_console_logs l
         WHERE l.test_case_result_id = c.id
           AND ($3::int IS NULL OR l.step_number = $3)
@@ -34,7 +34,7 @@ WHERE test_case_result_id = $1
 ORDER BY seq LIMIT $5 OFFSET $6
 
 -- name: insert_network
--- As insert_console. A size of -1 is HAR's word for one that is not known.
+-- Like insert_console. In HAR, a size of -1 means unknown: it is stored as NULL.
 INSERT INTO test_network_logs (
     id, test_case_result_id, client_sequence, method, url, status_code, resource_type, request_headers,
     response_headers, request_size, response_size, duration_ms, error_text, step_number, iteration_number, started_at)
@@ -53,7 +53,7 @@ ON CONFLICT ON CONSTRAINT unique_network_log_sequence DO NOTHING
 RETURNING id
 
 -- name: count_network
--- One row when the test case exists and the caller may see it, else none.
+-- One row if the test case exists and the caller may see it, even when the count is 0. Otherwise no row: a 404.
 SELECT (SELECT count(*) FROM test_network_logs l
         WHERE l.test_case_result_id = c.id
           AND ($3::int IS NULL OR l.step_number = $3)

@@ -2,7 +2,8 @@
 SELECT id FROM projects WHERE name = $1
 
 -- name: ensure
--- The same project for the same name, however many ask at once; DO UPDATE so that a row always comes back.
+-- Concurrent calls with the same name get the same project. DO NOTHING would return no row for a name that exists; DO
+-- UPDATE always returns one.
 INSERT INTO projects (id, name) VALUES ($1, $2)
 ON CONFLICT (name) DO UPDATE SET name = EXCLUDED.name
 RETURNING id

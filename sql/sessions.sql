@@ -1,6 +1,6 @@
 -- name: by_hash
--- Who is calling, by the cookie of a browser, as tokens.by_hash tells it. A token's session lives no longer than the
--- token; whoever has no role any more has no session either.
+-- The caller of a browser's session cookie, with the columns of tokens.by_hash. A token's session ends with the token.
+-- A user who has no role any more gets no row.
 SELECT 'token' AS kind, t.id, t.name, t.collection_shape, LEAST(t.expires_at, s.expires_at) AS expires_at,
        ARRAY[t.project_id::text] AS project_ids, ARRAY[p.name::text] AS projects, ARRAY[t.role::text] AS roles
 FROM sessions s JOIN tokens t ON t.id = s.token_id LEFT JOIN projects p ON p.id = t.project_id
@@ -16,14 +16,16 @@ WHERE s.session_hash = $1 AND s.expires_at > CURRENT_TIMESTAMP AND u.disabled_at
 GROUP BY u.id, s.session_hash
 
 -- name: create_for_token
--- $4 is the hash of the secret that starts it: a former one's session must not outlive it.
+-- $4 is the hash of the secret that starts the session. The session must not outlive the token, nor a former secret of
+-- a rotated token.
 INSERT INTO sessions (session_hash, token_id, expires_at)
 SELECT $1, t.id, LEAST($3, t.expires_at, (SELECT f.expires_at FROM former_secrets f WHERE f.secret_hash = $4))
 FROM tokens t WHERE t.id = $2
 RETURNING expires_at
 
 -- name: create_for_user
--- Only for the password that was looked at: it may have been changed since, or the person disabled.
+-- Only if the user is enabled and still has the password hash that was checked ($4): both may have changed since. The
+-- row lock keeps them as they are until the commit.
 INSERT INTO sessions (session_hash, user_id, expires_at)
 SELECT $1, u.id, $3 FROM users u WHERE u.id = $2 AND u.disabled_at IS NULL AND u.password_hash = $4
 FOR NO KEY UPDATE
@@ -36,5 +38,6 @@ DELETE FROM sessions WHERE session_hash = $1
 DELETE FROM sessions WHERE user_id = $1
 
 -- name: sweep
+-- LIMIT: otherwise one sweep could lock many rows at once.
 DELETE FROM sessions WHERE session_hash IN (
     SELECT session_hash FROM sessions WHERE expires_at < CURRENT_TIMESTAMP LIMIT 1000)

@@ -1,17 +1,18 @@
 -- name: project_of
--- None when there is no such step, or the caller may not see it.
+-- No row when the step does not exist or is not in the caller's project ($2; NULL is every project).
 SELECT c.project_id FROM test_step_results s JOIN test_case_results c ON c.id = s.test_case_result_id
 WHERE s.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 
 -- name: insert_many
--- Lock, check and insert in one statement. $3 are the iterations that must have no steps yet (no constraint can say
--- that), $4 whether the test case may have artifacts: then `link` must follow. With $7 the new rows come back, else one
--- that is empty; none when the test case is not there, a check fails, or another writer came in between.
+-- Locks the test case, checks and inserts in one statement. $3: iterations that must not have steps yet, which no
+-- constraint can express. $4: whether the test case may have artifacts; if so, `link` must follow. $7: return the new
+-- rows, else one empty row. No row at all when the test case does not exist, a check fails, or another writer committed
+-- while this waited.
 WITH seen AS (
     SELECT id, xmin AS version FROM test_case_results WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
 ), target AS (
-    -- Changes nothing, but makes a new version of the row: a statement that has waited for another writer finds a
-    -- version here that it has not seen, and does nothing, instead of missing that writer's steps and artifacts.
+    -- Changes no value, but locks the row and creates a new version of it (xmin). A statement that waited for another
+    -- writer finds another version than in its snapshot, and does nothing. Otherwise it would miss that writer's rows.
     UPDATE test_case_results c SET updated_at = c.updated_at FROM seen
     WHERE c.id = seen.id AND c.xmin = seen.version
       AND NOT EXISTS (SELECT FROM test_step_results s
@@ -40,7 +41,7 @@ WITH seen AS (
 SELECT new.* FROM target LEFT JOIN new ON $7::bool ORDER BY new.id
 
 -- name: replace_many
--- Ids, creation times and pinned screenshots stay; everything else is as sent now.
+-- An existing step keeps its id, creation time and pinned screenshot. All other columns get the values that were sent.
 INSERT INTO test_step_results AS old (
     id, test_case_result_id, iteration_number, step_number, step_type, action, description, status, duration_ms,
     element_selector, element_name, element_type, input_value, expected_value, actual_value,
@@ -72,7 +73,8 @@ SELECT id, test_case_result_id, iteration_number, step_number, step_type, action
 FROM test_step_results WHERE test_case_result_id = $1 AND id = ANY($2::uuid[]) ORDER BY id
 
 -- name: prune
--- The steps that were not sent, of the iterations that were; each with the artifacts that it had, for own_artifacts.
+-- Deletes the steps that were not sent, in the iterations that were. Returns the artifacts of each deleted step:
+-- own_artifacts must assign them to other steps.
 WITH gone AS (
     DELETE FROM test_step_results s
     WHERE s.test_case_result_id = $1
@@ -85,10 +87,10 @@ SELECT iteration_number, ARRAY(SELECT a.id FROM test_artifacts a WHERE a.step_re
 FROM gone
 
 -- name: link
--- A step that no PATCH has pinned shows the best screenshot of its iteration: the one of the name in screenshot_path,
--- else of its number; of several the error's, the one after it, one without a category, then the oldest. Decided for
--- the steps in $2, which were written, and those that the artifacts in $3, which were written, are for. Under the test
--- case's lock, or another writer's rows are missed. Gives those steps, each with what it has shown until now.
+-- Chooses the screenshot of each unpinned step: the one in its iteration with the file name in screenshot_path, else
+-- with its step number. If several match, the category decides (error, after, none, others), then age (oldest first).
+-- Updates the written steps ($2) and those that the written artifacts ($3) match, and returns them with their former
+-- screenshot. Needs the test case's lock: otherwise it misses the rows of a concurrent writer.
 WITH sent AS (
     SELECT iteration_number, step_number, file_name FROM test_artifacts
     WHERE test_case_result_id = $1 AND id = ANY($3::uuid[]) AND artifact_type = 'screenshot'
@@ -112,8 +114,8 @@ WITH sent AS (
     SELECT DISTINCT ON (iteration_number, step_number) * FROM shot WHERE step_number IS NOT NULL
     ORDER BY iteration_number, step_number, rank, id
 ), best AS MATERIALIZED (
-    -- FULL JOIN, since PostgreSQL can only hash or sort for it: where it takes a large test case for a small one, it
-    -- would compare each step with each screenshot.
+    -- FULL JOIN, because PostgreSQL executes it only as a hash or merge join. For another join, a planner that
+    -- underestimates the size of the test case chooses a nested loop, which compares each step with each screenshot.
     SELECT step.id, coalesce(named.id, numbered.id) AS artifact_id
     FROM step
     FULL JOIN named ON named.iteration_number = step.iteration_number AND named.file_name = step.file_name
@@ -126,8 +128,9 @@ WITH sent AS (
 SELECT id, screenshot_artifact_id AS former FROM step
 
 -- name: own_artifacts
--- An artifact belongs to the step of its number, else to the first step that shows it. Decided for the artifacts in $3,
--- which were written, and for those that the steps in $2 have, had or show. After `link`, whose choice counts here.
+-- An artifact belongs to the step with its iteration and step number, else to the first step that shows it. Decides
+-- this for the written artifacts ($3), and for those that the steps in $2 own, show, or match by number. Runs after
+-- `link`, which chooses what each step shows.
 WITH step AS (
     SELECT id, iteration_number, step_number, screenshot_artifact_id FROM test_step_results
     WHERE test_case_result_id = $1 AND id IN (SELECT unnest($2::uuid[]))
@@ -139,7 +142,7 @@ WITH step AS (
            OR id IN (SELECT screenshot_artifact_id FROM step WHERE screenshot_artifact_id IS NOT NULL)
            OR (iteration_number, step_number) IN (SELECT iteration_number, step_number FROM step))
 ), owner AS MATERIALIZED (
-    -- FULL JOIN, as in `link`.
+    -- FULL JOIN for the same reason as in `link`.
     SELECT a.id, a.step_result_id AS present, coalesce(
                s.id, (SELECT shows.id FROM test_step_results shows
                       WHERE shows.screenshot_artifact_id = a.id ORDER BY shows.id LIMIT 1)) AS step_id
@@ -152,7 +155,8 @@ FROM owner
 WHERE a.id = owner.id AND owner.step_id IS DISTINCT FROM owner.present
 
 -- name: counts
--- One row when the test case exists and the caller may see it, else none. Follows the iteration, never the status.
+-- One row if the test case exists and the caller may see it, otherwise none: a 404. All counts follow the iteration
+-- filter; only `matching` follows the status filter.
 SELECT count(s.id) AS total_steps,
        count(s.id) FILTER (WHERE s.status = 'Passed') AS passed_steps,
        count(s.id) FILTER (WHERE s.status = 'Failed') AS failed_steps,
@@ -165,9 +169,9 @@ WHERE c.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 GROUP BY c.id
 
 -- name: illustrated
--- The same, and the steps with what they show and own as the JSON array of a reply: rows that only become JSON are made
--- into it here, at a quarter of what it costs the server to carry them to Python first (bench/README.md). Subqueries,
--- not joins: each step's artifacts are found by an index, however few the planner thinks there are.
+-- Like `counts`, plus the steps with their screenshots and artifacts as the JSON array of the reply. JSON built here
+-- costs the server a quarter of loading the rows into Python and encoding them there (bench/README.md). Subqueries, not
+-- joins: they find each step's artifacts by an index, even if the planner expects few.
 SELECT count(s.id) AS total_steps,
        count(s.id) FILTER (WHERE s.status = 'Passed') AS passed_steps,
        count(s.id) FILTER (WHERE s.status = 'Failed') AS failed_steps,
@@ -220,13 +224,13 @@ ORDER BY iteration_number, step_number
 LIMIT $4 OFFSET $5
 
 -- name: case_of
--- Which test case a step belongs to, if the caller may see it.
+-- The step's test case, if the caller may see it.
 SELECT s.test_case_result_id
 FROM test_step_results s JOIN test_case_results c ON c.id = s.test_case_result_id
 WHERE s.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 
 -- name: pin
--- Pinned to an artifact, or to none: from now on linking leaves this step's screenshot alone.
+-- $2 is an artifact, or NULL for no screenshot. From then on, `link` does not change this step's screenshot.
 UPDATE test_step_results
 SET screenshot_artifact_id = $2, screenshot_pinned = true, updated_at = CURRENT_TIMESTAMP
 WHERE id = $1
@@ -236,7 +240,8 @@ RETURNING id, step_number, screenshot_artifact_id
 SELECT id, step_number, screenshot_artifact_id FROM test_step_results WHERE id = $1
 
 -- name: unpin
--- Before its artifact is deleted, which clears the reference itself (the foreign key): the steps to be linked anew.
+-- Runs before an artifact is deleted, whose foreign key then clears screenshot_artifact_id. Returns the steps that
+-- showed it, for which `link` must choose a screenshot again.
 UPDATE test_step_results SET screenshot_pinned = false
 WHERE test_case_result_id = $1 AND screenshot_artifact_id = $2
 RETURNING id

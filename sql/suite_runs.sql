@@ -1,9 +1,9 @@
 -- name: project_of
--- None when there is no such thing, or the caller may not see it.
+-- No row when the run does not exist or is not in the caller's project ($2; NULL is every project).
 SELECT project_id FROM suite_runs WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
 
 -- name: create
--- Nothing comes back when the project already has this run_key: parallel shards meet in one run.
+-- No row when the project already has this run_key: parallel CI shards share one run, which by_key then finds.
 INSERT INTO suite_runs (id, project_id, run_key, name, status, environment, branch, commit_sha, build_url,
                         browser, platform, triggered_by, tags, metadata, started_at)
 SELECT $1, $2, n.run_key, n.name, coalesce(n.status, 'Running'), n.environment, n.branch, n.commit_sha, n.build_url,
@@ -16,7 +16,7 @@ ON CONFLICT (project_id, run_key) DO NOTHING
 RETURNING id
 
 -- name: by_key
--- Held, so that it is not removed before it is answered with.
+-- Locked, so that the run cannot be deleted before this transaction ends.
 SELECT id FROM suite_runs WHERE project_id = $1 AND run_key = $2 FOR KEY SHARE
 
 -- name: by_id
@@ -27,7 +27,7 @@ FROM suite_runs r JOIN projects p ON p.id = r.project_id
 WHERE r.id = $1 AND ($2::uuid IS NULL OR r.project_id = $2)
 
 -- name: page
--- Newest first. Ids are made in the order of time, so the last id of a page is the cursor to the next.
+-- Newest first. Ids sort by time (UUIDv7), so the last id of a page is the cursor ($2) of the next page.
 SELECT r.id, p.name AS project, r.run_key, r.name, r.status, r.environment, r.branch, r.commit_sha, r.build_url,
        r.browser, r.platform, r.triggered_by, r.tags, r.metadata, r.started_at, r.finished_at,
        r.created_at, r.updated_at
@@ -45,7 +45,8 @@ ORDER BY r.id DESC
 LIMIT $10
 
 -- name: counts
--- Counted when asked, for all runs of a page at once: shards would fight over a counter column.
+-- Counted per request, for all runs of a page at once: with a counter column, parallel shards would wait for its row
+-- lock.
 SELECT suite_run_id,
        count(*) AS total,
        count(*) FILTER (WHERE status = 'Passed') AS passed,
@@ -57,7 +58,7 @@ FROM test_case_results WHERE suite_run_id = ANY($1)
 GROUP BY suite_run_id
 
 -- name: update
--- $3 is the patch as sent: what is absent stays, null clears. Metadata merges: $4 are the keys that it removes.
+-- $3 is the patch as sent: absent fields stay, null clears a field. Metadata merges by key; $4 are the keys to remove.
 UPDATE suite_runs c SET (name, status, environment, branch, commit_sha, build_url, browser, platform, triggered_by, tags,
     metadata, started_at, finished_at) = (
     SELECT p.name, p.status, p.environment, p.branch, p.commit_sha, p.build_url, p.browser, p.platform,
@@ -69,11 +70,12 @@ WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
 RETURNING metadata::text AS metadata
 
 -- name: lock
--- Before a delete: no test case can be added to the run any more (its foreign key waits for this row).
+-- Before a delete. No test case can be added to the run any more: its foreign key check waits for this row lock.
 SELECT name, project_id FROM suite_runs WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2) FOR UPDATE
 
 -- name: lock_cases
--- Waits for uploads in progress, always in the same order, so that the list of files is complete.
+-- Before a delete. Waits for uploads in progress, so that the list of files to unlink is complete. Always in the order
+-- of ids, so that two deletes cannot deadlock.
 SELECT id FROM test_case_results WHERE suite_run_id = $1 ORDER BY id FOR UPDATE
 
 -- name: delete

@@ -1,22 +1,22 @@
 -- name: project_of
--- None when there is no such thing, or the caller may not see it.
+-- No row when the test case does not exist or is not in the caller's project ($2; NULL is every project).
 SELECT project_id FROM test_case_results WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
 
 -- name: lock
--- What belongs to a test case is written by one request at a time.
+-- The row lock for writers: only one request at a time writes data below a test case.
 SELECT project_id FROM test_case_results WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2) FOR NO KEY UPDATE
 
 -- name: touch
--- The lock of every writer of steps and artifacts. It makes a new version of the row: statements that check, lock and
--- write at once (steps.insert_many, artifacts.lock) find it after a wait, and do not write on an old snapshot. Once in a
--- transaction: for a second UPDATE of a row PostgreSQL checks its foreign keys, and waits for a DELETE of the run, which
--- waits for this row. So what must come before those statements in one transaction is `lock`.
+-- The row lock for writers of steps and artifacts. Unlike `lock`, it creates a new row version: statements that lock
+-- and check at once (steps.insert_many, artifacts.lock) find it after a wait, and do not write on an old snapshot. At
+-- most one UPDATE per transaction: for a second one, PostgreSQL checks the row's foreign keys, which deadlocks with a
+-- DELETE of the run. So before those two statements, which UPDATE the row themselves, use `lock`.
 UPDATE test_case_results SET updated_at = updated_at
 WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
 RETURNING project_id
 
 -- name: insert_many
--- The project is the run's own; no row comes back when there is no such run, or it is another project's.
+-- The project is that of the run. No row when the run does not exist or is not in the caller's project.
 INSERT INTO test_case_results (id, suite_run_id, project_id, name, test_id, status, duration_ms, attempt,
                                error_message, error_type, stack_trace, browser, tags, metadata,
                                started_at, completed_at)
@@ -47,7 +47,7 @@ WHERE suite_run_id = $1
 ORDER BY id LIMIT $4 OFFSET $5
 
 -- name: count_for_run
--- One row when the run exists and the caller may see it, else none.
+-- One row if the run exists and the caller may see it, even when the count is 0. Otherwise no row: a 404.
 SELECT (SELECT count(*) FROM test_case_results c
         WHERE c.suite_run_id = r.id
           AND ($3::text IS NULL OR c.status = $3)
@@ -55,7 +55,7 @@ SELECT (SELECT count(*) FROM test_case_results c
 FROM suite_runs r WHERE r.id = $1 AND ($2::uuid IS NULL OR r.project_id = $2)
 
 -- name: update
--- $3 is the patch as sent: what is absent stays, null clears. Metadata merges: $4 are the keys that it removes.
+-- $3 is the patch as sent: absent fields stay, null clears a field. Metadata merges by key; $4 are the keys to remove.
 UPDATE test_case_results c SET (name, test_id, status, duration_ms, attempt, error_message, error_type, stack_trace, browser,
     tags, metadata, started_at, completed_at) = (
     SELECT p.name, p.test_id, p.status, p.duration_ms, p.attempt, p.error_message, p.error_type,

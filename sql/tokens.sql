@@ -1,6 +1,6 @@
 -- name: by_hash
--- Who is calling, by the token's secret or by one that it had before. The names and the role travel along, so that
--- replies, checks and the log need no second look.
+-- The caller with this secret: a token's current secret, or a former one until its overlap ends. Includes names and
+-- role, so that replies, access checks and the log need no second query.
 SELECT 'token' AS kind, t.id, t.name, t.collection_shape, LEAST(t.expires_at, secret.expires_at) AS expires_at,
        ARRAY[t.project_id::text] AS project_ids, ARRAY[p.name::text] AS projects, ARRAY[t.role::text] AS roles
 FROM (SELECT id AS token_id, NULL::timestamptz AS expires_at FROM tokens WHERE token_hash = $1
@@ -11,7 +11,7 @@ JOIN tokens t ON t.id = secret.token_id LEFT JOIN projects p ON p.id = t.project
 WHERE t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > CURRENT_TIMESTAMP)
 
 -- name: touch
--- At most one write a minute and token, whatever the traffic.
+-- At most one write per minute and token, however many requests it sends.
 UPDATE tokens SET last_used_at = CURRENT_TIMESTAMP
 WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < CURRENT_TIMESTAMP - INTERVAL '1 minute')
 
@@ -28,16 +28,16 @@ FROM tokens t LEFT JOIN projects p ON p.id = t.project_id
 ORDER BY t.created_at, t.id
 
 -- name: revoke
--- The one of this id, else of this name: a token may be named like another's id. The row stays, so that old entries can
--- still be told apart.
+-- By id, else by name: a token may have another token's id as its name. The row stays, so that old audit entries can
+-- still be attributed to it.
 UPDATE tokens SET revoked_at = CURRENT_TIMESTAMP
 WHERE id = (SELECT id FROM tokens WHERE revoked_at IS NULL AND (id::text = $1 OR name = $1)
             ORDER BY id::text = $1 DESC LIMIT 1)
 RETURNING id, name, project_id
 
 -- name: rotate
--- By id or by name: a new secret, and perhaps a new end. The one until now, those before it and the sessions that were
--- started with any of them go on for $3 at most; the token stays the same, and with it its Idempotency-Keys.
+-- By id, else by name: sets a new secret ($2), and a new expiry if $4 is given. All former secrets and the token's
+-- sessions stay valid for at most $3. The token's id stays, and with it its Idempotency-Keys.
 WITH rotated AS (
     SELECT id, token_hash, CURRENT_TIMESTAMP + $3::interval AS overlap_end, expires_at FROM tokens
     WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > CURRENT_TIMESTAMP)
@@ -57,5 +57,5 @@ FROM rotated r WHERE t.id = r.id
 RETURNING t.id, t.name, t.project_id, r.token_hash AS former_hash, LEAST(r.expires_at, r.overlap_end) AS former_until
 
 -- name: known
--- Also a revoked or rotated one: what was ended is not made again.
+-- Includes revoked tokens and former secrets: otherwise `reportd up` would create a revoked token again.
 SELECT 1 FROM tokens WHERE token_hash = $1 UNION ALL SELECT 1 FROM former_secrets WHERE secret_hash = $1

@@ -1,6 +1,6 @@
 -- name: for_login
--- Always one row, also of somebody disabled: the answer takes as long. `account` is the name in the one way in which
--- accounts are told apart: Python's lower() is another one.
+-- Always one row, even for an unknown or disabled user: otherwise the response time would reveal which users exist.
+-- `account` is the name in PostgreSQL's lower(), by which names are unique: Python's lower() gives other results.
 SELECT sent.account, u.id, u.name, u.password_hash, u.disabled_at IS NOT NULL AS disabled
 FROM (SELECT lower($1::text) AS account) AS sent LEFT JOIN users u ON lower(u.name) = sent.account
 
@@ -8,7 +8,7 @@ FROM (SELECT lower($1::text) AS account) AS sent LEFT JOIN users u ON lower(u.na
 UPDATE users SET password_hash = $2 WHERE id = $1
 
 -- name: touch
--- At most one write a minute and person, whatever the traffic.
+-- At most one write per minute and user, however many requests are sent.
 UPDATE users SET last_seen_at = CURRENT_TIMESTAMP
 WHERE id = $1 AND (last_seen_at IS NULL OR last_seen_at < CURRENT_TIMESTAMP - INTERVAL '1 minute')
 
@@ -16,7 +16,7 @@ WHERE id = $1 AND (last_seen_at IS NULL OR last_seen_at < CURRENT_TIMESTAMP - IN
 INSERT INTO users (id, name, password_hash) VALUES ($1, $2, $3)
 
 -- name: find
--- Locked: what is changed of a person is changed by one command at a time.
+-- By id, else by name. Locked, so that only one command at a time changes a user.
 SELECT id, name, disabled_at FROM users WHERE id::text = $1 OR lower(name) = lower($1)
 ORDER BY id::text = $1 DESC LIMIT 1
 FOR UPDATE

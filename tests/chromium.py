@@ -1,7 +1,7 @@
-"""A real Chromium, as a person's browser: one process for a file of tests, a profile of its own for each test.
+"""A real Chromium: one process per test file, and a separate profile per test.
 
-Driven over its DevTools protocol, by aiohttp's WebSocket. Import the fixtures `chromium` and `browser` where they are
-needed. On a machine without one the tests are skipped, unless the environment has REQUIRE_CHROMIUM.
+It is driven over the DevTools protocol through aiohttp's WebSocket. Test files import the fixtures `chromium` and
+`browser`. Without an installed Chromium the tests are skipped; with REQUIRE_CHROMIUM in the environment they fail.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ from aiohttp import ClientSession, ClientWebSocketResponse
 from tests.up_server import PATIENCE, wait_for
 
 
-def program() -> str:
-    """Its path. Skips the test, or fails it, where there is none."""
+def chromium_path() -> str:
+    """The path of the installed Chromium. Skips or fails the test when none is installed."""
     found = shutil.which("chromium") or shutil.which("google-chrome")
     if found is None:
         (pytest.fail if os.environ.get("REQUIRE_CHROMIUM") else pytest.skip)("no Chromium is installed")
@@ -30,17 +30,17 @@ def program() -> str:
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory) -> Iterator[str]:
-    """A running one; the address of its DevTools."""
+    """The DevTools address of a running Chromium."""
     profile = tmp_path_factory.mktemp("chromium")
     log, announced = profile / "log", profile / "DevToolsActivePort"
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [program(), *options, f"--user-data-dir={profile}", "--remote-debugging-port=0", "about:blank"],
+            [chromium_path(), *options, f"--user-data-dir={profile}", "--remote-debugging-port=0", "about:blank"],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            start_new_session=True,  # it is several processes, which end together
+            start_new_session=True,  # Chromium is several processes: killpg ends all of them
         )
     try:
         port, path = wait_for(lambda: announced.exists() and announced.read_text().split(), log.read_text)
@@ -53,75 +53,75 @@ def chromium(tmp_path_factory) -> Iterator[str]:
 
 @pytest.fixture
 async def browser(chromium) -> AsyncIterator["Browser"]:
-    """A profile without cookies, and the tabs in it."""
+    """A browser profile without cookies."""
     async with ClientSession() as session, session.ws_connect(chromium, max_msg_size=0) as socket:
         browser = Browser(socket)
         listening = asyncio.create_task(browser.listen())
-        context = await browser.ask("Target.createBrowserContext", disposeOnDetach=True)
+        context = await browser.command("Target.createBrowserContext", disposeOnDetach=True)
         browser.context = context["browserContextId"]
         yield browser
-        await browser.ask("Target.disposeBrowserContext", browserContextId=browser.context)
+        await browser.command("Target.disposeBrowserContext", browserContextId=browser.context)
         listening.cancel()
 
 
 class Browser:
-    """What a person has before them: tabs, and what the browser says of them."""
+    """One browser profile: opens tabs, sends DevTools commands and records the events."""
 
     def __init__(self, socket: ClientWebSocketResponse) -> None:
         self._socket = socket
         self._numbers = itertools.count(1)
-        self._answers: dict[int, asyncio.Future[Any]] = {}
+        self._replies: dict[int, asyncio.Future[Any]] = {}
         self.context = ""
-        self.tabs = 0  # that we opened
+        self.tabs = 0  # opened by the test, not by a page
         self.events: list[dict[str, Any]] = []
 
     async def listen(self) -> None:
-        """Takes answers and events as they come."""
+        """Receive replies and events until cancelled."""
         async for message in self._socket:
-            said = message.json()
-            if "id" not in said:
-                self.events.append(said)
-                if said["method"] == "Page.javascriptDialogOpening":  # the page waits for it, and so would everything
-                    await self._send("Page.handleJavaScriptDialog", said["sessionId"], accept=True)
-            elif not (answer := self._answers.pop(said["id"])).done():
-                answer.set_result(said)
+            received = message.json()
+            if "id" not in received:
+                self.events.append(received)
+                if received["method"] == "Page.javascriptDialogOpening":  # an open dialog would block the page
+                    await self._send("Page.handleJavaScriptDialog", received["sessionId"], accept=True)
+            elif not (reply := self._replies.pop(received["id"])).done():
+                reply.set_result(received)
 
-    async def ask(self, method: str, session: str | None = None, **parameters: Any) -> Any:
-        """A command of the protocol, to a tab or to the browser; what it returns."""
-        answer = await self._send(method, session, **parameters)
+    async def command(self, method: str, session: str | None = None, **parameters: Any) -> Any:
+        """Send a DevTools command to a tab, or to the browser without `session`, and return its result."""
+        reply = await self._send(method, session, **parameters)
         async with asyncio.timeout(PATIENCE):
-            said = await answer
-        assert "result" in said, (method, said)
-        return said["result"]
+            received = await reply
+        assert "result" in received, (method, received)
+        return received["result"]
 
-    def said(self, method: str, session: str | None = None) -> list[Any]:
-        """The events of this name, of a tab or of all."""
+    def events_named(self, method: str, session: str | None = None) -> list[Any]:
+        """The parameters of the recorded events of this name, of one tab or of all tabs."""
         events = [each for each in self.events if each["method"] == method]
         return [each["params"] for each in events if session in (None, each.get("sessionId"))]
 
     async def _send(self, method: str, session: str | None, **parameters: Any) -> asyncio.Future[Any]:
         number = next(self._numbers)
-        self._answers[number] = answer = asyncio.get_running_loop().create_future()
+        self._replies[number] = reply = asyncio.get_running_loop().create_future()
         to = {"sessionId": session} if session else {}
         await self._socket.send_json({"id": number, "method": method, "params": parameters, **to})
-        return answer
+        return reply
 
     async def open(self, url: str) -> "Tab":
-        """A new tab, once its page and all in it has loaded, or is not going to."""
+        """A new tab, returned when its page has finished loading or has failed to load."""
         self.tabs += 1
-        target = await self.ask("Target.createTarget", url="about:blank", browserContextId=self.context)
-        attached = await self.ask("Target.attachToTarget", targetId=target["targetId"], flatten=True)
+        target = await self.command("Target.createTarget", url="about:blank", browserContextId=self.context)
+        attached = await self.command("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         tab = Tab(self, target["targetId"], attached["sessionId"])
-        await tab.ask("Page.enable")
-        await tab.ask("Emulation.setFocusEmulationEnabled", enabled=True)
-        # A frame that is kept apart is a process of its own.
-        await tab.ask("Target.setAutoAttach", autoAttach=True, waitForDebuggerOnStart=False, flatten=True)
-        await tab.go(url)
+        await tab.command("Page.enable")
+        await tab.command("Emulation.setFocusEmulationEnabled", enabled=True)
+        # Attach to frames that Chromium isolates in their own processes.
+        await tab.command("Target.setAutoAttach", autoAttach=True, waitForDebuggerOnStart=False, flatten=True)
+        await tab.navigate(url)
         return tab
 
     async def pages(self) -> list[str]:
-        """The addresses of all tabs and windows, whoever opened them."""
-        found = await self.ask("Target.getTargets")
+        """The URLs of all tabs and windows, also of those that a page opened."""
+        found = await self.command("Target.getTargets")
         targets = [each for each in found["targetInfos"] if each.get("browserContextId") == self.context]
         return sorted(each["url"] for each in targets if each["type"] == "page")
 
@@ -132,63 +132,64 @@ class Tab:
         self.target = target
         self.session = session
 
-    async def ask(self, method: str, **parameters: Any) -> Any:
-        return await self._browser.ask(method, self.session, **parameters)
+    async def command(self, method: str, **parameters: Any) -> Any:
+        return await self._browser.command(method, self.session, **parameters)
 
-    def said(self, method: str) -> list[Any]:
-        """The events of this name."""
-        return self._browser.said(method, self.session)
+    def events_named(self, method: str) -> list[Any]:
+        """The parameters of this tab's recorded events of this name."""
+        return self._browser.events_named(method, self.session)
 
-    async def go(self, url: str) -> None:
-        """To a page, and until it has loaded; also to one that turns out to be a download."""
-        before = len(self.said("Page.frameStoppedLoading"))
-        answer = await self.ask("Page.navigate", url=url)
+    async def navigate(self, url: str) -> None:
+        """Open a URL and wait until it has loaded. Returns at once when the URL is a download."""
+        before = len(self.events_named("Page.frameStoppedLoading"))
+        result = await self.command("Page.navigate", url=url)
 
         def stopped() -> bool:
-            later = self.said("Page.frameStoppedLoading")[before:]
-            return answer["frameId"] in [each["frameId"] for each in later]
+            later = self.events_named("Page.frameStoppedLoading")[before:]
+            return result["frameId"] in [each["frameId"] for each in later]
 
-        if answer.get("errorText") != "net::ERR_ABORTED":
+        if result.get("errorText") != "net::ERR_ABORTED":
             await until(stopped, lambda: url)
 
-    async def run(self, script: str, session: str | None = None) -> Any:
-        """What a script says that is run by us, as a person does in the console: also where a page may run none."""
-        answer = await self._browser.ask(
+    async def evaluate(self, script: str, session: str | None = None) -> Any:
+        """Run a script as the DevTools console does (the page's CSP does not apply) and return its value."""
+        result = await self._browser.command(
             "Runtime.evaluate", session or self.session, expression=script, returnByValue=True, awaitPromise=True
         )
-        assert "exceptionDetails" not in answer, answer
-        return answer["result"].get("value")
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
 
-    def apart(self) -> list[str]:
-        """The sessions of frames that the browser keeps in processes of their own."""
-        gone = [each["sessionId"] for each in self.said("Target.detachedFromTarget")]
-        frames = [each for each in self.said("Target.attachedToTarget") if each["targetInfo"]["type"] == "iframe"]
+    def isolated_frames(self) -> list[str]:
+        """The sessions of the frames that Chromium runs in their own processes."""
+        gone = [each["sessionId"] for each in self.events_named("Target.detachedFromTarget")]
+        attached = self.events_named("Target.attachedToTarget")
+        frames = [each for each in attached if each["targetInfo"]["type"] == "iframe"]
         return [each["sessionId"] for each in frames if each["sessionId"] not in gone]
 
     async def texts(self) -> list[str]:
-        """What stands in the page, and in each of its frames."""
+        """The text of the page and of each of its frames."""
         found = []
-        for session in (self.session, *self.apart()):
-            shot = await self._browser.ask("DOMSnapshot.captureSnapshot", session, computedStyles=[])
+        for session in (self.session, *self.isolated_frames()):
+            shot = await self._browser.command("DOMSnapshot.captureSnapshot", session, computedStyles=[])
             for document in shot["documents"]:
                 values = [shot["strings"][index] for index in document["nodes"]["nodeValue"] if index >= 0]
                 found.append("\n".join(values))
         return found
 
-    async def click(self, x: int, y: int, enough: Callable[[], Any]) -> None:
-        """Clicks on a place until that is enough: a frame that was just made takes no clicks yet."""
+    async def click(self, x: int, y: int, done: Callable[[], Any]) -> None:
+        """Click on a position until `done` is true: a new frame ignores the first clicks."""
         async with asyncio.timeout(PATIENCE):
             while True:
                 for kind in ("mousePressed", "mouseReleased"):
-                    await self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+                    await self.command("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
                 for _ in range(10):
-                    if await enough():
+                    if await done():
                         return
                     await asyncio.sleep(0.02)
 
 
 async def until(condition: Callable[[], Any], explain: Callable[[], str]) -> Any:
-    """What the condition returns when that is true at last."""
+    """Wait until the condition is true and return its value."""
     try:
         async with asyncio.timeout(PATIENCE):
             while not (found := condition()):

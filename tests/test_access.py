@@ -1,4 +1,4 @@
-"""Who may do what: every route, asked by every kind of caller, is answered as the table in README says."""
+"""Access control: every route replies to every kind of caller as the table in docs/access.md says."""
 
 import asyncio
 import re
@@ -20,7 +20,7 @@ from tests.forms import BOUNDARY, batch, single
 from tests.makers import png
 from tests.people import LOGIN, PASSWORD, logged_in
 
-README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+PAGE = (Path(__file__).parent.parent / "docs/access.md").read_text("utf-8")
 BASE = "/api/v1/reports"
 SESSION = "/api/v1/auth/session"
 LOGOUT = "/api/v1/auth/logout"
@@ -33,7 +33,7 @@ STEPS = {"steps": [{"step_number": 7, "step_type": "click", "iteration_number": 
 FILE = {"data": single(png()), "headers": {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}}
 FILES = {**FILE, "data": batch([(png(), "shot.png")])}
 IDS = ["suite_id", "case_id", "step_id", "artifact_id", "link_id"]
-# What a request must bring to be done. One that changes something and is not here fails.
+# A valid request for each row that changes data. A test checks that none is missing.
 SENDS = {
     "POST /suite-runs": {"json": {"name": "x"}},
     "PATCH /suite-runs/{suite_id}": {"json": {"name": "changed"}},
@@ -61,15 +61,15 @@ SENDS = {
 
 
 def table():
-    """The table in README: {"GET /suite-runs": {"viewer": "2xx", …}, …}."""
-    lines = README[README.index("| request | ") :].partition("\n\n")[0].splitlines()
+    """The table in docs/access.md: {"GET /suite-runs": {"viewer": "2xx", …}, …}."""
+    lines = PAGE[PAGE.index("| request | ") :].partition("\n\n")[0].splitlines()
     head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
     assert head == ["request", *COLUMNS]
     return {row[0].strip("`"): dict(zip(COLUMNS, row[1:], strict=True)) for row in rows}
 
 
-def sent_to(name, ids):
-    """What a request brings, with the ids of what it is about."""
+def request_for(name, ids):
+    """The body and headers of a row's request, with these ids filled in."""
     sent = SENDS.get(name, {})
     if name != "POST /links":
         return sent
@@ -80,15 +80,15 @@ def named(route, switch=""):
     return f"{route.method} {route.path.removeprefix(BASE)}{switch}"
 
 
-def address(name):
-    """Method and path of a row, its ids still to be filled in."""
+def method_and_path(name):
+    """Method and path of a row. The path still has its {placeholders}."""
     method, _, path = name.partition(" ")
     absolute = any(route.path == path for route in ROUTES)
     return method, path if absolute else BASE + path
 
 
 async def bearing(client, token):
-    """Headers of a token's bearer, and of the browser that it logged in."""
+    """Two sets of headers: the token as a bearer, and the session cookie of a login with the token."""
     bearer = {"Authorization": f"Bearer {token}"}
     reply = await client.post(SESSION, headers=bearer)
     assert reply.status == 201, await reply.text()
@@ -96,8 +96,11 @@ async def bearing(client, token):
 
 
 @pytest.fixture
-async def known(nobody, make_token):
-    """(whose, role, how, headers) of everyone who may do something: of ours, of another project, of all."""
+async def token_callers(nobody, make_token):
+    """Callers with a token or its cookie, as (whose, role, how, headers).
+
+    `whose` is the token's project: "ours" (the project of the request), "theirs" (another project) or "all".
+    """
     callers = []
     for whose, project in [("ours", "default"), ("theirs", "theirs"), ("all", None)]:
         for role in ROLES:
@@ -108,7 +111,7 @@ async def known(nobody, make_token):
 
 @pytest.fixture
 async def people(nobody, make_user, make_token, rows):
-    """The same of people; those who are "several" have another role in another project too."""
+    """Callers who logged in with a password, in the same form. With `how` "several" they have two different roles."""
     make_token(project="theirs")
     rows("UPDATE users SET name = 'somebody' WHERE name = %s", make_user(default="viewer"))
     callers = []
@@ -131,8 +134,8 @@ async def people(nobody, make_user, make_token, rows):
 
 
 @pytest.fixture
-async def strangers(nobody, make_token, rows):
-    """Headers of everyone who may do nothing."""
+async def invalid_credentials(nobody, make_token, rows):
+    """Headers that no route accepts: missing, malformed, unknown, expired and revoked credentials."""
     token, expired, revoked = make_token(), make_token(), make_token(name="revoked")
     (_, ended), (_, late) = await bearing(nobody, revoked), await bearing(nobody, expired)
     bearer, over = await bearing(nobody, make_token(name="logged in"))
@@ -159,7 +162,7 @@ async def strangers(nobody, make_token, rows):
 
 @pytest.fixture
 def make_things(client, make_run, make_case):
-    """await make_things(): ids of a new run of the default project, and of one thing of each kind in it."""
+    """await make_things(): the ids of a new run in the default project, and of one object of each kind in it."""
 
     async def make():
         run = await make_run(project="default")
@@ -178,19 +181,19 @@ def make_things(client, make_run, make_case):
 
 
 @pytest.fixture
-def everything(rows, stored_files):
-    """everything(): what is stored, but for the noted use of tokens and links; to be compared."""
+def snapshot(rows, stored_files):
+    """snapshot(): all rows and files that are stored, to be compared. Leaves out the usage of tokens and links."""
     tables = "SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public' AND tablename !~ 'yoyo'"
     names = [row["name"] for row in rows(tables)]
     assert {"tokens", "sessions", "suite_runs", "test_artifacts", "idempotency_keys"} <= set(names)
 
-    def look():
+    def take():
         of = "SELECT md5(string_agg(line, '\n' ORDER BY line)) AS sum FROM"
         uses = "'{last_used_at,last_seen_at,opened,downloads}'::text[]"
         line = f"(SELECT (to_jsonb(t) - {uses})::text AS line FROM %s t) AS lines"
         return [rows(f"{of} {line % name}")[0]["sum"] for name in names], stored_files()
 
-    return look
+    return take
 
 
 def expected(row, whose, role, how, method, path):
@@ -200,10 +203,10 @@ def expected(row, whose, role, how, method, path):
         assert row["token's cookie"] in ("2xx", "as its token")
     if how in ("person", "several") and row["person's cookie"] not in (AS_ROLE, WITH_CSRF):
         return row["person's cookie"]
-    # What a body is about is looked for after the role is known, what a path is about before.
+    # The object named in the path is looked up before the role is checked, the object named in the body after it.
     if whose == "theirs" and row["other project's"] != "own" and ("{" in path or row[role] != "403"):
         return row["other project's"]
-    cell = row[role].rstrip("†")  # what it made itself is another test's
+    cell = row[role].rstrip("†")  # objects that the caller created are covered by other tests
     if cell.endswith("*"):
         return "2xx" if whose == "all" else cell.removesuffix("*")
     return cell
@@ -214,7 +217,7 @@ def shown(status):
 
 
 async def refusal(reply):
-    """What a refusal tells: all of it but what is of this one request."""
+    """Status, headers and body of a refusal, without the parts that differ in every request."""
     body = await reply.json() if reply.content_type == "application/json" and reply.method != "HEAD" else {}
     headers = {name: value for name, value in reply.headers.items() if name not in ("Date", "X-Request-ID")}
     assert body or reply.method == "HEAD"
@@ -224,24 +227,24 @@ async def refusal(reply):
 # --- the table -------------------------------------------------------------------------------------------------
 
 
-def test_the_table_in_readme_has_every_route():
-    """One row for each, and one more where a switch of the query needs another role."""
+def test_the_table_in_the_docs_has_every_route():
+    """One row per route, and one more for a query parameter that needs another role."""
     switched = [named(route, f"?{route.access.admin_if}=true") for route in ROUTES if route.access.admin_if]
     assert sorted(table()) == sorted([named(route) for route in ROUTES] + switched)
     assert set(SENDS) == {name for name in table() if not name.startswith("GET ")}
 
 
-def test_openapi_documents_the_same():
+def test_openapi_documents_the_same_access_rules():
     paths = document(ROUTES, "1")["paths"]
     for name, row in table().items():
-        method, path = address(name)
+        method, path = method_and_path(name)
         operation = paths[path.partition("?")[0]][method.lower()]
         if path == LOGIN:
             continue
-        told = operation["responses"].keys() & {"401", "403"}
+        documented = operation["responses"].keys() & {"401", "403"}
         cells = {cell.rstrip("*†") for cell in row.values()} & {"401", "403"}
-        assert cells <= told, name
-        assert not told - cells or path == LOGOUT or (name.startswith("PUT") and row["uploader"] == "2xx"), name
+        assert cells <= documented, name
+        assert not documented - cells or path == LOGOUT or (name.startswith("PUT") and row["uploader"] == "2xx"), name
         if cells:
             least = next((role for role in ROLES if row[role] == "2xx"), "person's session")
             least = "in all projects" if "403*" in row.values() else "a token" if path == SESSION != name[4:] else least
@@ -252,32 +255,32 @@ def test_openapi_documents_the_same():
             assert ({"session": [], "csrf": []} in security) == by_person, name
 
 
-async def test_every_route_answers_every_caller_as_the_table_says(
-    nobody, known, people, strangers, make_things, everything, make_user, make_token
+async def test_every_route_replies_to_every_caller_as_the_table_says(
+    nobody, token_callers, people, invalid_credentials, make_things, snapshot, make_user, make_token
 ):
     ours = await make_things()
-    assert len(known) == 18 and len(people) == 17 and len(strangers) == 16
+    assert len(token_callers) == 18 and len(people) == 17 and len(invalid_credentials) == 16
     wrong, asked, refused = [], 0, 0
     for name, row in table().items():
-        method, path = address(name)
+        method, path = method_and_path(name)
         methods = ["GET", "HEAD"] if method == "GET" else [method]
 
         async def ask(method, headers, ids, path=path, name=name):
-            sent = sent_to(name, ids)
+            sent = request_for(name, ids)
             both = {**sent.get("headers", {}), **headers}
             return await nobody.request(method, path.format_map(ids), **{**sent, "headers": both})
 
-        before, may = everything(), []
+        before, may = snapshot(), []
         for word in methods:
-            for headers in strangers:
+            for headers in invalid_credentials:
                 reply = await ask(word, headers, ours)
                 asked += 1
                 if shown(reply.status) != row["no valid token"]:
                     wrong.append((word, name, headers, reply.status))
-            for whose, role, how, headers in [*known, *people]:
+            for whose, role, how, headers in [*token_callers, *people]:
                 if how == "several" and "{" not in path:
-                    continue  # which of the roles it is, is not said by the path
-                if path in (LOGIN, LOGOUT) and how in ("person", "cookie"):  # which end the session that is sent
+                    continue  # without an id in the path, no project decides which role counts
+                if path in (LOGIN, LOGOUT) and how in ("person", "cookie"):  # these routes end the session
                     headers = await logged_in(nobody, make_user(default=role))
                     if how == "cookie":
                         _, headers = await bearing(nobody, make_token())
@@ -290,55 +293,56 @@ async def test_every_route_answers_every_caller_as_the_table_says(
                     may.append((word, whose, role, headers))
                     continue
                 reply = await ask(word, headers, ours)
-                told = await refusal(reply)
+                received = await refusal(reply)
                 refused += 1
                 if str(reply.status) != wanted:
                     wrong.append((word, name, whose, role, how, reply.status))
                 if wanted == "404":
                     missing = await ask(word, headers, dict.fromkeys(ours, str(uuid.uuid4())))
-                    assert told == await refusal(missing), (word, name)
+                    assert received == await refusal(missing), (word, name)
                 if wanted == "403" and word != "HEAD":
-                    assert told[2]["code"] in ("role_too_small", "all_projects_needed"), (name, whose, role, how)
-                    assert f"yours is {role}." in told[2]["detail"] or "all of them" in told[2]["detail"]
+                    code, detail = received[2]["code"], received[2]["detail"]
+                    assert code in ("role_too_small", "all_projects_needed"), (name, whose, role, how)
+                    assert f"yours is {role}." in detail or "a role in all projects" in detail
         if path not in (LOGIN, LOGOUT):
-            assert everything() == before, name
+            assert snapshot() == before, name
         for word, whose, role, headers in may:
             changes = word not in ("GET", "HEAD") and "{" in path
             ids = await make_things() if changes else ours
-            was = everything() if changes and (whose, role) == ("ours", "admin") else None
+            was = snapshot() if changes and (whose, role) == ("ours", "admin") else None
             reply = await ask(word, headers, ids)
             asked += 1
             if shown(reply.status) != "2xx":
                 wrong.append((word, name, whose, role, reply.status, await reply.text()))
-            assert was is None or everything() != was, f"{name} changes nothing: its refusal proves nothing"
+            assert was is None or snapshot() != was, f"an allowed {name} changed nothing, so its refusals prove nothing"
     assert wrong == []
     assert asked > 1200 and refused > 700
 
 
-async def test_lists_show_what_the_caller_may_see(nobody, known, people, make_things):
+async def test_lists_show_what_the_caller_may_see(nobody, token_callers, people, make_things):
     ours = (await make_things())["suite_id"]
-    known += [person for person in people if person[2] == "person"]
-    for whose, role, _, headers in known:
+    token_callers += [person for person in people if person[2] == "person"]
+    for whose, role, _, headers in token_callers:
         if role != "viewer":
             await nobody.post(f"{BASE}/suite-runs", json={"name": f"{whose} {role}"}, headers=headers)
-    for whose, _, _, headers in known:
+    for whose, _, _, headers in token_callers:
         page = await (await nobody.get(f"{BASE}/suite-runs", headers=headers)).json()
         projects = {run["project"] for run in page["items"]}
         assert projects == {"ours": {"default"}, "theirs": {"theirs"}, "all": {"default", "theirs"}}[whose]
         assert (ours in [run["id"] for run in page["items"]]) == (whose != "theirs")
 
 
-# --- before what else is wrong ---------------------------------------------------------------------------------
+# --- the order of checks ---------------------------------------------------------------------------------------
 
 
-async def test_a_role_that_is_too_small_comes_before_what_is_wrong_in_the_request(nobody, make_token, make_things):
+async def test_the_role_is_checked_before_the_request_is_validated(nobody, make_token, make_things):
     ours, missing = await make_things(), dict.fromkeys(IDS, str(uuid.uuid4()))
     mine = {"Authorization": f"Bearer {make_token(project='default', role='viewer')}"}
     theirs = {"Authorization": f"Bearer {make_token(project='theirs', role='admin')}"}
     multipart = FILE["headers"]
     asked = 0
     for name, sent in SENDS.items():
-        method, path = address(name)
+        method, path = method_and_path(name)
         if "{" not in path or not sent:
             continue
         for bad in ({"data": b"{"}, {"data": b'{"steps": 7}'}, {"data": b"[]", "headers": {"Idempotency-Key": ""}}):
@@ -352,10 +356,10 @@ async def test_a_role_that_is_too_small_comes_before_what_is_wrong_in_the_reques
 
 
 @pytest.mark.parametrize("head", ["Expect: 100-continue\r\nContent-Length: 9", f"Content-Length: {9 << 20}"])
-async def test_no_body_is_asked_for_in_vain(nobody, make_token, make_things, head):
+async def test_a_forbidden_request_is_refused_before_its_body_is_read(nobody, make_token, make_things, head):
     ours = await make_things()
     for name in SENDS:
-        method, path = address(name)
+        method, path = method_and_path(name)
         if method == "DELETE" or path.startswith("/api/v1/auth/"):
             continue
         for project, role, status in [("default", "viewer", 403), ("theirs", "admin", 404)]:
@@ -373,7 +377,7 @@ async def test_no_body_is_asked_for_in_vain(nobody, make_token, make_things, hea
             writer.close()
 
 
-async def test_prune_is_an_admins_however_it_is_written(nobody, make_token, make_things):
+async def test_prune_needs_an_admin_in_every_spelling_of_true(nobody, make_token, make_things):
     path = f"{BASE}/test-case-results/{(await make_things())['case_id']}/steps"
     uploader = {"Authorization": f"Bearer {make_token(project='default', role='uploader')}"}
     for query, status in [
@@ -390,49 +394,52 @@ async def test_prune_is_an_admins_however_it_is_written(nobody, make_token, make
         assert reply.status == status, (query, await reply.text())
 
 
-# --- nothing is learnt from the work -----------------------------------------------------------------------------
+# --- which queries a request costs -----------------------------------------------------------------------------
 
 
 @pytest.fixture
 def queries(client, monkeypatch):
-    """What the server asks its database."""
+    """The queries that the server sends for requests, as a list that grows."""
     pool, asked = client.app[SERVICES].pool, []
     acquire = pool.acquire
 
     @asynccontextmanager
     async def watched():
-        of_request = "RequestHandler" in asyncio.current_task().get_coro().__qualname__  # no sweep in the background
+        of_request = "RequestHandler" in asyncio.current_task().get_coro().__qualname__  # not of a background task
         async with acquire() as connection:
 
-            def note(record):
+            def record_query(record):
                 if of_request:
                     asked.append(record.query)
 
-            connection.add_query_logger(note)
+            connection.add_query_logger(record_query)
             try:
                 yield connection
-                await asyncio.sleep(0)  # the logger is called in the loop's next turn
+                await asyncio.sleep(0)  # the event loop calls the logger in its next iteration
             finally:
-                connection.remove_query_logger(note)
+                connection.remove_query_logger(record_query)
 
     monkeypatch.setattr(pool, "acquire", watched)
     return asked
 
 
-async def test_what_is_foreign_costs_the_same_queries_as_what_is_missing(nobody, queries, make_token, make_things):
+async def test_another_projects_object_costs_the_same_queries_as_a_missing_one(
+    nobody, queries, make_token, make_things
+):
+    """Otherwise the response time would reveal which ids exist in other projects."""
     ours, missing = await make_things(), dict.fromkeys(IDS, str(uuid.uuid4()))
     compared = 0
     for role in ROLES:
         theirs = {"Authorization": f"Bearer {make_token(project='theirs', role=role)}"}
-        assert (await nobody.get(f"{BASE}/suite-runs", headers=theirs)).status == 200  # into the cache
+        assert (await nobody.get(f"{BASE}/suite-runs", headers=theirs)).status == 200  # fills the token cache
         for name, row in table().items():
-            method, path = address(name)
+            method, path = method_and_path(name)
             if row["other project's"] != "404" or ("{" not in path and row[role] == "403"):
                 continue
             seen = []
             for ids in (ours, missing):
                 queries.clear()
-                sent = sent_to(name, ids)
+                sent = request_for(name, ids)
                 headers = {**sent.get("headers", {}), **theirs}
                 reply = await nobody.request(method, path.format_map(ids), **{**sent, "headers": headers})
                 assert reply.status == 404
@@ -442,7 +449,7 @@ async def test_what_is_foreign_costs_the_same_queries_as_what_is_missing(nobody,
     assert compared > 60
 
 
-async def test_who_calls_costs_no_query(nobody, queries, make_token, make_things):
+async def test_a_cached_token_costs_no_query(nobody, queries, make_token, make_things):
     path = f"{BASE}/test-case-results/{(await make_things())['case_id']}"
     viewer = {"Authorization": f"Bearer {make_token(project='default', role='viewer')}"}
     assert (await nobody.get(path, headers=viewer)).status == 200
@@ -452,7 +459,7 @@ async def test_who_calls_costs_no_query(nobody, queries, make_token, make_things
 
 
 @pytest.mark.parametrize("valid", [True, False])
-async def test_a_fleet_that_calls_at_once_costs_one_query(nobody, queries, make_token, valid):
+async def test_concurrent_requests_with_one_token_share_one_lookup(nobody, queries, make_token, valid):
     bearer = {"Authorization": f"Bearer {make_token() if valid else new_token()}"}
     replies = await asyncio.gather(*(nobody.get("/api/v1/auth/session", headers=bearer) for _ in range(50)))
     assert {reply.status for reply in replies} == {200 if valid else 401}
@@ -460,16 +467,16 @@ async def test_a_fleet_that_calls_at_once_costs_one_query(nobody, queries, make_
     assert nobody.app[SERVICES].callers.lookups == {}
 
 
-async def test_what_one_asks_in_vain_the_others_are_told_too(nobody, make_token, monkeypatch):
+async def test_a_failed_lookup_fails_all_requests_that_share_it(nobody, make_token, monkeypatch):
     bearer, pool = {"Authorization": f"Bearer {make_token()}"}, nobody.app[SERVICES].pool
     with monkeypatch.context() as broken:
-        broken.setattr(pool, "_most_waiting", -pool.size)
+        broken.setattr(pool, "_max_waiting", -pool.size)
         replies = await asyncio.gather(*(nobody.get("/api/v1/auth/session", headers=bearer) for _ in range(10)))
         assert {reply.status for reply in replies} == {503}
     assert (await nobody.get("/api/v1/auth/session", headers=bearer)).status == 200
 
 
-async def test_a_typo_costs_no_query_and_tells_no_more_than_a_wrong_token(nobody, queries, make_token):
+async def test_a_malformed_token_costs_no_query_and_gets_the_reply_of_an_unknown_token(nobody, queries, make_token):
     token = make_token()
     for typo in (
         token[:-1],
@@ -489,7 +496,7 @@ async def test_a_typo_costs_no_query_and_tells_no_more_than_a_wrong_token(nobody
 # --- a role that changes ---------------------------------------------------------------------------------------
 
 
-async def test_another_role_takes_effect_and_ends_replays(nobody, make_token, make_things, rows):
+async def test_a_changed_role_takes_effect_also_for_idempotent_replays(nobody, make_token, make_things, rows):
     path = f"{BASE}/test-case-results/{(await make_things())['case_id']}/steps"
     token = make_token(name="mine", project="default", role="uploader")
     headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": "k"}
@@ -510,17 +517,17 @@ async def test_another_role_takes_effect_and_ends_replays(nobody, make_token, ma
     assert await send() == (201, "true")
 
 
-async def test_without_required_auth_everybody_is_an_admin(start, aiohttp_client, make_token):
+async def test_without_required_auth_a_request_without_token_has_the_admin_role(start, aiohttp_client, make_token):
     opened = await start(auth={"required": False}, token=make_token(role="viewer"))
     anyone = await aiohttp_client(opened.server)
     run = await (await anyone.post(f"{BASE}/suite-runs", json={"name": "x"})).json()
     path = f"{BASE}/suite-runs/{run['id']}"
-    assert (await opened.delete(path)).status == 403  # a token that is sent is who calls
+    assert (await opened.delete(path)).status == 403  # a token that is sent still counts
     assert (await anyone.delete(path)).status == 204
     assert (await anyone.get("/metrics")).status == 200
 
 
-async def test_an_expiry_ends_a_token_of_any_role(nobody, make_token):
+async def test_an_expired_token_of_any_role_is_refused(nobody, make_token):
     for role in ROLES:
         token = make_token(role=role, expires_at=datetime.now(UTC) - timedelta(seconds=1))
         reply = await nobody.get(f"{BASE}/suite-runs", headers={"Authorization": f"Bearer {token}"})

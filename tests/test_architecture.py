@@ -1,4 +1,4 @@
-"""Imports go down, never up or sideways. The house is described in CONTRIBUTING.md."""
+"""Modules import only from lower layers. CONTRIBUTING.md describes the layers."""
 
 import ast
 from pathlib import Path
@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-# From the bottom up: a module imports what stands in a row below its own, and its neighbours within the same folder. A
-# name is a folder of server/ or a module at its top.
+# The layers, from the lowest to the highest. A module may import from lower layers and from its own folder. Each name
+# is a folder in server/ or a top-level module.
 LEVELS = [
-    ["config", "errors", "ids", "background"],
+    ["errors", "ids", "background", "wrong_values"],
+    ["config"],
     ["limits", "redact", "database"],
     ["observe", "storage"],
     ["auth", "uploads"],
@@ -30,12 +31,12 @@ MODULES = {
 }
 
 
-def room(name):
+def package(name):
     return name.partition(".")[0]
 
 
 def imported(path):
-    """Every module that is imported anywhere in a file, also within functions, by its full name."""
+    """The full name of every module that a file imports, also inside functions."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -48,25 +49,25 @@ def imported(path):
 
 
 def ours(name):
-    """The names of our own modules that a module imports; `server` itself holds the version alone."""
+    """The modules of this project that a module imports. `server` itself is left out: it holds only the version."""
     return {found.removeprefix("server.") for found in imported(MODULES[name]) if found.startswith("server.")}
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
-def test_imports_go_down(name):
+def test_a_module_imports_only_from_lower_layers(name):
     for other in ours(name):
-        if room(other) == room(name):
-            assert room(name) not in ("api", "pages"), f"{name} imports its sibling {other}"
+        if package(other) == package(name):
+            assert package(name) not in ("api", "pages"), f"{name} imports its sibling {other}"
         else:
-            assert LEVEL[room(other)] < LEVEL[room(name)], f"{name} imports {other}"
+            assert LEVEL[package(other)] < LEVEL[package(name)], f"{name} imports {other}"
 
 
-def test_every_room_has_its_level():
-    assert {room(name) for name in MODULES} == LEVEL.keys()
+def test_every_folder_and_top_level_module_is_in_a_layer():
+    assert {package(name) for name in MODULES} == LEVEL.keys()
 
 
-def test_no_module_is_imported_by_what_it_imports():
-    """Within a folder, too, there is a below and an above."""
+def test_there_are_no_circular_imports():
+    """Also not within a folder."""
     open_modules, done = [], set()
 
     def visit(name):
@@ -86,21 +87,21 @@ def others(name):
     return {other.partition(".")[0] for other in imported(MODULES[name])}
 
 
-def test_only_handlers_and_what_serves_them_know_the_web_server():
-    web = {room(name) for name in MODULES if "aiohttp" in others(name)}
+def test_only_the_upper_layers_import_aiohttp():
+    web = {package(name) for name in MODULES if "aiohttp" in others(name)}
     assert web == {"api", "pages", "http", "routes", "services", "app", "commands"} - {"routes"}
 
 
-def test_the_pipeline_knows_neither_the_web_server_nor_the_database():
+def test_uploads_and_viewer_import_neither_aiohttp_nor_the_database():
     for name in MODULES:
-        if room(name) in ("uploads", "viewer"):
+        if package(name) in ("uploads", "viewer"):
             assert not others(name) & {"aiohttp", "asyncpg", "psycopg", "msgspec"}, name
-            assert not any(room(other) == "database" for other in ours(name)), name
+            assert not any(package(other) == "database" for other in ours(name)), name
     assert ours("uploads.content") == set()
 
 
-def test_a_noun_has_one_name_everywhere():
-    """sql/steps.sql, reports/steps.py, api/steps.py, tests/api/test_steps.py."""
+def test_a_noun_has_the_same_file_name_in_every_layer():
+    """For example sql/steps.sql, reports/steps.py, api/steps.py, tests/api/test_steps.py."""
     nouns = {"suite_runs", "test_cases", "steps", "artifacts", "checkpoints", "logs", "links", "audit"}
     for noun in nouns:
         assert (ROOT / "sql" / f"{noun}.sql").exists(), noun
@@ -108,14 +109,13 @@ def test_a_noun_has_one_name_everywhere():
         assert (ROOT / "tests" / "api" / f"test_{noun}.py").exists(), noun
 
 
-def test_only_what_is_about_all_of_it_stands_at_the_top():
+def test_the_top_level_modules_are_these():
     top = {name for name in MODULES if "." not in name}
-    named = {"app", "services", "routes", "config", "errors", "ids", "limits", "background", "__main__"}
+    named = {"app", "services", "routes", "config", "errors", "ids", "limits", "background", "wrong_values", "__main__"}
     assert top == named
 
 
-def test_functions_are_short():
-    """A function of more than 60 lines holds two."""
+def test_functions_are_at_most_60_lines_long():
     long = []
     for name, path in MODULES.items():
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -124,8 +124,8 @@ def test_functions_are_short():
     assert long == []
 
 
-def test_the_rules_can_be_broken(tmp_path):
-    """The reader of imports sees each of the ways to write one."""
+def test_imported_finds_every_form_of_import(tmp_path):
+    """Otherwise the tests above would pass although a rule is broken."""
     path = tmp_path / "x.py"
     path.write_text(
         "import server.app\ndef f():\n    from server.commands import up\n    from server.http import decode\n", "utf-8"

@@ -1,4 +1,4 @@
-"""Work beside the requests: what fails is logged and begun again."""
+"""Background tasks: a task that fails is logged and restarted."""
 
 import asyncio
 
@@ -13,12 +13,12 @@ def quick(monkeypatch):
     monkeypatch.setattr(background, "_FIRST_PAUSE", 0.001)
 
 
-async def test_what_fails_is_logged_and_begun_again(caplog):
-    begun, done = [], asyncio.Event()
+async def test_a_task_that_fails_is_logged_and_restarted(caplog):
+    started, done = [], asyncio.Event()
 
     async def work():
-        begun.append(1)
-        if len(begun) < 4:
+        started.append(1)
+        if len(started) < 4:
             raise ZeroDivisionError("again")
         done.set()
         await asyncio.sleep(60)
@@ -26,23 +26,23 @@ async def test_what_fails_is_logged_and_begun_again(caplog):
     async with running("the counting", work):
         async with asyncio.timeout(10):
             await done.wait()
-    assert len(begun) == 4
+    assert len(started) == 4
     messages = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert len(messages) == 3 and all("the counting failed" in text and "again" in text for text in messages)
 
 
-async def test_what_returns_is_not_begun_again():
-    begun = []
+async def test_a_task_that_returns_is_not_restarted():
+    started = []
 
     async def work():
-        begun.append(1)
+        started.append(1)
 
     async with running("x", work):
         await asyncio.sleep(0.05)
-    assert begun == [1]
+    assert started == [1]
 
 
-async def test_it_ends_with_its_block():
+async def test_a_task_is_cancelled_when_its_block_ends():
     ended = asyncio.Event()
 
     async def work():
@@ -58,8 +58,8 @@ async def test_it_ends_with_its_block():
     assert ended.is_set()
 
 
-async def test_a_server_whose_metrics_fail_once_goes_on_updating_them(client, monkeypatch):
-    """One of the server's own tasks: it is the same mechanism for all of them."""
+async def test_the_server_goes_on_updating_metrics_after_a_failure(client, monkeypatch):
+    """One background task of the server stands for all: they share the mechanism."""
     from server import app
     from server.services import SERVICES
 

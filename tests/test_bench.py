@@ -1,4 +1,4 @@
-"""The bench works: its bodies are what they claim to be, its judgement is right, and one row runs from end to end."""
+"""The benchmark: its request bodies are valid, its verdicts are right, and one row runs from end to end."""
 
 import http.server
 import json
@@ -24,8 +24,8 @@ ONE = (1.0, 0.0)
 
 
 @pytest.mark.parametrize("size", [2_000, 200_000, 2_000_000, 10_000_000])
-def test_pictures_are_whole_and_as_large_as_asked(size):
-    file = Picture(size).whole(serial=7)
+def test_pictures_are_valid_and_have_about_the_requested_size(size):
+    file = Picture(size).file(serial=7)
     inspector = Inspector("step_001.png", "image/png")
     inspector.feed(file)
     verdict = inspector.finish()
@@ -62,12 +62,12 @@ def test_a_body_of_steps_is_json():
         (Row("a", "", "s", "peer", 2), [], [], None, None),
     ],
 )
-def test_a_row_is_judged_by_the_ratio_of_the_medians(row, ours, theirs, ratio, met):
+def test_the_verdict_of_a_row_is_the_ratio_of_the_medians(row, ours, theirs, ratio, met):
     row.fill([(value, 0.5) for value in ours], [(value, 0.0) for value in theirs])
     assert (row.ratio, row.met) == (pytest.approx(ratio) if ratio else None, met)
 
 
-def test_the_table_says_what_was_met_and_what_is_missing():
+def test_the_table_shows_verdicts_and_missing_measurements():
     good = Row("a", "batch", "CPU s/GB", "floor", 1.5).fill([(2.0, 0.25)], [ONE])
     gone = Row("a", "download", "CPU ms", "nginx", 4, missing="nginx is not installed")
     assert results.cells(good) == ("batch", "2 (+0.25) CPU s/GB", "floor 1", "2.00", "≤ 1.5", "missed")
@@ -76,7 +76,7 @@ def test_the_table_says_what_was_met_and_what_is_missing():
     assert len({len(line) for line in lines}) == 1 and len(lines) == 4
 
 
-def test_results_are_json_and_their_chart_is_xml(tmp_path):
+def test_results_are_saved_as_json_and_drawn_as_svg(tmp_path):
     found = results.new(quick=True)
     found.rows = [
         Row("batch", "batch of 10 × 200 KB", "CPU s/GB", "floor", 1.5).fill([(2.0, 0.25)], [ONE]),
@@ -98,7 +98,7 @@ def test_results_are_json_and_their_chart_is_xml(tmp_path):
     assert "not there" in results.report(found)
 
 
-def test_a_wrong_reply_ends_a_measurement():
+def test_an_unexpected_reply_aborts_a_measurement():
     class Refusing(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -120,20 +120,20 @@ def test_a_wrong_reply_ends_a_measurement():
         server.shutdown()
 
 
-def test_time_of_processes_that_have_ended_is_counted():
+def test_the_cpu_time_of_ended_child_processes_is_counted():
     before = cpu_seconds(os.getpid())
     subprocess.run([sys.executable, "-c", "sum(range(10**7))"], check=True)
     assert cpu_seconds(os.getpid()) - before >= 0.05
 
 
-def test_a_folder_is_gone_in_the_end():
+def test_the_temporary_folder_is_removed_after_an_exception():
     with pytest.raises(KeyError), folder(1) as path:
         (path / "file").write_bytes(b"x")
         raise KeyError
     assert not path.exists()
 
 
-def test_a_row_from_end_to_end(tmp_path):
+def test_one_row_runs_from_end_to_end(tmp_path):
     output = tmp_path / "results.json"
     command = [sys.executable, "-m", "bench", "--quick", "--only", "steps-50", "--output", str(output)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)

@@ -1,4 +1,4 @@
-"""The configuration: its defaults, the file, the environment, and what is said of a wrong one."""
+"""The configuration: its defaults, the file, the environment, and the errors for wrong values."""
 
 import tomllib
 from pathlib import Path
@@ -11,7 +11,7 @@ from server.config import CLIENT_NAMES, KNOWN_TYPES, Config, ConfigError, load, 
 from server.uploads import content
 
 MIB = 1 << 20
-S1_TYPES = [
+SPECIFIED_TYPES = [
     "image/png",
     "image/jpeg",
     "image/gif",
@@ -24,7 +24,7 @@ S1_TYPES = [
 
 @pytest.fixture
 def from_toml(tmp_path):
-    """from_toml(text, **environ): what a file with that text gives."""
+    """from_toml(text, **environ): the configuration from a file with this text and these environment variables."""
 
     def loaded(text, **environ):
         path = tmp_path / "config.toml"
@@ -35,7 +35,7 @@ def from_toml(tmp_path):
 
 
 def refusal(work, *args, **kwargs):
-    """The sentence of the ConfigError."""
+    """The text of the ConfigError that the call raises."""
     with pytest.raises(ConfigError) as caught:
         work(*args, **kwargs)
     assert "\n" not in str(caught.value)
@@ -45,17 +45,17 @@ def refusal(work, *args, **kwargs):
 # --- defaults --------------------------------------------------------------------------------------------------
 
 
-def test_the_defaults_are_s1s():
+def test_the_artifact_defaults_are_those_of_the_specification():
     artifacts = load(environ={}).artifacts
     assert artifacts.storage_path == "/var/data/test-artifacts"
     assert artifacts.max_file_size == 10 * 1024 * 1024
-    assert artifacts.allowed_types == S1_TYPES
+    assert artifacts.allowed_types == SPECIFIED_TYPES
     assert artifacts.batch_max_files == 50
     assert artifacts.cache_control == "public, max-age=31536000"
     assert artifacts.durability == "full"
 
 
-def test_without_a_file_everything_has_its_default():
+def test_without_a_file_every_key_has_its_default():
     assert load(environ={}) == Config()
     assert load(environ={"HOME": "/", "REPORTD": "x", "REPORTD_": "x", "PORT": "1", "SERVER_PORT": "1"}) == Config()
     plain = load(environ={})
@@ -63,7 +63,7 @@ def test_without_a_file_everything_has_its_default():
     assert (plain.server.host, plain.api.max_json_size, plain.api.idempotency_hours) == ("127.0.0.1", 16 * MIB, 48)
 
 
-def test_a_configuration_cannot_be_changed():
+def test_the_configuration_is_immutable():
     with pytest.raises(AttributeError):
         Config().server.port = 1
 
@@ -71,7 +71,7 @@ def test_a_configuration_cannot_be_changed():
 # --- the file --------------------------------------------------------------------------------------------------
 
 
-def test_a_file_changes_what_it_names(from_toml):
+def test_a_file_changes_only_the_keys_that_it_contains(from_toml):
     got = from_toml(
         """
         [server]
@@ -99,11 +99,11 @@ def test_a_file_changes_what_it_names(from_toml):
         ("[servers]\nport = 1", ["servers", "server, database, artifacts, api, auth, log"]),
         ("port = 1", ["port", "server, database, artifacts, api, auth, log"]),
         ("[server]\nprot = 1", ["server", "prot", "host, port, workers, one_core_each, max_uploads"]),
-        ('[server]\nport = "80"', ["server.port", "int"]),
+        ('[server]\nport = "80"', ["server.port", "an integer"]),
         ("[server]\nport = 70000", ["server.port", "65535"]),
         ("[server]\nport = -1", ["server.port", "0"]),
-        ("[server]\nport = true", ["server.port", "int"]),
-        ('[server]\ntrusted_proxies = "127.0.0.1"', ["server.trusted_proxies", "array"]),
+        ("[server]\nport = true", ["server.port", "an integer"]),
+        ('[server]\ntrusted_proxies = "127.0.0.1"', ["server.trusted_proxies", "an array"]),
         *(
             (f'[server]\ntrusted_proxies = ["{wrong}"]', ["server.trusted_proxies", wrong, "10.0.0.0/8", "unix"])
             for wrong in ("", "*", "proxy.example", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.1:80", "::1/129", "UNIX")
@@ -114,18 +114,18 @@ def test_a_file_changes_what_it_names(from_toml):
         ),
         ("[server]\nworkers = 0", ["server.workers", "1"]),
         ("[server]\nworkers = 257", ["server.workers", "256"]),
-        ('[server]\nworkers = "2"', ["server.workers", "int"]),
+        ('[server]\nworkers = "2"', ["server.workers", "an integer"]),
         ("[server]\nshutdown_timeout = 0", ["server.shutdown_timeout", "0"]),
         ("[database]\npool_size = 0", ["database.pool_size", "1"]),
-        ("[database]\nprepared_statements = 0", ["database.prepared_statements", "bool"]),
+        ("[database]\nprepared_statements = 0", ["database.prepared_statements", "true or false"]),
         ('[database]\ndsn = "mysql://x"', ["database.dsn", "postgresql://"]),
-        ("[database]\ndsn = 5", ["database.dsn", "str"]),
+        ("[database]\ndsn = 5", ["database.dsn", "a string"]),
         ('[artifacts]\nmax_file_size = "10 apples"', ["artifacts.max_file_size", "10MiB"]),
         ("[artifacts]\nmax_file_size = 0", ["artifacts.max_file_size", "1 byte to 1 PiB"]),
         ("[artifacts]\nmax_file_size = 1.5", ["artifacts.max_file_size", "10MiB"]),
         ("[artifacts]\nmax_file_size = true", ["artifacts.max_file_size", "10MiB"]),
-        ('[artifacts]\nallowed_types = "image/png"', ["artifacts.allowed_types", "array"]),
-        ("[artifacts]\nallowed_types = [1]", ["artifacts.allowed_types[0]", "str"]),
+        ('[artifacts]\nallowed_types = "image/png"', ["artifacts.allowed_types", "an array"]),
+        ("[artifacts]\nallowed_types = [1]", ["artifacts.allowed_types[0]", "a string"]),
         ("[artifacts]\nallowed_types = []", ["artifacts.allowed_types", "image/png"]),
         (
             '[artifacts]\nallowed_types = ["image/png", "image/tiff"]',
@@ -133,15 +133,15 @@ def test_a_file_changes_what_it_names(from_toml):
         ),
         ("[artifacts]\nbatch_max_files = 0", ["artifacts.batch_max_files", "1"]),
         ("[artifacts]\nbatch_max_files = 1001", ["artifacts.batch_max_files", "1000"]),
-        ('[artifacts]\ndurability = "half"', ["artifacts.durability", "half", "full, none"]),
+        ('[artifacts]\ndurability = "half"', ["artifacts.durability", "full, none"]),
         ('[artifacts]\ncache_control = "a\\nb"', ["artifacts.cache_control", "one line"]),
         *(
             (f'[artifacts]\naccel_redirect = "{wrong}"', ["artifacts.accel_redirect", "/_files/"])
             for wrong in ("_f", "/_f", "_f/", "/", "//", "/a//b/", "/a b/", "/a/\\n", "/\\n/", "/../", "/ä/", "/a?/")
         ),
-        ("[artifacts]\naccel_redirect = true", ["artifacts.accel_redirect", "str"]),
+        ("[artifacts]\naccel_redirect = true", ["artifacts.accel_redirect", "a string"]),
         ('[api]\ncollection_shape = "list"', ["api.collection_shape", "object, array"]),
-        ("[api]\nmask_passwords = 1", ["api.mask_passwords", "bool"]),
+        ("[api]\nmask_passwords = 1", ["api.mask_passwords", "true or false"]),
         *(
             (f"[api]\nmask_patterns = ['{wrong}']", ["api.mask_patterns", repr(wrong), why])
             for wrong, why in [
@@ -151,30 +151,30 @@ def test_a_file_changes_what_it_names(from_toml):
                 ("(?=a)", "RE2"),
                 ("a{1001}", "RE2"),
                 ("(?:a{100}){20}", "RE2"),
-                (".{1,500}", "shorten"),
+                (".{1,500}", "shorter"),
                 ("a*", "empty"),
                 ("", "empty"),
             ]
         ),
         ("[api]\nidempotency_hours = 47", ["api.idempotency_hours", "48"]),
-        ('[auth]\nrequired = "yes"', ["auth.required", "bool"]),
-        ("[auth]\nrequired = 1", ["auth.required", "bool"]),
+        ('[auth]\nrequired = "yes"', ["auth.required", "true or false"]),
+        ("[auth]\nrequired = 1", ["auth.required", "true or false"]),
         ('[log]\nlevel = "loud"', ["log.level", "debug, info, warning, error"]),
-        ("[log]\nrequests = 1", ["log.requests", "bool"]),
+        ("[log]\nrequests = 1", ["log.requests", "true or false"]),
         ("[log\n", ["config.toml", "TOML"]),
         ("[server]\nport = 1\nport = 2", ["config.toml", "TOML"]),
     ],
 )
-def test_a_wrong_file_is_told_by_key_with_what_is_allowed(from_toml, text, words):
+def test_an_error_in_the_file_names_the_key_and_the_allowed_values(from_toml, text, words):
     sentence = refusal(from_toml, text)
     assert [word for word in words if word not in sentence] == [], sentence
 
 
-def test_a_section_that_is_no_table_is_told_as_that(from_toml):
+def test_a_section_that_is_not_a_table_is_not_called_unknown(from_toml):
     assert "unknown" not in refusal(from_toml, "server = 5")
 
 
-def test_a_file_that_cannot_be_read(tmp_path):
+def test_the_error_for_an_unreadable_file_names_the_file(tmp_path):
     assert "nothing.toml" in refusal(load, tmp_path / "nothing.toml", {})
     assert str(tmp_path) in refusal(load, tmp_path, {})
     (tmp_path / "latin.toml").write_bytes(b'[server]\nhost = "\xe4"')
@@ -184,7 +184,7 @@ def test_a_file_that_cannot_be_read(tmp_path):
 # --- the environment -------------------------------------------------------------------------------------------
 
 
-def test_the_environment_wins_over_the_file(from_toml):
+def test_the_environment_overrides_the_file(from_toml):
     text = '[server]\nport = 9000\nhost = "::"'
     got = from_toml(text, REPORTD_SERVER_PORT="9001", REPORTD_AUTH_METRICS_PUBLIC="true")
     assert (got.server.port, got.server.host, got.auth.metrics_public) == (9001, "::", True)
@@ -269,27 +269,27 @@ def test_every_key_can_be_set_by_the_environment():
     }
 
 
-def test_s1s_names_work_and_our_own_win():
-    s1 = {
+def test_the_variable_names_of_the_specification_work_and_our_own_override_them():
+    specified = {
         "ARTIFACT_STORAGE_PATH": "/srv/a",
         "ARTIFACT_MAX_FILE_SIZE": "20971520",
         "ARTIFACT_ALLOWED_TYPES": '["image/png", "text/plain"]',
         "ARTIFACT_BATCH_MAX_FILES": "5",
     }
-    got = load(environ=s1).artifacts
+    got = load(environ=specified).artifacts
     assert (got.storage_path, got.max_file_size, got.batch_max_files) == ("/srv/a", 20 * MIB, 5)
     assert got.allowed_types == ["image/png", "text/plain"]
     own = {"REPORTD_ARTIFACTS_MAX_FILE_SIZE": "1MiB", "REPORTD_ARTIFACTS_ALLOWED_TYPES": "text/html"}
-    for environ in ({**s1, **own}, {**own, **s1}):  # whatever comes first
+    for environ in ({**specified, **own}, {**own, **specified}):  # in either order
         got = load(environ=environ).artifacts
         assert (got.storage_path, got.max_file_size, got.allowed_types) == ("/srv/a", MIB, ["text/html"])
 
 
-def test_s1s_names_win_over_the_file(from_toml):
+def test_the_variable_names_of_the_specification_override_the_file(from_toml):
     assert from_toml("[artifacts]\nbatch_max_files = 3", ARTIFACT_BATCH_MAX_FILES="4").artifacts.batch_max_files == 4
 
 
-def test_the_order_of_all_layers(from_toml, tmp_path):
+def test_overrides_come_before_the_environment_the_file_and_the_defaults(from_toml, tmp_path):
     (tmp_path / "config.toml").write_text("[server]\nport = 2", "utf-8")
     layers = {"defaults": {"server": {"port": 1, "host": "a"}}, "overrides": {"server": {"port": 4}}}
     environ = {"REPORTD_SERVER_PORT": "3"}
@@ -305,21 +305,21 @@ def test_the_order_of_all_layers(from_toml, tmp_path):
     ("name", "value", "words"),
     [
         ("REPORTD_SERVER_PROT", "1", ["host, port, workers, one_core_each, max_uploads"]),
-        ("REPORTD_SERVER_PORT", "eighty", ["int"]),
+        ("REPORTD_SERVER_PORT", "eighty", ["an integer"]),
         ("REPORTD_SERVER_PORT", "65536", ["65535"]),
-        ("REPORTD_SERVER_PORT", "", ["int"]),
-        ("REPORTD_SERVER_WORKERS", "two", ["int"]),
-        ("REPORTD_AUTH_REQUIRED", "maybe", ["bool"]),
+        ("REPORTD_SERVER_PORT", "", ["an integer"]),
+        ("REPORTD_SERVER_WORKERS", "two", ["an integer"]),
+        ("REPORTD_AUTH_REQUIRED", "maybe", ["true or false"]),
         ("REPORTD_ARTIFACTS_MAX_FILE_SIZE", "big", ["10MiB"]),
         ("ARTIFACT_MAX_FILE_SIZE", "10 * 1024 * 1024", ["10MiB"]),
         ("ARTIFACT_ALLOWED_TYPES", '["image/png"', ["truncated"]),
-        ("ARTIFACT_ALLOWED_TYPES", '["image/png", 5]', ["str"]),
+        ("ARTIFACT_ALLOWED_TYPES", '["image/png", 5]', ["a string"]),
         ("ARTIFACT_BATCH_MAX_FILES", "0", ["1"]),
-        ("REPORTD_DATABASE_POOL_SIZE", "2.5", ["int"]),
-        ("REPORTD_DATABASE_PREPARED_STATEMENTS", "maybe", ["bool"]),
+        ("REPORTD_DATABASE_POOL_SIZE", "2.5", ["an integer"]),
+        ("REPORTD_DATABASE_PREPARED_STATEMENTS", "maybe", ["true or false"]),
     ],
 )
-def test_a_wrong_variable_is_told_by_name_with_what_is_allowed(name, value, words):
+def test_an_error_in_a_variable_names_it_and_the_allowed_values(name, value, words):
     sentence = refusal(load, environ={name: value})
     assert sentence.startswith(name)
     assert [word for word in words if word not in sentence] == [], sentence
@@ -333,7 +333,7 @@ def test_a_wrong_variable_is_told_by_name_with_what_is_allowed(name, value, word
         ("REPORTD_ARTIFACTS_DURABILITY", "full, none"),
     ],
 )
-def test_a_wrong_word_in_a_variable_is_told_with_those_allowed(name, allowed):
+def test_an_error_in_a_variable_with_fixed_choices_lists_them(name, allowed):
     sentence = refusal(load, environ={name: "x"})
     assert sentence.startswith(name) and allowed in sentence
 
@@ -362,19 +362,19 @@ def test_an_unknown_type_from_the_environment_stops_the_start():
         ((1 << 50) - 1, (1 << 50) - 1),
     ],
 )
-def test_sizes(written, size):
+def test_sizes_are_parsed(written, size):
     assert parse_size(written) == size
 
 
 @pytest.mark.parametrize(
     "written", [0, -1, 1 << 50, "0", "-1", "1.5MiB", "MiB", "", "10M", "10K", "10 TiB", "1e6", None, True, [], "9" * 19]
 )
-def test_what_is_no_size(written):
+def test_wrong_sizes_are_refused(written):
     with pytest.raises(ValueError, match="must be a size"):
         parse_size(written)
 
 
-# --- shown -----------------------------------------------------------------------------------------------------
+# --- printing the configuration --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -395,7 +395,7 @@ def test_secrets_are_masked_and_the_rest_is_shown(dsn, shown):
     assert masked(load(environ={"REPORTD_DATABASE_DSN": dsn}))["database"]["dsn"] == shown
 
 
-def test_what_is_shown_can_be_read_again(tmp_path):
+def test_a_printed_configuration_can_be_loaded_again(tmp_path):
     environ = {"REPORTD_DATABASE_DSN": "postgresql://u@h/d", "REPORTD_ARTIFACTS_STORAGE_PATH": 'C:\\"ä"\t\n'}
     first = load(environ=environ)
     path: Path = tmp_path / "shown.toml"
@@ -407,7 +407,7 @@ def test_what_is_shown_can_be_read_again(tmp_path):
     }
 
 
-def test_nothing_is_taken_from_this_process_when_an_environment_is_given(monkeypatch):
+def test_a_given_environment_replaces_that_of_the_process(monkeypatch):
     monkeypatch.setenv("REPORTD_SERVER_PORT", "1234")
     assert load().server.port == 1234
     assert load(environ={}).server.port == Config().server.port
@@ -417,7 +417,7 @@ def test_nothing_is_taken_from_this_process_when_an_environment_is_given(monkeyp
 @pytest.mark.parametrize("name", ["REPORTD_SEVER_PORT", "REPORTD_DATBASE_DSN", "REPORTD_X_", "REPORTD__PORT"])
 def test_an_unknown_section_in_the_environment_stops_the_start(name):
     if name == "REPORTD_X_":
-        assert load(environ={name: "1"}) == Config()  # it names no key
+        assert load(environ={name: "1"}) == Config()  # ignored: there is no key after the section
         return
     message = refusal(load, environ={name: "9000"})
     assert name in message and "server, database, artifacts, api, auth, log" in message
@@ -428,9 +428,9 @@ KUBERNETES += ["REPORTD_PORT_8000_TCP", "REPORTD_PORT_8000_TCP_ADDR"]
 
 
 @pytest.mark.parametrize("name", [*sorted(CLIENT_NAMES), "REPORTD_URL", "REPORTD_TOKEN", "REPORTD_NAME", *KUBERNETES])
-def test_what_others_on_the_same_machine_are_told_is_not_ours(name):
+def test_variables_of_clients_and_of_kubernetes_are_ignored(name):
     assert load(environ={name: "x"}) == Config()
 
 
-def test_the_types_that_may_be_configured_are_those_that_can_be_told():
+def test_the_types_that_may_be_allowed_are_those_that_content_detection_supports():
     assert set(KNOWN_TYPES) == content.KNOWN_TYPES

@@ -13,7 +13,7 @@ import pytest
 
 from server import config
 from server.commands.main import _parser
-from tests.api.test_accel_redirect import NGINX, README
+from tests.api.test_accel_redirect import NGINX, PAGE
 from tests.up_server import ENVIRONMENT, wait_for
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
@@ -85,7 +85,7 @@ def test_a_stop_is_given_the_time_that_the_configuration_promises():
     assert Path(given.artifacts.storage_path).is_relative_to(f"/var/lib/{state}")
 
 
-def test_nginx_takes_its_example_and_sends_downloads_as_readme_says(tmp_path):
+def test_nginx_takes_its_example_and_sends_downloads_as_documented(tmp_path):
     text = (DEPLOY / "nginx.conf").read_text("utf-8")
     given = config.load(DEPLOY / "config.toml", environ={})
     assert f"location {given.artifacts.accel_redirect} {{\n" in text
@@ -94,7 +94,7 @@ def test_nginx_takes_its_example_and_sends_downloads_as_readme_says(tmp_path):
     (size,) = re.findall(r"client_max_body_size (\d+)m;", text)
     assert per_batch < int(size) << 20 < 1.1 * per_batch
     lines = r"^ +((?:add_header|etag|error_page|internal|proxy_set_header X-Accel)\b.*?;)"
-    assert set(re.findall(lines, README, re.MULTILINE)) <= set(re.findall(lines, text, re.MULTILINE))
+    assert set(re.findall(lines, PAGE, re.MULTILINE)) <= set(re.findall(lines, text, re.MULTILINE))
     if not NGINX:
         pytest.skip("nginx is not installed")
     certificate = tmp_path / "certificate.pem"
@@ -157,7 +157,7 @@ def test_the_guide_names_every_file_and_every_path_that_the_units_need():
         assert path.name == "README.md" or path.name in GUIDE, path.name
     for place in ("/etc/reportd/config.toml", "/opt/reportd/venv", "/var/lib/reportd"):
         assert place in GUIDE
-    mentioned = set(re.findall(r"\bdeploy/([\w.-]+\.\w+)", GUIDE + README))
+    mentioned = set(re.findall(r"\bdeploy/([\w.-]+\.\w+)", GUIDE + PAGE))
     assert mentioned and all((DEPLOY / name).exists() for name in mentioned)
 
 

@@ -1,4 +1,4 @@
-"""The errors a client can meet: sentences that are literal in the documents, codes that are each one's own."""
+"""The errors that a client can receive: texts that the specification prescribes, and unique codes."""
 
 import inspect
 import re
@@ -6,7 +6,7 @@ import re
 from server import errors
 from server.errors import Invalid, Problem, ReportError
 
-S1_SENTENCES = {
+SPECIFIED = {
     "CaseNotFound": (404, "Test case result not found"),
     "StepsExist": (409, "Steps already exist for this test case. Use PUT to update."),
     "ArtifactNotFound": (404, "Artifact not found"),
@@ -22,13 +22,13 @@ def made(kind):
     return kind(Problem("a", "b")) if kind is Invalid else kind()
 
 
-def test_the_documents_sentences_are_literal():
-    for name, told in S1_SENTENCES.items():
+def test_error_texts_are_those_of_the_specification():
+    for name, expected in SPECIFIED.items():
         error = getattr(errors, name)()
-        assert (error.status, error.detail) == told
+        assert (error.status, error.detail) == expected
 
 
-def test_every_error_has_a_sentence_a_status_and_a_code_of_its_own():
+def test_every_error_has_a_text_a_status_and_a_unique_code():
     assert len(KINDS) > 20
     for kind in KINDS:
         error = made(kind)
@@ -39,14 +39,14 @@ def test_every_error_has_a_sentence_a_status_and_a_code_of_its_own():
     assert len(set(codes)) == len(codes)
 
 
-def test_what_is_to_be_tried_again_says_when():
+def test_errors_to_retry_have_a_retry_after_header():
     for kind in KINDS:
         error = made(kind)
-        again = error.status in (429, 503) or kind.code == "idempotency_in_progress"
-        assert ("Retry-After" in error.headers) == again, kind
+        retry = error.status in (429, 503) or kind.code == "idempotency_in_progress"
+        assert ("Retry-After" in error.headers) == retry, kind
 
 
-def test_wrong_values_are_told_by_the_first():
+def test_the_detail_of_invalid_is_its_first_problem():
     error = Invalid(Problem("steps[2].status", "must be x"), Problem("", "and more"))
     assert (error.detail, len(error.problems)) == ("steps[2].status: must be x", 2)
     assert Invalid(Problem("", "the whole")).detail == "the whole"

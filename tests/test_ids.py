@@ -1,4 +1,4 @@
-"""Ids: their layout, their order, and the bucket that everything of one run shares."""
+"""Ids: their layout, their order, and the bucket that all ids of one run share."""
 
 import time
 from datetime import UTC, datetime
@@ -28,8 +28,8 @@ def test_ids_of_one_request_ascend_and_are_unique(bucket, count):
 
 
 @given(st.binary(min_size=8, max_size=8), st.integers(2, 50))
-def test_counting_up_never_touches_the_other_fields(random, count):
-    """Also from the highest start that can be drawn."""
+def test_counting_up_never_overflows_into_the_other_fields(random, count):
+    """Also from the highest random start value."""
     with patch("server.ids.os.urandom", lambda _: random):
         ids = new_ids(0xABC, count)
     assert {some_id.int >> 62 for some_id in ids} == {ids[0].int >> 62}
@@ -55,14 +55,14 @@ def test_later_ids_are_greater_whatever_the_bucket():
 
 
 @given(buckets)
-def test_the_lowest_id_of_a_time_parts_what_came_before_from_what_came_since(bucket):
+def test_the_lowest_id_of_a_time_separates_earlier_ids_from_later_ids(bucket):
     with patch("server.ids.time.time_ns", lambda: 1_700_000_000_123_000_000):
         some_id = new_id(bucket)
     assert lowest_id(1_700_000_000.123) < some_id < lowest_id(1_700_000_000.124)
 
 
 @given(st.integers(0, (1 << 48) - 1), st.datetimes(datetime(1970, 1, 1), datetime(9998, 12, 31)), buckets)
-def test_the_first_id_of_a_moment_parts_ids_as_their_times_are_parted(nanoseconds, moment, bucket):
+def test_comparing_with_the_first_id_of_a_moment_is_comparing_times(nanoseconds, moment, bucket):
     moment = moment.replace(tzinfo=UTC)
     with patch("server.ids.time.time_ns", lambda: nanoseconds * 1_000_000 % 253_000_000_000_000_000_000):
         some_id = new_id(bucket)
@@ -77,7 +77,7 @@ def test_a_run_key_always_gives_the_same_bucket(key):
     assert run_bucket(project, key) == run_bucket(project, key) in range(0x1000)
 
 
-def test_buckets_spread():
+def test_buckets_are_evenly_distributed():
     project = uuid4()
     by_key = {run_bucket(project, str(number)) for number in range(3_000)}
     drawn = {run_bucket(project, None) for _ in range(3_000)}

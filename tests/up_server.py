@@ -1,5 +1,7 @@
-"""`reportd up` and `serve` as processes of their own, as a user starts them. Import the fixture `up_server` where it
-is needed."""
+"""Runs `reportd up` and `reportd serve` as separate processes, as a user does.
+
+Test files import the fixture `up_server`.
+"""
 
 import json
 import os
@@ -27,10 +29,10 @@ from tests.makers import png
 
 CHECKOUT = Path(__file__).parent.parent
 REPORTD = [sys.executable, "-m", "server"]
-# None of ours may come from the shell that runs the tests.
+# Without the settings of the shell that runs the tests.
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith(("REPORTD_", "ARTIFACT_"))}
 Part = tuple[str, str] | tuple[str, str, bytes, str]  # (name, value) or (name, file name, bytes, type)
-PATIENCE = 120.0  # seconds: for a machine that is very busy; nothing is slow because of it
+PATIENCE = 120.0  # seconds; only a deadline, so that tests also pass on a very busy machine
 
 
 _SHARED = pytest.StashKey["UpServer"]()
@@ -48,7 +50,7 @@ class Reply:
 
 @dataclass
 class UpServer:
-    """A server that has said that it is ready. What it says is in `output`, its log in `log`."""
+    """A server that has printed that it is ready. Its stdout is in `output`, its log (stderr) in `log`."""
 
     data: Path
     process: subprocess.Popen[bytes]
@@ -62,7 +64,7 @@ class UpServer:
         return int(self.url.rpartition(":")[2])
 
     def staged(self) -> list[Path]:
-        """The files of requests in progress."""
+        """The staged files of in-flight requests."""
         return [path for path in (self.data / "artifacts/.staging").glob("*/*/*") if path.is_file()]
 
     @property
@@ -70,7 +72,7 @@ class UpServer:
         return postgres(self.data)
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Reply:
-        """A request with the token. A header is given like `Content_Type="…"`, an empty one is not sent."""
+        """Send a request with the token. Headers are given like `Content_Type="…"`; an empty value omits the header."""
         headers = {"Authorization": f"Bearer {self.token}", **headers}
         named = {name.replace("_", "-"): value for name, value in headers.items() if value}
         request = urllib.request.Request(self.url + path, body, named, method=method)
@@ -82,27 +84,27 @@ class UpServer:
                 return Reply(refused.code, refused.headers, refused.read())
 
     def ask_json(self, method: str, path: str, body: Any = None, status: int = 200) -> Any:
-        """JSON there and back, with the status that is expected."""
+        """Send and receive JSON. The reply must have this status."""
         sent = None if body is None else json.dumps(body).encode()
         reply = self.ask(method, path, sent, Content_Type="application/json")
         assert reply.status == status, (method, path, reply.status, reply.body)
         return reply.json()
 
     def send(self, path: str, *parts: Part, status: int = 201) -> Any:
-        """A multipart form; the JSON that comes back."""
+        """Send a multipart form and return the JSON reply. The reply must have this status."""
         body, content_type = multipart(*parts)
         reply = self.ask("POST", path, body, Content_Type=content_type)
         assert reply.status == status, (path, reply.status, reply.body)
         return reply.json()
 
     def rows(self, query: str, *parameters: Any) -> list[Any]:
-        """What its database holds, as tuples."""
+        """The rows of a query in the server's database, as tuples."""
         with psycopg.connect(self.postgres.dsn(), autocommit=True) as connection:
             return connection.execute(query, parameters).fetchall()
 
 
 def multipart(*parts: Part) -> tuple[bytes, str]:
-    """A form as a body and its Content-Type."""
+    """The body of a multipart form, and its Content-Type."""
     boundary, body = uuid.uuid4().hex, b""
     for name, value, *file in parts:
         file_name = f'; filename="{value}"\r\nContent-Type: {file[1]}' if file else ""
@@ -112,7 +114,7 @@ def multipart(*parts: Part) -> tuple[bytes, str]:
 
 
 def launch(data: Path, *options: str, prefix: Sequence[str] = ()) -> tuple[subprocess.Popen[bytes], Path, Path]:
-    """The process of a `reportd up` on a free port, and the files of its output and its log."""
+    """Start `reportd up` on a free port: the process, the file of its stdout and the file of its log."""
     output, log = data.with_name(f"{data.name}.out"), data.with_name(f"{data.name}.log")
     with output.open("wb") as out, log.open("wb") as err:
         process = subprocess.Popen(
@@ -122,13 +124,13 @@ def launch(data: Path, *options: str, prefix: Sequence[str] = ()) -> tuple[subpr
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
-            start_new_session=True,  # a group of its own, which a test can send what a terminal sends
+            start_new_session=True,  # a process group of its own, so a test can signal it as a terminal would
         )
     return process, output, log
 
 
 def start_up(data: Path, *options: str, prefix: Sequence[str] = ()) -> UpServer:
-    """Starts `reportd up` and returns when it is ready. End it, or kill it, in any case."""
+    """Start `reportd up` and return when it is ready. The caller must end or kill the process."""
     process, output, log = launch(data, *options, prefix=prefix)
     try:
         announced = wait_for(lambda: announcement(data, process, log), log.read_text)
@@ -140,7 +142,7 @@ def start_up(data: Path, *options: str, prefix: Sequence[str] = ()) -> UpServer:
 
 
 def announcement(data: Path, process: subprocess.Popen[bytes], log: Path) -> Any:
-    """What server.json says, once it is of this process and not of one that was killed."""
+    """The content of server.json, or None while it is missing or was left by an earlier, killed process."""
     assert process.poll() is None, f"reportd up ended with {process.returncode}: {log.read_text()}"
     with suppress(FileNotFoundError):
         announced = json.loads((data / "server.json").read_text())
@@ -153,7 +155,7 @@ def announcement(data: Path, process: subprocess.Popen[bytes], log: Path) -> Any
 def serving(
     data: Path, dsn: str, token: str, *options: str, prefix: Sequence[str] = (), **environment: str
 ) -> Iterator[UpServer]:
-    """`reportd serve` on a database that exists, for the while; its files are in `data`/artifacts."""
+    """Run `reportd serve` on an existing database until the block ends. Its storage folder is `data`/artifacts."""
     output, log = data.with_name(f"{data.name}.out"), data.with_name(f"{data.name}.log")
     own = {"REPORTD_DATABASE_DSN": dsn, "REPORTD_ARTIFACTS_STORAGE_PATH": str(data / "artifacts")}
     with output.open("wb") as out, log.open("wb") as err:
@@ -167,23 +169,23 @@ def serving(
             start_new_session=True,
         )
 
-    def said() -> Any:
+    def ready_line() -> Any:
         assert process.poll() is None, f"reportd serve ended with {process.returncode}: {log.read_text()}"
         return re.search(r"ready at (http://\S+)\n", output.read_text())
 
     try:
-        yield UpServer(data, process, wait_for(said, log.read_text)[1], token, output, log)
+        yield UpServer(data, process, wait_for(ready_line, log.read_text)[1], token, output, log)
     finally:
         end(process)
 
 
 @contextmanager
 def half_an_upload(server: UpServer) -> Iterator[tuple[socket.socket, bytes]]:
-    """A connection on which an upload to a new test case has begun, and what is still to be sent."""
+    """A connection that has sent the first half of an upload to a new test case, and the bytes still to be sent."""
     base = "/api/v1/reports"
     run = server.ask_json("POST", f"{base}/suite-runs", {"name": "nightly"}, status=201)["id"]
     case = server.ask_json("POST", f"{base}/suite-runs/{run}/test-cases", {"name": "x"}, status=201)["id"]
-    picture = png(900, 900)  # half of it is more than is kept in memory
+    picture = png(900, 900)  # half of it exceeds the memory buffer, so it reaches the staging folder
     body, content_type = multipart(("file", "a.png", picture, "image/png"), ("artifact_type", "screenshot"))
     head = (
         f"POST {base}/test-case-results/{case}/artifacts HTTP/1.1\r\nHost: x\r\n"
@@ -198,7 +200,7 @@ def half_an_upload(server: UpServer) -> Iterator[tuple[socket.socket, bytes]]:
 
 
 def end(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
-    """Sends the signal, unless it has ended; the exit code."""
+    """Send the signal if the process still runs, wait for it, and return its exit code. Kill it after PATIENCE."""
     if process.poll() is None:
         process.send_signal(number)
     try:
@@ -210,7 +212,7 @@ def end(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
 
 
 def wait_for(condition: Callable[[], Any], explain: Callable[[], str] = str) -> Any:
-    """What the condition returns when that is true at last."""
+    """Wait until the condition is true and return its value."""
     deadline = time.monotonic() + PATIENCE
     while not (found := condition()):
         assert time.monotonic() < deadline, explain()
@@ -220,7 +222,7 @@ def wait_for(condition: Callable[[], Any], explain: Callable[[], str] = str) -> 
 
 @contextmanager
 def running(data: Path, *options: str, prefix: Sequence[str] = ()) -> Iterator[UpServer]:
-    """`reportd up` on a folder for the while; nothing of it is left running, whatever happens inside."""
+    """Run `reportd up` on a folder until the block ends. Ends the server and its PostgreSQL in any case."""
     server = start_up(data, *options, prefix=prefix)
     try:
         yield server
@@ -230,7 +232,7 @@ def running(data: Path, *options: str, prefix: Sequence[str] = ()) -> Iterator[U
 
 
 def reportd(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Any other `reportd` command."""
+    """Run any other `reportd` command to its end."""
     return subprocess.run(
         [*REPORTD, *arguments],
         cwd=CHECKOUT,
@@ -244,11 +246,11 @@ def reportd(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
 
 @pytest.fixture(scope="session")
 def up_server(request, tmp_path_factory) -> UpServer:
-    """One `reportd up` for all tests that leave it running. Its folder has a name that a shell must quote."""
-    # pytest takes the fixture of each module that imports it for another one: the server is kept where all find it.
-    kept = request.config.stash
-    if _SHARED not in kept:
+    """One `reportd up`, shared by all tests that leave it running. Its folder has a name that a shell must quote."""
+    # pytest creates the fixture once per module that imports it. The stash keeps one server for all of them.
+    stash = request.config.stash
+    if _SHARED not in stash:
         server = running(tmp_path_factory.mktemp("up") / "it's a folder")
-        kept[_SHARED] = server.__enter__()
+        stash[_SHARED] = server.__enter__()
         request.session.addfinalizer(lambda: server.__exit__(None, None, None))
-    return kept[_SHARED]
+    return stash[_SHARED]

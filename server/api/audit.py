@@ -1,4 +1,4 @@
-"""The audit trail as admins read it."""
+"""The audit trail: lists its entries for admins."""
 
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from server.services import CALL, SERVICES
 
 
 class ActionWord(str):
-    """One of Action."""
+    """One of the values of Action."""
 
     __slots__ = ()
 
@@ -38,7 +38,12 @@ class AuditFilter(CursorPage):
 
 
 async def index(request: web.Request, query: AuditFilter) -> Response:
-    """Who did what, newest first. Who is not an admin of all projects sees what was done in those that he is of."""
+    """Lists the audit trail, newest entries first: who did what, when and from where.
+
+    An admin of all projects sees all entries; other admins see those of the projects in which they are admin. `actor`
+    is the exact name of a token or a person. `since` is inclusive, `until` exclusive. `limit` is 100 by default and at
+    most 500; `next_cursor` of the reply is the `cursor` of the next page.
+    """
     rows, more = await audit.page(
         request.app[SERVICES].pool,
         request[CALL].known_caller.projects(Role.ADMIN),

@@ -41,8 +41,12 @@ class CheckpointFilter(Page):
 
 
 async def create_many(request: web.Request, case_id: UUID, body: NewCheckpoints) -> Response:
-    """Appends checkpoints; 409 when one with the same iteration and number exists."""
-    _refuse_twins(body.checkpoints)
+    """Adds checkpoints to a test case: all of them or none.
+
+    409 when a checkpoint with the same iteration and `checkpoint_number` exists. `screenshot_artifact_id` must be an
+    artifact of the same test case.
+    """
+    _refuse_duplicates(body.checkpoints)
 
     async def work(connection: Any) -> web.Response:
         await test_cases.lock(connection, case_id, request[CALL].scope)
@@ -54,7 +58,10 @@ async def create_many(request: web.Request, case_id: UUID, body: NewCheckpoints)
 
 
 async def index(request: web.Request, case_id: UUID, query: CheckpointFilter) -> Response:
-    """The checkpoints of a test case, in the order sent."""
+    """Lists the checkpoints of a test case, in the order in which they were sent.
+
+    `per_page` is 100 by default and at most 500.
+    """
     filters = (query.step_number, query.iteration_number)
     async with request.app[SERVICES].pool.acquire() as connection:
         found = await checkpoints.of_case(connection, case_id, request[CALL].scope, filters, query.size, query.offset)
@@ -62,18 +69,18 @@ async def index(request: web.Request, case_id: UUID, query: CheckpointFilter) ->
 
 
 async def _refuse_foreign_screenshots(connection: Any, case_id: UUID, items: list[NewCheckpoint]) -> None:
-    wanted = [item.screenshot_artifact_id for item in items if item.screenshot_artifact_id is not None]
-    own = await checkpoints.own_artifacts(connection, case_id, wanted)
+    screenshot_ids = [item.screenshot_artifact_id for item in items if item.screenshot_artifact_id is not None]
+    own = await checkpoints.own_artifacts(connection, case_id, screenshot_ids)
     for i, item in enumerate(items):
         if item.screenshot_artifact_id is not None and item.screenshot_artifact_id not in own:
             path = f"checkpoints[{i}].screenshot_artifact_id"
             raise Invalid(Problem(path, "must be the id of an artifact of this test case"))
 
 
-def _refuse_twins(items: list[NewCheckpoint]) -> None:
+def _refuse_duplicates(items: list[NewCheckpoint]) -> None:
     seen: set[tuple[int, int]] = set()
     for i, item in enumerate(items):
-        place = (item.iteration_number or 1, item.checkpoint_number)
-        if place in seen:
+        position = (item.iteration_number or 1, item.checkpoint_number)
+        if position in seen:
             raise Invalid(Problem(f"checkpoints[{i}].checkpoint_number", "is sent twice for the same iteration"))
-        seen.add(place)
+        seen.add(position)

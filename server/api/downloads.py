@@ -1,4 +1,4 @@
-"""Downloads: the bytes of an artifact."""
+"""Downloads of artifacts."""
 
 from uuid import UUID
 
@@ -16,7 +16,11 @@ class DownloadQuery(Struct):
 
 
 async def show(request: web.Request, artifact_id: UUID, query: DownloadQuery) -> Response:
-    """The bytes of an artifact, whole or a range."""
+    """Downloads the bytes of an artifact, all or a range.
+
+    Supports `Range`, `If-Range` and `If-None-Match`; the `ETag` is the SHA-256 of the file. `download=true` makes a
+    browser save the file instead of showing it. 410 when the file is missing on the server.
+    """
     services = request.app[SERVICES]
     stored = await downloads.of_artifact(services.pool, artifact_id, request[CALL].scope)
     return await files.reply(request, artifact_id, stored, services.config.artifacts.cache_control, query.download)

@@ -1,4 +1,4 @@
-"""Whether the process lives, whether it can serve, and its metrics."""
+"""Liveness, readiness and metrics."""
 
 import asyncio
 import os
@@ -22,8 +22,8 @@ from server.services import SERVICES
 from server.storage.folder import StorageAway
 from server.storage.free_space import Measured
 
-_READY_SECONDS = 5.0  # for the database, and for the storage: who asks does not wait long
-# Its own thread: those that all share may be waiting for something.
+_READY_SECONDS = 5.0  # timeout of each check: health checkers do not wait long
+# A thread of its own: the default executor may be busy, and metrics matter most then.
 _THREAD = ThreadPoolExecutor(1, thread_name_prefix="metrics")
 
 
@@ -43,12 +43,19 @@ class NotReady(ReportError):
 
 
 async def live(request: web.Request) -> Response:
-    """200 as long as the process answers."""
+    """Reports that the process is alive: 200 as long as it answers.
+
+    It checks neither the database nor the storage.
+    """
     return reply.ok(Health("ok"))
 
 
 async def ready(request: web.Request) -> Response:
-    """200 when database, schema and storage are there; else 503 naming the one that is not."""
+    """Reports whether the server can serve: 200 when the database, its schema and the storage folder are usable.
+
+    Otherwise 503, and `code` names the check that failed: `database_unavailable`, `schema_outdated`,
+    `storage_unavailable` or `storage_full`.
+    """
     try:
         async with asyncio.timeout(_READY_SECONDS):
             applied = await migrate.applied(request.app[SERVICES].pool)
@@ -68,13 +75,13 @@ async def ready(request: web.Request) -> Response:
 
 
 async def metrics(request: web.Request) -> Response:
-    """The figures of all workers together in Prometheus' text format."""
+    """Shows the metrics of all workers together, in the text format of Prometheus."""
     services = request.app[SERVICES]
     services.observe_load()
-    space = await services.free_space.look()
+    space = await services.free_space.measure()
     loop = asyncio.get_running_loop()
     return web.Response(
-        body=await loop.run_in_executor(_THREAD, _text, space),  # several workers' metrics are in files
+        body=await loop.run_in_executor(_THREAD, _text, space),  # reads files when there are several workers
         headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST},
     )
 
@@ -90,9 +97,10 @@ def _text(space: Measured | None) -> bytes:
 
 
 class _SpaceMetrics(Collector):
-    """The storage's space as it is at a scrape. What is not known is left out, so that no alert takes it for a figure.
+    """The free space of the storage, measured at each scrape. Unknown values are left out: alerts would take
+    placeholders for real values.
 
-    No gauges of prometheus_client: of several workers each would have its own, old ones among them.
+    Not a Gauge of prometheus_client: with several workers each would report its own value, some of them old.
     """
 
     def __init__(self, space: Measured | None) -> None:
@@ -100,16 +108,16 @@ class _SpaceMetrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         space = self._space
-        up = "1 when the storage folder is there and answers within a second, else 0"
+        up = "1 when the storage folder exists and answers within a second, else 0"
         yield GaugeMetricFamily("reportd_storage_up", up, value=space is not None)
         if space is not None:
-            free = "Bytes left for reportd on the storage's file system"
+            free = "Free bytes of the storage's file system, without those that min_free_bytes reserves"
             yield GaugeMetricFamily("reportd_storage_free_bytes", free, value=space.free)
             yield GaugeMetricFamily("reportd_storage_size_bytes", "Size of the storage's file system", value=space.size)
         if space is not None and space.days is not None:
             days = (
-                "Days until the storage is full, if each brings as many bytes of artifacts as the last 24 hours did; "
-                "+Inf if they brought none. Measured every 10 minutes. Too low where one content is stored for several "
-                "artifacts, too high while the server is younger than a day, or when others fill the disk"
+                "Days until the storage is full at the rate of the last 24 hours, in bytes of artifacts; +Inf if there "
+                "were none. Measured every 10 minutes. Too low when artifacts share content, too high when the server "
+                "is younger than a day or other programs fill the disk"
             )
             yield GaugeMetricFamily("reportd_storage_days_until_full", days, value=space.days)

@@ -1,4 +1,4 @@
-"""Evidence links: made and revoked by those who may write; opened without an account (server/pages/shared.py)."""
+"""Evidence links: creates, lists and revokes them. server/pages/shared.py shows what they cover."""
 
 import time
 from dataclasses import asdict
@@ -24,8 +24,8 @@ from server.reports.links import LinkMade, LinkPage, Things
 from server.reports.scope import RESOURCES
 from server.services import CALL, SERVICES
 
-# The things that a link may be on, and what paths call them.
-_THINGS = {"suite_run_id": "suite_id", "test_case_result_id": "case_id", "artifact_id": "artifact_id"}
+# The request fields that name the target of a link, each with the name of its id in a path.
+_TARGETS = {"suite_run_id": "suite_id", "test_case_result_id": "case_id", "artifact_id": "artifact_id"}
 _WEEK = 7 * 24 * 3600
 _LONGEST = 90 * 24 * 3600
 
@@ -46,25 +46,36 @@ class LinkFilter(CursorPage):
 
 
 async def create(request: web.Request, body: NewLink) -> Response:
-    """A link that shows one run, test case result or artifact to whoever has it, without an account."""
+    """Creates an evidence link, which shows one suite run, test case result or artifact without a login.
+
+    Send exactly one of `suite_run_id`, `test_case_result_id` and `artifact_id`. `expires_in` is in seconds, from 60 to
+    7,776,000 (90 days); the default is 7 days. Only this reply contains the link itself, in `url`. A link stops working
+    when it expires or is revoked, when its target is deleted, or when the token that created it expires or is revoked,
+    or the person is disabled.
+    """
     services, call = request.app[SERVICES], request[CALL]
-    name, thing_id = _thing_of(body)
-    await must_exist(request, {name: thing_id})
-    check_role(request, Role.UPLOADER)  # in the project of the thing, which no path has told
+    name, target_id = _target_of(body)
+    await must_exist(request, {name: target_id})
+    check_role(request, Role.UPLOADER)  # in the target's project, which is known only now
     key = await services.signing_keys.ensure(services.pool, PURPOSE)
-    link_id, expires = new_id(bucket_of(thing_id)), int(time.time()) + (body.expires_in or _WEEK)
+    link_id, expires = new_id(bucket_of(target_id)), int(time.time()) + (body.expires_in or _WEEK)
     on = Things(body.suite_run_id, body.test_case_result_id, body.artifact_id)
     made_by, ends = (call.known_caller.id, call.known_caller.name), datetime.fromtimestamp(expires, UTC)
     async with services.pool.transaction() as connection:
         link = await links.create(connection, link_id, on, made_by, body.note, ends, call.actor())
-    if link is None:  # removed since we looked
+    if link is None:  # the target was deleted since must_exist
         raise RESOURCES[name][1]()
     url = f"/shared/{evidence_links.sign(key, link_id, expires)}"
     return reply.created(LinkMade(**{**asdict(link), "url": url}))
 
 
 async def index(request: web.Request, query: LinkFilter) -> Response:
-    """Links that were made, newest first, with how often they were used; `active` are those that still open."""
+    """Lists evidence links, newest first, with how often each was used.
+
+    The list covers the projects in which the caller is uploader or admin. `active=true` selects links that still work,
+    `active=false` those that do not. `limit` is 100 by default and at most 500; `next_cursor` of the reply is the
+    `cursor` of the next page.
+    """
     projects = request[CALL].known_caller.projects(Role.UPLOADER)
     of = Things(query.suite_run_id, query.test_case_result_id, query.artifact_id)
     pool = request.app[SERVICES].pool
@@ -73,19 +84,20 @@ async def index(request: web.Request, query: LinkFilter) -> Response:
 
 
 async def delete(request: web.Request, link_id: UUID) -> Response:
-    """Revokes a link: it opens nothing any more, and stays in the list."""
+    """Revokes an evidence link. It stops working at once, and stays in the list."""
     call = request[CALL]
     caller = call.known_caller
     made_by = None if caller.role >= Role.ADMIN else caller.id
     async with request.app[SERVICES].pool.transaction() as connection:
         if not await links.revoke(connection, link_id, call.scope, made_by, call.actor()):
-            word = caller.role.word  # what does not exist is a 404 before this is said
-            raise RoleTooSmall(f"This link was made by another; that needs the role admin, yours is {word}.")
+            word = caller.role.word  # a link that does not exist is a 404 instead, see http/route.py
+            raise RoleTooSmall(f"Another caller created this link: revoking it needs the role admin; yours is {word}.")
     return reply.no_content()
 
 
-def _thing_of(body: NewLink) -> tuple[str, UUID]:
-    sent = [(name, getattr(body, field)) for field, name in _THINGS.items() if getattr(body, field) is not None]
+def _target_of(body: NewLink) -> tuple[str, UUID]:
+    """The name of the target's id in a path, and the id. Raises Invalid unless there is exactly one."""
+    sent = [(name, getattr(body, field)) for field, name in _TARGETS.items() if getattr(body, field) is not None]
     if len(sent) != 1:
-        raise Invalid(Problem("", f"must have exactly one of {', '.join(_THINGS)}"))
+        raise Invalid(Problem("", f"must have exactly one of {', '.join(_TARGETS)}"))
     return sent[0]

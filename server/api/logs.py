@@ -1,4 +1,4 @@
-"""Console and network logs of a test case: appended in bulk, read back in the order sent."""
+"""Console and network logs of a test case: appends and lists their entries."""
 
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -16,7 +16,7 @@ from server.reports import logs
 from server.reports.logs import ConsolePage, EntriesCreated, NetworkPage
 from server.services import CALL, SERVICES
 
-ByteCount = Annotated[int, Meta(ge=-1, le=2**63 - 1)]  # -1 is HAR's word for unknown
+ByteCount = Annotated[int, Meta(ge=-1, le=2**63 - 1)]  # HAR sends -1 for an unknown size
 Sequence = Annotated[int, Meta(ge=0, le=2**62)]
 
 
@@ -71,7 +71,12 @@ class NetworkFilter(Page):
 
 
 async def create_console(request: web.Request, case_id: UUID, body: NewConsoleLogs) -> Response:
-    """Appends console entries. With `first_sequence`, entries that were sent before add nothing."""
+    """Appends entries to the console log of a test case.
+
+    With `first_sequence`, the client's own number of the first entry, a request may be repeated: entries whose number
+    is already stored are skipped, and `created` is the number of the others. Credentials in URLs and matches of the
+    configured patterns are stored as `[redacted]`.
+    """
     hide = request.app[SERVICES].patterns.hide
     messages = await hide([redact_text(item.message) for item in body.entries])
     urls = await hide([item.source_url and redact_url(item.source_url) for item in body.entries])
@@ -81,19 +86,27 @@ async def create_console(request: web.Request, case_id: UUID, body: NewConsoleLo
 
 
 async def create_network(request: web.Request, case_id: UUID, body: NewNetworkLogs) -> Response:
-    """Appends network entries, without the credentials of the system under test."""
+    """Appends entries to the network log of a test case.
+
+    With `first_sequence`, the client's own number of the first entry, a request may be repeated: entries whose number
+    is already stored are skipped, and `created` is the number of the others. Credentials in headers and URLs, and
+    matches of the configured patterns, are stored as `[redacted]`. A size of -1 means that it is unknown.
+    """
     patterns = request.app[SERVICES].patterns
     urls = await patterns.hide([redact_url(item.url) for item in body.entries])
     errors = await patterns.hide([item.error_text and redact_text(item.error_text) for item in body.entries])
-    asked = await _hide_values(patterns, [item.request_headers for item in body.entries])
-    answered = await _hide_values(patterns, [item.response_headers for item in body.entries])
-    for item, url, error, sent, received in zip(body.entries, urls, errors, asked, answered, strict=True):
+    requests = await _hide_values(patterns, [item.request_headers for item in body.entries])
+    responses = await _hide_values(patterns, [item.response_headers for item in body.entries])
+    for item, url, error, sent, received in zip(body.entries, urls, errors, requests, responses, strict=True):
         item.url, item.error_text, item.request_headers, item.response_headers = url or "", error, sent, received
     return await _append(request, "network", case_id, body)
 
 
 async def index_console(request: web.Request, case_id: UUID, query: ConsoleFilter) -> Response:
-    """The console log of a test case, in the order sent."""
+    """Lists the console log of a test case, in the order in which entries were sent.
+
+    `per_page` is 100 by default and at most 500.
+    """
     filters = (query.step_number, query.iteration_number, query.level)
     async with request.app[SERVICES].pool.acquire() as connection:
         total, items = await logs.console_of_case(
@@ -103,7 +116,11 @@ async def index_console(request: web.Request, case_id: UUID, query: ConsoleFilte
 
 
 async def index_network(request: web.Request, case_id: UUID, query: NetworkFilter) -> Response:
-    """The network log of a test case, in the order sent."""
+    """Lists the network log of a test case, in the order in which entries were sent.
+
+    `status_min=400` selects entries with that status code or a higher one. `per_page` is 100 by default and at most
+    500.
+    """
     filters = (query.step_number, query.iteration_number, query.status_min, query.resource_type)
     async with request.app[SERVICES].pool.acquire() as connection:
         total, items = await logs.network_of_case(
@@ -124,17 +141,17 @@ async def _append(
 
 
 async def _hide_values(patterns: Patterns, maps: list[HeaderMap | None]) -> list[HeaderMap | None]:
-    """Headers, what the configured patterns find in their values hidden. All at once: patterns have a budget a call."""
+    """The headers with matches of the configured patterns redacted. One call of hide(): each call has a time limit."""
     if not patterns.any:
         return maps
     values = [value for each in maps if each is not None for value in each.value.values()]
     texts = [text for value in values for text in ([value] if isinstance(value, str) else value)]
     hidden = iter(await patterns.hide(texts))
 
-    def again(value: str | list[str]) -> Any:
+    def redacted(value: str | list[str]) -> Any:
         return next(hidden) if isinstance(value, str) else [next(hidden) for _ in value]
 
     return [
-        None if each is None else HeaderMap.of({name: again(value) for name, value in each.value.items()})
+        None if each is None else HeaderMap.of({name: redacted(value) for name, value in each.value.items()})
         for each in maps
     ]

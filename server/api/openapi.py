@@ -1,4 +1,4 @@
-"""The API's own description, as OpenAPI."""
+"""The OpenAPI document of the API."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -13,7 +13,7 @@ from server.services import SERVICES
 
 
 async def show(request: web.Request) -> Response:
-    """This API as OpenAPI 3.1."""
+    """Shows this API as an OpenAPI 3.1 document."""
     return reply.raw(200, _document(tuple(request.app[SERVICES].routes)))
 
 

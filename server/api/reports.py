@@ -1,4 +1,4 @@
-"""The report of a test case: everything that was stored of it, in one reply."""
+"""The report of a test case: its stored data in one reply."""
 
 from uuid import UUID
 
@@ -11,5 +11,9 @@ from server.services import CALL, SERVICES
 
 
 async def show(request: web.Request, case_id: UUID) -> Response:
-    """A test case result with its steps, artifacts and checkpoints: the first 2,000 of each."""
+    """Shows a test case result with its steps, artifacts and checkpoints, from one snapshot of the database.
+
+    Each list has at most 2,000 entries; `truncated` is true when there are more. Console and network log entries are
+    only counted.
+    """
     return reply.ok(await reports.gather(request.app[SERVICES].pool, case_id, request[CALL].scope))

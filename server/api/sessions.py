@@ -1,4 +1,4 @@
-"""Sessions of browsers: a token's, which only reads, so that `<img src="…/download">` shows, and a person's."""
+"""Browser sessions: read-only ones for tokens, so that `<img src="…/download">` works, and those of people."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,10 +20,10 @@ from server.http.reply import Response
 from server.reports.words import Moment
 from server.services import CALL, SERVICES
 
-LOGINS = Counter("reportd_logins", "Logins of people", ["outcome"])
-# Bytes: room for the longest name and password, all of it escaped. Anybody may send this; with bodies of
-# `[api] max_json_size` a few who never come to their end would hold all of `[server] body_memory`.
-MOST_OF_A_LOGIN = 16 << 10
+LOGINS = Counter("reportd_logins", "Logins of people, by outcome", ["outcome"])
+# Bytes: enough for the longest name and password with every character escaped. A login needs no token: with the limit
+# `[api] max_json_size`, a few unfinished bodies could use up `[server] body_memory`.
+MAX_LOGIN_SIZE = 16 << 10
 
 
 class Login(Struct):
@@ -61,18 +61,26 @@ class Identity:
 
 
 async def create(request: web.Request) -> Response:
-    """Sets a session cookie for the token that the request carries: it reads what the token reads."""
+    """Starts a read-only browser session for the token in the Authorization header, and sets its cookie.
+
+    The cookie authenticates GET requests, with the rights of the token, so that `<img src="…/download">` works. The
+    session ends at `expires_at`, or earlier with the token. 429 when a token starts too many sessions.
+    """
     services, call = request.app[SERVICES], request[CALL]
     cookie, secret = new_cookie(), credentials(request)[1]
     async with services.pool.transaction() as connection:
         ends = await accounts.start_for_token(
-            connection, call.known_caller, secret, cookie, _end(request), call.actor()
+            connection, call.known_caller, secret, cookie, _expiry(request), call.actor()
         )
     return _with_cookie(request, reply.created(Session(ends)), cookie, ends)
 
 
 async def show(request: web.Request) -> Response:
-    """Who the caller is, and for a person's session the CSRF token that changes need."""
+    """Shows who the caller is, and its roles.
+
+    For a person's session the reply also has the `csrf_token`, which every request other than GET must send as
+    `X-CSRF-Token`.
+    """
     caller = request[CALL].known_caller
     grants = caller.grants or (caller,)
     roles = [OwnRole(grant.project, grant.role.word) for grant in grants]
@@ -81,11 +89,16 @@ async def show(request: web.Request) -> Response:
 
 
 async def login(request: web.Request, body: Login) -> Response:
-    """Starts a person's session: sets its cookie and gives the CSRF token to send as `X-CSRF-Token` with changes."""
+    """Logs a person in: starts a session and sets its cookie.
+
+    Every request of the session other than GET must send the reply's `csrf_token` as `X-CSRF-Token`. The browser's
+    previous session ends. 401 for a wrong name or password, 403 for a page of another site, 429 after too many failed
+    logins.
+    """
     services, call = request.app[SERVICES], request[CALL]
     if is_cross_site(request, call.host):
         raise CrossSite()
-    cookie, former, ends = new_cookie(), session_cookie(request), _end(request)
+    cookie, former, ends = new_cookie(), session_cookie(request), _expiry(request)
     session = accounts.NewSession(cookie, former, ends)
     try:
         name = await accounts.log_in(services.pool, services.passwords, body.name, body.password, session, call)
@@ -101,7 +114,7 @@ async def login(request: web.Request, body: Login) -> Response:
 
 
 async def logout(request: web.Request) -> Response:
-    """Ends the person's session that the request carries."""
+    """Logs a person out: ends the session of the cookie, and removes the cookie."""
     services, call, cookie = request.app[SERVICES], request[CALL], session_cookie(request)
     async with services.pool.transaction() as connection:
         await accounts.log_out(connection, call.known_caller, cookie, call.actor())
@@ -111,7 +124,7 @@ async def logout(request: web.Request) -> Response:
     return response
 
 
-def _end(request: web.Request) -> datetime:
+def _expiry(request: web.Request) -> datetime:
     return datetime.now(UTC) + timedelta(hours=request.app[SERVICES].config.auth.session_hours)
 
 

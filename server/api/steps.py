@@ -1,4 +1,4 @@
-"""Steps of a test case, in the dialects of both documents, and the screenshots linked to them."""
+"""Steps of a test case, in the forms of the specification and of the sync document; and their screenshots."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -18,7 +18,7 @@ from server.reports.steps import StepLinked, StepList, StepsCreated, StepsCreate
 from server.reports.words import Shape, Status
 from server.services import CALL, SERVICES
 
-# S1's words. In S0's dialect `action` holds one of them, if it does.
+# The specification's step types. In the sync document's form, `action` may be one of them.
 STEP_TYPES = frozenset(
     {
         "click",
@@ -42,7 +42,7 @@ STEP_TYPES = frozenset(
 
 
 class NewStep(Struct, omit_defaults=True):
-    """A step as S0's clients send it: `step_type` is taken from `action` where that is one of S1's words."""
+    """A step. Without `step_type`, its type is the `action` if that is a known step type, else `other`."""
 
     step_number: Natural
     step_type: Annotated[str, Meta(min_length=1, max_length=50)] | None = None
@@ -65,12 +65,13 @@ class NewStep(Struct, omit_defaults=True):
     completed_at: Instant | None = None
 
     @property
-    def place(self) -> tuple[int, int]:
+    def position(self) -> tuple[int, int]:
+        """Iteration and step number, which identify a step within its test case."""
         return self.iteration_number or 1, self.step_number
 
 
 class TypedStep(NewStep, kw_only=True):
-    """A step as S1's clients send it."""
+    """A step with its `step_type`."""
 
     step_type: Annotated[str, Meta(min_length=1, max_length=50)]
 
@@ -99,55 +100,75 @@ class ReplaceQuery(Struct):
 
 
 async def create(request: web.Request, case_id: UUID, body: TypedSteps) -> Response:
-    """S1: all steps of a test case at once; 409 when an iteration that is sent has steps already."""
+    """Creates the steps of a test case in one request.
+
+    Every step needs a `step_type`. 409 when an iteration in the request already has steps: use PUT to change them. A
+    step shows the screenshot that its `screenshot_path` names, else the best one with its iteration and step number,
+    even if that is uploaded later. The `input_value` of a password field is stored as `[redacted]`, unless the
+    configuration turns that off.
+    """
     _prepare(request, body.steps)
-    what = case_id, request[CALL].scope, body.steps, sorted({step.place[0] for step in body.steps})
+    what = case_id, request[CALL].scope, body.steps, sorted({step.position[0] for step in body.steps})
 
     def answer(ids: list[UUID]) -> web.Response:
         return reply.created(StepsCreated(f"Successfully created {len(ids)} step results", ids, case_id))
 
-    async def at_once(connection: Any) -> web.Response | None:
+    async def one_statement(connection: Any) -> web.Response | None:
         ids = await steps.insert_at_once(connection, *what)
         return None if ids is None else answer(ids)
 
     async def work(connection: Any) -> web.Response:
         return answer(await steps.insert_many(connection, *what))
 
-    return await once(request, work, at_once=at_once)
+    return await once(request, work, one_statement=one_statement)
 
 
 async def create_bulk(request: web.Request, case_id: UUID, body: NewSteps) -> Response:
-    """S0: steps of a test case, in one call or in chunks; 409 when one that is sent exists."""
+    """Creates steps of a test case, in one request or in several.
+
+    409 when a step with the same iteration and `step_number` exists; then none of them is created. Without `step_type`,
+    the step gets its `action` as type if that is a known step type, else `other`. The reply has the complete steps.
+    """
     _prepare(request, body.steps)
     what = case_id, request[CALL].scope, body.steps
 
-    async def at_once(connection: Any) -> web.Response | None:
-        made = await steps.insert_whole_at_once(connection, *what)
+    async def one_statement(connection: Any) -> web.Response | None:
+        made = await steps.insert_at_once_returning(connection, *what)
         return None if made is None else reply.created(StepsCreatedWhole(len(made), made))
 
     async def work(connection: Any) -> web.Response:
         made = await steps.by_ids(connection, case_id, await steps.insert_many(connection, *what))
         return reply.created(StepsCreatedWhole(len(made), made))
 
-    return await once(request, work, at_once=at_once)
+    return await once(request, work, one_statement=one_statement)
 
 
 async def replace(request: web.Request, case_id: UUID, query: ReplaceQuery, body: NewSteps) -> Response:
-    """Replaces steps by iteration and number; `prune` removes those not sent, of the iterations sent."""
+    """Replaces or creates steps, by iteration and `step_number`.
+
+    An existing step keeps its id, its creation time and its pinned screenshot; all other fields are replaced.
+    `prune=true` also deletes, in each iteration of the request, the steps that are not in the request.
+    """
     _prepare(request, body.steps)
-    call, places = request[CALL], [step.place for step in body.steps]
+    call, positions = request[CALL], [step.position for step in body.steps]
     async with request.app[SERVICES].pool.transaction() as connection:
         ids, created, removed = await steps.replace_many(
-            connection, case_id, call.scope, body.steps, places, query.prune, call.actor()
+            connection, case_id, call.scope, body.steps, positions, query.prune, call.actor()
         )
     message = f"Successfully replaced {len(ids)} step results"
     return reply.ok(StepsReplaced(message, created, len(ids) - created, removed, ids))
 
 
 async def index(request: web.Request, case_id: UUID, query: StepFilter) -> Response:
-    """The steps of a test case by iteration and number, with their screenshots."""
+    """Lists the steps of a test case, by iteration and step number, with their screenshots.
+
+    The counts ignore the filter `status`. `include_artifacts=false` leaves out `screenshot` and `artifacts`. The reply
+    is an object with all matching steps or, with `shape=array`, an array with their number in `X-Total-Count`; `page`
+    and `per_page` select a page of the array. Without `shape`, the setting of the token applies, else the
+    configuration.
+    """
     array = reply.wants_array(request, query.shape)
-    limit, offset = (query.size, query.offset) if array and query.asked else (None, 0)
+    limit, offset = (query.size, query.offset) if array and query.requested else (None, 0)
     filters = (query.iteration_number, query.status)
     async with request.app[SERVICES].pool.acquire() as connection:
         counts, matching, items = await steps.of_case(
@@ -157,7 +178,11 @@ async def index(request: web.Request, case_id: UUID, query: StepFilter) -> Respo
 
 
 async def link(request: web.Request, step_id: UUID, body: StepLink) -> Response:
-    """Pins a step's screenshot to an artifact of its test case, or to none."""
+    """Pins the screenshot of a step: to an artifact of its test case, or with `null` to none.
+
+    A pinned screenshot is not replaced when others are uploaded. 404 when there is no such artifact, 409 when it
+    belongs to another test case. Without `screenshot_artifact_id` nothing changes.
+    """
     scope, artifact_id = request[CALL].scope, body.screenshot_artifact_id
     async with request.app[SERVICES].pool.transaction() as connection:
         if isinstance(artifact_id, UnsetType):
@@ -168,12 +193,12 @@ async def link(request: web.Request, step_id: UUID, body: StepLink) -> Response:
 
 
 def _prepare(request: web.Request, new: Sequence[NewStep]) -> None:
-    """Fills in each step's type and hides what was typed into password fields. Raises Invalid for one sent twice."""
+    """Sets missing step types and redacts the input of password fields. Raises Invalid when a step is sent twice."""
     mask, seen = request.app[SERVICES].config.api.mask_passwords, set[tuple[int, int]]()
     for i, step in enumerate(new):
-        if step.place in seen:
+        if step.position in seen:
             raise Invalid(Problem(f"steps[{i}].step_number", "is sent twice for the same iteration"))
-        seen.add(step.place)
+        seen.add(step.position)
         step.step_type = step.step_type or (step.action if step.action in STEP_TYPES else "other")
         if mask and step.input_value and _takes_password(step):
             step.input_value = REDACTED

@@ -1,4 +1,4 @@
-"""Suite runs: one run of a suite, in which parallel shards meet by `run_key`."""
+"""Suite runs: one run of a test suite, which parallel shards share by its `run_key`."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -75,9 +75,14 @@ class SuiteRunFilter(CursorPage):
 
 
 async def create(request: web.Request, body: NewSuiteRun) -> Response:
-    """Starts a suite run. With a `run_key` that the project has already, the same run comes back, unchanged."""
+    """Creates a suite run, or returns the project's run with the same `run_key`, unchanged.
+
+    Parallel shards of a build send the same `run_key` and so share one run: the first request creates it (201), later
+    requests get it as it is (200). The run belongs to the caller's project. A caller with several projects names one in
+    `project`; without it, the project is `default`. `status` is `Running` unless it is sent.
+    """
     call = request[CALL]
-    # Before anything is sent again: the key's caller may have had another role then, in another project.
+    # Checked before a reply is replayed: since the first request, the caller's project or role may have changed.
     project_id = await _project_of(request, body.project)
 
     async def work(connection: Any) -> web.Response:
@@ -88,7 +93,12 @@ async def create(request: web.Request, body: NewSuiteRun) -> Response:
 
 
 async def index(request: web.Request, query: SuiteRunFilter) -> Response:
-    """Suite runs, newest first, each with its test counts."""
+    """Lists suite runs, newest first, each with its test counts.
+
+    `name`, `branch`, `environment` and `tag` must match exactly. `since` (inclusive) and `until` (exclusive) apply to
+    `started_at`. `limit` is 100 by default and at most 500; `next_cursor` of the reply is the `cursor` of the next
+    page.
+    """
     async with request.app[SERVICES].pool.acquire() as connection:
         items, more = await suite_runs.page(
             connection,
@@ -107,19 +117,26 @@ async def index(request: web.Request, query: SuiteRunFilter) -> Response:
 
 
 async def show(request: web.Request, suite_id: UUID) -> Response:
-    """One suite run, its test counts and their total duration."""
+    """Shows a suite run with its test counts and the sum of the durations of its test cases."""
     async with request.app[SERVICES].pool.acquire() as connection:
         return reply.ok(await suite_runs.by_id(connection, suite_id, request[CALL].scope))
 
 
 async def update(request: web.Request, suite_id: UUID, body: SuiteRunPatch) -> Response:
-    """Changes the fields that are sent; `metadata` merges by key, null removes one (RFC 7396)."""
+    """Changes fields of a suite run.
+
+    Fields that are not sent stay as they are; `null` clears a field that may be empty. `metadata` is merged: its
+    top-level keys replace the stored ones, and `null` removes a key.
+    """
     async with request.app[SERVICES].pool.transaction() as connection:
         return reply.ok(await suite_runs.update(connection, suite_id, request[CALL].scope, body))
 
 
 async def delete(request: web.Request, suite_id: UUID) -> Response:
-    """Removes a suite run and everything below it, files too."""
+    """Deletes a suite run and everything in it, including the files of its artifacts.
+
+    Up to 2,000 files are removed before the reply, the rest in the background.
+    """
     services, call = request.app[SERVICES], request[CALL]
     async with services.pool.transaction() as connection:
         files = await suite_runs.delete(connection, suite_id, call.scope, call.actor())
@@ -128,9 +145,9 @@ async def delete(request: web.Request, suite_id: UUID) -> Response:
 
 
 async def _project_of(request: web.Request, name: str | None) -> UUID:
-    """The project of a new run: the caller's; where there are several the one that is named, else `default`.
+    """The project of a new run: the caller's only project, else the project with this name, else `default`.
 
-    From then on the call's caller is the one of that project.
+    Restricts the call's caller to that project. Raises Invalid, RoleTooSmall.
     """
     caller = request[CALL].known_caller
     if caller.project_id is not None:
@@ -138,16 +155,16 @@ async def _project_of(request: web.Request, name: str | None) -> UUID:
             raise Invalid(Problem("project", f"must be {caller.project}, the project of this caller, or absent"))
         return caller.project_id
     found = await project_named(request.app[SERVICES].pool, name or "default")
-    there = caller.within(found) if found is not None else None
-    if found is None or there is None:
+    narrowed = caller.within(found) if found is not None else None
+    if found is None or narrowed is None:
         raise Invalid(Problem("project", _which_project(caller)))
-    if there.role < Role.UPLOADER:
-        raise RoleTooSmall.of(there.role.word, Role.UPLOADER.word)
-    request[CALL].caller = there
+    if narrowed.role < Role.UPLOADER:
+        raise RoleTooSmall.of(narrowed.role.word, Role.UPLOADER.word)
+    request[CALL].caller = narrowed
     return found
 
 
 def _which_project(caller: Caller) -> str:
     if caller.projects() is None:
-        return "is unknown; a token made for a project creates it"
+        return "does not exist; creating a token for a project creates the project"
     return "must be one of " + ", ".join(sorted(str(grant.project) for grant in caller.grants))

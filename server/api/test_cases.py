@@ -1,4 +1,4 @@
-"""Test case results: what one test did in one suite run."""
+"""Test case results: the outcome of one test in one suite run."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -68,7 +68,10 @@ class TestCaseFilter(Page):
 
 
 async def create(request: web.Request, suite_id: UUID, body: NewTestCase) -> Response:
-    """Adds one test case result to a suite run."""
+    """Adds a test case result to a suite run.
+
+    Unless they are sent, `test_id` is the `name` and `status` is `Pending`.
+    """
 
     async def work(connection: Any) -> web.Response:
         (case,) = await test_cases.insert_many(connection, suite_id, request[CALL].scope, [body])
@@ -78,7 +81,10 @@ async def create(request: web.Request, suite_id: UUID, body: NewTestCase) -> Res
 
 
 async def create_many(request: web.Request, suite_id: UUID, body: NewTestCases) -> Response:
-    """Adds many test case results at once: all or none."""
+    """Adds test case results to a suite run: all of them or none.
+
+    The reply lists them in the order of the request.
+    """
 
     async def work(connection: Any) -> web.Response:
         cases = await test_cases.insert_many(connection, suite_id, request[CALL].scope, body.test_cases)
@@ -88,7 +94,10 @@ async def create_many(request: web.Request, suite_id: UUID, body: NewTestCases) 
 
 
 async def index(request: web.Request, suite_id: UUID, query: TestCaseFilter) -> Response:
-    """The test case results of a run, in the order they were made."""
+    """Lists the test case results of a suite run, in the order in which they were added.
+
+    `q` selects names that contain this text, ignoring case. `per_page` is 100 by default and at most 500.
+    """
     async with request.app[SERVICES].pool.acquire() as connection:
         total, cases = await test_cases.of_run(
             connection, suite_id, request[CALL].scope, query.status, query.q, query.size, query.offset
@@ -97,11 +106,15 @@ async def index(request: web.Request, suite_id: UUID, query: TestCaseFilter) -> 
 
 
 async def show(request: web.Request, case_id: UUID) -> Response:
-    """One test case result."""
+    """Shows a test case result."""
     return reply.ok(await test_cases.by_id(request.app[SERVICES].pool, case_id, request[CALL].scope))
 
 
 async def update(request: web.Request, case_id: UUID, body: TestCasePatch) -> Response:
-    """Changes the fields that are sent; `metadata` merges by key, null removes one (RFC 7396)."""
+    """Changes fields of a test case result.
+
+    Fields that are not sent stay as they are; `null` clears a field that may be empty. `metadata` is merged: its
+    top-level keys replace the stored ones, and `null` removes a key.
+    """
     async with request.app[SERVICES].pool.transaction() as connection:
         return reply.ok(await test_cases.update(connection, case_id, request[CALL].scope, body))

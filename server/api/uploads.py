@@ -1,4 +1,4 @@
-"""Uploads: how files become artifacts of a test case, one at a time or up to 50 in a batch."""
+"""Uploads: stores files as artifacts of a test case, one alone or several in a batch."""
 
 import hashlib
 import json
@@ -28,23 +28,23 @@ from server.uploads.plan import Entry, Plan, Refused, plan
 from server.uploads.receive import Form, Rules, receive
 from server.uploads.refusals import MIB, Refusal, bad_field, not_allowed, too_large
 
-STORED = Counter("reportd_artifact_bytes", "Bytes of the artifacts that files became, each one's in full")
+STORED = Counter("reportd_artifact_bytes", "Bytes of new artifacts, each in full even if its content is already stored")
 ACCEPTED = Counter(
     "reportd_artifacts",
-    "Files accepted: duplicate=false, it became an artifact; duplicate=true, it was one already",
+    "Files accepted: duplicate=false, as a new artifact; duplicate=true, the artifact existed already",
     ["duplicate"],
 )
 REFUSED = Counter(
     "reportd_artifacts_refused",
-    "Files refused, alone or within a batch, by the error code of the reply. A request that is refused as a whole, "
-    "before its files are looked at, is in reportd_requests_total alone",
+    "Files refused, alone or within a batch, by error code. A request that is refused as a whole, before its files "
+    "are checked, only counts in reportd_requests_total",
     ["code"],
 )
-_NEW, _AGAIN = ACCEPTED.labels("false"), ACCEPTED.labels("true")
+_NEW, _DUPLICATE = ACCEPTED.labels("false"), ACCEPTED.labels("true")
 
 
 class ArtifactFields(Struct):
-    """What a client says of a file: form fields of the single upload, an entry of a batch's `metadata`."""
+    """The metadata of a file: form fields of a single upload, or an entry of the `metadata` of a batch."""
 
     artifact_type: ArtifactType
     step_number: Natural | None = None
@@ -66,7 +66,12 @@ class BatchForm(Struct):
 
 
 async def create(request: web.Request, case_id: UUID, incoming: Incoming) -> Response:
-    """Stores one file. The same thing sent twice is one artifact."""
+    """Uploads a file as an artifact of a test case.
+
+    The MIME type is detected from the content. A file may be sent again: with the same content, name, type, step,
+    iteration and category, the reply is the existing artifact with `duplicate: true`. `checksum` is the expected
+    SHA-256; a file with another checksum is refused.
+    """
     async with Stage(request.app[SERVICES].storage) as stage:
         form = await _receive(request, incoming, stage)
         if not form.files:
@@ -86,7 +91,13 @@ async def create(request: web.Request, case_id: UUID, incoming: Incoming) -> Res
 
 
 async def create_batch(request: web.Request, case_id: UUID, incoming: Incoming) -> Response:
-    """Stores many files at once; 207 when some are refused. One bad file never hurts the others."""
+    """Uploads several files as artifacts of a test case, by default at most 50.
+
+    `metadata` has one entry for each file; `file_index` is the position of the file, from 0. Each file is stored or
+    refused on its own. The status is 201 when all files are stored, and 207 when some are. When none is stored, it is
+    507 if the storage is full, else 422. `failed` has the reasons. Files may be sent again, as in the upload of a
+    single file.
+    """
     async with Stage(request.app[SERVICES].storage) as stage:
         form = await _receive(request, incoming, stage)
         planned = _plan(request, form, _entries(form))
@@ -94,7 +105,7 @@ async def create_batch(request: web.Request, case_id: UUID, incoming: Incoming) 
             raise Invalid(Problem("files", "is required"))
         if not planned.accepted:
             await must_exist(request, {"case_id": case_id})
-            return _none_kept(request, planned.refused)
+            return _all_refused(request, planned.refused)
         saved: list[Saved] = []
 
         async def work(connection: Any) -> web.Response:
@@ -107,21 +118,21 @@ async def create_batch(request: web.Request, case_id: UUID, incoming: Incoming) 
 
 
 async def _receive(request: web.Request, incoming: Incoming, stage: Stage) -> Form:
-    """The body, staged."""
+    """Reads the body and stages its files."""
     memory = request.app[SERVICES].admission.reserve()
     with decode.Body(request) as body:
         return await receive(body.next_chunk, incoming.boundary, incoming.rules, stage, memory)
 
 
 def _count(saved: list[Saved]) -> None:
-    """Once it is committed."""
+    """Counts saved files. To be called after the commit."""
     new = [item.size for item in saved if not item.duplicate]
-    again = [item.size for item in saved if item.duplicate]
+    duplicates = [item.size for item in saved if item.duplicate]
     _NEW.inc(len(new))
     STORED.inc(sum(new))
-    if again:
-        _AGAIN.inc(len(again))
-        RESENT.inc(sum(again))
+    if duplicates:
+        _DUPLICATE.inc(len(duplicates))
+        RESENT.inc(sum(duplicates))
 
 
 def _plan(request: web.Request, form: Form, entries: list[Entry]) -> Plan:
@@ -133,20 +144,20 @@ def _plan(request: web.Request, form: Form, entries: list[Entry]) -> Plan:
 
 
 def single_rules(config: ArtifactsConfig) -> Rules:
-    """What a single upload may be."""
+    """The limits of a single upload."""
     return Rules(
         file_fields=frozenset({"file"}),
         max_file_size=config.max_file_size,
         max_files=1,
         max_total=config.max_file_size + MIB,
         too_long=too_large(config.max_file_size).sentence,
-        too_many="must be one file; send more with …/artifacts/batch",
+        too_many="must be one file; send several files with POST …/artifacts/batch",
         single=True,
     )
 
 
 def batch_rules(config: ArtifactsConfig) -> Rules:
-    """What a batch may be."""
+    """The limits of a batch."""
     return Rules(
         file_fields=frozenset({"files", "files[]", "file"}),
         max_file_size=config.max_file_size,
@@ -173,7 +184,7 @@ def _entries(form: Form) -> list[Entry]:
     if "metadata" not in form.fields:
         raise Invalid(Problem("metadata", "is required: a JSON array with an object for each file"))
     try:
-        # Python's own decoder lets lone surrogates through: they are then a wrong value of one file.
+        # Python's decoder accepts lone surrogates: _entry() then refuses one file instead of the whole batch.
         entries = json.loads(form.fields["metadata"])
     except (ValueError, RecursionError):
         entries = None
@@ -184,7 +195,7 @@ def _entries(form: Form) -> list[Entry]:
 
 def _entry(entry: dict[str, Any]) -> Entry:
     number = entry.get("file_index")
-    # What JSON can carry back; true is no number.
+    # JSON clients handle integers below 2**53 exactly; `true` is not a number.
     file_index = number if type(number) is int and abs(number) < 2**53 else None
     try:
         decode.check_text(entry)
@@ -195,7 +206,7 @@ def _entry(entry: dict[str, Any]) -> Entry:
 
 
 def _content_hash(form: Form) -> bytes:
-    """What an upload brought, never how the multipart was written: fields, and each file's name and bytes."""
+    """A hash of the fields and of each file's name and content; boundary and part headers may differ in a retry."""
     parts = [
         sorted((name, hashlib.sha256(value).hexdigest()) for name, value in form.fields.items()),
         [(file.file_name, file.refusal.code if file.refusal else file.checksum) for file in form.files],
@@ -204,7 +215,7 @@ def _content_hash(form: Form) -> bytes:
 
 
 def _as_error(refusal: Refusal) -> ReportError:
-    """A refusal as the reply of the single upload; its sentence is S1's, to the letter."""
+    """The error of a single upload whose file was refused. Its sentence must stay as the specification gives it."""
     problems = [Problem("file", refusal.sentence)] if refusal.status == Invalid.status else []
     error = ReportError(refusal.sentence, problems=problems)
     error.status, error.code = refusal.status, refusal.code
@@ -220,7 +231,7 @@ def _batch_reply(saved: list[Saved], refused: list[Refused]) -> web.Response:
     return partial_failure(response) if any(item.refusal.by_server for item in refused) else response
 
 
-def _none_kept(request: web.Request, refused: list[Refused]) -> web.Response:
+def _all_refused(request: web.Request, refused: list[Refused]) -> web.Response:
     error: ReportError = (
         StorageFull()
         if any(item.refusal.by_server for item in refused)

@@ -1,4 +1,4 @@
-"""Sessions: a token's, which only reads, and a person's, who logs in with name and password."""
+"""Browser sessions: read-only ones for tokens, and those of people who log in with name and password."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,15 +17,15 @@ from server.observe.audit import Action, Actor, Subject, record
 
 @dataclass(frozen=True, slots=True)
 class NewSession:
-    """A session that is to start: its cookie, the one that the browser has until now (or empty), and its end."""
+    """A session to start: its cookie, the browser's previous cookie (empty without one), and its end."""
 
     cookie: str
-    former: str
+    previous: str
     ends: datetime
 
 
 class Client(Protocol):
-    """Where a login comes from, and its actor for the audit trail."""
+    """The client of a login: its address, and the actors for audit entries."""
 
     @property
     def remote(self) -> str: ...
@@ -36,7 +36,7 @@ class Client(Protocol):
 async def start_for_token(
     connection: Any, caller: Caller, secret: str, cookie: str, ends: datetime, actor: Actor
 ) -> datetime:
-    """Saves a token's session; when it ends, which is no later than its secret. Raises TooManyLogins."""
+    """Save a token's session and return its end, which is no later than that of the secret. Raises TooManyLogins."""
     await admit_session(connection, caller.id)
     columns = hash_of(cookie), caller.id, ends, hash_of(secret)
     end: datetime = await connection.fetchval(SQL.sessions.create_for_token, *columns)
@@ -48,13 +48,13 @@ async def start_for_token(
 async def log_in(
     pool: Pool, passwords: Passwords, name: str, password: str, session: NewSession, client: Client
 ) -> str:
-    """Starts a person's session; the person's name. Raises TooManyLogins, WrongCredentials, Overloaded."""
-    with passwords.slot():  # before it is counted: a password that is not looked at is no try
+    """Start a person's session and return the person's name. Raises TooManyLogins, WrongCredentials, Overloaded."""
+    with passwords.slot():  # before the attempt is counted: an overloaded server must not use up a person's attempts
         user = await pool.fetchrow(SQL.users.for_login, prepared(name))
         attempt = Attempt(user["account"], client.remote)
         await attempt.admit(pool)
         right = await passwords.match(user["password_hash"], password)
-    # Not by the name that was tried: people type passwords into its field.
+    # The stored name, never the typed one: people type passwords into the name field.
     subject = Subject("person", user["id"], user["name"])
     if not right or user["disabled"] or not await _start(pool, passwords, user, password, attempt, session, client):
         await record(pool, Action.LOGIN_FAILED, client.actor(), subject)
@@ -63,7 +63,7 @@ async def log_in(
 
 
 async def log_out(connection: Any, caller: Caller, cookie: str, actor: Actor) -> None:
-    """Ends a person's session."""
+    """End a person's session."""
     await connection.execute(SQL.sessions.delete, hash_of(cookie))
     await record(connection, Action.LOGOUT, actor, Subject("person", caller.id, caller.name))
 
@@ -71,7 +71,7 @@ async def log_out(connection: Any, caller: Caller, cookie: str, actor: Actor) ->
 async def _start(
     pool: Pool, passwords: Passwords, user: Any, password: str, attempt: Attempt, session: NewSession, client: Client
 ) -> bool:
-    """Saves a person's session. False for one who is disabled or has another password since it was looked at."""
+    """Save a person's session. False when the person was disabled, or the password changed, since it was checked."""
     renewed = await passwords.renewed(user["password_hash"], password)
     async with pool.transaction() as connection:
         columns = hash_of(session.cookie), user["id"], session.ends, user["password_hash"]
@@ -79,8 +79,8 @@ async def _start(
             return False
         if renewed is not None:
             await connection.execute(SQL.users.set_password, user["id"], renewed)
-        # The browser's former session ends with its cookie: who had planted or read that one has nothing.
-        await connection.execute(SQL.sessions.delete, hash_of(session.former))
+        # End the browser's previous session, too: an attacker who planted or stole its cookie must not keep access.
+        await connection.execute(SQL.sessions.delete, hash_of(session.previous))
         actor = client.actor_as("person", user["id"], user["name"])
         await record(connection, Action.LOGIN_SUCCEEDED, actor, Subject("person", user["id"], user["name"]))
         await attempt.forgive(connection)

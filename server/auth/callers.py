@@ -1,4 +1,4 @@
-"""Who a caller is and what they may do, looked up by the secret that they send and kept for some seconds."""
+"""The caller of a request and their roles: looked up by token or session cookie, and cached for some seconds."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ _TOUCH_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A role in one project; `project_id` None: in every one."""
+    """A role in one project; `project_id` None: in all projects."""
 
     project_id: UUID | None
     project: str | None
@@ -31,15 +31,15 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sent a request. `project_id` None: every project. `shape` None: the configured one.
+    """Who sent a request. `project_id` None: all projects. `shape` None: the configured collection shape.
 
-    One project and one role in it, or one role everywhere. A person may have several `grants`; `role` is the largest of
-    them then, and once it is known which project a request is about, `within` makes the Caller of that one: what is
-    read from the database, and who may do it, goes by `project_id` and `role` alone.
+    A caller has one role, in one project or in all. A person may have several `grants`: `role` is then the highest of
+    them. Once the project of the request is known, `within` returns the Caller for that project. Queries and role
+    checks use `project_id` and `role` alone.
     """
 
     id: UUID
-    name: str | None  # of an evidence link that was opened, `link <id>`; None where no token is needed
+    name: str | None  # `link <id>` for an opened evidence link; None when no token is required
     project_id: UUID | None
     project: str | None
     shape: str | None
@@ -48,7 +48,7 @@ class Caller:
     grants: tuple[Grant, ...] = ()  # empty, or two or more
 
     def within(self, project_id: UUID) -> "Caller | None":
-        """The same caller in one project; None without a role there."""
+        """The same caller, restricted to one project; None without a role there."""
         if not self.grants:
             return self if self.project_id in (None, project_id) else None
         there = [grant for grant in self.grants if grant.project_id in (None, project_id)]
@@ -59,23 +59,23 @@ class Caller:
         return replace(self, project_id=project_id, project=project, role=role, grants=())
 
     def projects(self, least: Role = Role.VIEWER) -> list[UUID] | None:
-        """The projects in which the caller has this role or a larger one; None for all of them."""
+        """The projects in which the caller has this role or a higher one; None: all projects."""
         own = self.grants or (Grant(self.project_id, self.project, self.role),)
         found = [grant.project_id for grant in own if grant.role >= least]
         return None if None in found else [project_id for project_id in found if project_id]
 
 
-# The caller of a server that needs no token: may do everything.
+# The caller when `[auth] required = false` and the request has no token. May do everything.
 ANYONE = Caller(UUID(int=0), None, None, None, None, Role.ADMIN, "anyone")
 
 
 class Callers(dict[bytes, tuple[Caller, float]]):
-    """A cache: by the hash of a secret and what kind it is, the caller, and when to look it up again."""
+    """A cache. Key: the hash of a secret and its kind. Value: the caller, and when the entry expires."""
 
     def __init__(self) -> None:
         super().__init__()
-        # Concurrent requests with the same secret share one lookup: a fleet that sends with one token would else send
-        # hundreds at once, each time that the entry expires.
+        # Concurrent requests with the same secret share one lookup. Otherwise many clients with the same token would
+        # cause hundreds of queries at once, each time its entry expires.
         self.lookups: dict[bytes, asyncio.Future[Caller | None]] = {}
 
     async def by_token(self, pool: Pool, token: str) -> Caller | None:
@@ -87,69 +87,69 @@ class Callers(dict[bytes, tuple[Caller, float]]):
         return await self._find(pool, hash_of(cookie), b"s")
 
     def evict(self, cookie: str) -> None:
-        """Drops a session that was ended; other workers look it up again within some seconds."""
+        """Evict a session that has ended. Other workers accept its cookie until their entry expires, 5 s at most."""
         self.pop(hash_of(cookie) + b"s", None)
 
-    async def _find(self, pool: Pool, key: bytes, kind: bytes) -> Caller | None:
-        # The kind belongs into the key: a token must never pass as a cookie, nor the reverse.
-        slot = key + kind
-        kept = self.get(slot)
-        if kept is not None and kept[1] > time.monotonic():
-            return kept[0]
-        if (lookup := self.lookups.get(slot)) is not None:
+    async def _find(self, pool: Pool, secret_hash: bytes, kind: bytes) -> Caller | None:
+        # The kind is part of the key: otherwise a cached token would be accepted as a cookie, and the reverse.
+        key = secret_hash + kind
+        cached = self.get(key)
+        if cached is not None and cached[1] > time.monotonic():
+            return cached[0]
+        if (lookup := self.lookups.get(key)) is not None:
             return await asyncio.shield(lookup)  # cancelling one waiter must not cancel the shared lookup
-        answer = self.lookups[slot] = asyncio.get_running_loop().create_future()
+        future = self.lookups[key] = asyncio.get_running_loop().create_future()
         try:
-            found = await self._look_up(pool, key, slot)
+            found = await self._look_up(pool, secret_hash, key)
         except BaseException as error:
-            answer.set_exception(error if isinstance(error, Exception) else Overloaded())
-            answer.exception()  # or asyncio logs it as never retrieved when nobody waits
+            future.set_exception(error if isinstance(error, Exception) else Overloaded())
+            future.exception()  # otherwise, when no request waits, asyncio logs that it was never retrieved
             raise
         finally:
-            del self.lookups[slot]
-        answer.set_result(found)
+            del self.lookups[key]
+        future.set_result(found)
         if found is not None:
-            await _touch(pool, found)  # the others need not wait for that
+            await _touch(pool, found)  # after set_result: the waiting requests do not need this write
         return found
 
-    async def _look_up(self, pool: Pool, key: bytes, slot: bytes) -> Caller | None:
-        query = SQL.tokens.by_hash if slot.endswith(b"t") else SQL.sessions.by_hash
-        row: Any = await pool.fetchrow(query, key)
+    async def _look_up(self, pool: Pool, secret_hash: bytes, key: bytes) -> Caller | None:
+        query = SQL.tokens.by_hash if key.endswith(b"t") else SQL.sessions.by_hash
+        row: Any = await pool.fetchrow(query, secret_hash)
         if row is None:
-            self.pop(slot, None)
+            self.pop(key, None)
             return None
         caller, seconds = caller_of(row), _CACHE_SECONDS
         if row["expires_at"] is not None:
             seconds = min(seconds, (row["expires_at"] - datetime.now(UTC)).total_seconds())
         if len(self) >= _CACHE_SIZE:
             self.clear()
-        self[slot] = (caller, time.monotonic() + seconds)
+        self[key] = (caller, time.monotonic() + seconds)
         return caller
 
 
 async def _touch(pool: Pool, caller: Caller) -> None:
-    """Records when a token or a person was last used. Never a reason to refuse a request: a database that is read-only,
-    busy or gone by now has said who the caller is."""
-    if pool.waiting:
-        return  # others need the connection more; it is recorded the next time
+    """Record when a token or a person was last used. A failure is only logged: the caller is already known, so a
+    database that is read-only, busy or down must not refuse the request."""
+    if pool.in_use >= pool.size:
+        return  # all connections are in use: leave them to the requests; the next lookup records the use
     query = SQL.users.touch if caller.kind == "person" else SQL.tokens.touch
     try:
         async with asyncio.timeout(_TOUCH_SECONDS):
             await pool.execute(query, caller.id)
     except Exception as error:
-        LOG.debug("the last use of %s %s is not recorded: %r", caller.kind, caller.id, error)
+        LOG.debug("could not record the last use of %s %s: %r", caller.kind, caller.id, error)
 
 
 def caller_of(row: Any) -> Caller:
-    """The caller of a row of tokens.by_hash or sessions.by_hash."""
+    """The caller for a row of the queries tokens.by_hash and sessions.by_hash."""
     columns = zip(row["project_ids"], row["projects"], row["roles"], strict=True)
-    # Ids come as text: asyncpg asks each new connection what an array of anything else is.
+    # The queries return ids as text: for other arrays, asyncpg sends a type lookup on each new connection.
     grants = tuple(
         Grant(UUID(some_id) if some_id else None, project, Role.of(role)) for some_id, project, role in columns
     )
-    largest = max(grants, key=lambda grant: grant.role)
-    project_id, project = (largest.project_id, largest.project) if len(grants) == 1 else (None, None)
+    highest = max(grants, key=lambda grant: grant.role)
+    project_id, project = (highest.project_id, highest.project) if len(grants) == 1 else (None, None)
     several = grants if len(grants) > 1 else ()
     return Caller(
-        row["id"], row["name"], project_id, project, row["collection_shape"], largest.role, row["kind"], several
+        row["id"], row["name"], project_id, project, row["collection_shape"], highest.role, row["kind"], several
     )

@@ -1,4 +1,4 @@
-"""Evidence links: their text, which is made and read without asking anybody. What a link is for is in the database."""
+"""The text of evidence links: signed and verified without the database. The database stores the target of a link."""
 
 import hmac
 import re
@@ -12,12 +12,12 @@ PATTERN = rf"{PREFIX}[0-9A-Za-z_-]{{50}}"
 _TEXT = re.compile(PATTERN)
 _SIGNED = 21
 _SIGNATURE = 16
-_CONTEXT = b"reportd evidence link\0"  # so that no signature of the key is ever good for anything else
+_CONTEXT = b"reportd evidence link\0"  # otherwise a signature made with this key for other data could pass as a link
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What a link that was opened is on, and where that is shown: `/shared/<the link's text>`."""
+    """The target of an opened link, and the URL of its page: `/shared/<the link's text>`."""
 
     kind: str  # suite_run, test_case_result or artifact
     id: UUID
@@ -25,22 +25,22 @@ class Shared:
 
 
 def sign(key: bytes, link_id: UUID, expires: int) -> str:
-    """The text of a link that ends at `expires`, in seconds since 1970."""
+    """The text of a link that expires at `expires` (Unix time in seconds)."""
     signed = link_id.bytes + expires.to_bytes(5)
     return PREFIX + urlsafe_b64encode(signed + _signature(key, signed)).rstrip(b"=").decode()
 
 
 def well_formed(text: str) -> bool:
-    """Whether it can be a link at all."""
+    """Whether `text` has the format of a link."""
     return _TEXT.fullmatch(text) is not None
 
 
 def read(key: bytes, text: str, now: float) -> UUID | None:
-    """The id of a link that was signed with this key and has not ended; None for any other that is well formed."""
+    """The id in a well-formed link; None when its signature is wrong or it has expired. `now` is Unix time."""
     encoded = text.removeprefix(PREFIX)
     raw = urlsafe_b64decode(encoded + "==")
     signed, signature = raw[:_SIGNED], raw[_SIGNED:]
-    # The last character has four bits that say nothing: other ones would make another text of the same link.
+    # The last base64 character has four unused bits: without this check, one link would have 16 valid texts.
     if urlsafe_b64encode(raw).rstrip(b"=").decode() != encoded:
         return None
     if not hmac.compare_digest(signature, _signature(key, signed)) or int.from_bytes(signed[16:]) <= now:

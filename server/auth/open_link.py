@@ -1,4 +1,4 @@
-"""Opens an evidence link: its bearer may read what it is for, and each use is counted."""
+"""Opens an evidence link: its bearer may read the target of the link, and each use is counted."""
 
 import time
 
@@ -11,16 +11,16 @@ from server.database.pool import Pool
 from server.database.queries import SQL
 from server.errors import LinkNotFound
 
-PURPOSE = "evidence_links"  # of the signing key
+PURPOSE = "evidence_links"  # names the signing key
 _ENDED = "This link is not valid, has expired or was revoked."
 
 
 async def open_link(
     pool: Pool, keys: SigningKeys, text: str, openings: int = 0, downloads: int = 0
 ) -> tuple[Caller, Shared]:
-    """A reader of the link's project, and what the link shows. `openings` and `downloads` are added to its counts.
+    """A viewer of the link's project, and the link's target. Adds `openings` and `downloads` to the link's counts.
 
-    What was forged, cut or has expired is refused without the database. Raises LinkNotFound.
+    A forged, truncated or expired link is refused without reading its row. Raises LinkNotFound.
     """
     key = await keys.find(pool, PURPOSE) if evidence_links.well_formed(text) else None
     link_id = evidence_links.read(key, text, time.time()) if key else None

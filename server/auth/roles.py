@@ -1,4 +1,4 @@
-"""Roles: what a caller may do in a project. Which role a request needs is said in server/routes.py."""
+"""Roles: what a caller may do in a project. server/routes.py and server/http/route.py define which a route needs."""
 
 from enum import IntEnum
 from typing import Literal, cast
@@ -7,18 +7,18 @@ Word = Literal["viewer", "uploader", "admin"]
 
 
 class Role(IntEnum):
-    """Each may do what those before it may, and more."""
+    """In ascending order: each role includes the rights of the roles before it."""
 
     VIEWER = 1  # reads
-    UPLOADER = 2  # sends and changes, removes nothing: for CI
+    UPLOADER = 2  # also creates and changes, but removes nothing: for CI
     ADMIN = 3  # everything
 
     @property
     def word(self) -> Word:
-        """As people and the database write it."""
+        """The role's name in the API, the commands and the database."""
         return cast(Word, self.name.lower())
 
     @classmethod
     def of(cls, word: str) -> "Role":
-        """The role that is written so. Raises KeyError."""
+        """The role with this name. Raises KeyError."""
         return cls[word.upper()]

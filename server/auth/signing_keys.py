@@ -1,4 +1,4 @@
-"""Keys that the server signs with, kept in the database: all servers of one take each other's signatures."""
+"""Signing keys, stored in the database: servers with the same database accept each other's signatures."""
 
 import secrets
 
@@ -9,13 +9,13 @@ _BYTES = 32
 
 
 class SigningKeys:
-    """The keys by what they are for; each is fetched once, and made by whichever server signs first."""
+    """The signing keys by purpose. The first server that signs creates a key, and each server reads it once."""
 
     def __init__(self) -> None:
         self._known: dict[str, bytes] = {}
 
     async def find(self, pool: Pool, purpose: str) -> bytes | None:
-        """The key; None when nothing was ever signed with one."""
+        """The key for `purpose`; None when it has not been created yet."""
         if purpose not in self._known:
             key = await pool.fetchval(SQL.signing_keys.by_purpose, purpose)
             if key is None:
@@ -24,11 +24,11 @@ class SigningKeys:
         return self._known[purpose]
 
     async def ensure(self, pool: Pool, purpose: str) -> bytes:
-        """The key, made if need be."""
+        """The key for `purpose`, created if necessary."""
         key = await self.find(pool, purpose)
         if key is None:
             await pool.execute(SQL.signing_keys.make, purpose, secrets.token_bytes(_BYTES))
             key = await self.find(pool, purpose)
         if key is None:
-            raise LookupError(f"the key for {purpose} was removed while it was made")
+            raise LookupError(f"the signing key for {purpose} was deleted while it was created")
         return key

@@ -1,4 +1,4 @@
-"""How many failed logins there may be, by account and address, and sessions of a token. Counted for all workers."""
+"""Limits on failed logins, by account and address, and on the sessions of a token. Shared by all workers."""
 
 import hashlib
 import ipaddress
@@ -10,18 +10,19 @@ from server.database.queries import SQL
 from server.errors import TooManyLogins
 
 WINDOW_SECONDS = 900.0
-# Tries that may fail at once; after that one every window / n. An account has so many more from all addresses together
-# than from one that nobody at a single address can keep its owner out, and too few for a password to be guessed.
+# Leaky buckets: n failed attempts in a burst, then one more every WINDOW_SECONDS / n. An account allows more attempts
+# from all addresses together than from one address: nobody at a single address can lock its owner out. 100 attempts
+# are still too few to guess a password.
 _OF_AN_ACCOUNT_FROM_AN_ADDRESS = 10
 _OF_AN_ACCOUNT = 100
-_OF_AN_ADDRESS = 60  # behind which there may be many people
-_SESSIONS_OF_A_TOKEN = 600  # each for a browser; they need not fail to count
+_OF_AN_ADDRESS = 60  # many people may share one
+_SESSIONS_OF_A_TOKEN = 600  # each adds rows, so successful ones count, too
 
 
 class Attempt:
-    """A try to log in to `account`, which is written in one way only, from `address`.
+    """One login attempt for `account`, in its normalized form, from `address`.
 
-    Whoever has no address, behind a unix socket whose proxy names none, is of one that all of those share.
+    Clients without an address share one bucket: those behind a unix socket whose proxy does not send their address.
     """
 
     def __init__(self, account: str, address: str) -> None:
@@ -34,19 +35,21 @@ class Attempt:
         }
 
     async def admit(self, pool: Pool) -> None:
-        """Counts it. Raises TooManyLogins, with Retry-After, where there were too many; that one is not counted."""
+        """Count the attempt. Above a limit, raise TooManyLogins with Retry-After; such an attempt is not counted."""
         async with pool.transaction() as connection:
             await _admit(connection, self._shares)
 
     async def forgive(self, where: Any) -> None:
-        """It was right: the account's failures from there are forgotten. Others stay, or whoever has an account could
-        wash off those of all that he tries."""
+        """Undo the count after a successful login, and reset the account's failures from this address.
+
+        The address's other failures stay. Otherwise an attacker with an account of their own could reset them.
+        """
         shares = {**self._shares, self._pair: 1.0}
         await where.execute(SQL.logins.forgive, list(shares), list(shares.values()))
 
 
 async def admit_session(connection: Any, token_id: UUID) -> None:
-    """Counts one more session of a token, within a transaction. Raises TooManyLogins: each leaves rows behind."""
+    """Count one more session of a token, in the caller's transaction. Raises TooManyLogins."""
     await _admit(connection, {_key("token", str(token_id)): 1 / _SESSIONS_OF_A_TOKEN})
 
 
@@ -62,7 +65,7 @@ def _key(kind: str, text: str) -> bytes:
 
 
 def _network(address: str) -> str:
-    """Of IPv6 the network that one customer has."""
+    """The address; for IPv6 its /64 network, which usually belongs to one customer."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:

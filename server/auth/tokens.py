@@ -1,4 +1,4 @@
-"""The text of tokens and of session cookies: how they are made, and what is kept of them."""
+"""The text of tokens and session cookies: how it is made and checked, and the hash that is stored."""
 
 import hashlib
 import re
@@ -6,29 +6,29 @@ import secrets
 import string
 import zlib
 
-# A token is rpt_, 43 random letters and digits, and 6 for their CRC32: scanners find it without asking anybody, and
-# most typos are refused here. Those that were made before it had a checksum are 6 characters shorter, which tells them
-# apart: they are random in all that they have.
+# A token is rpt_, 43 random letters and digits, and 6 characters for their CRC32. The checksum lets secret scanners
+# recognise a token offline, and most typos are refused here without a query. Tokens of older versions have no checksum:
+# they are 6 characters shorter.
 PREFIX = "rpt_"
 _DIGITS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _RANDOM = 43  # of 62 digits: 256 bits
-_CHECKED = re.compile(rf"{PREFIX}([0-9A-Za-z]{{{_RANDOM}}})([0-9A-Za-z]{{6}})")
-_UNCHECKED = re.compile(rf"{PREFIX}[0-9A-Za-z_-]{{43}}")
+_WITH_CHECKSUM = re.compile(rf"{PREFIX}([0-9A-Za-z]{{{_RANDOM}}})([0-9A-Za-z]{{6}})")
+_WITHOUT_CHECKSUM = re.compile(rf"{PREFIX}[0-9A-Za-z_-]{{43}}")
 _COOKIE = re.compile(r"[0-9A-Za-z_-]{43}")
 
 
 def new_token() -> str:
-    """256 random bits behind a prefix that tells people and scanners what it is."""
+    """256 random bits after a prefix that people and secret scanners recognise, and a checksum."""
     random = "".join(secrets.choice(_DIGITS) for _ in range(_RANDOM))
     return PREFIX + random + _checksum(random)
 
 
 def is_token(text: str) -> bool:
-    """Whether it can be a token at all, as far as its text says."""
-    checked = _CHECKED.fullmatch(text)
+    """Whether `text` has the format of a token and, where it has a checksum, the right one."""
+    checked = _WITH_CHECKSUM.fullmatch(text)
     if checked is not None:
         return _checksum(checked[1]) == checked[2]
-    return _UNCHECKED.fullmatch(text) is not None
+    return _WITHOUT_CHECKSUM.fullmatch(text) is not None
 
 
 def new_cookie() -> str:
@@ -37,21 +37,22 @@ def new_cookie() -> str:
 
 
 def is_cookie(text: str) -> bool:
-    """Whether it can be the value of a session cookie at all, as far as its text says."""
+    """Whether `text` has the format of a session cookie's value."""
     return _COOKIE.fullmatch(text) is not None
 
 
 def hash_of(secret: str) -> bytes:
-    """What is stored and looked up: SHA-256 is enough for 256 random bits, there is nothing to guess.
+    """The hash by which a secret is stored and looked up. SHA-256 suffices: 256 random bits cannot be guessed.
 
-    Secrets are never compared, so no comparison need take constant time: what an index tells by its timing is about
-    hashes, and nobody finds a secret whose hash begins like one that is there, other than by trying.
+    Secrets are not compared, so no constant-time comparison is needed. The timing of the index lookup may reveal the
+    beginning of stored hashes. That does not help: a secret with such a hash can only be found by brute force.
     """
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
 def csrf_token(cookie: str) -> str:
-    """What a page must send beside the cookie to change something. Only who reads a reply of the server knows it."""
+    """The token that a page must send with the cookie to change data. Only a page that can read the server's replies
+    has it, and pages of other sites cannot."""
     return hashlib.sha256(b"csrf " + cookie.encode("utf-8", "surrogateescape")).hexdigest()
 
 

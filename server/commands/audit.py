@@ -1,4 +1,4 @@
-"""What `reportd audit` prints: the audit trail, newest first as the API has it, for people or as JSON lines."""
+"""Output of `reportd audit`: audit entries, newest first like in the API, as a table or as JSON lines."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ from uuid import UUID
 from server.observe.log import visible
 from server.reports import audit
 
-_PORTION = 1000  # entries that are in memory at once
+_PAGE = 1000  # entries in memory at a time
 _LINE = "{:19}  {:20}  {:20}  {:15}  {:12}  {}"
 
 
@@ -23,15 +23,16 @@ async def show(
     limit: int,
     as_json: bool,
 ) -> None:
-    """Prints the newest `limit` entries, and to standard error whether there are more.
+    """Print the newest `limit` entries; say on standard error when there are more.
 
-    In portions, each a statement of its own: whoever pages through them takes a while, and keeps no transaction open.
+    Reads pages, each in a statement of its own. Otherwise a slow reader of the output (a pager) would keep a
+    transaction open.
     """
     before, left = None, limit
     if not as_json:
         print(_LINE.format("TIME (UTC)", "ACTION", "ACTOR", "FROM", "PROJECT", "SUBJECT"))
     while left:
-        count = min(left, _PORTION)
+        count = min(left, _PAGE)
         rows, more = await audit.page(
             connection, None, before, count, action=action, actor=actor, subject_id=subject_id, since=since
         )
@@ -40,8 +41,8 @@ async def show(
         if not more:
             return
         before, left = rows[-1]["id"], left - count
-    sys.stdout.flush()  # before what is said of it
-    print(f"reportd: Older ones are left out: --limit is {limit}.", file=sys.stderr)
+    sys.stdout.flush()  # the entries first, then the note
+    print(f"reportd: Showing the newest {limit} entries only. Raise --limit to see older ones.", file=sys.stderr)
 
 
 def _as_text(row: Any) -> str:

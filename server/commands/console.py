@@ -1,4 +1,4 @@
-"""What the commands share: the database that is meant, what they print to, and durations."""
+"""Shared by the commands: the choice of the database, transactions, signals, output and argument types."""
 
 import argparse
 import asyncio
@@ -15,18 +15,35 @@ from typing import Any, TypeVar
 import asyncpg
 
 from server.commands import settings, up
+from server.config import masked_dsn
 
 T = TypeVar("T")
 
 
 class Refused(Exception):
-    """What was asked for cannot be done; the text says why."""
+    """The command cannot be carried out; the message gives the reason and what to do."""
+
+
+def use_running_server(options: argparse.Namespace) -> None:
+    """Sets `--data` to `.reportd` when its server runs in this directory.
+
+    Does nothing when `--data`, `--config` or REPORTD_DATABASE_DSN names a database. Without this, `reportd token
+    create` beside a running `make up` would try to connect to port 5432.
+    """
+    named = options.data is not None or options.config is not None or "REPORTD_DATABASE_DSN" in os.environ
+    if not named and (found := up.running_here()) is not None:
+        options.data = found
+        print(f"reportd: using the running server in {found} (choose another with --data or --config)", file=sys.stderr)
 
 
 class Database:
-    """The DSN of the configuration, or of a folder of `up`, whose PostgreSQL is started for the while if need be."""
+    """Context manager: the DSN of the configuration, or of a folder of `reportd up`.
+
+    Starts the private PostgreSQL of the folder if it is not running, and stops it at the end.
+    """
 
     def __init__(self, options: argparse.Namespace) -> None:
+        use_running_server(options)
         database = settings.load(options.config).database
         self._dsn = database.dsn
         self._private = up.postgres(options.data.absolute(), database.programs) if options.data else None
@@ -36,7 +53,7 @@ class Database:
         if self._private is None:
             return self._dsn
         if not self._private.data.exists():
-            raise Refused(f"{self._private.folder.parent} holds no database of `reportd up`.")
+            raise Refused(f"{self._private.folder.parent} holds no database of `reportd up`. Correct --data.")
         self._started = not self._private.running()
         if self._started:
             self._private.start()
@@ -49,8 +66,11 @@ class Database:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Meanwhile SIGTERM does what Ctrl-C does: what was begun is cleaned up, and a PostgreSQL that was started for a
-    command does not stay. Not by way of SIGINT, which a process that a shell has put into the background ignores."""
+    """Make SIGTERM raise KeyboardInterrupt, so that it cleans up like Ctrl-C.
+
+    Without this, a PostgreSQL that was started for the command would keep running. SIGTERM is not mapped to SIGINT,
+    because a shell makes background processes ignore SIGINT.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -87,11 +107,10 @@ def _interrupt(*_: object) -> None:
 
 
 def with_database(options: argparse.Namespace, work: Callable[[Any], Awaitable[T]]) -> T:
-    """What `work(connection)` returns."""
+    """Run `work(connection)` and return its result."""
 
     async def connected(dsn: str) -> T:
-        # One statement or two: to prepare them gains nothing, and fails behind PgBouncer.
-        connection = await asyncpg.connect(dsn, timeout=10, statement_cache_size=0)
+        connection = await connect(dsn, timeout=10)
         try:
             return await work(connection)
         finally:
@@ -101,8 +120,25 @@ def with_database(options: argparse.Namespace, work: Callable[[Any], Awaitable[T
         return run(connected(dsn))
 
 
+async def connect(dsn: str, **settings: Any) -> Any:
+    """A connection for a command; `settings` are those of asyncpg.connect. Raises Refused when no database answers."""
+    try:
+        # Few statements: preparing them gains nothing, and fails behind PgBouncer.
+        return await asyncpg.connect(dsn, statement_cache_size=0, **settings)
+    except (OSError, TimeoutError) as error:
+        reason = error.strerror or str(error) if isinstance(error, OSError) else ""
+        raise unreachable(dsn, reason or "timeout") from error
+
+
+def unreachable(dsn: str, reason: str) -> Refused:
+    return Refused(
+        f"No database answers at {masked_dsn(dsn)} ({reason}). Start `reportd up` in this directory, "
+        "or name the database with --data, --config or REPORTD_DATABASE_DSN."
+    )
+
+
 def in_transaction(options: argparse.Namespace, work: Callable[[Any], Awaitable[T]]) -> T:
-    """The same in a transaction, committed when this returns: what is printed before may not have come to pass."""
+    """Like with_database, in a transaction that is committed when this returns. Print results only afterwards."""
 
     async def all_or_nothing(connection: Any) -> T:
         async with connection.transaction():
@@ -113,7 +149,10 @@ def in_transaction(options: argparse.Namespace, work: Callable[[Any], Awaitable[
 
 @contextmanager
 def piped() -> Iterator[None]:
-    """For what may be long: whoever reads it may have enough, and the interpreter would try to write the rest."""
+    """For long output to a pipe, such as `| head`: ignore that the reader has closed it.
+
+    Otherwise the interpreter would fail again at exit, when it writes the rest.
+    """
     try:
         yield
         sys.stdout.flush()
@@ -121,7 +160,7 @@ def piped() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def end_of(after: timedelta | None) -> datetime | None:
+def expiry(after: timedelta | None) -> datetime | None:
     return None if after is None else datetime.now(UTC) + after
 
 

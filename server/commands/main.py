@@ -18,10 +18,20 @@ import asyncpg
 import psycopg
 
 from server import __version__, config
-from server.commands import audit, serve, settings, systemd, tokens, up, users
+from server.commands import audit, epilogs, serve, settings, systemd, tokens, up, users
 from server.commands.check import compare, findings
-from server.commands.check.context import DATABASE_ERRORS, CannotTell, Options
-from server.commands.console import Database, Refused, duration, interruptible, piped, run, with_database
+from server.commands.check.context import DATABASE_ERRORS, CheckFailed, Options
+from server.commands.console import (
+    Database,
+    Refused,
+    duration,
+    interruptible,
+    piped,
+    run,
+    unreachable,
+    use_running_server,
+    with_database,
+)
 from server.config import ConfigError
 from server.database import embedded, migrate
 from server.observe import log
@@ -31,12 +41,15 @@ _EXPECTED = (Refused, ConfigError, embedded.EmbeddedError, up.InUse, serve.OldSc
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit code: 0 done, 1 not, 2 wrong usage."""
+    """Run one command; the exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted. `check` has its own codes."""
     options = _parser().parse_args(arguments)
     try:
-        # A server has its own way to end, and a SIGTERM before it serves is a clean stop for systemd.
+        # `serve` and `up` handle SIGTERM themselves. For systemd, a SIGTERM before they serve is a clean stop.
         with nullcontext() if options.run in (_serve, _up) else interruptible():
             return int(options.run(options) or 0)
+    except asyncpg.UndefinedTableError:
+        print(f"reportd: {serve.OldSchema.__doc__}", file=sys.stderr)
+        return 1
     except (*_EXPECTED, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         print(f"reportd: {error}", file=sys.stderr)
         return 1
@@ -52,7 +65,7 @@ def _up(options: argparse.Namespace) -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    service = systemd.Service.taken()
+    service = systemd.Service.from_environment()
     given = _listening(options)
     if options.workers is not None:
         given["workers"] = options.workers
@@ -63,7 +76,7 @@ def _serve(options: argparse.Namespace) -> None:
     if loaded.server.workers == 1:
         asyncio.run(serve.run(loaded, _ready, service=service))
     else:
-        from server.commands import workers  # gunicorn is needed by nothing else
+        from server.commands import workers  # imported late: only this branch needs gunicorn
 
         workers.run(loaded, _ready, service)
 
@@ -74,17 +87,26 @@ def _ready(url: str) -> None:
 
 def _migrate(options: argparse.Namespace) -> None:
     with Database(options) as dsn:
-        if options.status:
-            for name, applied in migrate.status(dsn):
-                print(f"{'applied' if applied else 'waits' if migrate.waits(name) else 'missing':8} {name}")
-        elif options.rollback is not None:
-            for name in migrate.rollback(dsn, options.rollback):
-                print(f"rolled back {name}")
-        else:
-            done = migrate.apply(dsn, options.finish)
-            print("\n".join(f"applied {name}" for name in done) or "nothing to apply")
-            for name in [name for name, applied in migrate.status(dsn) if not applied]:
-                print(f"{name} waits until no older server runs: then `reportd migrate --finish`", file=sys.stderr)
+        try:
+            _migrate_database(dsn, options)
+        except psycopg.OperationalError as error:
+            if error.sqlstate is not None:  # an error of a migration, not of the connection
+                raise
+            raise unreachable(dsn, str(error).partition("\n")[0]) from None
+
+
+def _migrate_database(dsn: str, options: argparse.Namespace) -> None:
+    if options.status:
+        for name, applied in migrate.status(dsn):
+            print(f"{'applied' if applied else 'waits' if migrate.waits(name) else 'missing':8} {name}")
+    elif options.rollback is not None:
+        for name in migrate.rollback(dsn, options.rollback):
+            print(f"rolled back {name}")
+    else:
+        done = migrate.apply(dsn, options.finish)
+        print("\n".join(f"applied {name}" for name in done) or "nothing to apply")
+        for name in [name for name, applied in migrate.status(dsn) if not applied]:
+            print(f"{name} waits: run `reportd migrate --finish` when no older server runs any more", file=sys.stderr)
 
 
 def _config(options: argparse.Namespace) -> None:
@@ -92,7 +114,7 @@ def _config(options: argparse.Namespace) -> None:
 
 
 def _openapi(options: argparse.Namespace) -> None:
-    # Not at the top: the handlers import prometheus_client, see serve.run.
+    # Imported late: the handlers import prometheus_client, see serve.run.
     from server.http.openapi import document
     from server.routes import ROUTES
 
@@ -116,8 +138,9 @@ def _audit(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
-    """0 clean, 1 findings, 2 whatever keeps it from telling: a watcher must not take a failure for an answer."""
+    """The exit code: 0 no findings, 1 findings, 2 any failure. Monitoring must not take a failure for a result."""
     try:
+        use_running_server(options)
         if options.data is None:
             loaded = settings.load(options.config)
         else:
@@ -125,9 +148,9 @@ def _check(options: argparse.Namespace) -> int:
         chosen = Options(options.grace.total_seconds(), options.repair, options.verify_hashes)
         with Database(options) as dsn:
             return run(compare.check(dsn, loaded, chosen, findings.Report(options.json)))
-    except BrokenPipeError:  # whoever read this has enough; the interpreter would try once more to write the rest
+    except BrokenPipeError:  # the reader closed the pipe; at exit the interpreter must not write the rest to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (*_EXPECTED, CannotTell, *DATABASE_ERRORS) as error:
+    except (*_EXPECTED, CheckFailed, *DATABASE_ERRORS) as error:
         print(f"reportd: {str(error) or type(error).__name__}", file=sys.stderr)
     except KeyboardInterrupt:
         print("reportd: The check was interrupted.", file=sys.stderr)
@@ -137,9 +160,17 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from server.commands import verify  # its HTTP client is needed by no other command
+    from server.commands import verify  # imported late: no other command needs its HTTP client
 
-    return run(verify.verify(options.url.rstrip("/"), options.token, options.dsn))
+    url, token = options.url, options.token
+    if url is None:
+        server = up.server_here()
+        if server is None:
+            raise Refused("No `reportd up` serves in this directory. Name the server with --url and --token.")
+        url, token = server[0], token or server[1]
+    if token is None:  # with --url too: another server must never be sent the admin token of the one here
+        raise Refused("Name an admin token of the server with --token.")
+    return run(verify.verify(url.rstrip("/"), token, options.dsn))
 
 
 def _listening(options: argparse.Namespace) -> dict[str, Any]:
@@ -160,60 +191,117 @@ def _count(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="reportd", description="A self-hosted test-report server.")
+    parser = argparse.ArgumentParser(
+        prog="reportd",
+        description="A self-hosted test-report server. Test runners upload results and files over HTTP,\n"
+        "people read them in a browser.",
+        epilog=epilogs.REPORTD,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"reportd {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(where: Any, name: str, run: Callable[[argparse.Namespace], object], text: str) -> Any:
-        added = where.add_parser(name, help=text, description=text)
-        added.set_defaults(run=run)
-        return added
-
-    def configured(added: Any) -> Any:
-        added.add_argument("--config", type=Path, metavar="FILE", help="a config.toml")
-        return added
-
-    def stored(added: Any) -> Any:
-        configured(added).add_argument("--data", type=Path, metavar="DIR", help="a folder of `reportd up` instead")
-        return added
-
-    one = configured(command(commands, "up", _up, "start everything: a private PostgreSQL and the server"))
-    one.add_argument("--data", type=Path, default=Path(".reportd"), metavar="DIR", help="default: .reportd")
-    several = configured(command(commands, "serve", _serve, "serve, on a database that exists"))
-    for listening in (one, several):
-        listening.add_argument("--host", help="address to listen on")
-        listening.add_argument("--port", type=int, help="port to listen on; 0 picks a free one")
-    several.add_argument("--workers", type=_count, metavar="N", help="processes that serve; default: 1")
-    one = stored(command(commands, "migrate", _migrate, "bring the database schema up to date"))
-    choice = one.add_mutually_exclusive_group()
-    choice.add_argument("--status", action="store_true", help="only tell what is applied")
-    choice.add_argument(
-        "--finish", action="store_true", help="also drop what only older servers use: none runs any more"
-    )
-    choice.add_argument("--rollback", type=_count, metavar="N", help="take the last N migrations back")
-    configured(command(commands, "config", _config, "print the effective configuration, secrets masked"))
-    command(commands, "openapi", _openapi, "print the API as OpenAPI 3.1")
-    one = stored(command(commands, "check", _check, "compare rows and files; 0 clean, 1 findings, 2 cannot tell"))
-    one.add_argument("--repair", action="store_true", help="remove files that no row refers to; rows never")
-    one.add_argument("--verify-hashes", action="store_true", help="read every file and compare its SHA-256")
-    one.add_argument("--json", action="store_true", help="a JSON object a line: each finding, then the summary")
-    grace = "how old a file without a row must be, by ctime; default: 1h"
-    one.add_argument("--grace", type=_grace, default="1h", metavar="1h", help=grace)
-    one = command(commands, "verify", _verify, "try every endpoint of a running server, and print what came back")
-    one.add_argument("--url", required=True, help="like http://127.0.0.1:8000")
-    one.add_argument("--token", required=True)
-    one.add_argument("--dsn", help="also look at the rows, in the server's database")
-
-    one = stored(command(commands, "audit", _audit, "who did what, when and from where; newest first"))
-    one.add_argument(
-        "--action", choices=[action.value for action in Action], metavar="A", help="only these, like suite_run.deleted"
-    )
-    one.add_argument("--actor", metavar="NAME", help="only what this token, person or user of a command did")
-    one.add_argument("--subject", type=UUID, metavar="ID", help="only what was done to this")
-    one.add_argument("--since", type=duration, metavar="7d", help="12h, 90d, 52w; default: from the beginning")
-    one.add_argument("--limit", type=_count, default=100, metavar="N", help="the newest N; default: 100")
-    one.add_argument("--json", action="store_true", help="a JSON object a line, as the API has it")
-
-    tokens.add_commands(commands, command, stored)
-    users.add_commands(commands, command, stored)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    _add_up_and_serve(commands)
+    _add_migrate(commands)
+    text = "print the configuration in effect, with passwords masked"
+    _configured(_command(commands, "config", _config, text, epilogs.CONFIG))
+    text = "print the description of the HTTP API (OpenAPI 3.1, JSON)"
+    _command(commands, "openapi", _openapi, text, epilogs.OPENAPI)
+    _add_check(commands)
+    _add_verify(commands)
+    _add_audit(commands)
+    tokens.add_commands(commands, _command, _stored)
+    users.add_commands(commands, _command, _stored)
     return parser
+
+
+def _command(where: Any, name: str, run: Callable[[argparse.Namespace], object], text: str, epilog: str = "") -> Any:
+    """Add a subcommand. `text` describes it in one line, `epilog` is printed below its options."""
+    added = where.add_parser(
+        name,
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}.",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    added.set_defaults(run=run)
+    return added
+
+
+def _configured(added: Any) -> Any:
+    """Add --config to a subcommand."""
+    text = "TOML file with the configuration; REPORTD_* environment variables override it"
+    added.add_argument("--config", type=Path, metavar="FILE", help=text)
+    return added
+
+
+def _stored(added: Any) -> Any:
+    """Add --config and --data to a subcommand that uses the database."""
+    text = "use this folder of `reportd up` (default: .reportd, if its server is running)"
+    _configured(added).add_argument("--data", type=Path, metavar="DIR", help=text)
+    return added
+
+
+def _add_up_and_serve(commands: Any) -> None:
+    text = "start a private PostgreSQL and the server, with all data in one folder"
+    one = _configured(_command(commands, "up", _up, text, epilogs.UP))
+    text = "folder for the database, files and admin token; created if missing (default: .reportd)"
+    one.add_argument("--data", type=Path, default=up.DEFAULT_DATA, metavar="DIR", help=text)
+    text = "start the server on an existing PostgreSQL database"
+    several = _configured(_command(commands, "serve", _serve, text, epilogs.SERVE))
+    for listening in (one, several):
+        listening.add_argument("--host", help="address to listen on (default: 127.0.0.1, or [server] host)")
+        text = "port to listen on, 0 for any free port (default: 8000, or [server] port)"
+        listening.add_argument("--port", type=int, help=text)
+    text = "number of worker processes, about one for each core (default: 1, or [server] workers)"
+    several.add_argument("--workers", type=_count, metavar="N", help=text)
+
+
+def _add_migrate(commands: Any) -> None:
+    text = "create or update the database tables"
+    choice = _stored(_command(commands, "migrate", _migrate, text, epilogs.MIGRATE)).add_mutually_exclusive_group()
+    text = "only list the migrations, each as applied, missing, or waits (for --finish)"
+    choice.add_argument("--status", action="store_true", help=text)
+    text = "also drop tables and functions that only older servers use; stop all older servers first"
+    choice.add_argument("--finish", action="store_true", help=text)
+    text = "undo the last N migrations; this may lose data, so take a backup first"
+    choice.add_argument("--rollback", type=_count, metavar="N", help=text)
+
+
+def _add_check(commands: Any) -> None:
+    text = "compare the artifacts in the database with the stored files"
+    added = _stored(_command(commands, "check", _check, text, epilogs.CHECK))
+    text = "remove files that no database row refers to; database rows are never changed"
+    added.add_argument("--repair", action="store_true", help=text)
+    text = "also read every file and compare its SHA-256; slow"
+    added.add_argument("--verify-hashes", action="store_true", help=text)
+    text = "print one JSON object per line: each finding, then the summary"
+    added.add_argument("--json", action="store_true", help=text)
+    text = "skip files that have no row and are younger than AGE, because an upload may still be saving them; "
+    text += "like 0s, 30m, 2d (default: 1h)"
+    added.add_argument("--grace", type=_grace, default="1h", metavar="AGE", help=text)
+
+
+def _add_verify(commands: Any) -> None:
+    text = "send the requests of a typical client to a running server and check the replies"
+    added = _command(commands, "verify", _verify, text, epilogs.VERIFY)
+    text = "address of the server (default: the `reportd up` that runs in this directory)"
+    added.add_argument("--url", help=text)
+    added.add_argument("--token", help="an admin token of the server (default: the admin token of that `reportd up`)")
+    text = "also count the rows in the server's database, like postgresql://reportd:PASSWORD@localhost/reportd"
+    added.add_argument("--dsn", help=text)
+
+
+def _add_audit(commands: Any) -> None:
+    text = "list who did what, when and from where, newest first"
+    added = _stored(_command(commands, "audit", _audit, text, epilogs.AUDIT))
+    text = "only entries of this action, like suite_run.deleted"
+    added.add_argument("--action", choices=[action.value for action in Action], metavar="ACTION", help=text)
+    text = "only entries of this token, person, or operating-system user who ran a command"
+    added.add_argument("--actor", metavar="NAME", help=text)
+    text = "only entries about the run, artifact, token, person or link with this id"
+    added.add_argument("--subject", type=UUID, metavar="ID", help=text)
+    text = "only entries younger than AGE: like 12h, 90d, 52w (default: all)"
+    added.add_argument("--since", type=duration, metavar="AGE", help=text)
+    added.add_argument("--limit", type=_count, default=100, metavar="N", help="the newest N entries (default: 100)")
+    text = "print one JSON object per line, with the fields of GET /api/v1/audit"
+    added.add_argument("--json", action="store_true", help=text)

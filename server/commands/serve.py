@@ -1,4 +1,4 @@
-"""Runs the server until it is told to stop: all of it when there is one process, else what each of them does."""
+"""`reportd serve`: runs the server in one process until SIGINT or SIGTERM. workers.py runs several such processes."""
 
 import asyncio
 import errno
@@ -22,18 +22,18 @@ from server.limits import Admission
 LOG = logging.getLogger("reportd")
 
 Ready = Callable[[str], None]
-# What a request gets that has outlived `shutdown_timeout`, to clean up after itself.
+# After `shutdown_timeout`, aiohttp gives a request this long to finish, and as long again once it has cancelled it.
 _LAST_SECONDS = 5.0
-# What a stop needs beyond `shutdown_timeout` at most: those seconds, twice, and the end of threads and connections.
+# How long a stop may take beyond `shutdown_timeout`: _LAST_SECONDS twice, then threads and connections end.
 CLEANUP_SECONDS = 30.0
-# How long a server that stops waits for requests on connections that have none.
+# How long a stopping server keeps idle connections open, because a request may already be on its way.
 _LINGER_SECONDS = 1.0
 _LINGER_STEP_SECONDS = 0.02
-# From the bytes of a request to its handler.
-_TURNS = 4
-_BACKLOG = 4096  # what Linux allows; systemd's socket has it too, so that a restart may take a while
-# A kernel without IPv6 has none of a name's IPv6 addresses.
-_ABSENT = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
+# Iterations of the event loop between the arrival of a request and the start of its handler.
+_LOOP_ITERATIONS = 4
+_BACKLOG = 4096  # the default maximum of Linux (net.core.somaxconn); the same as in deploy/reportd.socket
+# On a kernel without IPv6, the IPv6 addresses of a host name cannot be bound.
+_UNSUPPORTED = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
 
 
 class OldSchema(Exception):
@@ -41,7 +41,10 @@ class OldSchema(Exception):
 
 
 def check_schema(config: Config) -> None:
-    """Refuses an old schema. A database that is away is none: the server starts, and /readyz tells. Blocking."""
+    """Raise OldSchema when migrations are missing. Blocking.
+
+    An unreachable database is no reason to stop: the server starts, and /readyz reports it.
+    """
     try:
         status = migrate.status(config.database.dsn)
         missing = [name for name, applied in status if not applied and not migrate.waits(name)]
@@ -53,7 +56,7 @@ def check_schema(config: Config) -> None:
 
 
 def log_size(config: Config) -> None:
-    """Tells how many connections PostgreSQL must allow."""
+    """Log how many connections PostgreSQL must allow (max_connections)."""
     workers, connections = config.server.workers, config.database.pool_size
     if workers == 1:
         LOG.info("1 worker, %d database connections", connections)
@@ -62,24 +65,24 @@ def log_size(config: Config) -> None:
 
 
 def listen(config: ServerConfig, service: Service) -> list[socket.socket]:
-    """The listening sockets of systemd, else one for each address that the host's name has. Raises OSError."""
+    """The listening sockets passed by systemd, else one for each address of `[server] host`. Raises OSError."""
     if service.sockets:
         where = ", ".join(url(sock.getsockname()) for sock in service.sockets)
-        LOG.info("listening where systemd says: %s; [server] host and port are not used", where)
+        LOG.info("listening on the sockets of systemd: %s; [server] host and port are not used", where)
         return service.sockets
     sockets: list[socket.socket] = []
-    passed_over: OSError | None = None
+    unsupported: OSError | None = None
     try:
         found = socket.getaddrinfo(config.host or None, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, _, _, _, address in dict.fromkeys(found):
             try:
                 sockets.append(socket.create_server(address, family=family, backlog=_BACKLOG))
             except OSError as error:
-                if error.errno not in _ABSENT:
+                if error.errno not in _UNSUPPORTED:
                     raise
-                passed_over = error
-        if not sockets and passed_over:
-            raise passed_over
+                unsupported = error
+        if not sockets and unsupported:
+            raise unsupported
     except OSError as error:
         for opened in sockets:
             opened.close()
@@ -87,13 +90,13 @@ def listen(config: ServerConfig, service: Service) -> list[socket.socket]:
     return sockets
 
 
-def keep_to_core(core: int | None) -> None:
-    """Lets this process, from its main thread, run on one processor core: this one, or any of those it may use.
+def pin_to_core(core: int | None) -> None:
+    """Pin this process to one processor core: `core`, or a random one. Call it from the main thread.
 
-    The threads of a Python process take turns, and handing over to a thread on another core costs more than the second
-    core gives: a quarter of the processor time of small uploads, a tenth of batches (bench/README.md).
+    The GIL lets one thread run at a time, and moving it between cores costs more than a second core gains: a quarter of
+    the processor time of small uploads, a tenth of batches (bench/README.md).
     """
-    # Any: the same one each time, like that of the process id, would be that of all containers of a host.
+    # Random: with a fixed choice, such as one by process id, all containers of a host would share one core.
     os.sched_setaffinity(0, {secrets.choice(list(os.sched_getaffinity(0))) if core is None else core})
 
 
@@ -105,23 +108,28 @@ async def run(
     core: int | None = None,
     service: Service | None = None,
 ) -> None:
-    """Serves until SIGINT or SIGTERM, then finishes what is in progress within `shutdown_timeout`.
+    """Serve until SIGINT, SIGTERM or SIGHUP, then finish requests in progress within `shutdown_timeout`.
 
-    `ready` is called with the address once requests are accepted; `companions` run beside the server, and end it
-    when they end. Listens on `sockets` if there are any. With `[server] one_core_each` it keeps to `core`, or to any.
-    `service` is who tells systemd. Raises OSError when the address cannot be taken or the storage not be opened.
+    `ready` is called with the URL once requests are accepted. `companions` run beside the server; when one ends, the
+    server stops. Listens on `sockets` if given, else see listen(). With `[server] one_core_each` the process is pinned
+    to `core`, or to a random core. `service` notifies systemd. Raises OSError when the address cannot be bound or the
+    storage folder cannot be opened.
     """
-    # Not before: prometheus_client looks for the other processes' folder once, when it is imported.
+    # Imported late: prometheus_client reads PROMETHEUS_MULTIPROC_DIR only once, at its import (see workers.py).
     from server.app import create_app
     from server.http.protocol import Runner
     from server.services import SERVICES
 
     if config.server.one_core_each:
-        keep_to_core(core)
+        pin_to_core(core)
     service = service or Service()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    stops = {signal.SIGINT, signal.SIGTERM}
+    # A closed terminal sends SIGHUP; nohup ignores it. In a worker of gunicorn it stays with gunicorn.
+    if not sockets and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        stops.add(signal.SIGHUP)
+    for number in stops:
         loop.add_signal_handler(number, stop.set)
     app = create_app(config)
     admission = app[SERVICES].admission
@@ -132,7 +140,7 @@ async def run(
         shutdown_timeout=_LAST_SECONDS,
     )
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(service.watched())
+        await stack.enter_async_context(service.pinging())
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
         sockets = sockets or listen(config.server, service)
@@ -147,7 +155,7 @@ async def run(
         await stop.wait()
         timeout = config.server.shutdown_timeout
         service.stopping(
-            f"Stopping; requests in progress get {timeout:g} seconds: {admission.requests}",
+            f"Stopping; {admission.requests} requests in progress get {timeout:g} seconds to finish",
             timeout + CLEANUP_SECONDS,
         )
         await _finish(runner, admission, sockets, timeout)
@@ -161,12 +169,15 @@ async def run(
 async def _finish(
     runner: web.AppRunner, admission: Admission, sockets: Sequence[socket.socket], timeout: float
 ) -> None:
-    """Takes no connection any more, and answers what comes on those that there are: for a moment whatever comes, then
-    until no request is in progress. Returns after `timeout` seconds at the latest."""
+    """Stop accepting connections, then finish the requests on the open ones.
+
+    For a moment, new requests on open connections are still served. Returns when no request is in progress, after
+    `timeout` seconds at the latest.
+    """
     loop = asyncio.get_running_loop()
     started = loop.time()
-    admission.stopping = True  # each reply closes its connection from now on
-    # A site that is stopped would drop the connections that asyncio has accepted and not yet set up.
+    admission.stopping = True  # from now on each reply has `Connection: close`
+    # site.stop() would drop connections that asyncio has accepted but not set up: let it finish with them first.
     for listening in sockets:
         loop.remove_reader(listening)
     await asyncio.sleep(0)
@@ -174,14 +185,14 @@ async def _finish(
         await site.stop()
     while _transports(runner) and loop.time() < started + min(_LINGER_SECONDS, timeout):
         await asyncio.sleep(_LINGER_STEP_SECONDS)
-    # A connection that aiohttp shuts down drops what still comes of a body: none may be in progress by then, and none
-    # begin. What is not read was not begun, and its client knows by the reset that it may send it again.
+    # aiohttp's cleanup drops the rest of a request body: by then no request may be in progress, and none may start.
+    # So stop reading first. Unread requests were never started; the connection reset lets their client retry them.
     while True:
         await admission.drained(started + timeout - loop.time())
         reading = [transport for transport in _transports(runner) if transport.is_reading()]
         for transport in reading:
             transport.pause_reading()
-        for _ in range(_TURNS):
+        for _ in range(_LOOP_ITERATIONS):
             await asyncio.sleep(0)
         if not admission.requests or loop.time() >= started + timeout:
             return
@@ -195,7 +206,7 @@ def _transports(runner: web.AppRunner) -> list[asyncio.Transport]:
 
 
 def url(address: tuple[str, int] | str | bytes) -> str:
-    """Where this machine reaches the server; a wildcard address is answered on loopback."""
+    """The URL of the server on this machine: loopback for a wildcard address, `unix:PATH` for a unix socket."""
     if not isinstance(address, tuple):
         return f"unix:{os.fsdecode(address).replace(chr(0), '@')}"
     host, port = address[:2]

@@ -1,4 +1,4 @@
-"""The configuration as the commands take it."""
+"""Loads the configuration for a command."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from server.redact.patterns import Patterns
 
 
 def load(path: Path | None, **layers: Any) -> Config:
-    """config.load, and what only the code that uses a value can refuse. Raises ConfigError."""
+    """Like config.load, and also compiles the mask patterns, to refuse a wrong one early. Raises ConfigError."""
     loaded = config.load(path, **layers)
     Patterns(loaded.api.mask_patterns).close()
     return loaded

@@ -1,6 +1,6 @@
-"""What systemd and a service tell each other: the sockets it listens on, and that it is ready, alive or stopping.
+"""The protocol between systemd and a service: socket activation, readiness, watchdog and stop notifications.
 
-Speaks sd_listen_fds(3) and sd_notify(3) by itself, and does nothing at all where no systemd is.
+Implements sd_listen_fds(3) and sd_notify(3). Does nothing when the process was not started by systemd.
 """
 
 import asyncio
@@ -15,17 +15,17 @@ LOG = logging.getLogger("reportd.systemd")
 
 _NAMES = ["LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES"]
 _NAMES += ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"]
-_FIRST = 3
+_FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START
 _FAMILIES = {socket.AF_INET, socket.AF_INET6, socket.AF_UNIX}
-# What is said to systemd must not hold the event loop up for long when systemd is busy.
-_PATIENCE_SECONDS = 2.0
+# A busy systemd must not block the event loop for longer than this.
+_SEND_TIMEOUT = 2.0  # seconds
 
 
 class Service:
-    """This process as a service: `sockets` that it is to listen on, none without socket activation.
+    """This process as a systemd service. `Service()` is a process without systemd: every method does nothing.
 
-    `Service()` is one that nobody watches. `watchdog` is how often, in seconds, it must say that it is alive; None:
-    nobody waits for that.
+    `sockets`: listening sockets passed by systemd, empty without socket activation. `watchdog`: seconds between two
+    watchdog pings; None when the watchdog is off.
     """
 
     def __init__(
@@ -36,37 +36,37 @@ class Service:
         self._address = address
 
     @classmethod
-    def taken(cls) -> Self:
-        """What systemd gave to this process. Raises OSError with a sentence.
+    def from_environment(cls) -> Self:
+        """Read what systemd passed in the environment, and remove it from there. Raises OSError.
 
-        It is taken out of the environment: a child process must not think that it is meant, and gunicorn, which
-        looks there too, must not say that all is ready when nothing is.
+        Otherwise a child process would use the variables, too: gunicorn would notify systemd that the service is ready
+        before any worker is.
         """
         given = {name: value for name in _NAMES if (value := os.environ.pop(name, None))}
         return cls(_sockets(given), given.get("NOTIFY_SOCKET", ""), _watchdog(given))
 
     def ready(self, status: str) -> None:
-        """Requests are accepted. `status` is for people, in `systemctl status`."""
-        self._say("READY=1", f"STATUS={status}")
+        """Notify systemd that requests are accepted. `systemctl status` shows `status`."""
+        self._notify("READY=1", f"STATUS={status}")
 
-    def alive(self) -> None:
-        """Puts the watchdog off."""
-        self._say("WATCHDOG=1")
+    def ping(self) -> None:
+        """Reset the watchdog timer of systemd."""
+        self._notify("WATCHDOG=1")
 
     def stopping(self, status: str, seconds: float) -> None:
-        """It ends by itself, after `seconds` at the latest, whatever TimeoutStopSec is."""
-        self._say("STOPPING=1", f"STATUS={status}", f"EXTEND_TIMEOUT_USEC={seconds * 1e6:.0f}")
+        """Notify systemd that the process is stopping and may take `seconds`, even beyond TimeoutStopSec."""
+        self._notify("STOPPING=1", f"STATUS={status}", f"EXTEND_TIMEOUT_USEC={seconds * 1e6:.0f}")
 
     @asynccontextmanager
-    async def watched(self) -> AsyncIterator[None]:
-        """Meanwhile the event loop says that it is alive, for as long as it moves."""
+    async def pinging(self) -> AsyncIterator[None]:
+        """Ping the watchdog from the event loop. When the loop hangs, the pings stop and systemd kills the process."""
 
-        async def say() -> None:
+        async def ping() -> None:
             while self.watchdog:
-                self.alive()
+                self.ping()
                 await asyncio.sleep(self.watchdog)
 
-        task = asyncio.create_task(say())
+        task = asyncio.create_task(ping())
         try:
             yield
         finally:
@@ -74,22 +74,22 @@ class Service:
             with suppress(asyncio.CancelledError):
                 await task
 
-    def _say(self, *lines: str) -> None:
+    def _notify(self, *lines: str) -> None:
         if not self._address:
             return
-        # A leading @ is the abstract namespace.
+        # A leading @ means the abstract socket namespace.
         address = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-                sock.settimeout(_PATIENCE_SECONDS)
+                sock.settimeout(_SEND_TIMEOUT)
                 sock.connect(address)
                 sock.sendall("\n".join(lines).encode())
         except OSError as error:
-            LOG.warning("systemd does not take %s: %s", lines[0], error)
+            LOG.warning("cannot send %s to systemd: %s", lines[0], error)
 
 
 def _watchdog(given: Mapping[str, str]) -> float | None:
-    """Half of the time after which systemd takes us for stuck."""
+    """Seconds between two pings: half of the watchdog timeout of systemd."""
     microseconds, pid = given.get("WATCHDOG_USEC", "0"), given.get("WATCHDOG_PID", str(os.getpid()))
     if not microseconds.isdecimal():
         raise OSError(f"WATCHDOG_USEC is {microseconds}: it must be a number of microseconds.")
@@ -98,11 +98,11 @@ def _watchdog(given: Mapping[str, str]) -> float | None:
 
 def _sockets(given: Mapping[str, str]) -> list[socket.socket]:
     if given.get("LISTEN_PID") != str(os.getpid()):
-        return []  # meant for a parent
+        return []  # passed to another process, such as a parent
     count = given.get("LISTEN_FDS", "0")
     if not count.isdecimal():
         raise OSError(f"LISTEN_FDS is {count}: it must be the number of sockets that systemd passes.")
-    return [_socket(descriptor) for descriptor in range(_FIRST, _FIRST + int(count))]
+    return [_socket(descriptor) for descriptor in range(_FIRST_DESCRIPTOR, _FIRST_DESCRIPTOR + int(count))]
 
 
 def _socket(descriptor: int) -> socket.socket:
@@ -111,9 +111,9 @@ def _socket(descriptor: int) -> socket.socket:
         os.set_inheritable(descriptor, False)
         sock = socket.socket(fileno=descriptor)
     except OSError as error:
-        raise OSError(f"{wrong} no socket: {error.strerror}") from None
+        raise OSError(f"{wrong} not a socket: {error.strerror}") from None
     if sock.type != socket.SOCK_STREAM or sock.family not in _FAMILIES:
-        raise OSError(f"{wrong} no stream socket: use ListenStream= in the socket unit.")
+        raise OSError(f"{wrong} not a stream socket: use ListenStream= in the socket unit.")
     if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         raise OSError(f"{wrong} not listening: use Accept=no in the socket unit.")
     return sock

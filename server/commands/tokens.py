@@ -1,4 +1,4 @@
-"""`reportd token`: makes, lists, rotates and revokes tokens."""
+"""`reportd token`: creates, lists, rotates and revokes tokens."""
 
 import argparse
 import re
@@ -11,42 +11,53 @@ import asyncpg
 
 from server.auth.roles import Role
 from server.auth.tokens import hash_of, new_token
-from server.commands import up
-from server.commands.console import Refused, duration, end_of, in_transaction, minute, piped, short_name, with_database
+from server.commands import epilogs, up
+from server.commands.console import Refused, duration, expiry, in_transaction, minute, piped, short_name, with_database
 from server.database.queries import SQL
 from server.ids import new_id
 from server.observe.audit import Action, Subject, operator, record
 from server.observe.log import visible
 
+_NOT_FOUND = "No valid token has the id or name {}. See `reportd token list`."
+
 
 def add_commands(commands: Any, command: Callable[..., Any], stored: Callable[[Any], Any]) -> None:
     """Adds `token` to the parsers of `reportd`."""
-    tokens = commands.add_parser("token", help="make, list, rotate and revoke tokens").add_subparsers(required=True)
-    one = stored(command(tokens, "create", _token_create, "make a token; it is shown once"))
-    one.add_argument("--name", required=True, type=short_name)
-    one.add_argument("--project", type=short_name, help="only this project, made if need be; default: all projects")
-    # What is made without a thought is made for CI, and lies in its settings and logs: one that leaks from there must
-    # not be able to delete the evidence. Whoever lacks a role is told which one.
+    text = "create, list, rotate and revoke API tokens"
+    added = commands.add_parser("token", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    tokens = added.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    text = "create a token and print it; it cannot be shown again"
+    one = stored(command(tokens, "create", _token_create, text, epilogs.CREATE_TOKEN))
+    text = "name of the token in lists, logs and audit entries; unique among tokens that are not revoked"
+    one.add_argument("--name", required=True, type=short_name, help=text)
+    text = "limit the token to this project, which is created if missing (default: all projects)"
+    one.add_argument("--project", type=short_name, help=text)
+    # The default suits CI, where a token may leak from settings and logs: it must not be able to delete evidence.
     one.add_argument(
         "--role",
         choices=[role.word for role in Role],
         default=Role.UPLOADER.word,
-        help="viewer reads; uploader also sends and changes; admin also deletes; default: uploader",
+        help="viewer: read; uploader: also create and change; admin: also delete (default: uploader)",
     )
-    one.add_argument("--shape", choices=["object", "array"], help="how its lists look (array: S0's clients)")
-    one.add_argument("--expires", type=duration, metavar="90d", help="12h, 90d, 52w; default: never")
-    stored(command(tokens, "list", _token_list, "list tokens"))
-    one = stored(command(tokens, "rotate", _token_rotate, "give a token a new secret; it is shown once"))
-    one.add_argument("token", metavar="ID_OR_NAME")
-    overlap = "how long the former secret goes on working, 0h if it leaked; default: 24h"
-    one.add_argument("--overlap", type=_overlap, default="24h", metavar="24h", help=overlap)
-    one.add_argument("--expires", type=duration, metavar="90d", help="a new end; default: the one it has")
-    one = stored(command(tokens, "revoke", _token_revoke, "make a token invalid"))
-    one.add_argument("token", metavar="ID_OR_NAME")
+    text = "form of lists in replies: a JSON object with paging, or a plain array (default: [api] collection_shape)"
+    one.add_argument("--shape", choices=["object", "array"], help=text)
+    text = "lifetime, like 12h, 90d, 52w (default: no expiry)"
+    one.add_argument("--expires", type=duration, metavar="TIME", help=text)
+
+    stored(command(tokens, "list", _token_list, "list all tokens, without their secrets"))
+    text = "give a token a new secret and print it; it cannot be shown again"
+    one = stored(command(tokens, "rotate", _token_rotate, text, epilogs.ROTATE_TOKEN))
+    one.add_argument("token", metavar="ID_OR_NAME", help="see `reportd token list`")
+    text = "how long the former secret stays valid; use 0h if it leaked (default: 24h)"
+    one.add_argument("--overlap", type=_overlap, default="24h", metavar="TIME", help=text)
+    text = "new lifetime, like 12h, 90d, 52w (default: the current expiry stays)"
+    one.add_argument("--expires", type=duration, metavar="TIME", help=text)
+    one = stored(command(tokens, "revoke", _token_revoke, "make a token invalid permanently"))
+    one.add_argument("token", metavar="ID_OR_NAME", help="see `reportd token list`")
 
 
 def _token_create(options: argparse.Namespace) -> None:
-    token, token_id, end = new_token(), new_id(0), end_of(options.expires)
+    token, token_id, end = new_token(), new_id(0), expiry(options.expires)
 
     async def work(connection: Any) -> None:
         project_id = None
@@ -56,7 +67,7 @@ def _token_create(options: argparse.Namespace) -> None:
         try:
             await connection.execute(SQL.tokens.create, *columns)
         except asyncpg.UniqueViolationError:
-            raise Refused(f"There is a token named {options.name} already; revoke it or choose another.") from None
+            raise Refused(f"A token named {options.name} exists already. Revoke it, or choose another name.") from None
         subject = Subject("token", token_id, options.name, project_id)
         await record(connection, Action.TOKEN_CREATED, operator(), subject, role=options.role, expires_at=end)
 
@@ -75,7 +86,7 @@ def _token_list(options: argparse.Namespace) -> None:
             if state == "valid" and row["expires_at"] and row["expires_at"] < datetime.now(UTC):
                 state = "expired"
             if state == "valid" and row["former_until"]:
-                state = f"valid, its former secret until {minute(row['former_until'])}"
+                state = f"valid, former secret until {minute(row['former_until'])}"
             print(
                 row["id"],
                 f"{visible(row['name']):20}",
@@ -92,10 +103,10 @@ def _token_rotate(options: argparse.Namespace) -> None:
 
     async def work(connection: Any) -> Any:
         row = await connection.fetchrow(
-            SQL.tokens.rotate, options.token, hash_of(token), options.overlap, end_of(options.expires)
+            SQL.tokens.rotate, options.token, hash_of(token), options.overlap, expiry(options.expires)
         )
         if row is None:
-            raise Refused(f"There is no valid token with the id or name {options.token}.")
+            raise Refused(_NOT_FOUND.format(options.token))
         subject = Subject("token", row["id"], row["name"], row["project_id"])
         until = row["former_until"]
         await record(connection, Action.TOKEN_ROTATED, operator(), subject, former_secret_until=until)
@@ -113,7 +124,7 @@ def _token_revoke(options: argparse.Namespace) -> None:
     async def work(connection: Any) -> Any:
         row = await connection.fetchrow(SQL.tokens.revoke, options.token)
         if row is None:
-            raise Refused(f"There is no valid token with the id or name {options.token}.")
+            raise Refused(_NOT_FOUND.format(options.token))
         subject = Subject("token", row["id"], row["name"], row["project_id"])
         await record(connection, Action.TOKEN_REVOKED, operator(), subject)
         return row

@@ -27,6 +27,7 @@ from server.observe.audit import Action, Subject, operator, record
 
 LOG = logging.getLogger("reportd")
 
+DEFAULT_DATA = Path(".reportd")
 _WATCH_SECONDS = 1.0
 
 
@@ -35,8 +36,11 @@ class InUse(Exception):
 
 
 def settings(data: Path, config_file: Path | None, listening: dict[str, Any]) -> Config:
-    """The configuration of `up`: storage lies in its own folder unless told otherwise, the database always; one
-    worker, because what watches the database runs in it."""
+    """The configuration of `reportd up`. Raises ConfigError.
+
+    Files are stored in `data` unless configured otherwise, the database always. One worker, because the task that
+    restarts PostgreSQL runs in it.
+    """
     return load(
         config_file,
         defaults={"artifacts": {"storage_path": str(data / "artifacts")}},
@@ -49,14 +53,42 @@ def postgres(data: Path, programs: str = "") -> Postgres:
     return Postgres(data / "postgres", programs)
 
 
+def running_here() -> Path | None:
+    """`.reportd` in the current directory when a `reportd up` runs on it; else None. Raises EmbeddedError."""
+    data = DEFAULT_DATA.absolute()
+    return data if postgres(data).data.exists() and postgres(data).running() else None
+
+
+def server_here() -> tuple[str, str | None] | None:
+    """URL and admin token of the `reportd up` that serves in this directory; the token is None if its file was removed.
+
+    None when no `reportd up` runs here, or while it is starting or stopping.
+    """
+    if (data := running_here()) is None:
+        return None
+    token = data / "admin-token"
+    try:
+        url = str(json.loads((data / "server.json").read_text("utf-8"))["url"])
+        return url, token.read_text("ascii").strip() if token.exists() else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def up(data: Path, config: Config) -> None:
-    """Runs until SIGINT or SIGTERM. Raises InUse, EmbeddedError, OSError."""
-    # Also while PostgreSQL starts, a SIGTERM must end it: as an exception it passes through every `finally`.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    data.mkdir(parents=True, exist_ok=True)
-    with _claimed(data):
+    """Run until SIGINT, SIGTERM or SIGHUP. Raises InUse, EmbeddedError, OSError."""
+    # Until the server installs its handlers, these raise SystemExit: the `finally` below then stops PostgreSQL.
+    stops = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores the signal of a closed terminal
+        stops.append(signal.SIGHUP)
+    for number in stops:
+        signal.signal(number, lambda *_: sys.exit(0))
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"Cannot make the folder {data}: {error.strerror}. Choose another one with --data.") from None
+    with _locked(data):
         announced = data / "server.json"
-        announced.unlink(missing_ok=True)  # of a process that was killed
+        announced.unlink(missing_ok=True)  # left by a killed process
         database = postgres(data, config.database.programs)
         try:
             LOG.info("starting PostgreSQL in %s", database.folder)
@@ -66,55 +98,59 @@ def up(data: Path, config: Config) -> None:
             log_size(config)
             asyncio.run(run(config, lambda url: _announce(data, url), lambda: _watch(database)))
         finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_IGN)  # a second one must not leave PostgreSQL running
+            for number in (signal.SIGINT, *stops):
+                signal.signal(number, signal.SIG_IGN)  # a second signal must not leave PostgreSQL running
             announced.unlink(missing_ok=True)
             database.stop()
 
 
 @contextmanager
-def _claimed(data: Path) -> Iterator[None]:
-    """Holds the folder for this process; the kernel lets go of it when the process ends, however it ends."""
+def _locked(data: Path) -> Iterator[None]:
+    """Lock the folder for this process; the kernel releases the lock when the process ends, even if it is killed."""
     descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise InUse(f"{data} is in use{_by_whom(data)}. Stop that one, or choose another --data folder.") from None
+        holder = _holder(data)
+        raise InUse(f"{data} is in use by {holder}. Stop that process, or choose another folder with --data.") from None
     try:
         yield
     finally:
         os.close(descriptor)
 
 
-def _by_whom(data: Path) -> str:
+def _holder(data: Path) -> str:
     try:
         other = json.loads((data / "server.json").read_text("utf-8"))
-        return f" by process {other['pid']} at {other['url']}"
+        return f"process {other['pid']} at {other['url']}"
     except (OSError, ValueError, KeyError):
-        return " by a reportd that is starting or stopping"
+        return "a `reportd up` that is starting or stopping"
 
 
 def replace_token(data: Path, former_hash: bytes, token: str) -> None:
-    """Puts a rotated token's new secret into the file of the first start's token, if that is the one it holds."""
+    """Replace the secret in the admin-token file after a rotation, if the file holds the rotated token."""
     path = data / "admin-token"
     if path.exists() and hash_of(path.read_text("ascii").strip()) == former_hash:
         _write(path, token + "\n")
 
 
 async def _ensure_token(data: Path, dsn: str) -> None:
-    """The first start's token: in its file first, then in the database, so that a crash between is healed."""
+    """Create the admin token at the first start.
+
+    The file is written before the row: after a crash in between, the next start adds the missing row.
+    """
     path = data / "admin-token"
     connection = await asyncpg.connect(dsn)
     try:
         tokens = await connection.fetch(SQL.tokens.all)
         if not path.exists() and tokens:
-            return  # moved away on purpose, or lost: `reportd token create --data` makes another
+            return  # removed on purpose, or lost: `reportd token create --data` makes a new one
         if not path.exists():
             _write(path, new_token() + "\n")
         token = path.read_text("ascii").strip()
         if not is_token(token):
-            raise EmbeddedError(f"{path} holds no token. Remove it, and make one with `reportd token create --data`.")
+            raise EmbeddedError(f"{path} holds no token. Remove it, then run `reportd token create --data {data}`.")
         if not await connection.fetchval(SQL.tokens.known, hash_of(token)):
             name = "admin" if "admin" not in {row["name"] for row in tokens} else f"admin-{os.urandom(3).hex()}"
             token_id = new_id(0)
@@ -136,12 +172,12 @@ def _announce(data: Path, url: str) -> None:
             f'  curl -sS -H "Authorization: Bearer $(cat {shlex.quote(str(token))})" {url}/api/v1/reports/suite-runs\n'
         )
     else:
-        print(f"Make a token with: reportd token create --data {shlex.quote(str(data))} --name NAME\n")
+        print(f"Create a token with: reportd token create --data {shlex.quote(str(data))} --name NAME\n")
     print("Ctrl-C stops it.", flush=True)
 
 
 def _write(path: Path, text: str) -> None:
-    """A whole file or none, readable by its owner alone."""
+    """Write a file atomically, readable by its owner only."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -152,15 +188,15 @@ def _write(path: Path, text: str) -> None:
 
 
 async def _watch(database: Postgres) -> None:
-    """Starts PostgreSQL again when something has ended it."""
+    """Restart PostgreSQL when it has ended. Raises EmbeddedError when its data folder has disappeared."""
     while True:
         await asyncio.sleep(_WATCH_SECONDS)
         if not database.data.exists():
-            # A disk that is unmounted for a moment must not leave an empty database in its place.
-            raise EmbeddedError(f"{database.data} has gone. Bring it back, then start again.")
+            # start() would make an empty database, which hides the real one when the disk is only unmounted.
+            raise EmbeddedError(f"{database.data} has disappeared. Mount its disk or restore it, then start again.")
         if not await asyncio.to_thread(database.running):
-            LOG.error("PostgreSQL has ended; starting it again")
+            LOG.error("PostgreSQL has ended; restarting it")
             try:
                 await asyncio.to_thread(database.start)
             except EmbeddedError as error:
-                LOG.error("PostgreSQL does not start: %s", error)
+                LOG.error("cannot restart PostgreSQL: %s", error)

@@ -1,4 +1,4 @@
-"""`reportd user`: adds, lists, changes and disables people."""
+"""`reportd user`: adds, lists, changes and disables people who log in with a password."""
 
 import argparse
 import getpass
@@ -12,6 +12,7 @@ import asyncpg
 
 from server.auth.passwords import hash_password, prepared, problem_of
 from server.auth.roles import Role
+from server.commands import epilogs
 from server.commands.console import Refused, in_transaction, minute, piped, short_name, with_database
 from server.database.queries import SQL
 from server.ids import new_id
@@ -21,24 +22,28 @@ from server.observe.log import visible
 
 def add_commands(commands: Any, command: Callable[..., Any], stored: Callable[[Any], Any]) -> None:
     """Adds `user` to the parsers of `reportd`."""
-    people = commands.add_parser("user", help="add, list, change and disable people").add_subparsers(required=True)
-    roles = "ROLE in every project, or PROJECT=ROLE, the project made if need be; may be repeated"
-    generate = "make a password and print it; default: ask for it, or read a line of standard input"
-    for name, run, text in (
-        ("add", _user_add, "add a person, who logs in with a password"),
-        ("set-roles", _user_set_roles, "give a person other roles, instead of all that there were"),
-        ("reset-password", _user_reset_password, "give a person another password; ends all sessions"),
-        ("disable", _user_disable, "let a person log in no more; ends all sessions"),
-        ("enable", _user_enable, "let a disabled person log in again"),
+    text = "add, list, change and disable people who log in with a password"
+    added = commands.add_parser("user", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    people = added.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    roles = "viewer, uploader or admin, in all projects or in PROJECT, which is created if missing; may be repeated"
+    generate = "generate a password and print it (default: ask for it, or read a line from standard input)"
+    for name, run, text, epilog in (
+        ("add", _user_add, "add a person who logs in with a name and a password", epilogs.ADD_USER),
+        ("set-roles", _user_set_roles, "replace all roles of a person", epilogs.SET_ROLES),
+        ("reset-password", _user_reset_password, "set a new password and end all sessions of a person", ""),
+        ("disable", _user_disable, "forbid a person to log in, and end all sessions of the person", ""),
+        ("enable", _user_enable, "allow a disabled person to log in again", ""),
     ):
-        one = stored(command(people, name, run, text))
-        who = ("name", "NAME", _persons_name) if name == "add" else ("user", "ID_OR_NAME", prepared)
-        one.add_argument(who[0], metavar=who[1], type=who[2])
+        one = stored(command(people, name, run, text, epilog))
+        if name == "add":
+            one.add_argument("name", metavar="NAME", type=_login_name, help="the name to log in with")
+        else:
+            one.add_argument("user", metavar="ID_OR_NAME", type=prepared, help="see `reportd user list`")
         if name in ("add", "set-roles"):
             one.add_argument("--role", action=_Grants, type=_grant, required=True, metavar="[PROJECT=]ROLE", help=roles)
         if name in ("add", "reset-password"):
             one.add_argument("--generate", action="store_true", help=generate)
-    stored(command(people, "list", _user_list, "list people"))
+    stored(command(people, "list", _user_list, "list all people and their roles"))
 
 
 def _user_add(options: argparse.Namespace) -> None:
@@ -49,10 +54,10 @@ def _user_add(options: argparse.Namespace) -> None:
         try:
             await connection.execute(SQL.users.create, user_id, options.name, hashed)
         except asyncpg.UniqueViolationError:
-            raise Refused(f"There is a person named {options.name} already.") from None
+            raise Refused(f"A person named {options.name} exists already. Choose another name.") from None
         await _give_roles(connection, user_id, options.role)
         subject = Subject("person", user_id, options.name)
-        await record(connection, Action.USER_CREATED, operator(), subject, roles=_words(options.role))
+        await record(connection, Action.USER_CREATED, operator(), subject, roles=_role_texts(options.role))
 
     in_transaction(options, work)
     print(printed or f"added {options.name} ({user_id})")
@@ -75,7 +80,7 @@ def _user_set_roles(options: argparse.Namespace) -> None:
         await _give_roles(connection, user_id, options.role)
 
     done = "changed the roles of {}; this takes effect within 5 seconds"
-    _change_user(options, change, Action.USER_ROLES_CHANGED, done, roles=_words(options.role))
+    _change_user(options, change, Action.USER_ROLES_CHANGED, done, roles=_role_texts(options.role))
 
 
 def _user_reset_password(options: argparse.Namespace) -> None:
@@ -117,7 +122,7 @@ def _change_user(
     async def work(connection: Any) -> Any:
         user = await connection.fetchrow(SQL.users.find, options.user)
         if user is None:
-            raise Refused(f"There is no person with the id or name {options.user}.")
+            raise Refused(f"No person has the id or name {options.user}. See `reportd user list`.")
         await change(connection, user["id"])
         await record(connection, action, operator(), Subject("person", user["id"], user["name"]), **detail)
         return user
@@ -126,7 +131,7 @@ def _change_user(
     print(done.format(f"{visible(user['name'])} ({user['id']})"), file=sys.stderr)
 
 
-def _words(roles: Sequence[tuple[str | None, Role]]) -> list[str]:
+def _role_texts(roles: Sequence[tuple[str | None, Role]]) -> list[str]:
     return [f"{project}={role.word}" if project else role.word for project, role in roles]
 
 
@@ -139,14 +144,14 @@ async def _give_roles(connection: Any, user_id: UUID, roles: Sequence[tuple[str 
 
 
 def _new_password(options: argparse.Namespace, name: str) -> tuple[str, str]:
-    """The password, and what is to be printed of it: it is asked for, read from a pipe, or made."""
+    """A generated password and the text to print, or one from the terminal or a pipe and an empty text."""
     if options.generate:
         made = secrets.token_urlsafe(18)
         return made, made
     if sys.stdin.isatty():
         password = getpass.getpass("Password: ")
-        if getpass.getpass("The same again: ") != password:
-            raise Refused("The two are not the same.")
+        if getpass.getpass("Password again: ") != password:
+            raise Refused("The two passwords differ. Run the command again.")
     else:
         password = sys.stdin.readline().rstrip("\r\n")
     if problem := problem_of(password, name):
@@ -154,7 +159,7 @@ def _new_password(options: argparse.Namespace, name: str) -> tuple[str, str]:
     return password, ""
 
 
-def _persons_name(text: str) -> str:
+def _login_name(text: str) -> str:
     return short_name(prepared(text))
 
 
@@ -168,10 +173,10 @@ def _grant(text: str) -> tuple[str | None, Role]:
 
 
 class _Grants(argparse.Action):
-    """Collects `--role`; one project has one."""
+    """Collects every `--role`; each project may occur once."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, value: Any, *_: Any) -> None:
         given = getattr(namespace, self.dest) or []
         if value[0] in [project for project, _ in given]:
-            parser.error("--role: only one for each project, and only one for all")
+            parser.error("argument --role: give only one role per project, and only one for all projects")
         setattr(namespace, self.dest, [*given, value])

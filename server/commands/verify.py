@@ -1,6 +1,7 @@
-"""`reportd verify`: plays the documents' own steps against a running server and prints what came back.
+"""`reportd verify`: sends the requests of the two specification documents to a running server and checks the replies.
 
-CHECKS says what is asked and expected. None of the server's own types is used: their mistakes would hide themselves.
+CHECKS lists each request and its expected reply. The module uses none of the server's own types: a mistake in a type
+would otherwise occur on both sides and stay hidden.
 """
 
 import json
@@ -19,124 +20,124 @@ from server.database.queries import SQL
 
 BASE = "/api/v1/reports"
 TIMEOUT = aiohttp.ClientTimeout(total=60, connect=10)
-NOTED = ("Location", "X-Request-Id")  # headers that help to find out why
+REPORTED_HEADERS = ("Location", "X-Request-Id")  # of an unexpected reply: they help to find the cause
 DATABASE_ERRORS = (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError)
-ANSWERS = f"""
-Steps are rows of the table test_step_results, artifacts rows of test_artifacts; --dsn counts them.
-Files are on the server's local disk, below its [artifacts] storage_path; no cloud is involved.
+NOTES = f"""
+Steps are rows of the table test_step_results, artifacts are rows of test_artifacts; --dsn counts both.
+Files are on the server's local disk, below its [artifacts] storage_path; no cloud storage is involved.
 The download_url of an artifact is {BASE}/artifacts/<id>/download.
-The server logs each request, and what went wrong, to its standard error, with the reply's X-Request-Id.
+The server logs each request and each error to its standard error, with the X-Request-Id of the reply.
 """
 
 
-class Away(Exception):
-    """No further check makes sense; the text says why."""
+class CannotContinue(Exception):
+    """No further check is possible; the message gives the reason."""
 
 
 class Miss(Exception):
-    """An endpoint did not do what it should: what came back instead, and the word for it."""
+    """A check failed. The message says how, `word` goes into the column IMPLEMENTED."""
 
-    def __init__(self, said: str, word: str = "WRONG") -> None:
-        super().__init__(said)
+    def __init__(self, text: str, word: str = "WRONG") -> None:
+        super().__init__(text)
         self.word = word
 
 
-class Made(dict[str, str]):
-    """The ids that the server gave out so far, by their names in CHECKS."""
+class Ids(dict[str, str]):
+    """The ids that the server has assigned so far, by their names in CHECKS."""
 
     def __missing__(self, name: str) -> str:
-        raise Miss(f"needs {{{name}}}, which was not made", "not tried")
+        raise Miss(f"needs {{{name}}}, which was not created", "not tried")
 
 
 @dataclass(frozen=True)
 class New:
-    """Expects an id, which has this name from then on."""
+    """Matches any string, and stores it in Ids under this name."""
 
     name: str
 
 
 @dataclass
-class Play:
-    """One run through the checks."""
+class Session:
+    """One run of all checks."""
 
     url: str
     http: aiohttp.ClientSession
     database: Any
-    made: Made = field(default_factory=Made)
-    status: int | str = ""  # of the reply to the check in progress
+    ids: Ids = field(default_factory=Ids)
+    status: int | str = ""  # of the latest reply
 
     async def fetch(self, endpoint: str, status: int, **options: Any) -> tuple[aiohttp.ClientResponse, bytes]:
-        """The reply and its body. Raises Miss for another status."""
-        method, _, path = filled(endpoint, self.made).partition(" ")
+        """The reply and its body. Raises Miss for another status, CannotContinue when no reply arrives or it is 401."""
+        method, _, path = filled(endpoint, self.ids).partition(" ")
         try:
             url = self.url + BASE + path
             async with self.http.request(method, url, allow_redirects=False, **options) as reply:
                 body = await reply.read()
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
-            raise Away(f"{self.url or 'the empty word'} is no --url like http://127.0.0.1:8000") from None
+            raise CannotContinue(f"--url must be like http://127.0.0.1:8000, not '{self.url}'.") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise Away(f"{self.url} does not answer: {_said(error)}") from None
+            raise CannotContinue(f"{self.url} does not answer: {_reason(error)}") from None
         self.status = reply.status
         if reply.status == 401:
-            raise Away(f"{self.url} does not take this token: {_detail(body)}")
+            raise CannotContinue(f"{self.url} rejects this token: {_detail(body)}")
         if reply.status != status:
-            notes = [f"({name}: {reply.headers[name]})" for name in NOTED if name in reply.headers]
-            raise Miss(" ".join([_detail(body), *notes]), "NO" if reply.status in (404, 405, 501) else "WRONG")
+            headers = [f"({name}: {reply.headers[name]})" for name in REPORTED_HEADERS if name in reply.headers]
+            raise Miss(" ".join([_detail(body), *headers]), "NO" if reply.status in (404, 405, 501) else "WRONG")
         return reply, body
 
-    async def show(self, endpoint: str, check: "Check") -> bool:
-        """Makes one check and prints its row; whether it found what it should."""
+    async def run(self, endpoint: str, check: "Check") -> bool:
+        """Run one check and print its row; whether it passed."""
         self.status, word = "", "yes"
         try:
-            said = await check(self, endpoint)
+            result = await check(self, endpoint)
         except Miss as miss:
-            word, said = miss.word, str(miss)
-        except Away as away:
-            _print_row(endpoint, "?", str(away))
+            word, result = miss.word, str(miss)
+        except CannotContinue as error:
+            _print_row(endpoint, "?", str(error))
             raise
-        _print_row(endpoint, word, f"{self.status} {said}".strip())
+        _print_row(endpoint, word, f"{self.status} {result}".strip())
         return word == "yes"
 
 
-Check = Callable[[Play, str], Awaitable[str]]
+Check = Callable[[Session, str], Awaitable[str]]
 
 
 def call(status: int, fact: str, expected: Any = None, form: Callable[[], Any] | None = None, **options: Any) -> Check:
-    """Sends a request; the reply is JSON as `expected`, see `compare`. `{name}` in strings is an id made before."""
+    """A check that sends a request and compares its JSON reply. `{name}` in a string stands for an id of Ids."""
 
-    async def check(play: Play, endpoint: str) -> str:
-        sent, wanted = {"data": form()} if form else filled(options, play.made), filled(expected, play.made)
-        _, body = await play.fetch(endpoint, status, **sent)
+    async def check(session: Session, endpoint: str) -> str:
+        sent, wanted = {"data": form()} if form else filled(options, session.ids), filled(expected, session.ids)
+        _, body = await session.fetch(endpoint, status, **sent)
         try:
             found = json.loads(body or b"null")
         except (ValueError, RecursionError):
-            raise Miss(f"no JSON: {_detail(body)}") from None
-        compare(found, wanted, play.made)
-        return str(filled(fact, play.made))
+            raise Miss(f"not JSON: {_detail(body)}") from None
+        compare(found, wanted, session.ids)
+        return str(filled(fact, session.ids))
 
     return check
 
 
 def download(number: int) -> Check:
-    async def check(play: Play, endpoint: str) -> str:
-        reply, body = await play.fetch(endpoint, 200)
+    async def check(session: Session, endpoint: str) -> str:
+        reply, body = await session.fetch(endpoint, 200)
         if body != png(number):
-            raise Miss(f"{len(body)} bytes that are not the {len(png(number))} sent")
+            raise Miss(f"{len(body)} bytes that differ from the {len(png(number))} sent")
         names = {"Content-Type": "image/png", "Content-Disposition": f'inline; filename="step_00{number}.png"'}
-        compare({name: reply.headers.get(name) for name in names}, names, play.made)
+        compare({name: reply.headers.get(name) for name in names}, names, session.ids)
         return f"{len(body)} bytes, as sent"
 
     return check
 
 
 def count(table: str, sent: int) -> Check:
-    async def check(play: Play, _: str) -> str:
+    async def check(session: Session, _: str) -> str:
         queries = SQL.verify
         query = queries.test_artifacts if table == "test_artifacts" else queries.test_step_results
         try:
-            found = await play.database.fetchval(query, [play.made["case_s0"], play.made["case_s1"]])
+            found = await session.database.fetchval(query, [session.ids["case_1"], session.ids["case_2"]])
         except DATABASE_ERRORS as error:
-            raise Miss(_said(error)) from None
+            raise Miss(_reason(error)) from None
         if found != sent:
             raise Miss(f"{found} rows, {sent} sent")
         return f"{found} rows, {sent} sent"
@@ -145,7 +146,7 @@ def count(table: str, sent: int) -> Check:
 
 
 def pictures(name: str, *numbers: int, **fields: str) -> Callable[[], aiohttp.FormData]:
-    """A form with files; a function, as a form can be sent only once."""
+    """A function that makes a form with files: aiohttp can send a form only once."""
 
     def form() -> aiohttp.FormData:
         data = aiohttp.FormData(fields)
@@ -157,7 +158,7 @@ def pictures(name: str, *numbers: int, **fields: str) -> Callable[[], aiohttp.Fo
 
 
 def png(number: int) -> bytes:
-    """A small picture in one colour, another one for each number."""
+    """A small PNG image of one colour, different for each number."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -166,107 +167,108 @@ def png(number: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
 
 
-def filled(value: Any, made: Made) -> Any:
-    """`value` with ids in place of their names."""
+def filled(value: Any, ids: Ids) -> Any:
+    """`value` with each `{name}` replaced by its id."""
     if isinstance(value, dict):
-        return {key: filled(item, made) for key, item in value.items()}
+        return {key: filled(item, ids) for key, item in value.items()}
     if isinstance(value, list):
-        return [filled(item, made) for item in value]
-    return value.format_map(made) if isinstance(value, str) else value
+        return [filled(item, ids) for item in value]
+    return value.format_map(ids) if isinstance(value, str) else value
 
 
-def compare(found: Any, expected: Any, made: Made, place: str = "the reply") -> None:
-    """Raises Miss where `found` is not as expected. Further keys are fine; a type stands for any value of it."""
+def compare(found: Any, expected: Any, ids: Ids, place: str = "the reply") -> None:
+    """Raise Miss where `found` differs from `expected`. Additional keys are ignored; a type matches any value of it."""
     if isinstance(expected, dict) and isinstance(found, dict):
         for key, value in expected.items():
-            compare(found.get(key), value, made, f"{place}.{key}".removeprefix("the reply."))
+            compare(found.get(key), value, ids, f"{place}.{key}".removeprefix("the reply."))
     elif isinstance(expected, list) and isinstance(found, list):
         if len(found) != len(expected):
             raise Miss(f"{place} has {len(found)} entries, not {len(expected)}")
         for i, value in enumerate(expected):
-            compare(found[i], value, made, f"{place}[{i}]")
+            compare(found[i], value, ids, f"{place}[{i}]")
     elif isinstance(expected, New) and isinstance(found, str):
-        made[expected.name] = found
+        ids[expected.name] = found
     elif found != expected and not (isinstance(expected, type) and isinstance(found, expected)):
         raise Miss(f"{place} is {found!r:.80}, not {expected!r:.80}")
 
 
 def _picture(name: str | New, number: int) -> dict[str, Any]:
-    """What a reply says of an uploaded png(number)."""
+    """The expected metadata of an uploaded png(number)."""
     of_file = {"file_name": f"step_00{number}.png", "file_size": len(png(number)), "mime_type": "image/png"}
     return {"id": name, "artifact_type": "screenshot", "step_number": number, **of_file, "download_url": str}
 
 
 RUN = {"name": "reportd verify", "tags": ["verify"]}
 CASE = {"name": "log in", "status": "Failed", "duration_ms": 1850}
-STEPS_S0: list[dict[str, Any]] = [
+STEPS_1: list[dict[str, Any]] = [
     {"step_number": 1, "action": "navigate", "status": "Passed", "screenshot_path": "step_001.png"},
     {"step_number": 2, "action": "click", "status": "Passed", "duration_ms": 250},
     {"step_number": 3, "action": "fill", "status": "Failed", "error_message": "Element not found: #username"},
 ]
-STEPS_S1: list[dict[str, Any]] = [
+STEPS_2: list[dict[str, Any]] = [
     {"step_number": 1, "step_type": "navigate", "status": "Passed", "started_at": "2026-01-24T12:00:00.000Z"},
     {"step_number": 2, "step_type": "click", "status": "Failed", "stack_trace": "Traceback:\n  File"},
 ]
 METADATA = json.dumps([{"file_index": i, "artifact_type": "screenshot", "step_number": i + 1} for i in (0, 1)])
-FORM_S0 = pictures("file", 1, artifact_type="screenshot", step_number="1")
-FORM_S1 = pictures("files", 1, 2, metadata=METADATA)
+FORM_1 = pictures("file", 1, artifact_type="screenshot", step_number="1")
+FORM_2 = pictures("files", 1, 2, metadata=METADATA)
 CHECKPOINT = {"checkpoint_number": 1, "name": "Logged in", "status": "Failed"}
 CONSOLE = {"level": "error", "message": "Uncaught TypeError", "step_number": 2}
 NETWORK = {"method": "GET", "url": "https://example.com/login", "status_code": 200}
-# Step 1 is linked to the picture of step 2: what the server links by itself cannot pass for it.
+# Links step 1 to the image of step 2: the server itself would only link each step to its own image.
 LINK = {"screenshot_artifact_id": "{artifact_2}"}
 
-MADE_S0 = {"created": 3, "steps": [{"id": str, "test_case_result_id": "{case_s0}", **step} for step in STEPS_S0]}
-READ_S0 = [{**STEPS_S0[0], "screenshot_artifact_id": "{artifact}", "artifacts": [{"id": "{artifact}"}]}, *STEPS_S0[1:]]
-MADE_S1 = {"message": str, "step_ids": [New("step_1"), New("step_2")], "test_case_result_id": "{case_s1}"}
+CREATED_1 = {"created": 3, "steps": [{"id": str, "test_case_result_id": "{case_1}", **step} for step in STEPS_1]}
+READ_1 = [{**STEPS_1[0], "screenshot_artifact_id": "{artifact}", "artifacts": [{"id": "{artifact}"}]}, *STEPS_1[1:]]
+CREATED_2 = {"message": str, "step_ids": [New("step_1"), New("step_2")], "test_case_result_id": "{case_2}"}
 BATCH = {"message": str, "artifacts": [_picture(New(f"artifact_{i}"), i) for i in (1, 2)], "failed": []}
-SHOWN_S1 = {"screenshot": {"id": "{artifact_2}", "url": BASE + "/artifacts/{artifact_2}/download"}, **LINK}
-COUNTS_S1 = {"total_steps": 2, "passed_steps": 1, "failed_steps": 1, "skipped_steps": 0}
-READ_S1 = {**COUNTS_S1, "steps": [{**step, **SHOWN_S1} for step in STEPS_S1]}
-LIST_S1 = {"total": 2, "page": 1, "per_page": 100, "items": [_picture(f"{{artifact_{i}}}", i) for i in (1, 2)]}
+SHOWN_2 = {"screenshot": {"id": "{artifact_2}", "url": BASE + "/artifacts/{artifact_2}/download"}, **LINK}
+COUNTS_2 = {"total_steps": 2, "passed_steps": 1, "failed_steps": 1, "skipped_steps": 0}
+READ_2 = {**COUNTS_2, "steps": [{**step, **SHOWN_2} for step in STEPS_2]}
+LIST_2 = {"total": 2, "page": 1, "per_page": 100, "items": [_picture(f"{{artifact_{i}}}", i) for i in (1, 2)]}
 SHOWN = {**_picture("{artifact_2}", 2), "checksum": str, "download_url": BASE + "/artifacts/{artifact_2}/download"}
 
-S0, S1 = "/test-case-results/{case_s0}", "/test-case-results/{case_s1}"
-ARRAY, OBJECT = {"shape": "array"}, {"shape": "object"}  # whatever this server's default is
+# Test case 1 follows the sync document (array form), test case 2 the specification (object form).
+CASE_1, CASE_2 = "/test-case-results/{case_1}", "/test-case-results/{case_2}"
+ARRAY, OBJECT = {"shape": "array"}, {"shape": "object"}  # explicit: the default depends on token and configuration
 CHECKS: list[tuple[str, Check]] = [
     ("POST /suite-runs", call(201, "suite run {run}", {"id": New("run"), **RUN}, json=RUN)),
-    ("POST /suite-runs/{run}/test-cases", call(201, "a test case", {"id": New("case_s0"), **CASE}, json=CASE)),
-    ("POST /suite-runs/{run}/test-cases", call(201, "a second one", {"id": New("case_s1"), **CASE}, json=CASE)),
-    (f"POST {S0}/steps/bulk", call(201, "3 steps with ids", MADE_S0, json={"steps": STEPS_S0})),
-    (f"POST {S0}/artifacts", call(201, "an artifact", _picture(New("artifact"), 1), FORM_S0)),
+    ("POST /suite-runs/{run}/test-cases", call(201, "a test case", {"id": New("case_1"), **CASE}, json=CASE)),
+    ("POST /suite-runs/{run}/test-cases", call(201, "another test case", {"id": New("case_2"), **CASE}, json=CASE)),
+    (f"POST {CASE_1}/steps/bulk", call(201, "3 steps with ids", CREATED_1, json={"steps": STEPS_1})),
+    (f"POST {CASE_1}/artifacts", call(201, "an artifact", _picture(New("artifact"), 1), FORM_1)),
     (
-        f"GET {S0}/steps?include_artifacts=true",
-        call(200, "S0's array: 3 steps, 1 with its screenshot", READ_S0, params=ARRAY),
+        f"GET {CASE_1}/steps?include_artifacts=true",
+        call(200, "array form: 3 steps, 1 with its screenshot", READ_1, params=ARRAY),
     ),
-    (f"GET {S0}/artifacts", call(200, "S0's array: 1 artifact", [_picture("{artifact}", 1)], params=ARRAY)),
+    (f"GET {CASE_1}/artifacts", call(200, "array form: 1 artifact", [_picture("{artifact}", 1)], params=ARRAY)),
     ("GET /artifacts/{artifact}/download", download(1)),
-    (f"POST {S1}/steps", call(201, "2 step ids", MADE_S1, json={"steps": STEPS_S1})),
-    (f"POST {S1}/artifacts/batch", call(201, "2 artifacts, none refused", BATCH, FORM_S1)),
-    ("PATCH /steps/{step_1}", call(200, "linked", {"id": "{step_1}", "message": str, **LINK}, json=LINK)),
+    (f"POST {CASE_2}/steps", call(201, "2 step ids", CREATED_2, json={"steps": STEPS_2})),
+    (f"POST {CASE_2}/artifacts/batch", call(201, "2 artifacts, none refused", BATCH, FORM_2)),
+    ("PATCH /steps/{step_1}", call(200, "screenshot linked", {"id": "{step_1}", "message": str, **LINK}, json=LINK)),
     (
-        f"GET {S1}/steps?include_artifacts=true",
-        call(200, "S1's object: 2 steps, 2 with screenshots", READ_S1, params=OBJECT),
+        f"GET {CASE_2}/steps?include_artifacts=true",
+        call(200, "object form: 2 steps, 2 with screenshots", READ_2, params=OBJECT),
     ),
-    (f"GET {S1}/artifacts", call(200, "S1's page: 2 artifacts", LIST_S1, params=OBJECT)),
-    ("GET /artifacts/{artifact_2}", call(200, "its metadata", SHOWN)),
+    (f"GET {CASE_2}/artifacts", call(200, "object form: 2 artifacts", LIST_2, params=OBJECT)),
+    ("GET /artifacts/{artifact_2}", call(200, "metadata of the artifact", SHOWN)),
     ("GET /artifacts/{artifact_2}/download", download(2)),
-    (f"POST {S1}/checkpoints", call(201, "1 created", {"created": 1}, json={"checkpoints": [CHECKPOINT]})),
-    (f"GET {S1}/checkpoints", call(200, "1, as sent", {"total": 1, "items": [CHECKPOINT]})),
-    (f"POST {S1}/console-logs", call(201, "1 created", {"created": 1}, json={"entries": [CONSOLE]})),
-    (f"GET {S1}/console-logs", call(200, "1, as sent", {"total": 1, "items": [CONSOLE]})),
-    (f"POST {S1}/network-logs", call(201, "1 created", {"created": 1}, json={"entries": [NETWORK]})),
-    (f"GET {S1}/network-logs", call(200, "1, as sent", {"total": 1, "items": [NETWORK]})),
+    (f"POST {CASE_2}/checkpoints", call(201, "1 created", {"created": 1}, json={"checkpoints": [CHECKPOINT]})),
+    (f"GET {CASE_2}/checkpoints", call(200, "1 checkpoint, as sent", {"total": 1, "items": [CHECKPOINT]})),
+    (f"POST {CASE_2}/console-logs", call(201, "1 created", {"created": 1}, json={"entries": [CONSOLE]})),
+    (f"GET {CASE_2}/console-logs", call(200, "1 entry, as sent", {"total": 1, "items": [CONSOLE]})),
+    (f"POST {CASE_2}/network-logs", call(201, "1 created", {"created": 1}, json={"entries": [NETWORK]})),
+    (f"GET {CASE_2}/network-logs", call(200, "1 entry, as sent", {"total": 1, "items": [NETWORK]})),
 ]
 ROWS = [
     ("rows in test_step_results", count("test_step_results", 5)),
     ("rows in test_artifacts", count("test_artifacts", 3)),
 ]
-REMOVAL = ("DELETE /suite-runs/{run}", call(204, "all of this is removed, rows and files"))
+REMOVAL = ("DELETE /suite-runs/{run}", call(204, "the run, its rows and its files are removed"))
 
 
 async def verify(url: str, token: str, dsn: str | None) -> int:
-    """0 when every endpoint did what it should, else 1. Prints a table; removes what it made."""
+    """Run all checks, print a table and delete the created run; 0 when every check passed, else 1."""
     try:
         async with AsyncExitStack() as stack:
             database = None
@@ -275,51 +277,51 @@ async def verify(url: str, token: str, dsn: str | None) -> int:
                 stack.callback(database.terminate)
             headers = {"Authorization": f"Bearer {token}"}
             http = await stack.enter_async_context(aiohttp.ClientSession(headers=headers, timeout=TIMEOUT))
-            missed = await _play(Play(url, http, database))
-    except Away as away:
-        print(f"reportd: {_clean(str(away))}", file=sys.stderr)
+            failed = await _run_checks(Session(url, http, database))
+    except CannotContinue as error:
+        print(f"reportd: {_clean(str(error))}", file=sys.stderr)
         return 1
-    print(ANSWERS)
-    print(f"{missed} of these rows are not as they should be." if missed else "Every endpoint does what it should.")
-    return 1 if missed else 0
+    print(NOTES)
+    print(f"{failed} checks failed." if failed else "All checks passed.")
+    return 1 if failed else 0
 
 
 async def _connect(dsn: str) -> Any:
     try:
         return await asyncpg.connect(dsn, timeout=10, command_timeout=30, statement_cache_size=0)
     except DATABASE_ERRORS as error:
-        raise Away(f"The database of --dsn does not answer: {_said(error)}") from None
+        raise CannotContinue(f"The database of --dsn does not answer: {_reason(error)}") from None
 
 
-async def _play(play: Play) -> int:
-    """How many checks missed. Raises Away; if from the first request on, without a table."""
-    with suppress(Miss):  # a knock at the door; what is wrong behind it, the table says
-        await play.fetch("GET /suite-runs?limit=1", 200)
-    _print_row(f"ENDPOINT, below {BASE}", "IMPLEMENTED", "WHAT CAME BACK")
-    missed = 0
+async def _run_checks(session: Session) -> int:
+    """The number of failed checks. Raises CannotContinue, before any output when the first request fails already."""
+    with suppress(Miss):  # only tests address and token; the table reports everything else
+        await session.fetch("GET /suite-runs?limit=1", 200)
+    _print_row(f"ENDPOINT, below {BASE}", "IMPLEMENTED", "REPLY")
+    failed = 0
     try:
-        for endpoint, check in [*CHECKS, *(ROWS if play.database else [])]:
-            missed += not await play.show(endpoint, check)
+        for endpoint, check in [*CHECKS, *(ROWS if session.database else [])]:
+            failed += not await session.run(endpoint, check)
     finally:
-        missed += not await play.show(*REMOVAL)
-    return missed
+        failed += not await session.run(*REMOVAL)
+    return failed
 
 
-def _print_row(endpoint: str, word: str, said: str) -> None:
-    print(f"{endpoint:62}  {word:11}  {_clean(said)}", flush=True)
+def _print_row(endpoint: str, word: str, result: str) -> None:
+    print(f"{endpoint:62}  {word:11}  {_clean(result)}", flush=True)
 
 
 def _detail(body: bytes) -> str:
-    """The sentence of an error reply, or the beginning of what is none."""
+    """The `detail` of an error reply, else the beginning of the body."""
     with suppress(ValueError, TypeError, KeyError, RecursionError):
         return str(json.loads(body)["detail"])
     return body[:80].decode(errors="replace")
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
 def _clean(text: str) -> str:
-    """One line that a terminal can show."""
+    """One printable line, at most 300 characters."""
     return "".join(c if c.isprintable() else " " for c in text)[:300]

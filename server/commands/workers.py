@@ -1,4 +1,4 @@
-"""Several processes that serve one port: gunicorn starts, watches and replaces them, each runs serve.run."""
+"""`reportd serve --workers N`: gunicorn starts, monitors and replaces N worker processes, which run serve.run."""
 
 import asyncio
 import logging
@@ -29,37 +29,38 @@ from server.storage.folder import Storage
 LOG = logging.getLogger("reportd")
 
 _STOP = {signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
-_SILENT_SECONDS = 60  # after which an event loop that does not move is killed and replaced
-_LOOP_SECONDS = 1.0  # how often gunicorn's own loop comes round
-_LAST_SECONDS = 10.0  # what gunicorn needs to kill the workers that do not end, and to end itself
+_HEARTBEAT_TIMEOUT = 60  # seconds; a worker whose event loop hangs for longer is killed and replaced
+_LOOP_SECONDS = 1.0  # the interval of gunicorn's main loop
+_LAST_SECONDS = 10.0  # how long gunicorn needs to kill workers that do not stop, and to end itself
 _RETRY_SECONDS = 1.0
-_MEMORY = Path("/dev/shm")  # noqa: S108 - the folder made in it has a name that nobody can foresee
+_SHM = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a folder with an unpredictable name in it
 
 
 def run(config: Config, ready: serve.Ready, service: Service) -> None:
-    """Serves with `config.server.workers` processes until SIGINT or SIGTERM, then exits the interpreter.
+    """Serve with `config.server.workers` processes until SIGINT or SIGTERM, then exit the interpreter.
 
-    `ready` is called in one of them, see serve.run; systemd is told by this process. Raises OSError when the address
-    cannot be taken or the storage not be opened: that is tried here once, so that it is not said by every worker.
+    One worker calls `ready`, see serve.run; this process notifies systemd. Raises OSError when the address cannot be
+    bound or the storage folder cannot be opened. This process opens the folder first: otherwise every worker would log
+    the same error.
     """
-    asyncio.run(_try_storage(config))
+    asyncio.run(_check_storage(config))
     sockets = serve.listen(config.server, service)
     address = serve.url(sockets[0].getsockname())
     master = os.getpid()
-    # In memory where there is such a folder: figures and heartbeats must not wait for a disk that is busy.
-    folder = Path(tempfile.mkdtemp(prefix="reportd-", dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None))
+    # In /dev/shm where it exists: metrics and heartbeats must not block on a busy disk.
+    folder = Path(tempfile.mkdtemp(prefix="reportd-", dir=_SHM if os.access(_SHM, os.W_OK) else None))
     try:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
         from prometheus_client.multiprocess import mark_process_dead
 
-        import server.app  # noqa: F401 - here, that the processes share its memory
+        import server.app  # noqa: F401 - imported before the fork, so that the workers share its memory
 
         settings = {
             "bind": [f"fd://{listening.detach()}" for listening in sockets],
             "workers": config.server.workers,
             "worker_class": Worker,
             "worker_tmp_dir": str(folder),
-            "timeout": _SILENT_SECONDS,
+            "timeout": _HEARTBEAT_TIMEOUT,
             "graceful_timeout": math.ceil(config.server.shutdown_timeout + serve.CLEANUP_SECONDS),
             "child_exit": lambda _, worker: mark_process_dead(worker.pid),
             "logger_class": _Log,
@@ -68,28 +69,28 @@ def run(config: Config, ready: serve.Ready, service: Service) -> None:
             "control_socket_disable": True,
         }
         _Arbiter(_Application(config, ready, folder, settings), service, address).run()
-    except HaltServer as error:  # a second worker that fails while gunicorn stops because of the first
+    except HaltServer as error:  # another worker failed while gunicorn was stopping because of the first failure
         sys.exit(error.exit_status)
     finally:
-        # A worker's end is an exception, too, and passes here; it tidies up only when its master was killed.
+        # A worker exits by an exception, too, and gets here. It removes the folder only when its master was killed.
         if os.getpid() == master or os.getppid() != master:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _try_storage(config: Config) -> None:
+async def _check_storage(config: Config) -> None:
     storage = Storage(config.artifacts.storage_path, file_timeout=config.artifacts.file_timeout)
     await storage.start()
     await storage.stop()
 
 
 class _Application(BaseApplication):
-    """What gunicorn asks for: its settings. The rest is for the workers, which have this as `app`."""
+    """Passes settings to gunicorn, and configuration to the workers, which have this object as `app`."""
 
     def __init__(self, config: Config, ready: serve.Ready, folder: Path, settings: dict[str, Any]) -> None:
         self.config = config
         self.ready = ready
         self.announced = folder / "ready"
-        self.core: int | None = None  # of the worker that is started next
+        self.core: int | None = None  # the processor core of the next worker
         self._settings = settings
         super().__init__()
 
@@ -98,11 +99,11 @@ class _Application(BaseApplication):
             self.cfg.set(name, value)
 
     def load(self) -> Any:
-        """Nothing: a worker runs serve.run, which makes the application."""
+        """Unused: each worker runs serve.run, which makes the application."""
 
 
 class _Log(Logger):
-    """gunicorn's log lines, sent where ours go."""
+    """Sends gunicorn's log records to the log of reportd."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
@@ -113,44 +114,47 @@ class _Arbiter(Arbiter):
     app: _Application
 
     def __init__(self, app: _Application, service: Service, address: str) -> None:
-        self._cores: dict[int, int] = {}  # of each worker by its process id
+        self._cores: dict[int, int] = {}  # processor core of each worker, by process id
         self._service, self._address = service, address
         self._announced = False
-        self._said = -math.inf  # when systemd was told last that we are alive
+        self._last_ping = -math.inf  # when the watchdog of systemd was pinged last; monotonic clock
         super().__init__(app)
-        self.systemd = bool(service.sockets)  # gunicorn would remove a socket's path, which is systemd's
+        self.systemd = bool(service.sockets)  # then gunicorn does not unlink a unix socket, which belongs to systemd
 
     def murder_workers(self) -> None:
-        self._tell()
+        self._notify_systemd()
         super().murder_workers()
 
     def reap_workers(self) -> None:
-        self._tell()
+        self._notify_systemd()
         super().reap_workers()
 
     def stop(self, graceful: bool = True) -> None:
         self._service.stopping(
-            f"Stopping; requests in progress get {self.app.config.server.shutdown_timeout:g} seconds",
+            f"Stopping; requests in progress get {self.app.config.server.shutdown_timeout:g} seconds to finish",
             self.cfg.graceful_timeout + _LAST_SECONDS,
         )
         super().stop(graceful)
 
-    def _tell(self) -> None:
-        """What systemd waits for. Called in each loop of gunicorn's: also while it stops, or waits on a SIGHUP for
-        workers to end."""
+    def _notify_systemd(self) -> None:
+        """Send readiness and watchdog pings to systemd.
+
+        Called in every iteration of gunicorn's loops, including those that wait for workers to end on a stop or SIGHUP.
+        """
         if not self._announced and self.app.announced.exists():
             self._announced = True
             self._service.ready(f"{self.app.config.server.workers} workers serve at {self._address}")
         now = time.monotonic()
-        if self._service.watchdog and now >= self._said + self._service.watchdog - _LOOP_SECONDS:
-            self._said = now
-            self._service.alive()
+        if self._service.watchdog and now >= self._last_ping + self._service.watchdog - _LOOP_SECONDS:
+            self._last_ping = now
+            self._service.ping()
 
     def spawn_worker(self) -> Any:
         self._cores = {pid: core for pid, core in self._cores.items() if pid in self.WORKERS}
         taken = Counter(self._cores.values())
         self.app.core = min(os.sched_getaffinity(0), key=lambda core: (taken[core], secrets.randbits(16)))
-        # A new process forgets a signal that it gets before it has handlers, and would serve on: it gets it later.
+        # A signal that arrives before the new process has its handlers would be lost, and the worker would never stop.
+        # Blocked, it stays pending until Worker.init_signals().
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)
         try:
             pid = super().spawn_worker()
@@ -161,13 +165,13 @@ class _Arbiter(Arbiter):
 
 
 class Worker(GunicornWebWorker):
-    """One process: serve.run, with gunicorn's heartbeat beside it."""
+    """One worker process: runs serve.run and sends heartbeats to gunicorn."""
 
     app: _Application
 
     def init_signals(self) -> None:
         super().init_signals()
-        # gunicorn's word for a SIGINT. Like that one it means what SIGTERM does, for which serve.run has a handler.
+        # On SIGINT, gunicorn sends SIGQUIT to its workers. Handle it like SIGTERM, for which serve.run has a handler.
         self.loop.add_signal_handler(signal.SIGQUIT, signal.raise_signal, signal.SIGTERM)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
 
@@ -176,11 +180,11 @@ class Worker(GunicornWebWorker):
             await serve.run(self.app.config, self._accepting, self._heartbeat, sockets=self.sockets, core=self.app.core)
         except OSError as error:
             LOG.error("A worker cannot start: %s", error)
-            if self.app.announced.exists():  # the others serve; one more is tried until the storage is back
+            if self.app.announced.exists():  # other workers serve: gunicorn starts a new one until the storage is back
                 await asyncio.sleep(_RETRY_SECONDS)
                 self.exit_code = 1
             else:
-                self.exit_code = Arbiter.WORKER_BOOT_ERROR  # at which gunicorn gives up
+                self.exit_code = Arbiter.WORKER_BOOT_ERROR  # gunicorn then stops
 
     def _accepting(self, url: str) -> None:
         self.booted = True
@@ -189,7 +193,7 @@ class Worker(GunicornWebWorker):
             self.app.ready(url)
 
     async def _heartbeat(self) -> None:
-        """Tells gunicorn that this process is alive; ends when gunicorn is not."""
+        """Send heartbeats to gunicorn; returns, and so stops the server, when gunicorn has died."""
         while self.alive and self.ppid == os.getppid():
             self.notify()
             await asyncio.sleep(1)

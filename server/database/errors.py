@@ -1,4 +1,4 @@
-"""What PostgreSQL's and asyncpg's errors mean for a client."""
+"""Maps errors of PostgreSQL and asyncpg to the errors that clients get."""
 
 import asyncio
 
@@ -27,29 +27,30 @@ _CONSTRAINTS: dict[str, type[ReportError]] = {
     "evidence_links_test_case_result_id_fkey": CaseNotFound,
     "evidence_links_artifact_id_fkey": ArtifactNotFound,
 }
-# Nobody told us how a statement ended; asyncpg raises Interface- and InternalClientError in failovers.
+# The connection was lost, so the outcome of a statement is unknown. In a failover, asyncpg also raises InterfaceError
+# and InternalClientError.
 LOST = (
     OSError,
     asyncio.TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
-    asyncpg.AdminShutdownError,  # it may come after the commit, while that waits for a standby
+    asyncpg.AdminShutdownError,  # may arrive after the local commit, while it waits for a standby
     asyncpg.CrashShutdownError,
 )
-# The database or the way to it is gone for now.
-AWAY = (
+# The database, or the connection to it, is temporarily unavailable.
+UNAVAILABLE = (
     *LOST,
-    asyncpg.OperatorInterventionError,  # 57…: it shuts down, starts, or has ended a statement
-    asyncpg.InsufficientResourcesError,  # 53…: no connection is free, or no memory
+    asyncpg.OperatorInterventionError,  # 57…: the database shuts down, starts, or has cancelled a statement
+    asyncpg.InsufficientResourcesError,  # 53…: too many connections, or out of memory
     asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.ObjectNotInPrerequisiteStateError,  # the database takes no connections
-    asyncpg.InvalidCatalogNameError,  # it is away, for a restore
+    asyncpg.ObjectNotInPrerequisiteStateError,  # the database accepts no connections
+    asyncpg.InvalidCatalogNameError,  # the database does not exist, during a restore
 )
 
 
 def as_report_error(error: Exception) -> ReportError | None:
-    """The error that a client gets for a database error; None for a mistake of our own."""
+    """The error that a client gets for a database error; None when it is a bug of the server."""
     if isinstance(error, asyncpg.IntegrityConstraintViolationError):
         known = _CONSTRAINTS.get(error.constraint_name or "")
         return known() if known else None
@@ -60,8 +61,8 @@ def as_report_error(error: Exception) -> ReportError | None:
     if isinstance(error, asyncpg.DiskFullError):
         return StorageFull()
     if isinstance(error, asyncpg.DataError):
-        # Validation comes first and is stricter; what slips through is still the caller's value, not our crash.
+        # Validation runs first and is stricter. A value that slips through is still the client's error, not a 500.
         return Invalid(Problem("", "A value does not fit into the database."))
-    if isinstance(error, AWAY):
+    if isinstance(error, UNAVAILABLE):
         return Unavailable()
     return None

@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from server.database.queries import SQL, data_folder
 
-# Any number that is ours: whoever holds it is the one that migrates.
+# The key of the advisory lock that a migrating process holds: `reportd` in ASCII.
 _LOCK = 0x7265706F727464
 _RETRY_SECONDS = 0.1
 _DROPS = re.compile(r"\d{4}_drop_")
@@ -24,32 +24,32 @@ _CONNECT_SECONDS = 10  # for each of the DSN's hosts
 
 @cache
 def versions() -> frozenset[str]:
-    """All migrations of this version, read once."""
+    """The ids of all migrations of this release, cached."""
     paths = data_folder("migrations").glob("*.sql")
     return frozenset(path.stem for path in paths if not path.stem.endswith(".rollback"))
 
 
 @cache
 def needed_versions() -> frozenset[str]:
-    """The migrations that this server cannot run without."""
+    """The ids of the migrations that this server cannot run without."""
     return frozenset(name for name in versions() if not waits(name))
 
 
 async def applied(where: Any) -> set[str]:
-    """The migrations that the database has had."""
+    """The ids of the migrations that are applied to the database."""
     return {row["migration_id"] for row in await where.fetch(SQL.health.schema_versions)}
 
 
 def waits(name: str) -> bool:
-    """Whether a migration only drops what older servers still use: then it waits until none of them runs."""
+    """Whether a migration only drops objects that older servers use, so that it waits until none of them runs."""
     return _DROPS.match(name) is not None
 
 
 def apply(dsn: str, finish: bool = False) -> list[str]:
-    """Applies what is missing; the ids applied. Blocking. Raises psycopg.Error.
+    """Applies the missing migrations and returns their ids. Blocking. Raises psycopg.Error.
 
-    An older server goes on working meanwhile: migrations that only drop something are left out, unless `finish` says
-    that no older server runs, or the database is new.
+    Older servers keep working: migrations that only drop something are skipped, unless the database is new or `finish`
+    is set (no older server runs any more).
     """
     with _exclusive(dsn) as (backend, migrations):
         missing = backend.to_apply(migrations)
@@ -60,7 +60,7 @@ def apply(dsn: str, finish: bool = False) -> list[str]:
 
 
 def rollback(dsn: str, count: int) -> list[str]:
-    """Takes back the last `count` migrations; their ids, newest first. Blocking."""
+    """Rolls back the last `count` migrations and returns their ids, newest first. Blocking."""
     with _exclusive(dsn) as (backend, migrations):
         last = backend.to_rollback(migrations)[:count]
         backend.rollback_migrations(last)
@@ -76,15 +76,14 @@ def status(dsn: str) -> list[tuple[str, bool]]:
 
 @contextmanager
 def _exclusive(dsn: str) -> Iterator[tuple[Any, Any]]:
-    """yoyo's backend and migrations under a lock that dies with its connection: yoyo's own is a row, which a
-    killed process would leave behind for good.
+    """yoyo's backend and migrations, under an advisory lock that ends with its connection.
 
-    The lock is a transaction's and not a session's: behind PgBouncer, a session outlives who had it. And it is asked
-    for again and again: whoever waits in the database keeps a connection there, which PgBouncer may have few of.
+    yoyo's own lock is a row, which a killed process would leave behind forever. The advisory lock belongs to a
+    transaction, not to a session: behind PgBouncer a session outlives its client. It is polled: a blocking wait would
+    occupy a server connection, of which PgBouncer may have few.
     """
-    os.environ.setdefault(
-        "LOGNAME", str(os.getuid())
-    )  # yoyo asks for the user's name; in a container there may be none
+    # yoyo reads the user's name, which may be missing in a container.
+    os.environ.setdefault("LOGNAME", str(os.getuid()))
     with psycopg.connect(_bounded(dsn)) as connection:
         while connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_LOCK,)).fetchone() != (True,):
             connection.rollback()
@@ -93,7 +92,7 @@ def _exclusive(dsn: str) -> Iterator[tuple[Any, Any]]:
         if connection.info.server_version >= 170000:
             connection.execute("SET LOCAL transaction_timeout = 0")
         backend = yoyo.get_backend(_for_yoyo(dsn))
-        backend.connection.prepare_threshold = None  # behind PgBouncer, the next statement may meet another session
+        backend.connection.prepare_threshold = None  # PgBouncer may run the next statement in another session
         try:
             backend.break_lock()
             yield backend, yoyo.read_migrations(str(data_folder("migrations")))
@@ -102,12 +101,12 @@ def _exclusive(dsn: str) -> Iterator[tuple[Any, Any]]:
 
 
 def _bounded(dsn: str) -> str:
-    """libpq waits for ever for a server that takes a connection and says nothing, unless the DSN says otherwise."""
+    """The DSN with a connect_timeout: by default, libpq waits forever for a server that accepts but never replies."""
     given = conninfo_to_dict(dsn)
     return make_conninfo(dsn, connect_timeout=given.get("connect_timeout", _CONNECT_SECONDS))
 
 
 def _for_yoyo(dsn: str) -> str:
-    """yoyo takes addresses apart as if there were one host: everything goes where it passes values on as they are."""
+    """The DSN for yoyo, which can parse only one host: all parameters go into the query, which it passes on as is."""
     parts = conninfo_to_dict(_bounded(dsn))
     return f"postgresql+psycopg:///{quote(str(parts.pop('dbname', '')), safe='')}?{urlencode(parts)}"

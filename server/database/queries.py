@@ -8,7 +8,7 @@ _SERVER = Path(__file__).parent.parent
 
 
 def data_folder(name: str) -> Path:
-    """`sql` or `migrations`: inside the installed package, or beside it in a checkout."""
+    """The folder `sql` or `migrations`: inside the installed package, or next to it in a checkout."""
     inside = _SERVER / name
     return inside if inside.is_dir() else _SERVER.parent / name
 

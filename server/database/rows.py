@@ -1,4 +1,4 @@
-"""Rows as one JSON parameter of a query, which reads them with json_to_recordset: a column has one name everywhere."""
+"""Encodes rows as one JSON parameter, which queries read with json_to_recordset: fields are columns of that name."""
 
 from datetime import datetime
 from typing import Any
@@ -7,12 +7,12 @@ import msgspec
 
 
 def encode(rows: Any) -> bytes:
-    """A Struct, or a list of them, as JSON. Absent and None become NULL; what has `json` bytes is taken as it is."""
+    """A Struct, or a list of them, as JSON. Absent and None become NULL. `json` bytes of an object are copied as is."""
     return _encoder.encode(rows)
 
 
 def _plain(value: object) -> object:
-    """What msgspec asks for a type that it does not know, as subclasses are."""
+    """The hook of msgspec for types that it does not support, such as subclasses."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Who sent a request: told from its token, its session cookie, or the evidence link in its path."""
+"""The caller of a request, authenticated by token, session cookie, or the evidence link in its path."""
 
 import hmac
 import re
@@ -19,10 +19,10 @@ _SAFE = {hdrs.METH_GET, hdrs.METH_HEAD}
 
 
 async def authenticate(request: web.Request) -> Caller:
-    """The caller by Bearer token or by session cookie.
+    """The caller, by Bearer token or session cookie.
 
-    A token's cookie is good for GET and HEAD alone. A person's is good for more when the page that sends it can say the
-    session's CSRF token. Raises Unauthorized, CsrfTokenNeeded, CrossSite.
+    The cookie of a token's session is valid for GET and HEAD only. The cookie of a person's session is valid for every
+    method; methods other than GET and HEAD also need the CSRF token. Raises Unauthorized, CsrfTokenNeeded, CrossSite.
     """
     services = request.app[SERVICES]
     scheme, token = credentials(request)
@@ -45,25 +45,25 @@ async def authenticate(request: web.Request) -> Caller:
 
 
 async def open_page(request: web.Request) -> Caller:
-    """The bearer of an evidence link; the call's `shared` says what the link shows. Raises LinkNotFound."""
+    """The bearer of an evidence link, counted as opened. Sets the call's `shared`. Raises LinkNotFound."""
     return await _open(request, openings=1)
 
 
 async def open_image(request: web.Request) -> Caller:
-    """The same, counted as a download."""
+    """As open_page, but counted as a download."""
     return await _open(request, downloads=1)
 
 
 def credentials(request: web.Request) -> tuple[str, str]:
-    """The scheme and the rest of the Authorization header, empty without one."""
+    """The scheme, in lower case, and the rest of the Authorization header; empty without one."""
     scheme, _, rest = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
     return scheme.lower(), rest.strip()
 
 
 def session_cookie(request: web.Request) -> str:
-    """The value of the session cookie, the last one if there are several, empty without any.
+    """The value of the session cookie: the last one of several, empty without any.
 
-    Not from request.cookies: of 8 KB that are no cookies, and that anybody may send, that takes 20 ms.
+    Not from request.cookies, which takes 20 ms to parse 8 KB of garbage that anybody may send.
     """
     found = _IN_HEADER.findall(request.headers.get(hdrs.COOKIE, ""))
     return str(found[-1]).strip() if found else ""
@@ -71,7 +71,7 @@ def session_cookie(request: web.Request) -> str:
 
 async def _open(request: web.Request, **uses: int) -> Caller:
     services = request.app[SERVICES]
-    if request.method == hdrs.METH_HEAD:  # shows nothing, and so is no use
+    if request.method == hdrs.METH_HEAD:  # shows nothing, so it does not count as a use
         uses = {}
     caller, shared = await open_link(services.pool, services.signing_keys, request.match_info["link"], **uses)
     request[CALL].shared = shared

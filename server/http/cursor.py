@@ -1,4 +1,4 @@
-"""Cursors of lists that grow without end: the id of the last item, as text that clients need not understand."""
+"""Paging by cursor, for lists of unlimited length. A cursor is the id of a page's last item, opaque to clients."""
 
 import base64
 import binascii
@@ -11,7 +11,7 @@ from server.errors import Invalid, Problem
 
 
 class CursorPage(Struct):
-    """What such a list takes. A `limit` above the maximum is clamped, not refused."""
+    """The query parameters of a list with a cursor. A `limit` above 500 is clamped, not refused."""
 
     limit: Annotated[int, Meta(ge=1)] | None = None
     cursor: Annotated[str, Meta(max_length=100)] | None = None
@@ -22,7 +22,7 @@ class CursorPage(Struct):
 
     @property
     def before(self) -> UUID | None:
-        """The id that the cursor is of. Raises Invalid."""
+        """The id in the cursor: the page begins with the next older item. Raises Invalid."""
         if self.cursor is None:
             return None
         try:
@@ -32,5 +32,5 @@ class CursorPage(Struct):
 
 
 def cursor_of(last_id: UUID) -> str:
-    """The cursor to what comes after the item of this id."""
+    """The cursor for the page after the item with this id."""
     return base64.urlsafe_b64encode(last_id.bytes).rstrip(b"=").decode()

@@ -1,4 +1,4 @@
-"""Bodies and queries in, checked values out. Says where a value is wrong and what is allowed."""
+"""Decodes request bodies and queries into checked values. An error names the path of a wrong value and the rule."""
 
 import asyncio
 import json
@@ -19,24 +19,20 @@ from server.limits import Reservation
 from server.reports.words import WORDS
 from server.services import CALL, SERVICES
 from server.uploads import multipart
+from server.wrong_values import requirement
 
 T = TypeVar("T")
 
 MAX_TEXT_BYTES = 1 << 20
-SMALL_BODY = 256 << 10  # bytes; what is larger must have a thing to go to, and room, before it is read
-_SLOW_SECONDS = 0.9  # that a client has fallen behind `min_body_rate` when its upload is not counted any more
+# Bytes. Before a larger body is read, the server checks that its resource exists and that memory is available.
+SMALL_BODY = 256 << 10
+_SLOW_SECONDS = 0.9  # an upload whose client is this far behind `min_body_rate` frees its slot
 _BAD_TEXT = re.compile("[\x00\ud800-\udfff]")
 _REGEX = "Expected `str` matching regex "
-_PHRASES = [
-    (re.compile(r"Expected `(\w+)` of length <= (\d+)"), r"must be at most \2 characters long"),
-    (re.compile(r"Expected `(\w+)` of length >= (\d+)"), r"must be at least \2 characters long"),
-    (re.compile(r"Expected `(\w+)` (<=|>=) (-?[\d.]+)"), r"must be \2 \3"),
-    (re.compile(r"Expected `([^`]+)`, got `([^`]+)`"), r"must be \1, not \2"),
-]
 
 
 def decode_hook(wanted: Any, value: object) -> object:
-    """How msgspec reads the classes of fields.py."""
+    """msgspec's dec_hook: decodes the classes of fields.py."""
     return wanted.parse(value)
 
 
@@ -64,7 +60,7 @@ def from_json(raw: bytes, wanted: type[T]) -> T:
 
 
 def from_text(values: Mapping[str, str], wanted: type[T]) -> T:
-    """Values of a query or a form as `wanted`: numbers and booleans from text, an empty one is absent."""
+    """A query or a form as `wanted`: numbers and booleans are parsed, an empty value is absent. Raises Invalid."""
     present = {name: text for name, text in values.items() if text != ""}
     check_text(present)
     return from_plain(present, wanted, strict=False)
@@ -75,11 +71,11 @@ def from_plain(value: object, wanted: type[T], strict: bool = True) -> T:
     try:
         return msgspec.convert(value, wanted, strict=strict, dec_hook=decode_hook)
     except msgspec.ValidationError as error:
-        raise Invalid(problem_of(error, wanted)) from None
+        raise Invalid(problem_of(error, wanted, not strict)) from None
 
 
 def check_text(value: object, path: str = "") -> None:
-    """Raises Invalid naming the first text, or key, with a NUL character or a lone surrogate."""
+    """Raises Invalid with the path of the first string or key that has a NUL character or a lone surrogate."""
     pending: list[tuple[str, object]] = [(path, value)]
     while pending:
         path, item = pending.pop()
@@ -95,7 +91,7 @@ def check_text(value: object, path: str = "") -> None:
 
 
 def _refuse_long_text(value: object, path: str = "") -> None:
-    """Types count characters; a text of few characters may still be of many bytes."""
+    """Raises Invalid for a string of too many bytes. The types limit characters, each of up to 4 bytes."""
     if isinstance(value, str) and len(value) * 4 > MAX_TEXT_BYTES and len(value.encode()) > MAX_TEXT_BYTES:
         raise Invalid(Problem(path, "must be at most 1 MiB as UTF-8"))
     if isinstance(value, msgspec.Struct):
@@ -107,7 +103,8 @@ def _refuse_long_text(value: object, path: str = "") -> None:
 
 
 def _refuse_bad_text(raw: bytes) -> None:
-    """Text that is valid JSON and still cannot be stored. Python's decoder lets it through to be found."""
+    """Raises Invalid, with their path, for strings that are valid JSON but cannot be stored. Python's decoder accepts
+    them, msgspec refuses some without a path."""
     try:
         value = json.loads(raw)
     except (ValueError, RecursionError):
@@ -115,8 +112,8 @@ def _refuse_bad_text(raw: bytes) -> None:
     check_text(value)
 
 
-def problem_of(error: msgspec.ValidationError, wanted: Any) -> Problem:
-    """msgspec's message as ours: `steps[2].status` must be one of: …"""
+def problem_of(error: msgspec.ValidationError, wanted: Any, as_text: bool = False) -> Problem:
+    """Where a value is wrong and what is allowed there. `as_text`: it came from a query or a form."""
     text, _, where = str(error).partition(" - at `$")
     path = where.removesuffix("`").removeprefix(".")
     missing = re.fullmatch(r"Object missing required field `(\w+)`", text)
@@ -124,18 +121,14 @@ def problem_of(error: msgspec.ValidationError, wanted: Any) -> Problem:
         return Problem(f"{path}.{missing[1]}".removeprefix("."), "is required")
     if text.startswith("Invalid enum value"):
         return Problem(path, "must be one of: " + ", ".join(_allowed(wanted, path)))
-    if text.startswith("Expected `array` of length"):
-        return Problem(path, re.sub(r".*<= (\d+)", r"must have at most \1 entries", text))
     if text.startswith(_REGEX):
         pattern = text.removeprefix(_REGEX)[1:-1].replace("\\\\", "\\")
         return Problem(path, PATTERNS.get(pattern, f"must match {pattern}"))
-    for expected, phrase in _PHRASES:
-        text = expected.sub(phrase, text)
-    return Problem(path, text)
+    return Problem(path, requirement(text, as_text))
 
 
 def _allowed(wanted: Any, path: str) -> list[str]:
-    """The words that the Literal at `path` of a type takes."""
+    """The values that the Literal at `path` of a type allows."""
     kind: Any = inspect.type_info(wanted)
     for name in re.findall(r"\w+|\[", path):
         kind = _some(kind, inspect.StructType, inspect.ListType, inspect.DictType)
@@ -151,7 +144,7 @@ def _allowed(wanted: Any, path: str) -> list[str]:
 
 
 def _some(kind: Any, *kinds: type) -> Any:
-    """The member of a union that is one of `kinds`, without its metadata."""
+    """`kind` without its metadata; for a union, its member that is one of `kinds`."""
     while isinstance(kind, inspect.Metadata):
         kind = kind.type
     if isinstance(kind, inspect.UnionType):
@@ -160,30 +153,30 @@ def _some(kind: Any, *kinds: type) -> Any:
 
 
 def check_length(request: web.Request, limit: int, detail: str = "") -> None:
-    """Raises TooLarge when the announced body is larger than `limit` bytes."""
+    """Raises TooLarge when Content-Length is more than `limit` bytes."""
     if (request.content_length or 0) > limit:
         raise TooLarge(detail or f"The body is larger than {limit} bytes.")
 
 
 class Body:
-    """The body of a request as it comes, watched: a client that is too slow for too long is given up.
+    """A request body, read in chunks: a client that is too slow for too long gets BodyTimeout. A context manager.
 
-    It has `body_timeout` seconds in which we may wait for it, and earns them back with every `min_body_rate` bytes:
-    one that sends nothing is gone after that time, one that sends less than the rate somewhat later. Time in which we
-    are busy with what has come is not counted. A context manager. One timer for the whole body: a time-out around each
-    wait cost 4 µs a chunk.
+    The client has a budget of `body_timeout` seconds. The time that the server waits for chunks is subtracted, and each
+    `min_body_rate` received bytes add one second. So a client that sends nothing is refused after `body_timeout`, one
+    below the rate somewhat later. Time that the server spends on its own work is not subtracted. One timer serves the
+    whole body: a timeout around each wait took 4 µs per chunk.
     """
 
     def __init__(self, request: web.Request) -> None:
         config = request.app[SERVICES].config.server
         self._content = request.content
         self._slot = request[CALL].slot
-        self._most = self._left = config.body_timeout
+        self._full_budget = self._budget = config.body_timeout  # seconds
         self._rate = config.min_body_rate
         self._loop = asyncio.get_running_loop()
         self._waiting_since: float | None = None
-        self._waited = 0.0  # since the last look, like what was received
-        self._received = 0
+        self._waited = 0.0  # seconds since the last check
+        self._received = 0  # bytes since the last check
         self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> "Body":
@@ -193,19 +186,19 @@ class Body:
         if self._timer is not None:
             self._timer.cancel()
         if self._slot is not None:
-            self._slot.count(True)  # what is left to do is ours
+            self._slot.count(True)  # the rest of the work does not wait for the client
 
     async def next_chunk(self) -> bytes:
-        """What has come of the body, b"" at its end.
+        """The next chunk of the body, b"" at its end.
 
         Raises MalformedBody for broken framing, BodyTimeout when the client is too slow.
         """
         self._waiting_since = since = self._loop.time()
         if self._timer is None:
-            self._look_in(min(1.0, self._left))
+            self._schedule_check(min(1.0, self._budget))
         try:
             while True:
-                # Not readany(): it would join, and so copy, what came in pieces.
+                # Not readany(): it joins the received pieces, and so copies them.
                 chunk, _ = await self._content.readchunk()
                 if chunk or self._content.at_eof():
                     self._received += len(chunk)
@@ -216,29 +209,30 @@ class Body:
             self._waited += self._loop.time() - max(since, self._waiting_since)
             self._waiting_since = None
 
-    def _look_in(self, seconds: float) -> None:
-        self._timer = self._loop.call_later(seconds, self._look)
+    def _schedule_check(self, seconds: float) -> None:
+        self._timer = self._loop.call_later(seconds, self._check_rate)
 
-    def _look(self) -> None:
+    def _check_rate(self) -> None:
         now = self._loop.time()
         if self._waiting_since is not None:
             self._waited += now - self._waiting_since
             self._waiting_since = now
-        self._left = min(self._most, self._left - self._waited + self._received / self._rate)
+        self._budget = min(self._full_budget, self._budget - self._waited + self._received / self._rate)
         self._waited, self._received = 0.0, 0
-        if self._left <= 0:
+        if self._budget <= 0:
             self._content.set_exception(BodyTimeout())
             return
         if self._slot is not None:
-            self._slot.count(self._most - self._left < _SLOW_SECONDS)
-        self._look_in(min(1.0, max(self._left, 0.01)))
+            self._slot.count(self._full_budget - self._budget < _SLOW_SECONDS)
+        self._schedule_check(min(1.0, max(self._budget, 0.01)))
 
 
 async def read_body(request: web.Request, limit: int, memory: Reservation) -> bytes:
-    """The whole body, inflated if it is compressed.
+    """The whole body, decompressed.
 
-    Raises TooLarge as soon as there are more than `limit` bytes, Overloaded when memory does not suffice for a large
-    one. What was only announced is not held: a slow client would keep room from others that it does not need.
+    Raises TooLarge as soon as there are more than `limit` bytes, Overloaded when there is no memory for a large body.
+    Memory is reserved for received bytes, not for Content-Length: otherwise a slow client would hold memory that it
+    does not need yet.
     """
     inflater = _inflater(request.headers.get("Content-Encoding", ""))
     parts: list[bytes] = []
@@ -260,7 +254,7 @@ async def read_body(request: web.Request, limit: int, memory: Reservation) -> by
 
 
 def boundary_of(request: web.Request) -> bytes:
-    """The boundary of an upload. Raises NotMultipart for a body that is none, or a compressed one."""
+    """The boundary of an upload. Raises NotMultipart for a body of another type, or a compressed one."""
     boundary = multipart.boundary_of(request.headers.get("Content-Type", ""))
     if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
         raise NotMultipart()
@@ -268,19 +262,19 @@ def boundary_of(request: web.Request) -> bytes:
 
 
 def check_encoding(request: web.Request) -> None:
-    """Raises UnknownEncoding for a body that we could not read."""
+    """Raises UnknownEncoding for a Content-Encoding that is not supported."""
     _inflater(request.headers.get("Content-Encoding", ""))
 
 
 class _Inflater:
-    """Undoes a Content-Encoding; gzip may come as several members one after the other (RFC 1952, 2.2)."""
+    """Decompresses a body. gzip may consist of several members, one after the other (RFC 1952, 2.2)."""
 
     def __init__(self, wbits: int) -> None:
         self._wbits = wbits
         self._stream = zlib.decompressobj(wbits)
 
     def feed(self, data: bytes, limit: int) -> bytes:
-        """At most `limit` bytes of what `data` holds. Raises MalformedBody."""
+        """At most `limit` decompressed bytes of `data`. Raises MalformedBody."""
         found = b""
         try:
             while data and len(found) < limit:
@@ -289,11 +283,11 @@ class _Inflater:
                 found += self._stream.decompress(data, limit - len(found))
                 data = self._stream.unused_data
         except zlib.error as error:
-            raise MalformedBody(f"The body is not what its Content-Encoding says: {error}") from None
+            raise MalformedBody(f"The body does not match its Content-Encoding: {error}") from None
         return found
 
     def close(self) -> None:
-        """Raises MalformedBody when the end is missing."""
+        """Raises MalformedBody when the end of the compressed data is missing."""
         if not self._stream.eof:
             raise MalformedBody("The compressed body ends too early.")
 

@@ -1,6 +1,6 @@
-"""The types that request bodies and queries are made of, with their limits: what is wrong is found while decoding.
+"""The types of fields in request bodies and queries, with limits that are checked while decoding.
 
-A class with `parse` is decoded by it; ValueError there is the message a client reads.
+A class with `parse` decodes its own values. The text of its ValueError goes to the client.
 """
 
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ INT32_MAX = 2**31 - 1
 MAX_OBJECT_BYTES = 64 << 10
 MAX_OBJECT_DEPTH = 32
 
-IndexedText = Annotated[str, Meta(max_length=500)]  # sits in a B-tree index
+IndexedText = Annotated[str, Meta(max_length=500)]  # stored in a B-tree index, which limits the size of a value
 RequiredText = Annotated[str, Meta(min_length=1, max_length=500)]
 FreeText = Annotated[str, Meta(max_length=1 << 20)]
 Text50 = Annotated[str, Meta(max_length=50)]
@@ -27,7 +27,7 @@ Natural = Annotated[int, Meta(ge=0, le=INT32_MAX)]
 Positive = Annotated[int, Meta(ge=1, le=INT32_MAX)]
 Tags = Annotated[list[Annotated[str, Meta(min_length=1, max_length=500)]], Meta(max_length=100)]
 
-# What a pattern stands for, in the words of an error.
+# The error text for each pattern.
 PATTERNS = {"^[0-9a-fA-F]{64}$": "must be 64 hexadecimal digits"}
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")]
 
@@ -52,7 +52,7 @@ class Instant(datetime):
 
 
 class JsonObject:
-    """A JSON object of at most 64 KiB and 32 levels, kept as JSON; `value` is as it was decoded."""
+    """A JSON object of at most 64 KiB and 32 levels: encoded as `json`, decoded as `value`."""
 
     __slots__ = ("json", "value")
 
@@ -75,7 +75,7 @@ class JsonObject:
 
     @classmethod
     def of(cls, value: dict[str, Any]) -> Self:
-        """An object that is known to fit."""
+        """Without the checks, for an object that is derived from a checked one."""
         return cls(value, orjson.dumps(value))
 
     schema: ClassVar[dict[str, Any]] = {"type": "object"}
@@ -105,7 +105,7 @@ class HeaderMap(JsonObject):
 
 
 class Level(str):
-    """A console level. The words of other tools are mapped, so that one odd word does not lose a bulk."""
+    """A console level. Names of other tools are mapped: otherwise a single one would fail the whole request."""
 
     __slots__ = ()
     words = {  # noqa: RUF012 - a constant, never changed
@@ -126,7 +126,7 @@ class Level(str):
 
 
 class Page(Struct):
-    """S1's paging. `per_page` above the maximum is clamped, not refused."""
+    """Paging by page number, as in the specification. `per_page` above 500 is clamped, not refused."""
 
     page: Annotated[int, Meta(ge=1, le=INT32_MAX)] | None = None
     per_page: Annotated[int, Meta(ge=1)] | None = None
@@ -144,7 +144,7 @@ class Page(Struct):
         return (self.number - 1) * self.size
 
     @property
-    def asked(self) -> bool:
+    def requested(self) -> bool:
         return self.page is not None or self.per_page is not None
 
 

@@ -1,4 +1,4 @@
-"""Sends a stored file: whole or a range, conditional requests (RFC 9110, 13 and 14), headers that make it harmless."""
+"""Sends stored files: ranges, conditional requests (RFC 9110, 13 and 14), headers that disable active content."""
 
 import asyncio
 import re
@@ -16,14 +16,14 @@ from server.reports.downloads import Stored
 from server.services import CALL, LOG, SERVICES
 from server.storage.paths import leads_out
 
-MISSING = Counter("reportd_content_missing", "Downloads of artifacts whose file is missing or short")
+MISSING = Counter("reportd_content_missing", "Downloads of artifacts whose file is missing or has the wrong size")
 
-CHUNK = 256 << 10  # what is in memory of a download
+CHUNK = 256 << 10  # bytes of a download in memory at a time
 _RANGE = re.compile(r"bytes=(?:([0-9]+)-([0-9]*)|-([0-9]+))")
-_BEYOND = 1 << 62  # more than any file has
+_BEYOND = 1 << 62  # larger than any file
 
-# Two that nginx would compare with the times of the file, and what it says when it hands a download back.
-_OURS = ("If-Match", "If-Unmodified-Since", "X-Accel-Redirect")
+# nginx would compare the first two with the file's modification time. It sends the third when it returns a download.
+_NOT_FOR_NGINX = ("If-Match", "If-Unmodified-Since", "X-Accel-Redirect")
 
 _SANDBOX = (
     "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; frame-ancestors 'self'"
@@ -33,7 +33,7 @@ _PDF_POLICY = "frame-ancestors 'self'"  # a sandbox breaks Chrome's PDF viewer
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The part of a file to send: its first byte and how many."""
+    """The part of a file to send: the offset of its first byte, and its length in bytes."""
 
     start: int
     count: int
@@ -42,15 +42,15 @@ class Span:
 async def reply(
     request: web.Request, artifact_id: UUID, stored: Stored, cache_control: str, attachment: bool
 ) -> web.StreamResponse:
-    """The bytes of a stored file, or the part of them that is asked for. Raises ContentMissing, RangeNotSatisfiable."""
+    """The stored file or the requested range of it. Raises ContentMissing, RangeNotSatisfiable."""
     headers = headers_of(stored.file_name, stored.mime_type, stored.checksum, cache_control, attachment)
     if not_modified(request.headers.get("If-None-Match"), stored.checksum):
         return web.Response(status=304, headers=headers)
     size = stored.file_size
     span = span_of(request.headers.get("Range"), request.headers.get("If-Range"), stored.checksum, size)
     prefix = request.app[SERVICES].config.artifacts.accel_redirect
-    if prefix and not leads_out(stored.storage_path) and not ours_to_send(request):
-        return handed_over(headers, prefix + stored.storage_path)
+    if prefix and not leads_out(stored.storage_path) and not bypasses_nginx(request):
+        return nginx_reply(headers, prefix + stored.storage_path)
     if span is not None:
         headers["Content-Range"] = f"bytes {span.start}-{span.start + span.count - 1}/{size}"
     return await _reply(request, artifact_id, stored, headers, 200 if span is None else 206, span or Span(0, size))
@@ -59,7 +59,7 @@ async def reply(
 async def _reply(
     request: web.Request, artifact_id: UUID, stored: Stored, headers: Mapping[str, str], status: int, span: Span
 ) -> web.StreamResponse:
-    """A small file in one piece, read in one go; a large one in parts, as the client takes them."""
+    """Send a small file with one read and one write, a large one in parts: each is read after the previous was sent."""
     storage, path, size = request.app[SERVICES].storage, stored.storage_path, stored.file_size
     first = await storage.read(path, size, span.start, 0 if request.method == "HEAD" else min(span.count, CHUNK))
     if first is None:
@@ -75,7 +75,7 @@ async def _reply(
 
 
 def headers_of(file_name: str, mime_type: str, checksum: str, cache_control: str, attachment: bool) -> dict[str, str]:
-    """S1's headers and those that keep uploaded content from doing harm (contract, section 7)."""
+    """The headers that the specification gives, and those that stop a browser from running uploaded content."""
     return {
         "Content-Type": f"{mime_type}; charset=utf-8" if mime_type.startswith("text/") else mime_type,
         "Content-Disposition": disposition(file_name, attachment),
@@ -88,7 +88,7 @@ def headers_of(file_name: str, mime_type: str, checksum: str, cache_control: str
 
 
 def disposition(file_name: str, attachment: bool) -> str:
-    """Content-Disposition with a quoted name, and `filename*` (RFC 8187) for what ASCII cannot say."""
+    """Content-Disposition with a quoted name, and with `filename*` (RFC 8187) when the name is not ASCII."""
     kind = "attachment" if attachment else "inline"
     plain = re.sub(r"[^\x20-\x7e]", "_", file_name).replace("\\", "\\\\").replace('"', '\\"')
     extended = "" if file_name.isascii() else f"; filename*=UTF-8''{quote(file_name, safe='')}"
@@ -96,7 +96,7 @@ def disposition(file_name: str, attachment: bool) -> str:
 
 
 def not_modified(if_none_match: str | None, checksum: str) -> bool:
-    """Whether the caller's copy is the one we have; weak comparison (RFC 9110, 13.1.2)."""
+    """Whether the client's cached copy is current: weak comparison of entity tags (RFC 9110, 13.1.2)."""
     if if_none_match is None:
         return False
     tags = re.findall(r'(?:W/)?"([^"]*)"', if_none_match)
@@ -104,9 +104,9 @@ def not_modified(if_none_match: str | None, checksum: str) -> bool:
 
 
 def span_of(range_header: str | None, if_range: str | None, checksum: str, size: int) -> Span | None:
-    """The range asked for; None for the whole file (no range, several, malformed, or another version's).
+    """The requested range; None for the whole file (no range, several, malformed, or If-Range does not match).
 
-    Raises RangeNotSatisfiable for one that lies outside the file.
+    Raises RangeNotSatisfiable when the range lies outside the file.
     """
     match = _RANGE.fullmatch((range_header or "").strip())
     if match is None or (if_range is not None and if_range.strip() != f'"{checksum}"'):
@@ -124,20 +124,20 @@ def span_of(range_header: str | None, if_range: str | None, checksum: str, size:
 
 
 def _number(digits: str) -> int:
-    """A number that may have thousands of digits, which int() refuses."""
+    """The number, or _BEYOND when it has more than 18 digits: int() refuses thousands of them."""
     digits = digits.lstrip("0")
     return int(digits or "0") if len(digits) < 19 else _BEYOND
 
 
-def ours_to_send(request: web.Request) -> bool:
-    """Whether nginx cannot answer this one, or has tried and handed it back."""
-    return any(name in request.headers for name in _OURS)
+def bypasses_nginx(request: web.Request) -> bool:
+    """Whether nginx cannot answer this request, or has tried and returned it to reportd."""
+    return any(name in request.headers for name in _NOT_FOR_NGINX)
 
 
-def handed_over(headers: Mapping[str, str], location: str) -> web.Response:
-    """The reply by which nginx sends a file, or the range of it that is asked for: its headers, and where it lies.
+def nginx_reply(headers: Mapping[str, str], location: str) -> web.Response:
+    """The reply that makes nginx send the file at `location`, or the requested range of it.
 
-    Without what nginx would say twice and what it would say of its errors too: how long they may be kept.
+    nginx adds Accept-Ranges itself. Cache-Control has another name, else nginx would also send it with its errors.
     """
     own = {name: value for name, value in headers.items() if name not in {"Accept-Ranges", "Cache-Control"}}
     kept = {"X-Accel-Redirect": quote(location), "X-Accel-Cache-Control": headers["Cache-Control"]}
@@ -147,10 +147,10 @@ def handed_over(headers: Mapping[str, str], location: str) -> web.Response:
 async def send(
     request: web.Request, response: web.StreamResponse, count: int, first: bytes, rest: AsyncGenerator[bytes, None]
 ) -> None:
-    """Sends the head of a reply of `count` bytes, then `first`, then what `rest` gives.
+    """Send the headers of a reply of `count` bytes, then `first`, then the parts of `rest`.
 
-    Not by the kernel's sendfile: that would wait for the disk on the event loop, and a disk that stalls would stop
-    every request. A client that takes too long for a part is given up.
+    Not by the kernel's sendfile: it would read the disk on the event loop, where a stalled disk blocks every request.
+    A client that takes longer than `body_timeout` for a part is disconnected.
     """
     response.content_length = count
     await response.prepare(request)
@@ -169,11 +169,11 @@ async def send(
         if call.sent == count:
             await response.write_eof()
         else:
-            LOG.error("a file ended %d bytes early while it was sent", count - call.sent)
+            LOG.error("sending a file stopped: the file ended %d bytes early", count - call.sent)
     except (ConnectionError, TimeoutError) as error:
         call.client_left = True
-        LOG.debug("while sending a file: %r", error)
+        LOG.debug("sending a reply in parts failed: %r", error)
     except ReportError as error:
-        LOG.error("while sending a file: %r", error)
+        LOG.error("sending a reply in parts failed: %r", error)
     if call.sent != count:
-        transport.abort()  # the client must see that the body it was promised is not whole
+        transport.abort()  # so that the client detects the incomplete body

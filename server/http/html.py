@@ -1,4 +1,4 @@
-"""HTML pages: who asks for one, and how it is sent: a browser may use its one style sheet, and next to nothing else."""
+"""HTML replies: content negotiation, and a Content-Security-Policy that allows only style sheet and images."""
 
 from base64 import b64encode
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from aiohttp import web
 
 _POLICY = "default-src 'none'; {}style-src 'sha256-{}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-_LONGEST_ACCEPT = 1000  # characters; a browser's has 150, a megabyte of commas would keep everybody waiting
+_MAX_ACCEPT_LENGTH = 1000  # characters; browsers send 150. A megabyte of commas would block the event loop
 
 
 def html(
@@ -18,7 +18,7 @@ def html(
     cache_control: str = "no-store",
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
-    """A page, with the policy that lets a browser use its style sheet, and perhaps images of this server."""
+    """A page, with a policy that allows its inline style sheet and, with `images`, images of this server."""
     style = text.partition("<style>")[2].partition("</style>")[0]
     digest = b64encode(sha256(style.encode()).digest()).decode()
     return web.Response(
@@ -33,9 +33,9 @@ def html(
     )
 
 
-def wanted(request: web.Request) -> bool:
-    """Whether the client would rather have HTML than JSON (RFC 9110, 12.5.1), as a person's browser would."""
-    accepted = ",".join(request.headers.getall("Accept", []))[:_LONGEST_ACCEPT]
+def preferred(request: web.Request) -> bool:
+    """Whether the Accept header prefers HTML to JSON, as that of browsers does (RFC 9110, 12.5.1)."""
+    accepted = ",".join(request.headers.getall("Accept", []))[:_MAX_ACCEPT_LENGTH]
     weights = dict(map(_weight, accepted.split(",")))
 
     def weight(kind: str) -> float:

@@ -23,33 +23,33 @@ async def once(
     work: Callable[[Any], Awaitable[web.Response]],
     content: Callable[[], bytes] | None = None,
     settle: Callable[[bool], None] | None = None,
-    at_once: Callable[[Any], Awaitable[web.Response | None]] | None = None,
+    one_statement: Callable[[Any], Awaitable[web.Response | None]] | None = None,
 ) -> web.Response:
-    """`work(connection)` in a transaction; for a request that was answered before, the first reply again.
+    """Run `work(connection)` in a transaction; or replay the stored reply to an earlier request with the same key.
 
-    `content` gives what tells two requests with the same address apart: the hash of the JSON body, or of what an
-    upload brought; `settle`, of work with files, is called with how the transaction ends, see Pool.transaction.
-    `at_once` is tried before `work`: the same in one statement, which needs no transaction without a key; None when
-    that was not possible. Kept are 2xx replies that a repetition could not better. Raises InProgress, KeyReused.
+    `content()` returns a hash that identifies the request's content, by default that of the JSON body. `settle`, for
+    work with files, is called with the transaction's outcome, see Pool.transaction. `one_statement(connection)` is
+    tried before `work`: it does the same in one statement, without a transaction when there is no key, and returns None
+    when `work` must do it. Only 2xx replies are stored, except partial failures. Raises InProgress, KeyReused.
     """
     pool, call = request.app[SERVICES].pool, request[CALL]
     key = call.idempotency_key
-    if key is None and at_once is not None:
+    if key is None and one_statement is not None:
         async with pool.autocommit() as connection:
-            if (done := await at_once(connection)) is not None:
+            if (done := await one_statement(connection)) is not None:
                 return done
     async with pool.transaction(settle, for_files=settle is not None) as connection:
         if key is None:
             return await work(connection)
         sql, caller = SQL.idempotency, call.known_caller.id
         fingerprint = _fingerprint(request, content() if content else call.body_hash)
-        # Only the wait for a twin is bounded so tightly, not the waits of the work itself.
+        # The short lock timeout is for waiting on a concurrent request with the same key, not for the locks of `work`.
         await connection.execute(sql.bound_wait)
         claimed = await connection.fetchval(sql.claim, caller, key, fingerprint)
         await connection.execute(sql.unbound_wait)
         if claimed is None:
-            return _again(await connection.fetchrow(sql.kept, caller, key), fingerprint)
-        response = await at_once(connection) if at_once is not None else None
+            return _replay(await connection.fetchrow(sql.kept, caller, key), fingerprint)
+        response = await one_statement(connection) if one_statement is not None else None
         if response is None:
             response = await work(connection)
         if _final(response):
@@ -60,7 +60,7 @@ async def once(
 
 
 def key_of(request: web.Request) -> str | None:
-    """The request's key. Raises Invalid when it is not 1 to 200 printable characters."""
+    """The request's key. Raises Invalid when it is not 1 to 200 printable ASCII characters."""
     key = request.headers.get(HEADER)
     if key is not None and not _KEY.fullmatch(key):
         raise Invalid(Problem(HEADER, "must be 1 to 200 printable ASCII characters"), code="invalid_idempotency_key")
@@ -68,7 +68,7 @@ def key_of(request: web.Request) -> str | None:
 
 
 def partial_failure(response: web.Response) -> web.Response:
-    """Marks a 207 whose failures were the server's: the same request may well succeed later, so it is not kept."""
+    """Marks a 207 with failures of the server. Its reply is not stored, so that a retry can succeed."""
     response[_PARTIAL] = True
     return response
 
@@ -81,8 +81,8 @@ def _fingerprint(request: web.Request, content: bytes) -> bytes:
     return hashlib.sha256(f"{request.method} {request.raw_path}\n".encode() + content).digest()
 
 
-def _again(kept: Any, fingerprint: bytes) -> web.Response:
-    if kept is None:  # released between the two statements
+def _replay(kept: Any, fingerprint: bytes) -> web.Response:
+    if kept is None:  # the other request released the key between the two statements
         raise InProgress()
     if kept["fingerprint"] != fingerprint:
         raise KeyReused()

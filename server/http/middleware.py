@@ -1,4 +1,4 @@
-"""Around every request: its id, its line in the log, its figures, and errors as JSON."""
+"""The middleware of every request: request id, log record, metrics, and errors as JSON."""
 
 import asyncio
 import logging
@@ -22,25 +22,26 @@ from server.services import CALL, LOG, SERVICES, Call
 
 REQUESTS = Counter(
     "reportd_requests",
-    "Requests answered, by the pattern of their route. Status 499: the client left before it had the reply",
+    "Requests by method, route pattern and status. Status 499: the client disconnected before it had the reply",
     ["method", "route", "status"],
 )
 SECONDS = Histogram(
     "reportd_request_seconds",
-    "Time from the head of a request to its reply, which may still be on its way then; a download's to its last byte",
+    "Time from receiving a request's headers until its reply is ready; until the last byte is sent for replies above "
+    "256 KiB, such as downloads",
     ["method", "route"],
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
 BODY_BYTES = Counter(
     "reportd_body_bytes",
-    "Bytes of bodies: direction=received, of requests; direction=sent, of replies, without what nginx sends for us",
+    "Body bytes: direction=received, of requests; direction=sent, of replies, without downloads that nginx sends",
     ["direction"],
 )
 _RECEIVED, _SENT = BODY_BYTES.labels("received"), BODY_BYTES.labels("sent")
 
 REQUEST_LOG = logging.getLogger("reportd.requests")
 
-# What every reply says to a browser; a page and a download bring a policy of their own.
+# Security headers of every reply. Pages and downloads set a Content-Security-Policy of their own.
 SAFE_HEADERS = {
     "Server": "reportd",
     "X-Content-Type-Options": "nosniff",
@@ -52,23 +53,23 @@ SAFE_HEADERS = {
     ),
 }
 NOTHING_ALLOWED = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-_ONLY_TLS = "max-age=31536000"
+_HSTS = "max-age=31536000"
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
-_CLIENT_GONE = 499  # for the log and the figures; nobody is there to read it
-_CUT_OFF = 503  # likewise, of a request that the server did not live to answer
+_CLIENT_GONE = 499  # logged and counted, never sent: the client has disconnected
+_CANCELLED = 503  # logged and counted, never sent: a shutdown cancelled the request
 _DISCARD_BYTES = 1 << 20
 _DISCARD_SECONDS = 2.0
 
-# labels() takes a lock and makes text of each value; there are only as many of these as lines in /metrics.
+# A cache: labels() takes a lock and converts each value to text. Bounded, since the label values are.
 _labelled: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
 
-def around(origins: Origins) -> Middleware:
-    """The middleware of all requests: turns whatever happens into a reply that a client can act on."""
+def outermost(origins: Origins) -> Middleware:
+    """The only middleware: request id, count of requests in progress, log record, metrics, and errors as JSON."""
 
     @web.middleware
-    async def outermost(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         sent_id = request.headers.get("X-Request-Id", "")
         origin = origins.of(request)
         request_id = sent_id if _SANE_ID.fullmatch(sent_id) else uuid.uuid4().hex
@@ -77,30 +78,30 @@ def around(origins: Origins) -> Middleware:
             try:
                 return await _serve(request, handler, origins, origin)
             finally:
-                _let_go_of_body(request)
+                _release_body(request)
 
-    return outermost
+    return middleware
 
 
 async def _serve(request: web.Request, handler: Handler, origins: Origins, origin: Origin) -> web.StreamResponse:
-    """The reply, when it is logged and sent."""
+    """The reply, after it was logged and sent."""
     try:
         response, error = await _answer(request, handler, origins, origin)
         if large := _large_body(request, response):
             response = await _send_large(request, response, large)
     except asyncio.CancelledError as cancelled:
-        _log(request, _CUT_OFF, 0, cancelled)
+        _log(request, _CANCELLED, 0, cancelled)
         raise
-    # Before a small reply is sent: a client that has it finds it counted.
+    # Count a small reply before it is sent: a client that has it must find it in /metrics.
     _log(request, response.status, _sent(request, response), error)
     if not response.prepared:
         await (_send(request, response) if request.content.is_eof() else _answer_and_close(request, response))
     return response
 
 
-def _let_go_of_body(request: web.Request) -> None:
-    """What cut a body off stays with its reader, and its traceback has the reader and all that was read: a circle that
-    Python may not look for before gigabytes have come together."""
+def _release_body(request: web.Request) -> None:
+    """Break a reference cycle: the body keeps the exception that ended it, whose traceback keeps the body. Without
+    this, gigabytes of bodies may pile up before Python's garbage collector runs."""
     if (error := request.content.exception()) is not None:
         error.__traceback__ = None
 
@@ -108,43 +109,43 @@ def _let_go_of_body(request: web.Request) -> None:
 async def _answer(
     request: web.Request, handler: Handler, origins: Origins, origin: Origin
 ) -> tuple[web.StreamResponse, BaseException | None]:
-    """The reply, and for the log what went wrong, where it was not the client."""
+    """The reply, and the exception that the log record of a 5xx shows."""
     try:
         check_head(request)
         origins.check_host(origin)
         return await handler(request), None
     except MalformedRequest as error:
         response = reply.failure(request, error)
-        response.headers[hdrs.CONNECTION] = "close"  # nobody can say what comes next on this one
+        response.headers[hdrs.CONNECTION] = "close"  # where the next request begins is unknown
         response.force_close()
         return response, None
     except ReportError as error:
         return reply.failure(request, error), error.__cause__ or error
     except web.HTTPException:
-        return reply.failure(request, RouteNotFound()), None  # a target that is no path at all, like OPTIONS *
+        return reply.failure(request, RouteNotFound()), None  # the target is not a path, as in OPTIONS *
     except Exception as error:
-        await request.app[SERVICES].pool.after(error)
+        await request.app[SERVICES].pool.handle_error(error)
         return reply.failure(request, as_report_error(error) or ReportError()), error
 
 
 def _large_body(request: web.Request, response: web.StreamResponse) -> bytes | None:
-    """The body of a reply that a slow client may take its time for."""
+    """The body of a reply that must be sent in parts; None for a small reply."""
     body = response.body if isinstance(response, web.Response) else None
     if not isinstance(body, bytes) or len(body) <= files.CHUNK or request.method == hdrs.METH_HEAD:
         return None
-    return body if request.content.is_eof() else None
+    return body if request.content.is_eof() else None  # else _answer_and_close sends it
 
 
 async def _send_large(request: web.Request, response: web.StreamResponse, body: bytes) -> web.StreamResponse:
-    """Sends a reply in parts, as a file is sent: in progress until the client has taken it, or does not.
+    """Send a large reply in parts, as a file is sent: in progress to its end, with a timeout for each part.
 
-    aiohttp would send it after all this, when nobody looks at the time any more.
+    aiohttp would send it after the middleware has returned, with no timeout for a client that does not read.
     """
-    whole = memoryview(body)
+    view = memoryview(body)
 
     async def rest() -> AsyncGenerator[bytes, None]:
-        for start in range(files.CHUNK, len(whole), files.CHUNK):
-            yield bytes(whole[start : start + files.CHUNK])
+        for start in range(files.CHUNK, len(view), files.CHUNK):
+            yield bytes(view[start : start + files.CHUNK])
 
     stream = web.StreamResponse(status=response.status, headers=response.headers)
     await files.send(request, stream, len(body), body[: files.CHUNK], rest())
@@ -152,7 +153,7 @@ async def _send_large(request: web.Request, response: web.StreamResponse, body: 
 
 
 async def _send(request: web.Request, response: web.StreamResponse) -> None:
-    """Sends a small reply, which only waits when the client has not taken those before it."""
+    """Send a small reply. It only blocks, and needs a timeout, when the client has not read earlier replies."""
     transport = request.transport
     if transport is None:
         return
@@ -164,29 +165,29 @@ async def _send(request: web.Request, response: web.StreamResponse) -> None:
         else:
             await response.write_eof()
     except (ConnectionError, TimeoutError) as error:
-        LOG.debug("while answering: %r", error)
+        LOG.debug("sending a reply failed: %r", error)
         transport.abort()
 
 
-async def mark(request: web.Request, response: web.StreamResponse) -> None:
-    """What every reply carries; a signal, so that replies which are sent as they are made have it too."""
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Set the headers of every reply. A callback of on_response_prepare, so that it also runs for streamed replies."""
     headers, call = response.headers, request.get(CALL)
     headers["X-Request-Id"] = call.request_id if call else ""
     headers.update(SAFE_HEADERS)
     headers.setdefault("Content-Security-Policy", NOTHING_ALLOWED)
     if call and call.shared:
-        headers["X-Robots-Tag"] = "noindex"  # of a link that somebody has put on a page
+        headers["X-Robots-Tag"] = "noindex"  # the evidence link may be published on a web page
     if call and call.secure:
-        headers["Strict-Transport-Security"] = _ONLY_TLS
-    # Behind an upgrade that it does not know, aiohttp drops what it has of the next request, and reads on within it.
+        headers["Strict-Transport-Security"] = _HSTS
+    # No upgrade is supported. After an Upgrade header, aiohttp may not parse the bytes that follow as requests: close.
     if request.app[SERVICES].admission.stopping or hdrs.UPGRADE in request.headers:
         response.headers[hdrs.CONNECTION] = "close"
         response.force_close()
 
 
 async def _answer_and_close(request: web.Request, response: web.StreamResponse) -> None:
-    """Answers at once and reads on for a bounded while: a socket closed with unread bytes would reset the
-    connection, and the client would lose the answer."""
+    """Send the reply before the whole body has arrived, then discard more of the body for a bounded time. Closing a
+    socket with unread bytes would reset the connection, and the client would lose the reply."""
     response.force_close()
     response.headers[hdrs.CONNECTION] = "close"
     try:
@@ -198,13 +199,13 @@ async def _answer_and_close(request: web.Request, response: web.StreamResponse) 
                 while discarded < _DISCARD_BYTES and (chunk := await request.content.readany()):
                     discarded += len(chunk)
     except Exception as error:
-        LOG.debug("while refusing a body: %r", error)
+        LOG.debug("discarding a body failed: %r", error)
     finally:
         request.protocol.force_close()
 
 
 def _log(request: web.Request, status: int, sent: int, error: BaseException | None) -> None:
-    """Counts a request, and writes its line."""
+    """Update the metrics for a request, and write its log record."""
     call = request[CALL]
     seconds = time.perf_counter() - call.started
     if status != ReportError.status and (request.transport is None or call.client_left):
@@ -249,7 +250,7 @@ def _count(method: str, route: str, status: int, seconds: float) -> None:
 
 
 def _sent(request: web.Request, response: web.StreamResponse) -> int:
-    """Bytes of the body of a reply, also of one that is about to be sent."""
+    """Body bytes of a reply: those sent so far of a streamed reply, all bytes of a reply that is yet to be sent."""
     if (sent := request[CALL].sent) is not None:
         return sent
     body = response.body if isinstance(response, web.Response) and request.method != hdrs.METH_HEAD else None
@@ -257,7 +258,7 @@ def _sent(request: web.Request, response: web.StreamResponse) -> int:
 
 
 def _route_of(request: web.Request) -> str:
-    """The route's pattern, never the path: labels must stay few."""
+    """The route's pattern. Never the path: each path would be a metric label of its own, without bound."""
     resource = request.match_info.route.resource
-    known = resource is not None and not resource.canonical.startswith("/{")  # that one takes what no route does
+    known = resource is not None and not resource.canonical.startswith("/{")  # the catch-all route
     return resource.canonical if resource is not None and known else "unknown"

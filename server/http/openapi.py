@@ -1,5 +1,9 @@
-"""OpenAPI 3.1 from ROUTES and the types that validate requests, so that it cannot drift from them."""
+"""The OpenAPI 3.1 document, made from ROUTES and the types that validate requests: it cannot differ from them.
 
+The first paragraph of a handler's docstring is the summary of its operation, the others are its description.
+"""
+
+import inspect
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -15,35 +19,35 @@ from server.reports.scope import RESOURCES
 
 ERRORS = {
     400: "Malformed JSON or multipart",
-    401: "No valid token or session; at login: wrong name or password",
-    403: "The role is too small, or not in all projects; or a page changes something without its CSRF token",
-    404: "Not found",
-    409: "Conflict",
-    408: "The body stopped coming",
-    410: "The stored content is missing",
-    413: "Too large",
-    415: "Not multipart, or a type that is not allowed",
+    401: "No valid token or session; at a login, a wrong name or password",
+    403: "The role is too small or not in all projects, the CSRF token is wrong, or a page of another site sent this",
+    404: "Not found, or not visible to the caller",
+    409: "Conflicts with stored data, or a request with the same Idempotency-Key is in progress",
+    408: "The body was sent too slowly",
+    410: "The file of the artifact is missing on the server",
+    413: "The body, a file or a field is too large, or there are too many files",
+    415: "Not multipart, or an encoding or a file type that is not allowed",
     416: "The range lies outside the file",
-    422: "Wrong values",
-    429: "Too many logins; see Retry-After",
-    503: "Overload or database away; see Retry-After",
-    507: "Storage full",
+    422: "Wrong values; `errors` has the path and the message of each",
+    429: "Too many logins or sessions; see Retry-After",
+    503: "Overloaded, or the database or the storage is unavailable; see Retry-After",
+    507: "The storage is full",
 }
 _MEDIA = {
     "*/*": {"type": "string", "contentMediaType": "application/octet-stream"},
     "application/json": {"type": "object"},
 }
 ALSO = {
-    200: "It was there already",
-    206: "The range that was asked for",
-    207: "Some files were refused; `failed` says which and why",
-    304: "The caller's copy is still right",
+    200: "It existed already and is unchanged",
+    206: "The requested range",
+    207: "Some files were refused: `failed` lists them, each with its error",
+    304: "The cached copy of the client is current",
 }
 _ERROR_SCHEMA = {
     "type": "object",
     "required": ["detail", "code", "request_id"],
     "properties": {
-        "detail": {"type": "string", "description": "A sentence a person can act on"},
+        "detail": {"type": "string", "description": "What is wrong, as a sentence"},
         "code": {"type": "string"},
         "request_id": {"type": "string"},
         "errors": {
@@ -58,7 +62,7 @@ _ERROR_SCHEMA = {
 
 
 def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
-    """The whole document as plain values."""
+    """The whole document, as values that can be encoded as JSON."""
     types = [kind for route in routes for kind in _types_of(route)]
     schemas, components = _schemas(types)
     known = dict(zip(map(_key, types), schemas, strict=True))
@@ -94,27 +98,31 @@ def _types_of(route: Route) -> list[Any]:
 
 def _operation(route: Route, known: dict[str, Any]) -> dict[str, Any]:
     noun, _, verb = f"{route.handler.__module__.rpartition('.')[2]}.{route.handler.__name__}".partition(".")
+    summary, *description = [" ".join(text.split()) for text in (inspect.getdoc(route.handler) or "").split("\n\n")]
+    if route.access.public is not True:
+        description.append(_needed(route))
     operation: dict[str, Any] = {
         "operationId": f"{noun}_{verb}",
         "tags": [noun],
-        "summary": (route.handler.__doc__ or "").strip(),
+        "summary": summary,
         "parameters": [*_path_parameters(route), *_query_parameters(route)],
         "responses": _responses(route, known),
     }
+    if description:
+        operation["description"] = "\n\n".join(description)
     if route.access.public is True:
         operation["security"] = []
-    else:
-        operation["description"] = _who(route)
-        if route.method != "GET":
-            by_cookie: dict[str, list[str]] = {"session": [], "csrf": []}  # a person's; a token's reads, and no more
-            ways = {"token": [{"bearer": []}], "person": [by_cookie], None: [{"bearer": []}, by_cookie]}
-            operation["security"] = ways[route.access.only]
+    elif route.method != "GET":
+        by_cookie: dict[str, list[str]] = {"session": [], "csrf": []}  # of a person; a token's session only reads
+        schemes = {"token": [{"bearer": []}], "person": [by_cookie], None: [{"bearer": []}, by_cookie]}
+        operation["security"] = schemes[route.access.only]
     if route.takes_key:
         operation["parameters"].append(
             {
                 "name": "Idempotency-Key",
                 "in": "header",
-                "description": "The same key and request give the first reply again",
+                "description": "A repeated request with the same key gets the first reply again, and the header "
+                "Idempotent-Replayed",
                 "schema": {"type": "string", "minLength": 1, "maxLength": 200},
             }
         )
@@ -127,14 +135,15 @@ def _operation(route: Route, known: dict[str, Any]) -> dict[str, Any]:
     return operation
 
 
-def _who(route: Route) -> str:
+def _needed(route: Route) -> str:
+    """What a caller needs for a route, as a sentence."""
     role = f"Needs the role {route.least_role.word}"
     if route.access.only:
         return f"Needs a {route.access.only}'s session." if route.access.only == "person" else "Needs a token."
-    if route.access.about_all:
+    if route.access.all_projects:
         return f"{role} in all projects."
     if route.access.own:
-        return f"{role} for what the caller made, else {Role.ADMIN.word}."
+        return f"{role} if the caller created it, else {Role.ADMIN.word}."
     return (
         f"{role}; with `{route.access.admin_if}`, the role {Role.ADMIN.word}." if route.access.admin_if else f"{role}."
     )
@@ -149,10 +158,10 @@ def _path_parameters(route: Route) -> list[dict[str, Any]]:
 
 
 def _query_parameters(route: Route) -> list[dict[str, Any]]:
-    wanted = route.takes.get("query")
-    if wanted is None:
+    query_type = route.takes.get("query")
+    if query_type is None:
         return []
-    properties = _object_schema(wanted)["properties"]
+    properties = _object_schema(query_type)["properties"]
     paging = {*Page.__struct_fields__, *CursorPage.__struct_fields__}
     names = sorted(properties, key=lambda name: (name in paging, name == "shape"))
     return [{"name": name, "in": "query", "schema": _without_null(properties[name])} for name in names]
@@ -190,7 +199,7 @@ def _responses(route: Route, known: dict[str, Any]) -> dict[str, Any]:
 
 
 def _content(route: Route, known: dict[str, Any]) -> dict[str, Any]:
-    """What a success brings: JSON of one or several shapes, and media types."""
+    """The content of a success: JSON of one or several types, and other media types."""
     kinds = [kind for kind in (route.reply, *route.others) if kind is not None]
     shapes = [known[_key(kind)] for kind in kinds if not isinstance(kind, str)]
     if route.array is not None:
@@ -203,7 +212,7 @@ def _content(route: Route, known: dict[str, Any]) -> dict[str, Any]:
 
 
 def _errors_of(route: Route) -> set[int]:
-    """The statuses of failure that a client of this route may meet."""
+    """The error statuses that a client of this route may get."""
     found = {503, *route.errors}
     if route.access.opened_by is not None:
         found |= {404, 422}
@@ -214,7 +223,7 @@ def _errors_of(route: Route) -> set[int]:
         if (
             route.least_role > Role.VIEWER
             or route.access.admin_if
-            or route.access.about_all
+            or route.access.all_projects
             or route.access.only == "person"
         ):
             found |= {403}
@@ -228,7 +237,7 @@ def _errors_of(route: Route) -> set[int]:
 
 
 def _object_schema(kind: Any) -> dict[str, Any]:
-    """A struct's own schema with every reference resolved: parameters are listed one by one."""
+    """The schema of a struct itself, not a reference to it: its properties become parameters or form fields."""
     (schema,), components = _schemas([kind])
     found: dict[str, Any] = components[schema["$ref"].rpartition("/")[2]]
     return found
@@ -239,14 +248,14 @@ def _schemas(kinds: list[Any]) -> tuple[tuple[dict[str, Any], ...], dict[str, An
 
 
 def _form_field(schema: dict[str, Any]) -> dict[str, Any]:
-    """A list in a form is one text field that holds JSON."""
+    """A list in a form is one text field, which contains JSON."""
     if schema.get("type") != "array":
         return schema
     return {"type": "string", "contentMediaType": "application/json", "contentSchema": schema}
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """A query or form has no null: an absent field is absent."""
+    """The schema without null: queries and forms cannot contain null, they omit the field instead."""
     choices = [choice for choice in schema.get("anyOf", []) if choice != {"type": "null"}]
     rest = {key: value for key, value in schema.items() if key not in {"anyOf", "default"}}
     if len(choices) == 1:

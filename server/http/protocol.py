@@ -1,7 +1,7 @@
-"""What comes on a connection before it is a request, and what is no HTTP: refused as everything else is.
+"""Answers input that is not valid HTTP with the same JSON errors as the rest of the API.
 
-aiohttp answers that itself: in plain text, with its version, and with the bytes that it could not read. Its classes
-for a connection and for what makes them are public, and `Runner` is the one place that says which are used.
+aiohttp would reply in plain text, with its version and the bytes that it could not parse. `Runner` replaces aiohttp's
+connection and server classes by the subclasses below.
 """
 
 import logging
@@ -21,7 +21,7 @@ _UNREADABLE = (HttpProcessingError, web.RequestPayloadError)
 
 
 class Connection(web.RequestHandler):
-    """A client's connection. What cannot be read on it is one 400 and one line, and then it is closed."""
+    """A client's connection. Input that cannot be parsed gets a 400 and one log record, then the connection closes."""
 
     __slots__ = ("_app",)
 
@@ -31,7 +31,8 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        # aiohttp answers broken framing after the request whose body it is in, and that one would wait for its body.
+        # The parser found broken framing inside a body, and aiohttp queued its error reply behind that request. Fail
+        # the unfinished bodies: otherwise the request waits for the rest of its body until the timeout.
         if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):
             bodies = [body for _, body in self._messages]
             if self._current_request is not None:
@@ -47,11 +48,12 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The reply to what is no request, and to what the application itself could not answer."""
-        self.log_exception("Error handling request from %s", request.remote, exc_info=exc)
-        if request.writer.output_size > 0:
-            raise ConnectionError("a part of another reply is sent already")
+        """The reply to input that cannot be parsed (400), and to an exception outside of the middleware (500)."""
         request_id = uuid.uuid4().hex
+        extra = {"fields": {"request_id": request_id}}
+        self.log_exception("Error handling request from %s", request.remote, exc_info=exc, extra=extra)
+        if request.writer.output_size > 0:
+            raise ConnectionError("a part of another reply has already been sent")
         error = MalformedRequest() if isinstance(exc, HttpProcessingError) else ReportError()
         own = {"X-Request-Id": request_id, "Content-Security-Policy": NOTHING_ALLOWED, "Connection": "close"}
         response = reply.json(error.status, reply.error_object(error, request_id), {**SAFE_HEADERS, **own})
@@ -59,7 +61,7 @@ class Connection(web.RequestHandler):
         return response
 
     def log_exception(self, *args: Any, **kwargs: Any) -> None:
-        """Without the traceback and without the bytes, for a token may be among them; our own mistakes with both."""
+        """Log unparsable input without traceback and bytes: they may contain a token. Log other errors in full."""
         error = kwargs.get("exc_info")
         if not isinstance(error, _UNREADABLE):
             super().log_exception(*args, **kwargs)
@@ -68,11 +70,12 @@ class Connection(web.RequestHandler):
         if self._app[SERVICES].config.log.requests and REQUEST_LOG.isEnabledFor(logging.INFO):
             remote = self.peername[0] if isinstance(self.peername, tuple) else None
             fields = {"status": MalformedRequest.status, "error": type(error).__name__, "remote": remote}
+            fields |= kwargs.get("extra", {}).get("fields", {})
             REQUEST_LOG.info("not an HTTP request", extra={"fields": fields})
 
 
 class _Server(web.Server):
-    """Makes the connections of an application."""
+    """Creates a Connection for each accepted socket."""
 
     def __init__(self, app: web.Application, made: web.Server) -> None:
         self._app = app
@@ -89,7 +92,7 @@ class _Server(web.Server):
 
 
 class Runner(web.AppRunner):
-    """Runs an application with the connections above."""
+    """aiohttp's AppRunner with _Server in place of web.Server."""
 
     async def _make_server(self) -> web.Server:
         return _Server(self.app, await super()._make_server())

@@ -1,4 +1,4 @@
-"""A row of the API's table of contents, and how it becomes what aiohttp calls."""
+"""Route: one endpoint, as server/routes.py lists them; and the checks that run before its handler."""
 
 import hashlib
 import inspect
@@ -34,7 +34,7 @@ from server.uploads.receive import Rules
 Handler = Callable[..., Awaitable[Response]]
 Bound = Callable[[web.Request], Awaitable[Response]]
 
-# What a caller must be for a request of this method, where its row says nothing else.
+# The minimum role for each method, unless a route names another; for other methods it is admin.
 _ROLES = {"GET": Role.VIEWER, "POST": Role.UPLOADER, "PUT": Role.UPLOADER, "PATCH": Role.UPLOADER}
 
 
@@ -42,18 +42,18 @@ _ROLES = {"GET": Role.VIEWER, "POST": Role.UPLOADER, "PUT": Role.UPLOADER, "PATC
 class Access:
     """Who may call a route."""
 
-    public: bool | Callable[[Config], bool] = False  # whether no token is needed
-    role: Role | None = None  # the least, where the method does not say it
-    admin_if: str = ""  # a switch of its query that makes it an admin's
-    own: bool = False  # below admin, only for the caller who made the thing in its path; the handler checks
-    about_all: bool = False  # shows all projects: refused to callers confined to some
-    only: Literal["token", "person"] | None = None  # the one kind of caller that may call it
-    opened_by: Callable[[web.Request], Awaitable[Caller]] | None = None  # public to the bearer of an evidence link
+    public: bool | Callable[[Config], bool] = False  # whether the caller needs no token or session
+    role: Role | None = None  # the minimum role, if it is not the one of the method
+    admin_if: str = ""  # a boolean query parameter that raises the minimum role to admin
+    own: bool = False  # below admin, callers may only act on what they created; the handler checks it
+    all_projects: bool = False  # covers all projects: refused to callers limited to some
+    only: Literal["token", "person"] | None = None  # the only kind of caller allowed
+    opened_by: Callable[[web.Request], Awaitable[Caller]] | None = None  # authenticates by an evidence link in the path
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """What a multipart route takes: the file field and the text fields, for its documentation, and its limits."""
+    """A multipart route's file field and text fields, for the OpenAPI document, and its limits."""
 
     file_field: str
     fields: type
@@ -62,7 +62,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """What was decided about a multipart body before it is read."""
+    """The boundary and the limits of a multipart body, decided before it is read."""
 
     boundary: bytes
     rules: Rules
@@ -70,23 +70,25 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One endpoint. A handler names what it needs: path ids by name, `query`, `body` and `incoming` by type."""
+    """One endpoint. Its handler is called with the parameters that it declares: path ids by name, `query` and `body`
+    decoded into their annotated types, and `incoming` for an upload.
+    """
 
     method: str
     path: str
     handler: Handler
-    reply: Any = None  # a dataclass that goes out as JSON, or a media type
+    reply: Any = None  # the dataclass of its JSON, or a media type
     status: int = 200
     access: Access = Access()
     upload: Upload | None = None
-    once: bool = True  # a POST that honours an Idempotency-Key
-    max_json: int | None = None  # bytes of its JSON body, where that needs far less than `[api] max_json_size`
-    refusal: Callable[[web.Request, ReportError], Response] | None = None  # how it says no, where not as JSON
-    # For its documentation alone.
-    also: tuple[int, ...] = ()  # other statuses of success
-    errors: tuple[int, ...] = ()  # statuses of failure that are its own
-    array: Any = None  # the element, where S0's clients may read the list as a bare array
-    others: tuple[Any, ...] = ()  # what else it may answer with, like `reply`
+    once: bool = True  # whether a POST accepts an Idempotency-Key
+    max_json: int | None = None  # limit of its JSON body in bytes, if lower than `[api] max_json_size`
+    refusal: Callable[[web.Request, ReportError], Response] | None = None  # makes the reply of a 4xx, if not JSON
+    # Only for the OpenAPI document:
+    also: tuple[int, ...] = ()  # further success statuses
+    errors: tuple[int, ...] = ()  # further error statuses
+    array: Any = None  # the type of an element, if the list also has an array form
+    others: tuple[Any, ...] = ()  # further kinds of replies, each like `reply`
 
     @property
     def ids(self) -> list[str]:
@@ -102,27 +104,27 @@ class Route:
 
     @property
     def takes(self) -> dict[str, Any]:
-        """Types of the handler's parameters by name, its request aside."""
+        """Types of the handler's parameters by name, without the request."""
         hints = get_type_hints(self.handler, include_extras=True)
         names = list(inspect.signature(self.handler).parameters)[1:]
         return {name: hints[name] for name in names}
 
 
 def handlers(routes: Sequence[Route]) -> Iterator[tuple[str, str, Bound]]:
-    """Method, path and handler of everything that aiohttp is to know, also of what is refused."""
+    """Method, path and handler of everything to register with aiohttp, also of the 404 and 405 replies."""
     methods: dict[str, list[str]] = {}
     for route in routes:
         handler = _Bound(route)
         for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
             methods.setdefault(route.path, []).append(method)
             yield method, route.path, handler.handle
-    # aiohttp's own refusals would tell a client to go on with its body first.
+    # aiohttp's own 404 and 405 send 100 Continue first, and then the client sends its whole body for nothing.
     for path, allowed in methods.items():
-        yield "*", path, _refusing(MethodNotAllowed, {"Allow": ", ".join(sorted(allowed))})
-    yield "*", "/{anything:.*}", _refusing(RouteNotFound)
+        yield "*", path, _raising(MethodNotAllowed, {"Allow": ", ".join(sorted(allowed))})
+    yield "*", "/{anything:.*}", _raising(RouteNotFound)
 
 
-def _refusing(error: type[ReportError], headers: Mapping[str, str] | None = None) -> Bound:
+def _raising(error: type[ReportError], headers: Mapping[str, str] | None = None) -> Bound:
     async def refuse(request: web.Request) -> Response:
         raise error(headers=headers)
 
@@ -130,7 +132,7 @@ def _refusing(error: type[ReportError], headers: Mapping[str, str] | None = None
 
 
 class _Bound:
-    """The aiohttp handler of a route: who, then which thing, then what, in the contract's order of checks."""
+    """The aiohttp handler of a route: checks the caller, then the resource in the path, then the request's values."""
 
     def __init__(self, route: Route) -> None:
         takes = route.takes
@@ -148,7 +150,7 @@ class _Bound:
             return self._route.refusal(request, error)
 
     async def _find_caller(self, request: web.Request) -> None:
-        """401, and 403 where it has nothing to do with a thing."""
+        """Authenticate. Raises Unauthorized, AllProjectsNeeded, or what `opened_by` raises for an evidence link."""
         access, call = self._route.access, request[CALL]
         if access.opened_by is not None:
             call.caller = await access.opened_by(request)
@@ -156,11 +158,11 @@ class _Bound:
             call.caller = await authenticate(request)
             if access.only and call.caller.kind != access.only:
                 raise Unauthorized()
-            if access.about_all and call.caller.projects() is not None:
+            if access.all_projects and call.caller.projects() is not None:
                 raise AllProjectsNeeded()
 
     async def _admit(self, request: web.Request) -> Response:
-        """503, 415 and 413, before anything else is done for a body."""
+        """Check overload (503), content type (415) and size (413) before the body is read; then continue."""
         services, call = request.app[SERVICES], request[CALL]
         arguments: dict[str, Any] = {}
         if self._route.upload is not None:
@@ -173,7 +175,7 @@ class _Bound:
                 arguments["incoming"] = Incoming(decode.boundary_of(request), rules)
                 decode.check_length(request, rules.max_total, rules.too_long)
             elif self._body_type is not None:
-                if is_asking_or_large(request):
+                if body_pending_or_large(request):
                     services.admission.ensure_memory(request.content_length or 0)
                 decode.check_encoding(request)
                 decode.check_length(request, self._max_json(request))
@@ -182,52 +184,52 @@ class _Bound:
             return await self._answer(request, arguments)
 
     async def _check_role(self, request: web.Request, arguments: Mapping[str, Any]) -> None:
-        """403, and 404 before it: without a role in the thing's project, a caller learns nothing of it."""
+        """403, or 404 first: without a role in its project, a caller must not learn that a resource exists."""
         call = request[CALL]
         if call.caller is None:
             return
         if call.caller.grants:
-            await must_exist(request, arguments)  # which also finds the role
+            await must_exist(request, arguments)  # which also sets the role that the caller has in that project
         needed = self._least_role
-        if self._route.access.admin_if and _switched_on(request, self._query_type, self._route.access.admin_if):
+        if self._route.access.admin_if and _is_set(request, self._query_type, self._route.access.admin_if):
             needed = Role.ADMIN
         if call.caller.role < needed:
             await must_exist(request, arguments)
             check_role(request, needed)
 
     async def _answer(self, request: web.Request, arguments: dict[str, Any]) -> Response:
-        """404 of the resource, then what is wrong with the request's values, then what the handler finds."""
+        """The handler's reply. A missing resource (404) takes precedence over wrong values and the handler's errors."""
         takes_body = self._body_type is not None or self._route.upload is not None
-        if takes_body and is_asking_or_large(request):
+        if takes_body and body_pending_or_large(request):
             await must_exist(request, arguments)
         try:
             self._read_head(request, arguments)
             if takes_body:
-                await go_on(request)
+                await send_continue(request)
             await self._read_body(request, arguments)
         except (Invalid, MalformedBody):
-            # A small body is read before anything is asked of the database, and still 404 comes first.
+            # A small body is decoded before the resource is looked up, which saves a query, and 404 still comes first.
             await must_exist(request, arguments)
             raise
         try:
             response = await self._route.handler(request, **arguments)
         except ReportError as error:
-            if error.status < 500:  # what a handler finds wrong comes after 404, too
+            if error.status < 500:  # 404 comes first
                 await must_exist(request, arguments)
             raise
         if REPLAYED in response.headers:
-            await must_exist(request, arguments)  # it may have been removed since the first reply
+            await must_exist(request, arguments)  # the resource may have been deleted since the first reply
         return response
 
     def _read_head(self, request: web.Request, arguments: dict[str, Any]) -> None:
-        """Query and key: what can be refused before a client that waits for it sends its body."""
+        """Decode the query and the Idempotency-Key: errors in them are reported before 100 Continue is sent."""
         if self._query_type is not None:
             arguments["query"] = decode.from_text(request.query, self._query_type)
         if self._takes_key:
             request[CALL].idempotency_key = key_of(request)
 
     async def _read_body(self, request: web.Request, arguments: dict[str, Any]) -> None:
-        """A JSON body. That of an upload is its handler's."""
+        """Read and decode a JSON body. The handler of an upload reads the body itself."""
         if self._body_type is not None:
             with request.app[SERVICES].admission.reserve() as memory:
                 raw = await decode.read_body(request, self._max_json(request), memory)
@@ -241,45 +243,46 @@ class _Bound:
 
 
 async def must_exist(request: web.Request, arguments: Mapping[str, Any]) -> None:
-    """Raises the noun's own 404 unless the thing in the path exists and the caller may see it.
+    """Raises the 404 of the resource in the path unless it exists and the caller may see it.
 
-    From then on the call's caller is the one of that thing's project.
+    Narrows the call's caller to the resource's project, and so to the role in that project.
     """
     call = request[CALL]
     for name in RESOURCES.keys() & arguments.keys():
         project_id = await project_of(request.app[SERVICES].pool, name, arguments[name], call.scope)
-        there = call.known_caller.within(project_id) if project_id is not None else None
-        if there is None:
+        narrowed = call.known_caller.within(project_id) if project_id is not None else None
+        if narrowed is None:
             raise RESOURCES[name][1]()
-        call.caller = there
+        call.caller = narrowed
 
 
 def check_role(request: web.Request, needed: Role) -> None:
-    """Raises RoleTooSmall."""
+    """Raises RoleTooSmall unless the caller has at least the role `needed`."""
     role = request[CALL].known_caller.role
     if role < needed:
         raise RoleTooSmall.of(role.word, needed.word)
 
 
-async def go_on(request: web.Request) -> None:
-    """Tells a client that waits for it (RFC 9110, 10.1.1) that its body is wanted."""
+async def send_continue(request: web.Request) -> None:
+    """Send 100 Continue to a client that waits for it before it sends the body (RFC 9110, 10.1.1)."""
     if request.headers.get("Expect", "").lower() == "100-continue":
         transport = request.transport
         if transport is not None:
             transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
-async def hold_back(request: web.Request) -> None:
-    """aiohttp's expect handler: sends nothing yet, because go_on does, once the checks are passed."""
+async def defer_continue(request: web.Request) -> None:
+    """aiohttp's expect handler, which sends nothing: send_continue does, after the checks."""
 
 
-def is_asking_or_large(request: web.Request) -> bool:
-    """Whether the body is yet to come, or large: then what it is for must exist first."""
+def body_pending_or_large(request: web.Request) -> bool:
+    """Whether the client waits for 100 Continue, or the body is large. Then the resource is looked up before the body
+    is read: otherwise a client sends it only to get a 404."""
     return "Expect" in request.headers or (request.content_length or decode.SMALL_BODY + 1) > decode.SMALL_BODY
 
 
-def _switched_on(request: web.Request, query_type: Any, name: str) -> bool:
-    with suppress(Invalid):  # it is refused later, as any other
+def _is_set(request: web.Request, query_type: Any, name: str) -> bool:
+    with suppress(Invalid):  # an invalid query is refused later, by _read_head
         return bool(getattr(decode.from_text(request.query, query_type), name))
     return False
 
@@ -290,7 +293,7 @@ def _path_id(request: web.Request, name: str) -> UUID:
         found = UUID(text)
     except ValueError:
         raise RESOURCES[name][1]() from None
-    # UUID() also takes braces, urn: and no hyphens; a thing has one address.
+    # UUID() also accepts braces, `urn:uuid:` and no hyphens. A resource has only one address.
     if str(found) != text.lower():
         raise RESOURCES[name][1]()
     return found

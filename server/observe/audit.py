@@ -1,7 +1,7 @@
-"""The audit trail: who did what, when and from where, in a table that only grows (`audit_entries`).
+"""Writes the audit trail: who did what, when and from where, in an append-only table (`audit_entries`).
 
-An entry is written in the transaction of what it tells of: what is rolled back leaves none, and what cannot be noted is
-not done. How entries are read is in server/reports/audit.py.
+An entry is written in the same transaction as the action: a rollback removes both, and an action whose entry cannot be
+written fails. server/reports/audit.py reads the entries.
 """
 
 import os
@@ -24,7 +24,8 @@ _BAD_TEXT = re.compile("[\x00\ud800-\udfff]")
 
 
 class Action(StrEnum):
-    """What is noted. Not each test case, step, log and upload: they are many, and each has its `created_at`."""
+    """The actions that are recorded. Creating a test case, step, log or artifact is not: these are too many, and their
+    rows have a `created_at`."""
 
     SUITE_RUN_CREATED = "suite_run.created"
     SUITE_RUN_DELETED = "suite_run.deleted"
@@ -48,18 +49,18 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who did it, and from where. Kinds: `token`, `person`, `anyone` (nobody had to say who), `command`."""
+    """Who did it, and from where. Kinds: `token`, `person`, `command`, `anyone` (no token or login was required)."""
 
     kind: str
     id: UUID | None
     name: str | None
-    remote: str | None  # the client's address; of a command the name of its machine
+    remote: str | None  # the client's address; for a command, the host name
     request_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What it was done to. `project_id` None: it is about the whole server."""
+    """What the action was done to. `project_id` None: it concerns the whole server."""
 
     kind: str
     id: UUID | None
@@ -68,8 +69,8 @@ class Subject:
 
 
 async def record(where: Any, action: Action, actor: Actor, subject: Subject, **detail: object) -> None:
-    """Adds an entry. `where` is the connection in whose transaction the action is, or the pool: then the entry stays,
-    whatever becomes of the request. Names are cut where they are too long, and never the reason of a failure."""
+    """Add an entry. `where` is the connection whose transaction has the action, or the pool. With the pool, the entry
+    is committed at once and stays even if the request fails. A name that is too long is truncated."""
     entry_id = new_id(0)
     await where.execute(
         SQL.audit.insert,
@@ -90,17 +91,17 @@ async def record(where: Any, action: Action, actor: Actor, subject: Subject, **d
 
 
 def operator() -> Actor:
-    """Whoever runs this command: who logged in, as the kernel has it also behind sudo and runuser, else whose process
-    it is."""
+    """The operator who runs this command: the login user (the kernel keeps it through sudo and runuser), else the
+    process's user."""
     try:
         name = os.getlogin()
-    except OSError:  # started by no login: by systemd, in a container
+    except OSError:  # no login session: started by systemd or in a container
         name = _owner()
     return Actor("command", None, name, socket.gethostname(), None)
 
 
 def _owner() -> str:
-    """The user of this process. Not what the environment says: anybody may set that."""
+    """The user of this process. Not from the environment, which anybody may set."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -108,7 +109,7 @@ def _owner() -> str:
 
 
 def _fit(text: str | None, longest: int) -> str | None:
-    """As the database takes it."""
+    """The text without characters that PostgreSQL refuses, truncated to `longest` characters."""
     if text is None:
         return None
     text = _BAD_TEXT.sub("\ufffd", text)

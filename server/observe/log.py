@@ -1,7 +1,7 @@
-"""How log lines look: text for people, or one JSON object a line for machines.
+"""The formats of the log: text for people, or one JSON object per line for machines.
 
-A record may carry `fields`, a dict of plain values: JSON has them as they are, text as name=value. Whatever a client
-sends, it makes one line and no other. Evidence links, which are secrets, are in none.
+A log record may carry `fields`, a dict of plain values: JSON has them as they are, text as name=value. Nothing that a
+client sends can add a line. Evidence links are secrets and are redacted.
 """
 
 import json
@@ -16,16 +16,16 @@ import orjson
 from server.config import LogConfig
 from server.redact.rules import redact_links
 
-# What the sentence of a record has already, where it stands among the fields too.
-_SAID = {"method", "path", "status"}
-_WORD = re.compile(r"[^\s\"=\\-][^\s\"=\\]*")
+# Fields that the text format omits: the message of a request already has them.
+_OMITTED = {"method", "path", "status"}
+_UNQUOTED = re.compile(r"[^\s\"=\\-][^\s\"=\\]*")
 
 
 class TextLines(logging.Formatter):
-    """A line of text; the lines of a traceback follow, indented, so that none of them looks like a record."""
+    """A log record as one line of text. The lines of a traceback follow indented, so that none looks like a record."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = "".join(f" {name}={_word(value)}" for name, value in _fields(record).items() if name not in _SAID)
+        fields = "".join(f" {name}={_quoted(value)}" for name, value in _fields(record).items() if name not in _OMITTED)
         line = f"{_time(record)} {record.levelname} {record.name}: {record.getMessage()}{fields}"
         lines = [redact_links(line)]
         if record.exc_info:
@@ -34,7 +34,7 @@ class TextLines(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line; a traceback is a field of it."""
+    """A log record as one JSON object on one line. A traceback is a field of the object."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry = {
@@ -48,22 +48,22 @@ class JsonLines(logging.Formatter):
             entry["traceback"] = self.formatException(record.exc_info)
         try:
             line = orjson.dumps(entry).decode()
-        except orjson.JSONEncodeError:  # bytes of a path that are no UTF-8, which Python has as lone surrogates
+        except orjson.JSONEncodeError:  # a path that is not UTF-8: Python decodes its bytes to lone surrogates
             line = json.dumps(entry, default=repr)
-        # JSON may have all but the first 32 as they are, among them what some take for a line's end or a terminal for
-        # a command. Outside of its strings there is nothing that could need this.
+        # JSON requires escapes for the first 32 characters only. Escape all others that do not print: programs may read
+        # U+2028 as a line end, and terminals obey C1 control characters. They occur only within strings.
         line = redact_links(line)
         return line if line.isprintable() else _escaped(line, lambda character: json.dumps(character)[1:-1])
 
 
 def set_up(config: LogConfig) -> None:
-    """Sends the log to standard error."""
+    """Send the log to standard error."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if config.format == "json" else TextLines())
     logging.basicConfig(level=config.level.upper(), handlers=[handler], force=True)
-    # No line names its thread or process, and looking them up costs 1 µs a line.
+    # No format shows the thread or the process, and looking them up costs 1 µs per line.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging.getLogger("yoyo").setLevel(logging.WARNING)  # it tells every statement
+    logging.getLogger("yoyo").setLevel(logging.WARNING)  # otherwise it logs every statement
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
@@ -72,22 +72,22 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _time(record: logging.LogRecord) -> str:
-    """UTC with three digits and Z, as in replies."""
+    """UTC with milliseconds and Z, as in replies."""
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
-def _word(value: object) -> str:
-    """A value that ends where the next space is: text that has one, or could pass for a field, in quotes."""
+def _quoted(value: object) -> str:
+    """The text of a field's value, in quotes when it has a space or could be read as another field."""
     if value is None:
         return "-"
-    if isinstance(value, str) and not _WORD.fullmatch(value):
+    if isinstance(value, str) and not _UNQUOTED.fullmatch(value):
         return json.dumps(value, ensure_ascii=False)
     return str(value)
 
 
 def visible(text: str) -> str:
-    """Control characters, line ends and what turns the direction of text as escapes: one line, and no command to a
-    terminal."""
+    """The text with control characters, line ends and text-direction marks escaped. Without this, a client could forge
+    a log line or control a terminal."""
     return text if text.isprintable() else _escaped(text, lambda character: ascii(character)[1:-1])
 
 

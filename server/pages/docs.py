@@ -1,4 +1,4 @@
-"""The API's documentation as a page that people read, also without internet."""
+"""The API documentation as an HTML page, which loads nothing and works offline."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -14,7 +14,7 @@ from server.viewer import render
 
 
 async def show(request: web.Request) -> Response:
-    """This API as a page."""
+    """Shows this API as an HTML page."""
     return html.html(_page(tuple(request.app[SERVICES].routes)), cache_control="no-cache")
 
 

@@ -1,6 +1,7 @@
-"""What evidence links show, to people and to programs: a run, a test case result or an artifact, and its images.
+"""Pages of evidence links: a suite run, a test case result or an artifact, as HTML or JSON, and its images.
 
-Every handler here is behind http/authenticate.py open_page. It leaves out what the link does not cover.
+Every request was authenticated by open_page or open_image of http/authenticate.py. The handlers omit all data
+that the link does not cover.
 """
 
 import asyncio
@@ -25,12 +26,12 @@ from server.services import CALL, SERVICES
 from server.viewer import render
 
 _IMAGES = "image/"
-# Nothing is kept of what a link shows, so that it ends when it is revoked.
-_NOT_KEPT = "private, no-store"
+# Without this, caches could still show the content of a link that has been revoked.
+_NO_STORE = "private, no-store"
 
 
 class SharedQuery(Page):
-    """Which of a run's test case results to show; of an artifact, whether to save it."""
+    """Filters of a run's test case results; `download` is for an artifact."""
 
     status: Status | None = None
     q: Annotated[str, Meta(max_length=500)] | None = None
@@ -42,26 +43,37 @@ class ImageQuery(Struct):
 
 
 async def show(request: web.Request, query: SharedQuery) -> Response:
-    """What an evidence link is on: a run and its test case results, the report of one, or an artifact's bytes."""
+    """Shows the target of an evidence link: a suite run, a test case result or an artifact.
+
+    For a suite run the reply has its test case results, filtered by `status` and by `q` in the name. For a test case
+    result it is the report. Browsers get HTML and programs JSON, by the `Accept` header. An artifact is sent as its
+    bytes, and `download=true` makes a browser save it. 404 when the link has expired or was revoked.
+    """
     shared = _shared(request)
-    return await _SHOWN[shared.kind](request, shared.id, query)
+    return await _HANDLERS[shared.kind](request, shared.id, query)
 
 
 async def show_case(request: web.Request, case_id: UUID) -> Response:
-    """The report of a test case result that an evidence link covers; of its artifacts, the images."""
+    """Shows the report of a test case result that an evidence link covers.
+
+    The report has no artifacts except images. Browsers get HTML and programs JSON, by the `Accept` header.
+    """
     if not await links.covers_case(request.app[SERVICES].pool, request[CALL].known_caller.id, case_id):
         raise CaseNotFound()
     return await _case(request, case_id)
 
 
 async def show_image(request: web.Request, artifact_id: UUID, query: ImageQuery) -> Response:
-    """The bytes of an image that an evidence link covers, or of the artifact that it is on."""
+    """Downloads an image that an evidence link covers, or the artifact that the link is for.
+
+    `download=true` makes a browser save it instead of showing it.
+    """
     return await _send(request, artifact_id, query.download)
 
 
 def refusal(request: web.Request, error: ReportError) -> Response:
-    """The same for a person as for a program."""
-    if not html.wanted(request):
+    """The reply for an error below 500: HTML for browsers, JSON for programs."""
+    if not html.preferred(request):
         return reply.failure(request, error)
     return html.html(render.refusal(error.status, error.detail), error.status, headers=error.headers)
 
@@ -75,7 +87,7 @@ async def _show_run(request: web.Request, suite_id: UUID, query: SharedQuery) ->
         )
     items = [SharedCase(*[*_columns(case), f"{url}/test-case-results/{case.id}"]) for case in cases]
     shown = SharedRun(run, SharedCasePage(total, query.number, query.size, items))
-    return await _either(request, reply.plain(shown), lambda shared: render.run(shared, url, query.status, query.q))
+    return await _negotiate(request, reply.plain(shown), lambda shared: render.run(shared, url, query.status, query.q))
 
 
 async def _show_case(request: web.Request, case_id: UUID, _: SharedQuery) -> Response:
@@ -86,7 +98,7 @@ async def _show_artifact(request: web.Request, artifact_id: UUID, query: SharedQ
     return await _send(request, artifact_id, query.download)
 
 
-_SHOWN: Mapping[str, Callable[[web.Request, UUID, SharedQuery], Awaitable[Response]]] = {
+_HANDLERS: Mapping[str, Callable[[web.Request, UUID, SharedQuery], Awaitable[Response]]] = {
     "suite_run": _show_run,
     "test_case_result": _show_case,
     "artifact": _show_artifact,
@@ -96,14 +108,14 @@ _SHOWN: Mapping[str, Callable[[web.Request, UUID, SharedQuery], Awaitable[Respon
 async def _case(request: web.Request, case_id: UUID) -> Response:
     pool, shared = request.app[SERVICES].pool, _shared(request)
     report = reply.plain(await reports.gather(pool, case_id, request[CALL].scope, _IMAGES))
-    of_steps_and_checkpoints = [
+    screenshots = [
         shown["screenshot_artifact_id"]
         for shown in (*report["steps"], *report["checkpoints"])
         if shown["screenshot_artifact_id"] is not None
     ]
-    _narrow(report, await links.images_among(pool, case_id, of_steps_and_checkpoints), shared.url)
+    _limit_to_link(report, await links.images_among(pool, case_id, screenshots), shared.url)
     run_url = shared.url if shared.kind == "suite_run" else None
-    return await _either(request, report, lambda report: render.case(report, shared.url, run_url))
+    return await _negotiate(request, report, lambda report: render.case(report, shared.url, run_url))
 
 
 def _columns(case: TestCase) -> list[Any]:
@@ -117,8 +129,11 @@ def _shared(request: web.Request) -> Shared:
     return shared
 
 
-def _narrow(report: dict[str, Any], images: set[str], url: str) -> None:
-    """Leaves of a report what a link covers, at the addresses where it has it."""
+def _limit_to_link(report: dict[str, Any], images: set[str], url: str) -> None:
+    """Removes data that the link does not cover from a report, and replaces the URLs of its images by URLs of the link.
+
+    `images` are the ids of the screenshots that are images.
+    """
 
     def address(artifact: Mapping[str, Any]) -> str:
         return f"{url}/artifacts/{artifact['id']}"
@@ -139,12 +154,12 @@ def _narrow(report: dict[str, Any], images: set[str], url: str) -> None:
 
 async def _send(request: web.Request, artifact_id: UUID, attachment: bool) -> Response:
     stored = await downloads.of_link(request.app[SERVICES].pool, request[CALL].known_caller.id, artifact_id)
-    return await files.reply(request, artifact_id, stored, _NOT_KEPT, attachment)
+    return await files.reply(request, artifact_id, stored, _NO_STORE, attachment)
 
 
-async def _either(request: web.Request, value: Any, page: Callable[[Any], str]) -> Response:
-    """A page for a person, JSON for a program."""
+async def _negotiate(request: web.Request, value: Any, page: Callable[[Any], str]) -> Response:
+    """HTML for browsers, JSON for programs, by the Accept header."""
     headers = {"Vary": "Accept"}
-    if html.wanted(request):  # in a thread: a page of 2,000 steps takes 100 ms
+    if html.preferred(request):  # in a thread: rendering 2,000 steps takes 100 ms
         return html.html(await asyncio.to_thread(page, value), images=True, headers=headers)
     return reply.ok(value, headers)

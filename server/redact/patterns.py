@@ -1,7 +1,7 @@
-"""Hides what the configured patterns find in texts, in bounded time whatever the pattern and the text.
+"""Replaces what the configured patterns match in texts, in bounded time for every pattern and text.
 
-Python's own `re` may take exponential time for one of them; RE2 takes time that grows with the text and with the size
-of the pattern alone. So both have a bound, and how often a text is searched again behind a match has one too.
+Python's `re` can take exponential time. RE2's time is proportional to the length of the text and the size of the
+compiled pattern: both are limited, and so is how much text is searched again after a match.
 """
 
 import asyncio
@@ -12,18 +12,18 @@ from typing import Any
 from server.config import ConfigError
 from server.redact.rules import REDACTED
 
-_LARGEST = 500  # steps of a pattern's program; each costs at worst 6 ns a byte
-_AT_ONCE = 8 << 10  # characters that are searched on the event loop; more of them in a thread, which leaves it alone
-# Bytes times steps of the program that may be searched again in a request, a few seconds at worst.
-_AGAIN = 1 << 30
+_MAX_INSTRUCTIONS = 500  # of a compiled pattern; each costs at most 6 ns for each byte of text
+_INLINE = 8 << 10  # characters; longer texts are searched in a thread, so that they do not block the event loop
+# Bytes × instructions that one call of hide() may search again after matches of a pattern: a few seconds at most.
+_REPEATED = 1 << 30
 
 
 class Patterns:
-    """The patterns of a site. Raises ConfigError for one that cannot be used, which says why."""
+    """The configured patterns. Raises ConfigError with the reason for a pattern that cannot be used."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
         self._patterns = [_compiled(pattern) for pattern in patterns]
-        # One thread of its own: a few long texts must not take those that everything else waits for.
+        # A thread of its own: in a shared thread pool, a few long texts would block other work.
         self._thread = ThreadPoolExecutor(1, "masks") if patterns else None
 
     @property
@@ -34,7 +34,7 @@ class Patterns:
         """The same texts with `[redacted]` for each match."""
         if self._thread is None:
             return texts
-        if sum(len(text) for text in texts if text) <= _AT_ONCE:
+        if sum(len(text) for text in texts if text) <= _INLINE:
             return self._hidden(texts)
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._hidden, texts)
 
@@ -45,34 +45,34 @@ class Patterns:
     def _hidden(self, texts: Iterable[str | None]) -> list[str | None]:
         hidden = [text and text.encode() for text in texts]
         for pattern in self._patterns:
-            again = _AGAIN // pattern.programsize
+            budget = _REPEATED // pattern.programsize
             for i, text in enumerate(hidden):
                 if text:
-                    hidden[i], again = _hide(pattern, text, again)
-        # A pattern may match a part of a character: \C does.
+                    hidden[i], budget = _hide(pattern, text, budget)
+        # errors="replace": a pattern with \C can match a part of a character.
         return [text.decode(errors="replace") if isinstance(text, bytes) else text for text in hidden]
 
 
-def _hide(pattern: Any, text: bytes, again: int) -> tuple[bytes, int]:
-    """The text with its matches hidden, and how many bytes may still be searched again. Without any left, a text with
-    a match is hidden whole."""
+def _hide(pattern: Any, text: bytes, budget: int) -> tuple[bytes, int]:
+    """The text with its matches replaced, and the remaining budget: how many bytes may be searched again after a
+    match. When the budget is used up, a text with a match is replaced completely."""
     parts: list[bytes] = []
     at = end = 0
     while end < len(text) and (match := pattern.search(text, end)) is not None:
         start, end = match.span()
-        again -= len(text) - end
-        if again < 0:
-            return REDACTED.encode(), again
-        if start == end:  # between two characters, like \b: nothing to hide
+        budget -= len(text) - end
+        if budget < 0:
+            return REDACTED.encode(), budget
+        if start == end:  # an empty match, like that of \b: nothing to replace
             end += 1
             continue
         parts += [text[at:start], REDACTED.encode()]
         at = end
-    return b"".join([*parts, text[at:]]), again
+    return b"".join([*parts, text[at:]]), budget
 
 
 def _compiled(pattern: str) -> Any:
-    # Not at the top: it costs every command 4 MB and 30 ms, and most sites have no patterns.
+    # Imported only when needed: it costs every command 4 MB and 30 ms, and most installations have no patterns.
     import re2
 
     options = re2.Options()
@@ -82,12 +82,12 @@ def _compiled(pattern: str) -> Any:
     except re2.error as error:
         reason = error.args[0] if error.args else ""
         reason = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
-        raise ConfigError(f"api.mask_patterns: {pattern!r} is no pattern that RE2 takes: {reason}") from None
-    if compiled.programsize > _LARGEST:
+        raise ConfigError(f"api.mask_patterns: {pattern!r} is not a valid RE2 pattern: {reason}") from None
+    if compiled.programsize > _MAX_INSTRUCTIONS:
         raise ConfigError(
-            f"api.mask_patterns: {pattern!r} is too large ({compiled.programsize} steps, {_LARGEST} are allowed): "
-            "shorten its repetitions"
+            f"api.mask_patterns: {pattern!r} is too large: RE2 compiles it to {compiled.programsize} instructions, "
+            f"and at most {_MAX_INSTRUCTIONS} are allowed. Use shorter repetitions"
         )
     if compiled.search(b"") is not None:
-        raise ConfigError(f"api.mask_patterns: {pattern!r} matches the empty text, and so everywhere")
+        raise ConfigError(f"api.mask_patterns: {pattern!r} matches the empty string, and so would match everywhere")
     return compiled

@@ -1,4 +1,4 @@
-"""Hides credentials: of the system under test before a log is stored, our own in what we log. Pure."""
+"""Redacts credentials: those of the system under test in stored logs, and the server's own in its log. Pure: no I/O."""
 
 import re
 from collections.abc import Mapping
@@ -8,9 +8,9 @@ REDACTED = "[redacted]"
 
 _SECRET_HEADERS = {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key"}
 _USER_INFO = re.compile(r"(//[^/?#@:\s]*):[^/?#&\s]*@")
-# Names of parameters that carry a credential: those that end with one of the long words, like `access_token`,
-# `newPassword` or `user[password]`, and the short words on their own. Lengths are bounded, so that a URL made of
-# separators cannot cost quadratic time.
+# Names of parameters that carry a credential: names that end with one of the long words, like `access_token`,
+# `newPassword` or `user[password]`, and the short words as separate words. Lengths are bounded: otherwise a URL made of
+# separators would take quadratic time.
 _NAME = (
     r"(?i)(?<=[?&;#])("
     r"(?:[^=&;#?\s]{0,120}?(?:token|token[_-]?id|secret|password|passwd|passphrase|signature|credentials?"
@@ -21,8 +21,8 @@ _NAME = (
 _IN_URL = re.compile(_NAME + r"(?:[^&#;]|;(?![^=&#;]*=))*")
 _IN_TEXT = re.compile(_NAME + r"[^&#;\s\"'<>]*")
 
-# What names a field for a password, in selectors, names and words for people. The short words count on their own, also
-# as one of the words in `userPin`, `otpCode` or `USER_PIN`: there are spinners and opinions.
+# Names of password fields, in selectors, identifiers and labels. A short word must be a separate word, as in `userPin`,
+# `otpCode` or `USER_PIN`: otherwise `spinner` and `opinion` would match.
 _LONG_WORD = re.compile(r"(?i)passw(?:or)?[dt]|passphrase|passcode|secret|one[-_ ]?time[-_ ]?(?:code|pass)")
 _SHORT_WORDS = ("pin", "otp", "totp", "pwd", "pass", "cvv", "cvc")
 _SHORT_WORD = re.compile(
@@ -31,40 +31,40 @@ _SHORT_WORD = re.compile(
     rf"|(?<![A-Z])(?:{'|'.join(_SHORT_WORDS).upper()})(?![a-z]|[A-Z](?![a-z]))"
 )
 
-# Evidence links: what stands where one does in a path, and the text of one anywhere, also of one that was cut.
+# Evidence links: any path segment after /shared/, and the text of a link anywhere, even if it is truncated.
 _SHARED = re.compile(r"(?<=/shared/)[^/?#]+")
 _LINK = re.compile(r"rpl_[0-9A-Za-z_-]{16,}")
 
 
 def is_password_field(*names: str | None) -> bool:
-    """Whether one of them names a field that takes a password, a PIN or a one-time code."""
+    """Whether one of `names` is that of a field for a password, a PIN or a one-time code."""
     return any(name and (_LONG_WORD.search(name) or _SHORT_WORD.search(name)) for name in names)
 
 
 def redact_headers(headers: Mapping[str, str | list[str]]) -> dict[str, str | list[str]]:
-    """The same headers: values of credential headers replaced, addresses in the others redacted."""
+    """The headers with the values of credential headers replaced, and the URLs in other headers redacted."""
     return {name: _redact_header(name.strip().lower(), value) for name, value in headers.items()}
 
 
 def redact_url(url: str) -> str:
-    """The same URL without its password and without the values of parameters named like credentials."""
+    """The URL without its password and without the values of parameters that are named like credentials."""
     return _redacted(url, _IN_URL)
 
 
 def redact_target(target: str) -> str:
-    """The target of a request to us as the log may have it: redact_url, and without an evidence link."""
-    if "%" in target and _SHARED.search(plain := unquote(target)):  # aiohttp finds the route of an encoded path, too
+    """The target of a request to this server, for the log: redact_url, and without an evidence link."""
+    if "%" in target and _SHARED.search(plain := unquote(target)):  # aiohttp also routes a percent-encoded path
         target = quote(plain, safe="/?#[]@!$&'()*+,;=:%")
     return redact_url(redact_links(_SHARED.sub(REDACTED, target)))
 
 
 def redact_links(text: str) -> str:
-    """The same text without evidence links of ours."""
+    """The text without evidence links of this server."""
     return _LINK.sub(REDACTED, text) if "rpl_" in text else text
 
 
 def redact_text(text: str) -> str:
-    """The same text, the URLs in it redacted. Messages of browsers and tools quote them."""
+    """The text with the URLs in it redacted: messages of browsers and tools quote URLs."""
     return _redacted(text, _IN_TEXT)
 
 

@@ -1,4 +1,4 @@
-"""Artifacts in the database, and from a received file to a row with a name that is durable."""
+"""Artifacts in the database. `save` turns received files into stored files with rows."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -78,7 +78,7 @@ class BatchUploaded:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """An artifact as it is after a request that brought it, once more or for the first time. `size` in bytes."""
+    """An artifact after an upload, new or a duplicate. `row`: the columns of Artifact. `size` in bytes."""
 
     row: tuple[Any, ...]
     duplicate: bool
@@ -87,16 +87,16 @@ class Saved:
 
 
 @dataclass(frozen=True, slots=True)
-class _Fresh:
-    """A file that becomes an artifact: its id, and the names that it may take."""
+class _New:
+    """A file that becomes a new artifact: its id, and the free paths that it may be stored at."""
 
     id: UUID
     item: Accepted
-    names: list[str]
+    paths: list[str]
 
 
 class _Row(Struct, omit_defaults=True):
-    """What artifacts.insert_many reads."""
+    """A row for the query artifacts.insert_many."""
 
     id: UUID
     artifact_type: str
@@ -114,7 +114,7 @@ class _Row(Struct, omit_defaults=True):
 
 
 async def by_id(where: Any, artifact_id: UUID, scope: UUID | None) -> Artifact:
-    """The whole artifact. Raises ArtifactNotFound."""
+    """The artifact. Raises ArtifactNotFound."""
     row = await where.fetchrow(SQL.artifacts.by_id, artifact_id, scope)
     if row is None:
         raise ArtifactNotFound()
@@ -141,7 +141,7 @@ async def of_case(
 
 
 async def delete(connection: Any, artifact_id: UUID, scope: UUID | None, actor: Actor) -> Removal:
-    """Removes an artifact's row; gives the file to remove. Raises ArtifactNotFound."""
+    """Deletes an artifact's row and returns its file, to be unlinked after the commit. Raises ArtifactNotFound."""
     found = await connection.fetchrow(SQL.artifacts.case_of, artifact_id, scope)
     if found is None:
         raise ArtifactNotFound()
@@ -160,47 +160,48 @@ async def delete(connection: Any, artifact_id: UUID, scope: UUID | None, actor: 
 async def save(
     connection: Any, stage: Stage, case_id: UUID, scope: UUID | None, accepted: Sequence[Accepted]
 ) -> list[Saved]:
-    """Names and rows for the accepted files, in their order; what is there already comes back as it is.
+    """Stores the accepted files and inserts their rows; the result has their order. A duplicate gets its existing row.
 
-    Within a transaction, which holds the test case from the choice of names to the rows that have them: files first,
-    then rows, so that a crash may leave a file without a row, never a row without its bytes. Raises CaseNotFound,
-    StorageFull, StorageAway.
+    Call it within a transaction: the test case stays locked from the choice of paths to the insert. Files come before
+    rows, so a crash may leave a file without a row, but never a row without its file. Raises CaseNotFound, StorageFull,
+    StorageAway.
     """
     ids = new_ids(bucket_of(case_id), len(accepted))
     today = datetime.now(UTC)
-    names = [_names(today, case_id, item, artifact_id) for item, artifact_id in zip(accepted, ids, strict=True)]
-    project_id, known_keys, taken, has_steps = await _lock(connection, case_id, scope, accepted, names)
+    paths = [_paths(today, case_id, item, artifact_id) for item, artifact_id in zip(accepted, ids, strict=True)]
+    project_id, known_keys, taken, has_steps = await _lock(connection, case_id, scope, accepted, paths)
     known = await _known(connection, case_id, known_keys)
-    again = {item.dedupe_key: item for item in accepted if item.dedupe_key in known}
-    # Of the same thing twice in one request, the first stays.
-    fresh: dict[bytes, _Fresh] = {}
-    for artifact_id, item, wished in zip(ids, accepted, names, strict=True):
+    duplicates = {item.dedupe_key: item for item in accepted if item.dedupe_key in known}
+    # If one request contains the same file twice, the first one is stored.
+    added: dict[bytes, _New] = {}
+    for artifact_id, item, candidates in zip(ids, accepted, paths, strict=True):
         if item.dedupe_key not in known:
-            free = [name for name in wished if name not in taken]
-            fresh.setdefault(item.dedupe_key, _Fresh(artifact_id, item, free))
+            free = [path for path in candidates if path not in taken]
+            added.setdefault(item.dedupe_key, _New(artifact_id, item, free))
 
-    placements = [_placement(new.item, new.names, project_id) for new in fresh.values()]
-    placements += [_existing(known[key], item, project_id) for key, item in again.items()]
+    placements = [_placement(new.item, new.paths, project_id) for new in added.values()]
+    placements += [_existing(known[key], item, project_id) for key, item in duplicates.items()]
     published = await stage.publish(placements)
-    if fresh:
-        rows = [_row(new, path) for new, path in zip(fresh.values(), published, strict=False)]
+    if added:
+        rows = [_row(new, path) for new, path in zip(added.values(), published, strict=False)]
         inserted = await connection.fetch(SQL.artifacts.insert_many, case_id, encode(rows))
         known |= {key: tuple(columns) for key, *columns in inserted}
         owned = {row["id"] for row in inserted if row["step_result_id"] is not None}
-        if has_steps and await steps.link(connection, case_id, [], [new.id for new in fresh.values()], owned):
-            known |= await _known(connection, case_id, list(fresh))
-    return _in_order(accepted, known, set(again))
+        if has_steps and await steps.link(connection, case_id, [], [new.id for new in added.values()], owned):
+            known |= await _known(connection, case_id, list(added))
+    return _in_order(accepted, known, set(duplicates))
 
 
 async def _lock(
-    connection: Any, case_id: UUID, scope: UUID | None, accepted: Sequence[Accepted], names: Iterable[list[str]]
+    connection: Any, case_id: UUID, scope: UUID | None, accepted: Sequence[Accepted], paths: Iterable[list[str]]
 ) -> tuple[UUID, list[bytes], set[str], bool]:
-    """Its project, which dedupe keys it has, which names are taken, and whether it has steps. Raises CaseNotFound."""
-    keys, paths = [item.dedupe_key for item in accepted], [path for wished in names for path in wished]
-    row = await connection.fetchrow(SQL.artifacts.lock, case_id, scope, keys, paths)
+    """Locks the test case. Returns its project, which of the dedupe keys exist, which of the paths are in use, and
+    whether it has steps. Raises CaseNotFound."""
+    keys, wanted = [item.dedupe_key for item in accepted], [path for candidates in paths for path in candidates]
+    row = await connection.fetchrow(SQL.artifacts.lock, case_id, scope, keys, wanted)
     if row is None:
-        await test_cases.lock(connection, case_id, scope)  # another writer may have come in between: now none can
-        row = await connection.fetchrow(SQL.artifacts.lock, case_id, scope, keys, paths)
+        await test_cases.lock(connection, case_id, scope)  # another writer committed in between; now no other can
+        row = await connection.fetchrow(SQL.artifacts.lock, case_id, scope, keys, wanted)
     return row["project_id"], row["known"], set(row["taken"]), row["has_steps"]
 
 
@@ -218,7 +219,7 @@ def _in_order(accepted: Sequence[Accepted], known: dict[bytes, tuple[Any, ...]],
     return saved
 
 
-def _names(day: datetime, case_id: UUID, item: Accepted, artifact_id: UUID) -> list[str]:
+def _paths(day: datetime, case_id: UUID, item: Accepted, artifact_id: UUID) -> list[str]:
     fields = item.fields
     return relative_paths(
         day,
@@ -237,12 +238,12 @@ def _placement(item: Accepted, names: Sequence[str], project_id: UUID) -> Placem
 
 
 def _existing(row: tuple[Any, ...], item: Accepted, project_id: UUID) -> Placement:
-    """Where a file lies that is there already: it is only made whole."""
+    """The placement of a duplicate: its stored file is only restored if it is missing or has the wrong size."""
     stored = Artifact(*row).storage_path.removeprefix("artifacts/")
     return replace(_placement(item, [stored], project_id), existing=True)
 
 
-def _row(new: _Fresh, storage_path: str) -> _Row:
+def _row(new: _New, storage_path: str) -> _Row:
     item = new.item
     return _Row(
         id=new.id,

@@ -1,4 +1,4 @@
-"""The audit trail, as it is read; server/observe/audit.py writes it."""
+"""Reads the audit trail; server/observe/audit.py writes it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,8 +48,8 @@ async def page(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> tuple[list[Any], bool]:
-    """At most `limit` rows (the columns of AuditEntry) of these projects, None: of all; newest first, and whether there
-    are more. `before`: the last id of the page before."""
+    """At most `limit` rows (the columns of AuditEntry) of these projects (None: all), newest first, and whether there
+    are more. `before`: the last id of the previous page."""
     filters = action, actor, subject_id, since and first_id(since), until and first_id(until)
     rows = await newest(where, SQL.audit.page, projects, before, *filters, limit + 1)
     return rows[:limit], len(rows) > limit

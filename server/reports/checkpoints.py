@@ -46,13 +46,13 @@ class Appended:
 
 
 async def insert_many(connection: Any, case_id: UUID, new: Sequence[Struct]) -> None:
-    """New checkpoints, in the order sent, under the test case's lock."""
+    """Inserts checkpoints in the order sent. The caller holds the lock of the test case."""
     ids = new_ids(bucket_of(case_id), len(new))
     await connection.execute(SQL.checkpoints.insert_many, case_id, ids, encode(new))
 
 
 async def own_artifacts(connection: Any, case_id: UUID, wanted: Sequence[UUID]) -> set[UUID]:
-    """Those of some artifacts that belong to the test case."""
+    """The ids in `wanted` that are artifacts of the test case."""
     return {row["id"] for row in await connection.fetch(SQL.checkpoints.own_artifacts, case_id, wanted)}
 
 

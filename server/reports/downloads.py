@@ -1,4 +1,4 @@
-"""What a download needs to know of an artifact."""
+"""The columns of an artifact that a download needs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from server.errors import ArtifactNotFound
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Where the bytes lie below the storage folder, and what is said of them. `file_size` in bytes."""
+    """A stored file: its path below the storage folder, and its metadata. `file_size` in bytes."""
 
     storage_path: str
     file_name: str
@@ -20,12 +20,12 @@ class Stored:
 
 
 async def of_artifact(where: Any, artifact_id: UUID, scope: UUID | None) -> Stored:
-    """Raises ArtifactNotFound."""
+    """The file of an artifact. Raises ArtifactNotFound."""
     return _stored(await where.fetchrow(SQL.artifacts.for_download, artifact_id, scope))
 
 
 async def of_link(where: Any, link_id: UUID, artifact_id: UUID) -> Stored:
-    """Of an artifact that an evidence link covers. Raises ArtifactNotFound."""
+    """The file of an artifact that an evidence link covers. Raises ArtifactNotFound."""
     return _stored(await where.fetchrow(SQL.links.covered_artifact, link_id, artifact_id))
 
 

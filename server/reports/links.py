@@ -1,4 +1,4 @@
-"""Evidence links in the database: made, listed, revoked, and what they cover."""
+"""Evidence links in the database: how they are created, listed and revoked, and what they cover."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Link:
 
 @dataclass(slots=True)
 class LinkMade(Link):
-    """The only reply that has the link itself: nobody can be shown it again."""
+    """The only reply that contains the link itself: it cannot be retrieved later."""
 
     url: str
 
@@ -43,7 +43,7 @@ class LinkPage:
 
 @dataclass(frozen=True, slots=True)
 class Things:
-    """What a link is on, or what a list of links is narrowed to; the names of columns and of fields in bodies."""
+    """The target of a link, or a filter by target. The names are those of the columns and of the request fields."""
 
     suite_run_id: UUID | None = None
     test_case_result_id: UUID | None = None
@@ -59,7 +59,7 @@ async def create(
     expires_at: datetime,
     actor: Actor,
 ) -> Link | None:
-    """A new link; None when the thing is gone. `made_by`: the caller's id and name."""
+    """Creates a link; None when its target was deleted. `made_by`: the caller's id and name."""
     things = on.suite_run_id, on.test_case_result_id, on.artifact_id
     row = await connection.fetchrow(SQL.links.create, link_id, *things, *made_by, note, expires_at)
     if row is None:
@@ -75,14 +75,15 @@ async def create(
 async def page(
     where: Any, projects: Sequence[UUID] | None, before: UUID | None, of: Things, active: bool | None, limit: int
 ) -> tuple[list[Link], bool]:
-    """At most `limit` links, newest first, and whether there are more. `active`: only those that still open, or not."""
+    """At most `limit` links, newest first, and whether there are more. `active`: True for only links that still work,
+    False for only the others."""
     filters = of.suite_run_id, of.test_case_result_id, of.artifact_id, active
     rows = await newest(where, SQL.links.page, projects, before, *filters, limit + 1)
     return [Link(*row) for row in rows[:limit]], len(rows) > limit
 
 
 async def revoke(connection: Any, link_id: UUID, scope: UUID | None, made_by: UUID | None, actor: Actor) -> bool:
-    """Ends a link, of `made_by` alone unless that is None; whether there is such a one."""
+    """Revokes a link; False when there is none. `made_by`: only a link that this caller made; None: any."""
     row = await connection.fetchrow(SQL.links.revoke, link_id, scope, made_by)
     if row is None:
         return False
@@ -93,10 +94,10 @@ async def revoke(connection: Any, link_id: UUID, scope: UUID | None, made_by: UU
 
 
 async def covers_case(where: Any, link_id: UUID, case_id: UUID) -> bool:
-    """Whether a test case result is what a link is on, or one of its run's."""
+    """Whether the target of a link is this test case result, or the run that it belongs to."""
     return await where.fetchval(SQL.links.covered_case, link_id, case_id) is not None
 
 
 async def images_among(where: Any, case_id: UUID, artifacts: Sequence[UUID]) -> set[str]:
-    """Those of some artifacts of a test case that are images, as text."""
+    """The ids (as text) of those `artifacts` of a test case that are images."""
     return {str(row["id"]) for row in await where.fetch(SQL.links.images_among, case_id, artifacts)}

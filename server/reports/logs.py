@@ -79,8 +79,8 @@ async def append(
     new: Sequence[Struct],
     first: int | None,
 ) -> int:
-    """Adds entries, in the order sent; how many were added. `first` is the client's own count of the first one: entries
-    whose count is there already add nothing. Raises CaseNotFound."""
+    """Appends entries in the order sent and returns how many were added. `first` is the client's sequence number of the
+    first entry: entries whose number is stored already are skipped. Raises CaseNotFound."""
     await test_cases.lock(connection, case_id, scope)
     query = SQL.logs.insert_console if log == "console" else SQL.logs.insert_network
     return len(await connection.fetch(query, case_id, new_ids(bucket_of(case_id), len(new)), encode(new), first))
@@ -98,7 +98,7 @@ async def console_of_case(
 async def network_of_case(
     connection: Any, case_id: UUID, scope: UUID | None, filters: Sequence[Any], limit: int, offset: int
 ) -> tuple[int, list[NetworkEntry]]:
-    """How many entries match, and a page of them. `filters`: step, iteration, least status, resource type.
+    """How many entries match, and a page of them. `filters`: step, iteration, lowest status code, resource type.
 
     Raises CaseNotFound.
     """

@@ -1,4 +1,4 @@
-"""Lists that grow without end: the newest rows of the projects that a caller may see."""
+"""Pages of unbounded lists: the newest rows of the projects that a caller may see."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,9 +6,9 @@ from uuid import UUID
 
 
 async def newest(where: Any, query: str, projects: Sequence[UUID] | None, *arguments: Any) -> list[Any]:
-    """The newest rows of these projects, of None: of all. `query` takes a project first, and last how many rows.
+    """The newest rows of these projects; None: all projects. `query` takes a project first and the limit last.
 
-    Each project's newest are read from an index; those of all of them would be found first, and sorted then.
+    A query for one project reads its newest rows from an index. A query for several would read and sort all their rows.
     """
     if projects is None:
         return list(await where.fetch(query, None, *arguments))

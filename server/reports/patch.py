@@ -1,4 +1,4 @@
-"""PATCH: what is absent stays, null clears, metadata merges (RFC 7396, top level)."""
+"""PATCH: absent fields stay, null clears a field, metadata merges (RFC 7396, top level)."""
 
 import json
 from typing import Any
@@ -15,7 +15,7 @@ MAX_METADATA_BYTES = 64 << 10
 async def merge(
     connection: Any, query: str, some_id: UUID, scope: UUID | None, patch: Struct, missing: type[ReportError]
 ) -> None:
-    """Applies `patch` by an UPDATE that takes (id, project, patch as jsonb, metadata keys to remove).
+    """Applies `patch`. `query` is an UPDATE with parameters (id, project, patch as jsonb, metadata keys to remove).
 
     Raises `missing` when there is no such row for the caller, Invalid when the merged metadata is too large.
     """
@@ -29,5 +29,5 @@ async def merge(
 
 
 def _compact(jsonb: str) -> bytes:
-    """JSON as clients send it: PostgreSQL puts a space behind every colon and comma."""
+    """JSON as clients send it: PostgreSQL adds a space after every colon and comma."""
     return json.dumps(json.loads(jsonb), separators=(",", ":"), ensure_ascii=False).encode()

@@ -1,4 +1,4 @@
-"""The things that ids in paths name, and which project each belongs to."""
+"""The resources that path ids refer to, and the project of each."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from server.errors import (
     SuiteRunNotFound,
 )
 
-# An id in a path: its noun in sql/, and what is said when it is malformed or there is no such thing.
+# Path id: its file in sql/, and the error when the id is malformed or no such resource exists.
 RESOURCES: Mapping[str, tuple[str, type[ReportError]]] = {
     "suite_id": ("suite_runs", SuiteRunNotFound),
     "case_id": ("test_cases", CaseNotFound),
@@ -25,13 +25,13 @@ RESOURCES: Mapping[str, tuple[str, type[ReportError]]] = {
 
 
 async def project_named(where: Any, name: str) -> UUID | None:
-    """The project of this name; None when there is none."""
+    """The id of the project with this name; None when there is none."""
     found: UUID | None = await where.fetchval(SQL.projects.by_name, name)
     return found
 
 
 async def project_of(where: Any, name: str, some_id: UUID, scope: UUID | None) -> UUID | None:
-    """The project of the thing that `name` (a key of RESOURCES) and an id name; None when the scope has none such."""
+    """The project of a resource (`name` is a key of RESOURCES); None when the scope has no such resource."""
     noun = getattr(SQL, RESOURCES[name][0])
     found: UUID | None = await where.fetchval(noun.project_of, some_id, scope)
     return found

@@ -1,4 +1,4 @@
-"""What an evidence link on a run shows of it."""
+"""The reply shapes of an evidence link to a run."""
 
 from dataclasses import dataclass
 

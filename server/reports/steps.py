@@ -67,7 +67,7 @@ class StepArtifact:
 
 @dataclass(slots=True)
 class IllustratedStep(Step):
-    """A step with what it shows and owns."""
+    """A step with its screenshot and its artifacts."""
 
     screenshot: Screenshot | None = None
     artifacts: list[StepArtifact] = field(default_factory=list)
@@ -117,32 +117,32 @@ class StepLinked:
 async def insert_at_once(
     connection: Any, case_id: UUID, scope: UUID | None, new: Sequence[Struct], empty: Sequence[int] = ()
 ) -> list[UUID] | None:
-    """New steps in one statement, which needs no transaction: their ids, in the order sent. `empty` are the iterations
-    that must have no steps yet.
+    """Inserts steps with one statement, without a transaction. Returns their ids in the order sent. `empty`: iterations
+    that must not have steps yet.
 
-    None when it did nothing, and insert_many() must: where the test case has artifacts already, so that there may be
-    something to link, or where something stands in the way. While most tests are sent, nothing does.
+    None when it inserted nothing; then call insert_many(). That happens when the test case has artifacts (steps may
+    need links), when a check fails, or when another writer committed first. Usually, none of these applies.
     """
     ids = new_ids(bucket_of(case_id), len(new))
     return None if await _inserted(connection, case_id, scope, new, ids, empty=empty) is None else ids
 
 
-async def insert_whole_at_once(
+async def insert_at_once_returning(
     connection: Any, case_id: UUID, scope: UUID | None, new: Sequence[Struct]
 ) -> list[Step] | None:
-    """The same, and gives the whole steps."""
+    """Like insert_at_once(), but returns the steps."""
     ids = new_ids(bucket_of(case_id), len(new))
-    rows = await _inserted(connection, case_id, scope, new, ids, whole=True)
+    rows = await _inserted(connection, case_id, scope, new, ids, returning=True)
     return None if rows is None else [Step(*row) for row in rows if new]
 
 
 async def insert_many(
     connection: Any, case_id: UUID, scope: UUID | None, new: Sequence[Struct], empty: Sequence[int] = ()
 ) -> list[UUID]:
-    """The same within a transaction, whatever is there already. Raises CaseNotFound, StepsExist."""
+    """Inserts steps within a transaction, even if the test case has artifacts. Raises CaseNotFound, StepsExist."""
     ids = new_ids(bucket_of(case_id), len(new))
     if await _inserted(connection, case_id, scope, new, ids, empty=empty, may_have_artifacts=True) is None:
-        await test_cases.lock(connection, case_id, scope)  # another writer may have come in between: now none can
+        await test_cases.lock(connection, case_id, scope)  # another writer committed in between; now no other can
         if await _inserted(connection, case_id, scope, new, ids, empty=empty, may_have_artifacts=True) is None:
             raise StepsExist()
     await link(connection, case_id, ids, [])
@@ -158,9 +158,9 @@ async def _inserted(
     *,
     empty: Sequence[int] = (),
     may_have_artifacts: bool = False,
-    whole: bool = False,
+    returning: bool = False,
 ) -> list[Any] | None:
-    values = list(empty), may_have_artifacts, ids, encode(new), whole
+    values = list(empty), may_have_artifacts, ids, encode(new), returning
     return await connection.fetch(SQL.steps.insert_many, case_id, scope, *values) or None
 
 
@@ -174,23 +174,23 @@ async def replace_many(
     case_id: UUID,
     scope: UUID | None,
     new: Sequence[Struct],
-    places: Sequence[tuple[int, int]],
+    positions: Sequence[tuple[int, int]],
     prune: bool,
     actor: Actor,
 ) -> tuple[list[UUID], int, int]:
-    """Steps in place of those of the same iteration and number, which are `places`, in the order of `new`.
+    """Inserts or replaces steps. `positions` are the (iteration, number) of each step in `new`.
 
-    The ids, in the order sent; how many of them are new; and how many steps `prune` removed: those that were not sent,
-    of the iterations that were. Raises CaseNotFound.
+    Returns the ids in the order sent, how many of them are new, and how many steps were pruned. `prune` deletes, in
+    each iteration that was sent, the steps that were not sent. Raises CaseNotFound.
     """
     project_id = await test_cases.touch(connection, case_id, scope)
     fresh = new_ids(bucket_of(case_id), len(new))
     rows = await connection.fetch(SQL.steps.replace_many, case_id, fresh, encode(new))
-    by_place = {(iteration, number): step_id for step_id, iteration, number in rows}
-    ids = [by_place[place] for place in places]
+    by_position = {(iteration, number): step_id for step_id, iteration, number in rows}
+    ids = [by_position[position] for position in positions]
     gone = []
     if prune:
-        gone = await connection.fetch(SQL.steps.prune, case_id, [a for a, _ in places], [b for _, b in places])
+        gone = await connection.fetch(SQL.steps.prune, case_id, [a for a, _ in positions], [b for _, b in positions])
     await link(connection, case_id, ids, [each for row in gone for each in row["artifact_ids"]])
     if gone:
         case = await test_cases.by_id(connection, case_id, scope)
@@ -203,11 +203,11 @@ async def replace_many(
 async def link(
     connection: Any, case_id: UUID, steps: Sequence[UUID], artifacts: Sequence[UUID], owned: Collection[UUID] = ()
 ) -> bool:
-    """After every write of steps or artifacts, under the lock of `touch`: decides what these steps show, and those that
-    these artifacts are for; then which step each artifact belongs to.
+    """Recomputes links after a write of steps or artifacts, while the test case is locked.
 
-    `owned` are the artifacts that belong to a step already, by their number. Whether any other may belong to another
-    step now: mostly none, as a screenshot is for a step that has shown none.
+    First it chooses the screenshots of `steps`, and of the steps that `artifacts` match. Then it assigns artifacts to
+    steps. `owned`: the artifacts that already belong to the step of their number. Returns whether any artifact may
+    belong to another step now; usually not, because a new screenshot goes to a step that showed none.
     """
     written, rows = set(steps), await connection.fetch(SQL.steps.link, case_id, steps, artifacts)
     changed = [row["id"] for row in rows if row["former"] is not None or row["id"] in written]
@@ -218,7 +218,7 @@ async def link(
 
 
 async def pin(connection: Any, step_id: UUID, scope: UUID | None, artifact_id: UUID | None) -> tuple[UUID, int, Any]:
-    """Pins a step's screenshot to an artifact of its test case, or to none: id, step number, screenshot.
+    """Pins a step's screenshot to an artifact of its test case, or to none. Returns id, step number, screenshot.
 
     Raises StepNotFound, ArtifactNotFound, ArtifactElsewhere.
     """
@@ -234,7 +234,7 @@ async def pin(connection: Any, step_id: UUID, scope: UUID | None, artifact_id: U
             raise ArtifactElsewhere()
     before = await connection.fetchrow(SQL.steps.shown, step_id)
     row = await connection.fetchrow(SQL.steps.pin, step_id, artifact_id)
-    if row is None:  # removed since we looked which test case it is of
+    if row is None:  # the step was deleted since case_of
         raise StepNotFound()
     shown = [before["screenshot_artifact_id"]] if before and before["screenshot_artifact_id"] else []
     await link(connection, case_id, [step_id], shown)
@@ -242,7 +242,7 @@ async def pin(connection: Any, step_id: UUID, scope: UUID | None, artifact_id: U
 
 
 async def shown(where: Any, step_id: UUID, scope: UUID | None) -> tuple[UUID, int, Any]:
-    """What pin() gives, of a step as it is. Raises StepNotFound."""
+    """The id, step number and screenshot of a step, without a change. Raises StepNotFound."""
     row = None
     if await where.fetchval(SQL.steps.case_of, step_id, scope) is not None:
         row = await where.fetchrow(SQL.steps.shown, step_id)
@@ -260,8 +260,8 @@ async def of_case(
     offset: int = 0,
     illustrated: bool = True,
 ) -> tuple[list[int], int, Any]:
-    """The five counts of StepList, how many steps match, and a page of them: `illustrated`, as JSON of IllustratedStep
-    that the database made, else as Steps. `filters`: iteration, status. Raises CaseNotFound."""
+    """The five counts of StepList, how many steps match, and a page of them: with `illustrated` as JSON of
+    IllustratedStep, built by the database, else as Steps. `filters`: iteration, status. Raises CaseNotFound."""
     query, page = (SQL.steps.illustrated, (limit, offset)) if illustrated else (SQL.steps.counts, ())
     row = await connection.fetchrow(query, case_id, scope, *filters, *page)
     if row is None:

@@ -60,11 +60,11 @@ class SuiteRunPage:
 
 
 async def by_id(connection: Any, run_id: UUID, scope: UUID | None) -> SuiteRun:
-    """The whole run. Raises SuiteRunNotFound."""
+    """The run with its test counts. Raises SuiteRunNotFound."""
     row = await connection.fetchrow(SQL.suite_runs.by_id, run_id, scope)
     if row is None:
         raise SuiteRunNotFound()
-    return (await _counted(connection, [row]))[0]
+    return (await _with_counts(connection, [row]))[0]
 
 
 async def page(
@@ -81,19 +81,19 @@ async def page(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> tuple[list[SuiteRun], bool]:
-    """At most `limit` runs of these projects (None: of all), newest first, each with its test counts; and whether there
-    are more. `before`: the last id of the page before."""
+    """At most `limit` runs of these projects (None: all) with their test counts, newest first, and whether there are
+    more. `before`: the last id of the previous page."""
     filters = (status, name, branch, environment, tag, since, until)
     rows = await newest(connection, SQL.suite_runs.page, projects, before, *filters, limit + 1)
-    return await _counted(connection, rows[:limit]), len(rows) > limit
+    return await _with_counts(connection, rows[:limit]), len(rows) > limit
 
 
 async def create(
     connection: Any, project_id: UUID, run_key: str | None, new: Struct, actor: Actor
 ) -> tuple[SuiteRun, bool]:
-    """A new run, or the one that the project has with this `run_key`, unchanged; and whether it is new."""
+    """Creates a run, or finds the project's run with this `run_key`, unchanged. Returns it and whether it is new."""
     made = known = None
-    while known is None:  # again when the run that was there is removed before we have it
+    while known is None:  # retry if the existing run is deleted before by_key locks it
         run_id = new_id(run_bucket(project_id, run_key))
         made = await connection.fetchval(SQL.suite_runs.create, run_id, project_id, encode(new))
         known = made or await connection.fetchval(SQL.suite_runs.by_key, project_id, run_key)
@@ -110,7 +110,7 @@ async def update(connection: Any, run_id: UUID, scope: UUID | None, patch: Struc
 
 
 async def delete(connection: Any, run_id: UUID, scope: UUID | None, actor: Actor) -> list[Removal]:
-    """Removes a run and everything below it. Gives the first of the files to remove. Raises SuiteRunNotFound."""
+    """Deletes a run and all data below it. Returns the first MOST_AT_ONCE files to unlink. Raises SuiteRunNotFound."""
     run = await connection.fetchrow(SQL.suite_runs.lock, run_id, scope)
     if run is None:
         raise SuiteRunNotFound()
@@ -122,7 +122,7 @@ async def delete(connection: Any, run_id: UUID, scope: UUID | None, actor: Actor
     return [Removal(*row) for row in files]
 
 
-async def _counted(connection: Any, rows: list[Any]) -> list[SuiteRun]:
+async def _with_counts(connection: Any, rows: list[Any]) -> list[SuiteRun]:
     counts = await connection.fetch(SQL.suite_runs.counts, [row["id"] for row in rows])
     by_run = {run_id: (TestCounts(*numbers), milliseconds) for run_id, *numbers, milliseconds in counts}
     runs = []

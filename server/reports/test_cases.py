@@ -51,7 +51,7 @@ class TestCasePage:
 
 
 async def by_id(where: Any, case_id: UUID, scope: UUID | None) -> TestCase:
-    """The whole result. Raises CaseNotFound."""
+    """The test case result. Raises CaseNotFound."""
     row = await where.fetchrow(SQL.test_cases.by_id, case_id, scope)
     if row is None:
         raise CaseNotFound()
@@ -61,7 +61,7 @@ async def by_id(where: Any, case_id: UUID, scope: UUID | None) -> TestCase:
 async def of_run(
     connection: Any, run_id: UUID, scope: UUID | None, status: str | None, name: str | None, limit: int, offset: int
 ) -> tuple[int, list[TestCase]]:
-    """How many results of a run match, and a page of them, in the order they were made. Raises SuiteRunNotFound."""
+    """How many results of a run match, and a page of them, in the order of creation. Raises SuiteRunNotFound."""
     total = await connection.fetchval(SQL.test_cases.count_for_run, run_id, scope, status, name)
     if total is None:
         raise SuiteRunNotFound()
@@ -70,13 +70,13 @@ async def of_run(
 
 
 async def insert_many(connection: Any, run_id: UUID, scope: UUID | None, new: Sequence[Struct]) -> list[TestCase]:
-    """New results, in the order sent. Raises SuiteRunNotFound."""
-    # Also for an empty list: the run may have been removed since it was looked up.
+    """Inserts results and returns them in the order sent. Raises SuiteRunNotFound."""
+    # Checked even for an empty list: the run may have been deleted since it was looked up.
     if not await connection.fetchval(SQL.suite_runs.project_of, run_id, scope):
         raise SuiteRunNotFound()
     ids = new_ids(bucket_of(run_id), len(new))
     rows = await connection.fetch(SQL.test_cases.insert_many, run_id, scope, ids, encode(new))
-    if len(rows) != len(new):  # the run was removed while the insert waited
+    if len(rows) != len(new):  # the run was deleted while the insert waited
         raise SuiteRunNotFound()
     return sorted((TestCase(*row) for row in rows), key=lambda case: case.id)
 
@@ -88,12 +88,12 @@ async def update(connection: Any, case_id: UUID, scope: UUID | None, patch: Stru
 
 
 async def lock(connection: Any, case_id: UUID, scope: UUID | None) -> UUID:
-    """Takes the test case for writing what belongs to it, and gives its project. Raises CaseNotFound."""
+    """Locks the row of a test case before rows below it are written. Returns its project. Raises CaseNotFound."""
     return _found(await connection.fetchval(SQL.test_cases.lock, case_id, scope))
 
 
 async def touch(connection: Any, case_id: UUID, scope: UUID | None) -> UUID:
-    """The same for every writer of steps and artifacts; see sql/test_cases.sql."""
+    """Like lock(), but with a new row version, which writers of steps and artifacts need; see sql/test_cases.sql."""
     return _found(await connection.fetchval(SQL.test_cases.touch, case_id, scope))
 
 

@@ -1,11 +1,11 @@
-"""The words of reports: which values a status, a type or a category may have, and how a time looks in a reply."""
+"""The values that a status, type or category may have, and the type of times in replies."""
 
 from datetime import datetime
 from typing import Annotated, Literal, get_args
 
 from msgspec import Meta
 
-# A time in a reply; what it says of itself is for the documentation.
+# A time in a reply. The Meta is only for the API documentation.
 Moment = Annotated[datetime, Meta(tz=True)]
 
 Status = Literal["Passed", "Failed", "Skipped", "Pending"]
@@ -13,5 +13,5 @@ RunStatus = Literal["Passed", "Failed", "Skipped", "Pending", "Running"]
 ArtifactType = Literal["screenshot", "log", "video", "har", "other"]
 Category = Literal["before", "after", "error", "checkpoint"]
 Shape = Literal["object", "array"]
-# As declared: msgspec forgets the order.
+# In the order of declaration, which msgspec loses: error messages list the values in this order.
 WORDS = [get_args(words) for words in (Status, RunStatus, ArtifactType, Category, Shape)]

@@ -1,6 +1,6 @@
-"""Blocking calls on the storage folder: names that are never overwritten, contents stored once, durable folders.
+"""Blocking calls on the storage folder: never overwrites a name, stores equal content once, makes folders durable.
 
-Knows paths and bytes; what is called when, and in which thread, is storage.py's.
+Handles paths and bytes only. folder.py and stage.py decide when, and in which thread, these calls run.
 """
 
 import contextlib
@@ -21,17 +21,20 @@ from server.storage.paths import STAGING, content_path, leads_out
 LOG = logging.getLogger("reportd.storage")
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
-# The file system has no hard links, or this one file has all it can have.
+# Errors of os.link(): hard links do not work here, or the file already has the maximum number of links.
 NO_LINK = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
-# What an artifact's name says when there is no file, or a symbolic link, which is none of ours.
+# Errors of os.open() that mean "no stored file". ELOOP: a symbolic link, which reportd never creates.
 _NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 _TRIES = 20
-_REMEMBERED_FOLDERS = 10_000
+_CACHED_FOLDERS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A staged file and the relative paths it may take, best first; an `existing` one is only made whole."""
+    """A staged file and the relative paths that it may be stored at, best first.
+
+    `existing`: the artifact is stored already. Its file is only restored if it is missing or has the wrong size.
+    """
 
     staged: str
     size: int
@@ -43,7 +46,7 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """A file whose row is gone."""
+    """A stored file whose row was deleted."""
 
     storage_path: str
     project_id: UUID
@@ -51,17 +54,17 @@ class Removal:
 
 
 class Watch(Protocol):
-    """What the disk does, for the metrics; called in the threads that do it."""
+    """Callbacks for the metrics, called in the threads that do the I/O."""
 
     def synced(self, what: Literal["file", "folder"], seconds: float) -> None:
-        """An fsync was done."""
+        """One fsync took this long."""
 
     def linked(self, size: int) -> None:
-        """Bytes that the project has already were stored by a hard link."""
+        """`size` bytes were stored as a hard link to content that the project already had."""
 
 
 class _NoWatch:
-    """Counts nothing."""
+    """Records nothing."""
 
     def synced(self, what: Literal["file", "folder"], seconds: float) -> None:
         pass
@@ -76,26 +79,26 @@ class Disk:
     watch: Watch = _NoWatch()
 
     def __init__(self, root: Path, durable: bool, min_free: int = 0) -> None:
-        # Plain strings: this is where every file of every upload passes, and a Path costs microseconds each time.
+        # Plain strings: every uploaded file passes through here, and each Path object costs microseconds.
         self._root = str(root)
         self._durable = durable
         self._durable_folders: set[str] = set()
         self._min_free = min_free
-        self._room = 0
-        self._asked = -math.inf
+        self._available = 0
+        self._measured = -math.inf
 
-    def ensure_room(self, size: int) -> None:
-        """Raises OSError (ENOSPC) when `size` bytes more would leave less than `min_free` on the disk.
+    def ensure_space(self, size: int) -> None:
+        """Raises OSError (ENOSPC) when writing `size` bytes would leave less than `min_free` bytes on the disk.
 
-        The disk is asked once a second; in between, what is written here is counted.
+        Calls statvfs once a second, or when the last result is used up. In between, it subtracts this process's writes.
         """
         now = time.monotonic()
-        if self._room < size or now - self._asked >= 1:
+        if self._available < size or now - self._measured >= 1:
             found = os.statvfs(self._root)
-            self._room, self._asked = found.f_bavail * found.f_frsize - self._min_free, now
-        if self._room < size:
-            raise OSError(errno.ENOSPC, "the rest of the disk is kept free", self._root)
-        self._room -= size
+            self._available, self._measured = found.f_bavail * found.f_frsize - self._min_free, now
+        if self._available < size:
+            raise OSError(errno.ENOSPC, "free disk space would fall below min_free_bytes", self._root)
+        self._available -= size
 
     def sync(self, descriptor: int) -> None:
         """Makes a file's data durable."""
@@ -116,31 +119,32 @@ class Disk:
                 os.close(descriptor)
 
     def make_folder(self, folder: str) -> None:
-        """Makes a folder and makes its entry, and those above it, durable; a folder known to be so costs nothing."""
+        """Creates a folder and its parents, and makes their entries durable. Skips folders cached as durable."""
         if folder in self._durable_folders or folder == self._root:
             return
         parent = os.path.dirname(folder)
         if parent == self._root:
-            os.stat(f"{parent}/{STAGING}")  # a disk that was unmounted leaves a folder in which nothing may be made
+            # Raises if the disk was unmounted: otherwise files would be written into the empty mount point.
+            os.stat(f"{parent}/{STAGING}")
         self.make_folder(parent)
         try:
             os.mkdir(folder, 0o750)
         except FileExistsError:
-            if not os.path.isdir(folder):  # it was removed again meanwhile
-                raise FileNotFoundError(errno.ENOENT, "the folder has gone", folder) from None
+            if not os.path.isdir(folder):  # a DELETE removed it between mkdir and isdir
+                raise FileNotFoundError(errno.ENOENT, "the folder was removed again", folder) from None
         self.sync_folder(parent)
-        if len(self._durable_folders) >= _REMEMBERED_FOLDERS:
+        if len(self._durable_folders) >= _CACHED_FOLDERS:
             self._durable_folders.clear()
         self._durable_folders.add(folder)
 
     def place(self, item: Placement) -> str:
-        """Gives a staged file its name, and returns it, relative; the staged name is gone then.
+        """Moves a staged file to the first candidate path that is free, and returns that relative path.
 
-        Two links and a move for new bytes, one link for bytes that the project has: every call here gives the
-        interpreter to another thread and must get it back.
+        New content takes a link and a rename; content that the project already has takes a link and an unlink. More
+        system calls would cost time: each one releases the GIL and has to wait to get it back.
         """
         if item.existing:
-            self._make_whole(item)
+            self._restore(item)
             return item.candidates[0]
         content = self._absolute(content_path(item.project_id, item.checksum))
         known = _has_size(content, item.size)
@@ -155,12 +159,13 @@ class Disk:
                 with contextlib.suppress(OSError):
                     os.unlink(item.staged)
             return relative
-        raise FileExistsError(errno.EEXIST, "every name is taken", item.candidates[-1])
+        raise FileExistsError(errno.EEXIST, "all candidate paths exist already", item.candidates[-1])
 
     def remove(self, removals: Sequence[Removal]) -> list[str]:
-        """Unlinks files, and their content entries when nothing else has those bytes.
+        """Unlinks files, and each content entry that no other file links to.
 
-        The paths that are durably gone; missing files are. What cannot be unlinked is logged, and holds up no other.
+        Returns the paths that are durably removed, also of files that were missing. A file that cannot be unlinked is
+        logged and left out; the others are still removed.
         """
         gone: dict[str, list[str]] = {}
         for item in removals:
@@ -173,9 +178,9 @@ class Disk:
                     if os.stat(content).st_nlink == 1:
                         os.unlink(content)
             except NotADirectoryError:
-                pass  # nothing lies there
+                pass  # a parent is not a folder, so there is no file
             except OSError as error:
-                LOG.error("a removed artifact's file stays: %r", error)
+                LOG.error("cannot unlink the file of a deleted artifact: %r", error)
                 continue
             gone.setdefault(os.path.dirname(path), []).append(item.storage_path)
         for folder in sorted(gone, key=len, reverse=True):
@@ -183,18 +188,18 @@ class Disk:
         return [path for paths in gone.values() for path in paths]
 
     def tidy(self, folder: str) -> None:
-        """Makes removals from a folder durable, and removes it when nothing is left in it."""
+        """Makes removals from a folder durable, and removes the folder if it is empty."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             self.sync_folder(folder)
-        with contextlib.suppress(OSError):  # not empty: something else lies there
+        with contextlib.suppress(OSError):  # not empty
             os.rmdir(folder)
             if os.path.basename(folder).startswith("iteration_"):
                 os.rmdir(os.path.dirname(folder))
 
     def open(self, storage_path: str, size: int) -> int | None:
-        """A descriptor of the stored file; None when that is missing, no regular file, or not `size` bytes long.
+        """A descriptor of the stored file; None when that is missing, not a regular file, or not `size` bytes long.
 
-        Not through a symbolic link, and without waiting for who would write to a pipe: neither is ours.
+        O_NOFOLLOW: reportd creates no symbolic links. O_NONBLOCK: open() of a FIFO must not wait for a writer.
         """
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
@@ -214,7 +219,7 @@ class Disk:
         return None
 
     def read(self, storage_path: str, size: int, start: int, count: int) -> bytes | None:
-        """A part of the stored file; None as open() gives it."""
+        """At most `count` bytes of the stored file from offset `start`; None when open() returns None."""
         descriptor = self.open(storage_path, size)
         if descriptor is None:
             return None
@@ -224,14 +229,14 @@ class Disk:
             os.close(descriptor)
 
     def _absolute(self, relative: str) -> str:
-        if leads_out(relative):  # what was restored or written into the database by other means than ours
-            raise FileNotFoundError(errno.ENOENT, "no path of the storage folder", relative)
+        if leads_out(relative):  # only in a row that reportd did not write: a restore, or manual SQL
+            raise FileNotFoundError(errno.ENOENT, "not a path inside the storage folder", relative)
         return f"{self._root}/{relative}"
 
     def _link(self, source: str, staged: str, final: str) -> str:
-        """A new name for the bytes of `source`, or of `staged`; which of them it was.
+        """Creates `final` from `source`, else from `staged`; returns the one that was used.
 
-        Raises FileExistsError, never overwrites.
+        Never overwrites: raises FileExistsError.
         """
         folder = os.path.dirname(final)
         for _ in range(_TRIES):
@@ -239,13 +244,13 @@ class Disk:
                 self.make_folder(folder)
                 return _link_or_move(source, staged, final)
             except FileNotFoundError:
-                # The folder was removed as empty, or the content entry with its last file, since we looked.
-                os.lstat(staged)  # or the whole disk is away
+                # Race condition: a DELETE removed the empty folder, or the content entry with the last link to it.
+                os.lstat(staged)  # raises if the whole disk was unmounted
                 self._durable_folders.clear()
                 source = staged
-        raise FileNotFoundError(errno.ENOENT, "the folder is removed again and again", folder)
+        raise FileNotFoundError(errno.ENOENT, "the folder was removed again on every attempt", folder)
 
-    def _make_whole(self, item: Placement) -> None:
+    def _restore(self, item: Placement) -> None:
         final = self._absolute(item.candidates[0])
         if _has_size(final, item.size):
             os.unlink(item.staged)
@@ -264,7 +269,7 @@ def _has_size(path: str, size: int) -> bool:
 
 
 def _moved(staged: str, content: str) -> bool:
-    """Makes the staged name the entry under which the same bytes are found again. A cache: False costs disk space."""
+    """Renames the staged file to its content entry, for later uploads to link to. False only costs disk space."""
     with contextlib.suppress(OSError):
         try:
             os.replace(staged, content)
@@ -282,7 +287,7 @@ def _link_or_move(source: str, staged: str, final: str) -> str:
     except OSError as error:
         if error.errno not in NO_LINK:
             raise
-        # Claim the name, then move the staged bytes over our own empty file: still nothing is overwritten.
+        # Create the name exclusively, then rename the staged file over our own empty file: nothing else is overwritten.
         os.close(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640))
         try:
             os.replace(staged, final)

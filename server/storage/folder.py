@@ -1,6 +1,6 @@
-"""The storage folder, asynchronously: every call that touches the disk runs in its own threads, within a time limit.
+"""Async access to the storage folder: every disk call runs in the storage's own threads, with a timeout.
 
-Knows paths and bytes, no rows.
+Handles paths and bytes, no database rows.
 """
 
 import asyncio
@@ -40,9 +40,9 @@ class StorageAway(Unavailable):
 
 
 class Storage:
-    """One storage folder. start() before use, stop() at the end; open() and close() are the same, blocking.
+    """One storage folder. Call start() before use and stop() at the end; open() and close() are the blocking forms.
 
-    `file_timeout` is how many seconds a call to the disk may take, and `min_free_bytes` what stays free on the disk.
+    `file_timeout`: seconds that one disk call may take. `min_free_bytes`: bytes to keep free on the disk.
     """
 
     def __init__(
@@ -52,36 +52,36 @@ class Storage:
         self.disk = Disk(self.root, durability == "full", min_free_bytes)
         self._seconds = file_timeout
         self._threads = Threads(_THREADS, "storage")
-        self.is_ours = True  # False while the database has not said so, see marker.py
-        self.refused = 0  # requests, because the disk did not answer earlier ones
-        self._unwanted: set[str] = set()
+        self.is_ours = True  # False while marker.py has not verified that the folder is this database's
+        self.refused = 0  # requests that admit() refused
+        self._to_remove: set[str] = set()  # staged files that clean() could not remove yet
         self._lock: int | None = None
         self.staging = self.root / STAGING
-        self.numbers = itertools.count()  # names in a staging folder that no other process uses
+        self.numbers = itertools.count()  # file names in self.staging, which no other process uses
 
     async def start(self) -> None:
-        """What open() does. Raises OSError, also when the disk does not answer."""
+        """Runs open() in a thread. Raises OSError, also when the disk does not answer."""
         try:
-            await self.ask(self.open)
+            await self.run_unchecked(self.open)
         except StorageAway:
             raise OSError(f"The storage folder {self.root} does not answer within {self._seconds:g} seconds.") from None
 
     async def stop(self) -> None:
-        """What close() does, for as long as the disk answers."""
+        """Runs close() in a thread. Has a timeout: a disk that does not answer must not block the shutdown."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2 * _CLOSE_SECONDS):
                 await asyncio.wrap_future(in_thread(self.close))
 
     def open(self) -> None:
-        """Makes this process's staging folder and clears those of processes that are gone. Blocking.
+        """Creates this process's staging folder and removes those of dead processes. Blocking.
 
-        Raises OSError when the folder cannot be made or written.
+        Raises OSError when the folder cannot be created or written.
         """
         for missing in reversed([folder for folder in (self.root, *self.root.parents) if not folder.exists()]):
             missing.mkdir(mode=0o750, exist_ok=True)
             self.disk.sync_folder(missing.parent)
         host = self.root / STAGING / f"{socket.gethostname()}-{boot_id()}"
-        while self._lock is None:  # a process that starts now may sweep the folder before it is locked
+        while self._lock is None:  # retry: another process that starts may remove the folder before it is locked
             self.staging = host / uuid.uuid4().hex
             self.staging.mkdir(parents=True, mode=0o750)
             self._lock = try_lock(self.staging)
@@ -89,8 +89,10 @@ class Storage:
             _sweep(other)
 
     def close(self) -> None:
-        """Removes this process's staging folder, once the last call has ended. Blocking, but not for a disk that
-        stalls: then the folder is left to the next process that starts."""
+        """Waits for calls in progress, then removes this process's staging folder. Blocking.
+
+        If the disk is stalled, the folder stays, and the next process that starts removes it.
+        """
         if self._threads.end(_CLOSE_SECONDS) and self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -98,67 +100,70 @@ class Storage:
 
     @property
     def stalled(self) -> bool:
-        """Whether every thread waits for a disk that does not answer. It ends when the first of them is answered."""
+        """Whether every thread has been in its disk call for longer than `file_timeout`."""
         return self._threads.stuck(self._seconds)
 
     def admit(self) -> None:
-        """Raises StorageAway, and counts that, when a request would wait for the disk in vain."""
+        """Raises StorageAway, and counts the refusal, when the disk is stalled or the folder is not verified."""
         if self.stalled or not self.is_ours:
             self.refused += 1
             raise StorageAway()
 
-    async def ask(self, work: Callable[..., R], *args: Any) -> R:
-        """`work(*args)` in a thread, also while it is not known whether the folder is ours. Raises what it raises."""
+    async def run_unchecked(self, work: Callable[..., R], *args: Any) -> R:
+        """Like run(), but even while the folder is not verified, and with the errors that `work` raises."""
         return await self.outcome(self._threads.submit(work, *args))
 
     async def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """`work` in a thread. What the disk says comes back as StorageFull or StorageAway.
+        """Runs `work` in a thread. Turns an OSError into StorageFull or StorageAway.
 
-        A thread cannot be ended. After `file_timeout`, or when cancelled, this returns all the same, and the thread
-        goes on: `work` must need nothing that is taken away then. The files of a request have a Stage for that.
+        A thread cannot be cancelled. After `file_timeout`, or when the caller is cancelled, this raises while the
+        thread goes on. So `work` must not use what the caller then cleans up; for the files of a request, use Stage.
         """
         return await self.outcome(self.submit(work, *args, **kwargs))
 
     def submit(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """`work` begun in a thread, or about to; see outcome(). Raises StorageAway when no thread will be free."""
+        """Queues `work` for a thread; await its result with outcome().
+
+        Raises StorageAway when the disk is stalled or the folder is not verified.
+        """
         if self.stalled or not self.is_ours:
             raise StorageAway()
         return self.submit_anyway(work, *args, **kwargs)
 
     def submit_anyway(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """What must be done some day, even if the disk does not answer now."""
-        return self._threads.submit(partial(_worded, partial(work, *args, **kwargs)))
+        """Like submit(), but without those checks: for work that must run once the disk answers again."""
+        return self._threads.submit(partial(_translate_errors, partial(work, *args, **kwargs)))
 
     async def outcome(self, call: Future[R]) -> R:
-        """What a call comes to. One that takes too long is given up: if it has not begun, it never will."""
-        return await self._within(asyncio.wrap_future(call))
+        """The result of a queued call. Raises StorageAway after `file_timeout`, and then cancels an unstarted call."""
+        return await self._with_timeout(asyncio.wrap_future(call))
 
     async def read(self, storage_path: str, size: int, start: int, count: int) -> bytes | None:
-        """A part of the stored file; None when that is missing or not `size` bytes long."""
+        """At most `count` bytes of a file from offset `start`; None if it is missing or not `size` bytes long."""
         self.admit()
         return await self.run(self._read, storage_path, size, start, count)
 
     async def parts(self, storage_path: str, size: int, start: int, end: int, most: int) -> AsyncGenerator[bytes, None]:
-        """The bytes of the stored file from `start` to `end`, at most `most` at once. Ends early when they do.
+        """Yields the bytes of the stored file from `start` to `end`, at most `most` at a time.
 
-        One descriptor for all parts: they come whole, even if the file is deleted meanwhile. To be closed
-        (contextlib.aclosing). Raises StorageAway.
+        Ends early if the file is missing or truncated. All parts are read from one descriptor, so deleting the file
+        meanwhile does not truncate them. The caller must close the generator (contextlib.aclosing). Raises StorageAway.
         """
         self.admit()
         opener = partial(self._open, storage_path, size)
         try:
             opening = aiofiles.open(storage_path, "rb", buffering=0, opener=opener, executor=self._threads)
-            file = await self._within(opening)
+            file = await self._with_timeout(opening)
         except FileNotFoundError:
             return
         except OSError as error:
             raise StorageAway() from error
         call: asyncio.Future[Any] = asyncio.ensure_future(file.seek(start))
         try:
-            await self._within(asyncio.shield(call))
+            await self._with_timeout(asyncio.shield(call))
             while start < end:
                 call = asyncio.ensure_future(file.read(min(end - start, most)))
-                if not (part := await self._within(asyncio.shield(call))):
+                if not (part := await self._with_timeout(asyncio.shield(call))):
                     return
                 start += len(part)
                 yield part
@@ -167,12 +172,12 @@ class Storage:
         finally:
             closing = asyncio.ensure_future(_close(file, call))
             with contextlib.suppress(StorageAway):
-                await self._within(asyncio.shield(closing))
+                await self._with_timeout(asyncio.shield(closing))
 
     async def remove(self, removals: Iterable[Removal]) -> list[str]:
-        """Unlinks files, and their content entries when nothing else has those bytes.
+        """Runs Disk.remove() in a thread. Raises StorageAway if the whole folder is missing.
 
-        The paths that are durably gone; missing files are. Raises StorageAway when it is the folder that is missing.
+        Without that check, every file would count as removed while the disk is not mounted.
         """
         return await self.run(self.remove_now, list(removals))
 
@@ -181,31 +186,31 @@ class Storage:
         await self.run(self._check)
 
     async def tidy(self) -> None:
-        """Removes the staged files that stayed because the disk was away or read-only."""
+        """Removes the staged files that clean() could not remove, because the disk was unavailable or read-only."""
         await self.run(self.clean)
 
     def remove_now(self, removals: Sequence[Removal]) -> list[str]:
-        """What remove() does. Blocking."""
-        self.staging.stat()  # a folder that is away holds no files, and has lost none
+        """The blocking form of remove()."""
+        self.staging.stat()  # raises if the disk is not mounted: its files are not removed
         return self.disk.remove(removals)
 
     def clean(self, staged: Iterable[str] = ()) -> None:
-        """Removes staged files. Blocking. What the disk does not let go now is kept in mind for the next time."""
-        paths = [*staged, *tuple(self._unwanted)]
+        """Removes staged files. Blocking. Retries files that an earlier call could not remove."""
+        paths = [*staged, *tuple(self._to_remove)]
         try:
-            self.staging.stat()  # while the disk is away nothing is removed, and nothing is gone
+            self.staging.stat()  # raises if the disk is not mounted: otherwise missing files would count as removed
         except OSError:
-            self._unwanted.update(paths)
+            self._to_remove.update(paths)
             return
         for path in paths:
             try:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
-                self._unwanted.discard(path)
+                self._to_remove.discard(path)
             except OSError:
-                self._unwanted.add(path)
+                self._to_remove.add(path)
 
-    async def _within(self, call: Awaitable[R]) -> R:
+    async def _with_timeout(self, call: Awaitable[R]) -> R:
         try:
             async with asyncio.timeout(self._seconds):
                 return await call
@@ -213,7 +218,7 @@ class Storage:
             raise StorageAway() from error
 
     def _open(self, storage_path: str, size: int, *_: object) -> int:
-        """For aiofiles. Raises FileNotFoundError, also for what is no whole file."""
+        """The opener for aiofiles. Raises FileNotFoundError when Disk.open() returns None."""
         descriptor = self.disk.open(storage_path, size)
         if descriptor is None:
             raise FileNotFoundError(storage_path)
@@ -222,7 +227,7 @@ class Storage:
     def _read(self, storage_path: str, size: int, start: int, count: int) -> bytes | None:
         found = self.disk.read(storage_path, size, start, count)
         if found is None:
-            self.staging.stat()  # a folder that is away has lost no file
+            self.staging.stat()  # raises if the disk is not mounted: otherwise the file would be reported as lost
         return found
 
     def _check(self) -> None:
@@ -235,13 +240,13 @@ class Storage:
 
 
 async def _close(file: Any, call: asyncio.Future[Any]) -> None:
-    """Closes a file when its last call has ended: a descriptor that is closed under a call may be another file's."""
+    """Closes a file once its last call has ended: closed earlier, its descriptor could be reused under that call."""
     with contextlib.suppress(Exception):
         await asyncio.shield(call)
     await file.close()
 
 
-def _worded(work: Callable[[], R]) -> R:
+def _translate_errors(work: Callable[[], R]) -> R:
     try:
         return work()
     except OSError as error:
@@ -253,7 +258,10 @@ def boot_id() -> str:
 
 
 def try_lock(folder: Path) -> int | None:
-    """A lock on a folder that lasts as long as this process; None when another has it, or the folder is gone."""
+    """Locks a folder until the returned descriptor is closed or this process ends.
+
+    None when another process holds the lock, or the folder does not exist any more.
+    """
     descriptor = None
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -269,7 +277,7 @@ def try_lock(folder: Path) -> int | None:
 
 
 def _sweep(folder: Path) -> None:
-    """Removes a staging folder whose process is gone: a process holds the lock on its own as long as it lives."""
+    """Removes a staging folder whose process is dead: a live process holds the lock on its folder."""
     with contextlib.suppress(OSError):
         descriptor = try_lock(folder)
         if descriptor is not None:

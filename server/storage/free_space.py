@@ -1,4 +1,4 @@
-"""How much space the storage's file system has, and how much of it a day takes."""
+"""Free space on the storage's file system, and how many days it will last."""
 
 import asyncio
 import math
@@ -19,7 +19,7 @@ _DAY = 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Bytes of a file system: what is left for us, and all. `days` it lasts; None when that is not known."""
+    """Bytes of a file system: `free` for reportd, `size` in total. `days` until it is full; None when not known."""
 
     free: int
     size: int
@@ -27,29 +27,29 @@ class Measured:
 
 
 class FreeSpace:
-    """The free space of one storage folder, without the `reserve` of bytes that is kept free."""
+    """The free space of one storage folder, minus `reserve`, the bytes that are kept free."""
 
     def __init__(self, storage: Storage, reserve: int) -> None:
         self._storage = storage
         self._reserve = reserve
-        self._looking: Future[os.statvfs_result] | None = None
+        self._call: Future[os.statvfs_result] | None = None
         self._last_day: int | None = None  # bytes
 
     async def measure_last_day(self, pool: Pool) -> None:
-        """Sums the bytes of the artifacts of the last 24 hours: too much work for every look."""
+        """Sums the artifact bytes of the last 24 hours. Not done in measure(): it is too slow for every scrape."""
         self._last_day = await pool.fetchval(SQL.artifacts.bytes_since, lowest_id(time.time() - _DAY))
 
-    async def look(self) -> Measured | None:
-        """The room there is; None when the folder is missing, or does not answer within a second."""
-        # One that does not answer is not asked again: each question would hold a thread.
-        if self._looking is None or self._looking.done():
-            self._looking = self._storage.submit_anyway(os.statvfs, self._storage.staging)
-        looking = asyncio.wrap_future(self._looking)
-        # It may fail when nobody waits any more: asyncio would log that as forgotten.
-        looking.add_done_callback(lambda looked: looked.cancelled() or looked.exception())
+    async def measure(self) -> Measured | None:
+        """The free space now; None when the folder is missing, or the disk does not answer within a second."""
+        # At most one call at a time: on a stalled disk, each further call would block another thread.
+        if self._call is None or self._call.done():
+            self._call = self._storage.submit_anyway(os.statvfs, self._storage.staging)
+        call = asyncio.wrap_future(self._call)
+        # Retrieve the exception of a call that fails after the timeout: otherwise asyncio logs it as never retrieved.
+        call.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
-                found = await asyncio.shield(looking)
+                found = await asyncio.shield(call)
         except (ReportError, TimeoutError):
             return None
         free = max(0, found.f_bavail * found.f_frsize - self._reserve)

@@ -1,7 +1,7 @@
-"""Makes sure that the storage folder is the one that holds this database's files.
+"""Verifies by a marker file that the storage folder is the one that holds this database's files.
 
-A disk that is not mounted leaves an empty folder behind. A server that took it for its own would accept files that
-vanish again with the next mount, and miss all others.
+While its disk is not mounted, the folder is an empty mount point. Without this check, a server would store files there
+that the next mount hides, and report all other files as missing.
 """
 
 import os
@@ -22,9 +22,10 @@ class WrongFolder(OSError):
 
 
 async def ensure_own(pool: Pool, storage: Storage) -> bool:
-    """Marks a new folder, and raises WrongFolder for one that is another's, or that should have a mark and has none.
+    """Whether the folder is verified as this database's. Writes the marker file into a new folder.
 
-    False when the database is away and cannot say, or the disk does not answer: then it must not be used yet.
+    False while the database or the disk does not answer: then the folder must not be used yet. Raises WrongFolder when
+    the marker has another id, or is missing although the database has artifacts.
     """
     try:
         return await _is_own(pool, storage)
@@ -36,28 +37,28 @@ async def _is_own(pool: Pool, storage: Storage) -> bool:
     marker = storage.root / MARKER
     try:
         if await pool.fetchval(SQL.storage_folder.id) is None:
-            await pool.execute(SQL.storage_folder.adopt, await storage.ask(_read_or_write, marker, uuid4()))
+            await pool.execute(SQL.storage_folder.adopt, await storage.run_unchecked(_read_or_write, marker, uuid4()))
         own: UUID = await pool.fetchval(SQL.storage_folder.id)
         in_use = await pool.fetchval(SQL.storage_folder.in_use)
     except Exception as error:
-        if as_report_error(error) is None:  # StorageAway, too
+        if as_report_error(error) is None:  # not the database's; StorageAway is handled by ensure_own()
             raise
         return False
-    found = await storage.ask(_read_or_write, marker, None if in_use else own)
+    found = await storage.run_unchecked(_read_or_write, marker, None if in_use else own)
     if found is None:
         raise WrongFolder(
             f"{storage.root} is not this database's storage folder: there is no file {MARKER} in it. Is its disk "
-            f"mounted? If this is the right folder all the same, write the line {own} into {marker}."
+            f"mounted? If this is the right folder, write the line {own} into {marker}."
         )
     if found != own:
         raise WrongFolder(
-            f"{storage.root} is the storage folder of another database: {marker} says {found}, and this one's is {own}."
+            f"{storage.root} is the storage folder of another database: {marker} contains {found}; this one's is {own}."
         )
     return True
 
 
 def _read_or_write(marker: Path, fresh: UUID | None) -> UUID | None:
-    """The folder's id. One without gets `fresh`, if there is one; another process may be quicker."""
+    """The id in the marker file. Without one, writes `fresh` if given; if another process is first, its id wins."""
     while (found := read_marker(marker.parent)) is None and fresh is not None:
         written = marker.with_name(f"{MARKER}-{uuid4().hex}")
         try:
@@ -84,7 +85,7 @@ def _read_or_write(marker: Path, fresh: UUID | None) -> UUID | None:
 
 
 def read_marker(root: Path) -> UUID | None:
-    """The id in a storage folder; None when it has none. Blocking. Raises WrongFolder, OSError."""
+    """The id in a folder's marker file; None when there is no marker. Blocking. Raises WrongFolder, OSError."""
     marker = root / MARKER
     try:
         return UUID(marker.read_text("ascii").strip())

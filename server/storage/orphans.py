@@ -1,6 +1,6 @@
-"""Files that nothing refers to: whether they are old enough to go, and their removal. Blocking, for `reportd check`.
+"""Orphans, files that no row refers to: whether they are old enough, and their removal. Blocking, for `reportd check`.
 
-Age is ctime, never mtime: a hard link to bytes of last year is as young as the link, and its row may not be saved yet.
+Age is ctime, not mtime: a new hard link to last year's bytes changes only ctime, and its row may not be committed yet.
 """
 
 import os
@@ -13,10 +13,10 @@ from pathlib import Path
 from server.storage.disk import Disk
 from server.storage.folder import boot_id, try_lock
 from server.storage.paths import STAGING, content_checksum, is_of_a_case
-from server.storage.walk import look
+from server.storage.walk import stat_or_none
 
-# What is not remembered is left to a later check.
-_MOST_REMEMBERED = 100_000
+# Inodes that one check tracks, to bound memory. Beyond that, a later check removes the other names of an inode.
+_MAX_TRACKED = 100_000
 
 
 class Orphans:
@@ -25,32 +25,35 @@ class Orphans:
     def __init__(self, root: str, durable: bool) -> None:
         self._root = root
         self._disk = Disk(Path(root), durable)
-        # Inodes that lost a name to us and have others: their ctime and link count since.
+        # Inodes that have hard links left after this check unlinked one: their ctime and link count after the unlink.
         self._touched: dict[tuple[int, int], tuple[int, int]] = {}
         self._emptied: set[str] = set()
 
     def is_old(self, found: os.stat_result, cutoff: float) -> bool:
-        """Whether nobody has touched it since `cutoff` (seconds since the epoch) but we ourselves.
+        """Whether the inode has not changed since `cutoff` (seconds since the epoch), except by this check.
 
-        Removing one name of an inode makes its other names young. Without this, files that share their bytes would
-        go one a check, hours apart.
+        Unlinking one name of an inode updates the ctime of its other names. Without the exception, each check could
+        remove only one of the files that share their bytes.
         """
         ours = self._touched.get((found.st_dev, found.st_ino))
         return found.st_ctime < cutoff or ours == (found.st_ctime_ns, found.st_nlink)
 
     def may_be_removed(self, path: str, found: os.stat_result) -> bool:
-        """Only where reportd itself puts files: a storage_path that is set to /var/data must cost nobody his own."""
+        """Whether this is a regular file at a path that reportd itself uses.
+
+        Without this check, a storage_path that is set to /var/data by mistake would remove other programs' files.
+        """
         ours = is_of_a_case(path) or content_checksum(path) or staging_folder(path)
         return bool(ours) and stat.S_ISREG(found.st_mode)
 
     def remove(self, path: str, found: os.stat_result) -> bool:
-        """Unlinks a file if it is still what was found; tidy() makes that durable.
+        """Unlinks a file if it has not changed since `found`; tidy() makes that durable.
 
-        Between the look and the unlink nobody else can give the name to new bytes: it is taken until it is unlinked,
-        and a check that repairs is alone (alone()).
+        No race condition between lstat and unlink: an upload does not reuse a name that exists, and alone() excludes
+        another check that removes files.
         """
         absolute = f"{self._root}/{path}"
-        now = look(absolute)
+        now = stat_or_none(absolute)
         if now is None or _identity(now) != _identity(found):
             return False
         descriptor = os.open(absolute, os.O_PATH | os.O_NOFOLLOW)
@@ -59,18 +62,18 @@ class Orphans:
             left = os.fstat(descriptor)
         finally:
             os.close(descriptor)
-        if not path.startswith(f"{STAGING}/"):  # those folders belong to processes, which may be alive elsewhere
+        if not path.startswith(f"{STAGING}/"):  # keep staging folders: a process on another machine may use them
             self._emptied.add(os.path.dirname(absolute))
         inode = (left.st_dev, left.st_ino)
         self._touched.pop(inode, None)
-        if left.st_nlink and len(self._touched) < _MOST_REMEMBERED:
+        if left.st_nlink and len(self._touched) < _MAX_TRACKED:
             self._touched[inode] = (left.st_ctime_ns, left.st_nlink)
         return True
 
     def tidy(self) -> None:
         """Makes removals durable, folder by folder, and removes the folders that are empty now.
 
-        A server that is about to put a file there makes the folder again (Disk._link).
+        A server that is about to store a file there creates the folder again (Disk._link).
         """
         for folder in sorted(self._emptied, key=len, reverse=True):
             self._disk.tidy(folder)
@@ -79,7 +82,7 @@ class Orphans:
 
 @contextmanager
 def alone(root: Path) -> Iterator[bool]:
-    """Whether no other check repairs this folder, and none will meanwhile."""
+    """Locks the folder against other checks with --repair. Yields False when one is running."""
     descriptor = try_lock(root)
     try:
         yield descriptor is not None
@@ -90,10 +93,10 @@ def alone(root: Path) -> Iterator[bool]:
 
 @contextmanager
 def abandoned(root: str, folder: str) -> Iterator[bool]:
-    """Whether no living process has this staging folder, and none can have it meanwhile. False if one may have.
+    """Locks a staging folder whose process is dead. Yields False when the process may be alive.
 
-    A process holds the lock on its folder as long as it lives. A lock that is free says nothing about the processes
-    of another machine: see is_of_this_machine.
+    A process holds the lock on its staging folder until it ends. A free lock proves nothing about a process on another
+    machine: see is_of_this_machine().
     """
     descriptor = try_lock(Path(f"{root}/{folder}"))
     try:
@@ -104,14 +107,16 @@ def abandoned(root: str, folder: str) -> Iterator[bool]:
 
 
 def staging_folder(path: str) -> str | None:
-    """The folder that a staged file lies in, its process's; None for what lies elsewhere in the staging folder."""
+    """The staging folder of the process that wrote a staged file; None for every other path."""
     parts = path.split("/")
     return "/".join(parts[:3]) if parts[0] == STAGING and len(parts) > 3 else None
 
 
 def is_of_this_machine(folder: str) -> bool:
-    """Whether the lock on a staging folder says all: it was made by this kernel, in whichever container, or by an
-    earlier one under our name."""
+    """Whether a free lock on a staging folder proves that its process is dead.
+
+    True when the folder was created under this kernel (in any container), or under this host name before a reboot.
+    """
     name, _, boot = folder.split("/")[1].rpartition("-")
     return name == socket.gethostname() or boot == boot_id()
 

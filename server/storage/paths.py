@@ -1,4 +1,4 @@
-"""Where an artifact lies below the storage folder. Pure, and the only place that makes a path."""
+"""Paths of artifacts below the storage folder. Pure: no I/O. No other module builds these paths."""
 
 import re
 from datetime import datetime
@@ -21,9 +21,10 @@ def relative_paths(
     extension: str,
     artifact_id: UUID,
 ) -> list[str]:
-    """The names an artifact may take, best first; the last holds the end of its id and is its own.
+    """The paths that an artifact may be stored at, best first. The last one is unique: it has the end of the id.
 
-    `YYYY/MM/DD/<test case>/[iteration_NNN/]step_NNN[_category].ext` (S1, "File Storage Structure"); `day` in UTC.
+    `YYYY/MM/DD/<test case>/[iteration_NNN/]step_NNN[_category].ext` (the specification, "File Storage Structure");
+    `day` in UTC.
     """
     folder = f"{day.year}/{day.month:02}/{day.day:02}/{case_id}/"
     if iteration_number > 1:
@@ -37,22 +38,22 @@ def relative_paths(
 
 
 def content_path(project_id: UUID, checksum: str) -> str:
-    """Where the bytes with this SHA-256 of this project are found again."""
+    """The content entry for a project's bytes with this SHA-256: later uploads of the same bytes link to it."""
     return f"{CONTENT}/{project_id}/{checksum[:2]}/{checksum}"
 
 
 def leads_out(path: str) -> bool:
-    """Whether a path, which none of ours would be, is not below the folder that it is relative to."""
+    """Whether a relative path leads out of its folder (path traversal). reportd builds no such path."""
     return path.startswith("/") or (".." in path and ".." in path.split("/"))
 
 
 def is_of_a_case(path: str) -> bool:
-    """Whether a relative path lies where only artifacts do: in the folder of a test case."""
+    """Whether a relative path has the form of an artifact's: a file in the folder of a test case."""
     return _OF_A_CASE.fullmatch(path) is not None
 
 
 def content_checksum(path: str) -> str | None:
-    """The SHA-256 that the bytes at a relative path must have; None unless it is a content path."""
+    """The SHA-256 in the name of a content entry; None when the relative path is not a content entry's."""
     match = _ENTRY.fullmatch(path)
     return match[2] if match else None
 

@@ -1,4 +1,4 @@
-"""Unlinks files whose rows are gone. The list of them is in the database, so that a crash loses track of none."""
+"""Unlinks files whose rows were deleted. Their queue is the table removed_files, so a crash loses no file."""
 
 import asyncio
 import logging
@@ -11,36 +11,36 @@ from server.storage.folder import Storage
 
 LOG = logging.getLogger("reportd")
 
-_PORTION = 500
-MOST_AT_ONCE = 2_000  # files that a DELETE removes itself, before it is answered
+_BATCH = 500
+MOST_AT_ONCE = 2_000  # files that a DELETE request unlinks itself, before its reply
 
 
 class Removals:
-    """Works off that list. `more` is set when a DELETE has left some of its files to work_off()."""
+    """Processes that queue. `more` is set when a DELETE has left files in the queue: then drain() should run soon."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self.more = asyncio.Event()
 
     async def of_delete(self, pool: Pool, files: Sequence[Removal]) -> None:
-        """Removes a DELETE's own files, at most MOST_AT_ONCE. Its rows are gone for good, so trouble with a file
-        is only logged."""
+        """Unlinks the files of a DELETE, at most MOST_AT_ONCE. Its rows are deleted already, so an error is only
+        logged: drain() retries later."""
         try:
-            for start in range(0, len(files), _PORTION):
-                gone = await self._storage.remove(files[start : start + _PORTION])
+            for start in range(0, len(files), _BATCH):
+                gone = await self._storage.remove(files[start : start + _BATCH])
                 await pool.execute(SQL.artifacts.mark_unlinked, gone)
         except Exception as error:
-            LOG.warning("files of a DELETE are still to be removed: %r", error)
+            LOG.warning("files of a DELETE are not unlinked yet, the sweeper will retry: %r", error)
         if len(files) >= MOST_AT_ONCE:
             self.more.set()
 
-    async def work_off(self, pool: Pool) -> None:
-        """Works off the whole list once. Several may run at once; what cannot be unlinked stays on the list."""
+    async def drain(self, pool: Pool) -> None:
+        """Processes the whole queue once; safe to run concurrently. A file that cannot be unlinked stays queued."""
         self.more.clear()
         after = ""
         while True:
             async with pool.transaction(for_files=True) as connection:
-                rows = await connection.fetch(SQL.artifacts.removed, after, _PORTION)
+                rows = await connection.fetch(SQL.artifacts.removed, after, _BATCH)
                 if not rows:
                     return
                 gone = await self._storage.remove([Removal(*row) for row in rows])

@@ -1,4 +1,4 @@
-"""The files of one request, from their first byte to their names."""
+"""The staged files of a request, and the removal of its files when the request fails."""
 
 import asyncio
 import contextlib
@@ -19,10 +19,10 @@ _CLEAN_SECONDS = 1.0
 
 
 class Stage:
-    """The files of one request, from their first byte to their names. A context manager: what is still staged at
-    its end is removed, and what was published is taken back on an exception, unless its rows may have been saved.
+    """The files of one request, from the first byte to the final path. A context manager: it removes the files that
+    are still staged at its end. After an exception it also removes published files, unless their rows may exist.
 
-    When the disk took too long, all of that is done once it answers."""
+    If a disk call is still running after a timeout, the clean-up waits until that call ends."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -38,40 +38,44 @@ class Stage:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        take_back = error is not None and not self._rows_saved
+        unpublish = error is not None and not self._rows_saved
         if self._last is not None and not self._last.done():
-            # In a thread again: a call that ends this very moment would do it here.
-            self._last.add_done_callback(lambda _: self._storage.submit_anyway(self._clean, take_back))
-        elif self._staged or (take_back and self._published):
-            cleaning = self._storage.submit_anyway(self._clean, take_back)
-            # A disk that is gone must not hide the reply. Nor is the cleaning given up: it is only not waited for.
+            # Submit the clean-up to a thread: if the call has just ended, this callback runs on the event loop.
+            self._last.add_done_callback(lambda _: self._storage.submit_anyway(self._clean, unpublish))
+        elif self._staged or (unpublish and self._published):
+            cleaning = self._storage.submit_anyway(self._clean, unpublish)
+            # An unreachable disk must not delay the reply: stop waiting, but let the clean-up finish in the background.
             with contextlib.suppress(ReportError, TimeoutError):
                 async with asyncio.timeout(_CLEAN_SECONDS):
                     await asyncio.shield(asyncio.wrap_future(cleaning))
 
     async def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """`work` in a thread, see Storage.run; nothing of this request's files is touched before it ends."""
+        """Runs `work` in a thread, see Storage.run(). The clean-up of this request's files waits until it ends."""
         self._last = call = self._storage.submit(work, *args, **kwargs)
         return await self._storage.outcome(call)
 
     def settle(self, saved: bool) -> None:
-        """Told that the rows may be saved from now on, or that they are known not to be."""
+        """Called with True just before COMMIT is sent (the rows may exist from then on), with False when COMMIT is
+        known to have failed."""
         self._rows_saved = saved
 
     def new_path(self, close: Callable[[], None] = lambda: None) -> str:
-        """Where the next file of the request is staged; `close` is called before it is removed."""
+        """A path to stage the next file at. `close` is called before that file is removed."""
         path = f"{self._storage.staging}/{next(self._storage.numbers)}"
         self._staged[path] = close
         return path
 
     def discard(self, path: str) -> None:
-        """Removes a staged file that is not wanted any more. Blocking."""
+        """Closes and removes a staged file, such as a refused one. Blocking."""
         self._staged.pop(path, lambda: None)()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 
     async def publish(self, items: Sequence[Placement]) -> list[str]:
-        """Names for the items, in their order, durable when this returns. Raises StorageFull, StorageAway."""
+        """Moves staged files to their final paths, and returns these in the order of `items`. They are durable then.
+
+        Raises StorageFull, StorageAway.
+        """
         return await self.run(self._publish, items)
 
     def _publish(self, items: Sequence[Placement]) -> list[str]:
@@ -85,11 +89,11 @@ class Stage:
             self._storage.disk.sync_folder(f"{self._storage.root}/{folder}")
         return paths
 
-    def _clean(self, take_back: bool) -> None:
+    def _clean(self, unpublish: bool) -> None:
         for close in self._staged.values():
-            with contextlib.suppress(OSError):  # a write that fails only now
+            with contextlib.suppress(OSError):  # close() may report a delayed write error
                 close()
         self._storage.clean(self._staged)
-        if take_back and self._published:
+        if unpublish and self._published:
             with contextlib.suppress(OSError):
                 self._storage.remove_now(self._published)

@@ -1,4 +1,4 @@
-"""Threads for calls that wait for a disk, which may never answer."""
+"""A thread pool for blocking disk calls, which may never return."""
 
 import time
 from collections.abc import Callable
@@ -13,7 +13,7 @@ R = TypeVar("R")
 
 
 def in_thread(work: Callable[[], R]) -> Future[R]:
-    """`work` in a thread of its own, which does not keep the process from ending."""
+    """Runs `work` in a daemon thread of its own, which does not keep the process alive."""
     threads = Threads(1, "reportd")
     future = threads.submit(work)
     threads.end(0)
@@ -21,20 +21,20 @@ def in_thread(work: Callable[[], R]) -> Future[R]:
 
 
 class Threads(Executor):
-    """A fixed number of threads that work off one queue; they start with the first call.
+    """An executor with one queue and a fixed number of daemon threads, which start with the first call.
 
-    They are daemons: when it ends, Python joins those of its ThreadPoolExecutor, and a process would not end as long
-    as one of them waits for a disk.
+    Not a ThreadPoolExecutor: Python joins its threads at exit, so a thread that waits for a stalled disk would keep the
+    process from ending.
     """
 
     def __init__(self, number: int, name: str) -> None:
         self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._threads = [Thread(target=self._work, args=(n,), name=f"{name}_{n}", daemon=True) for n in range(number)]
         self._started = False
-        self._began: dict[int, float] = {}  # of the threads that are in a call, since when
+        self._began: dict[int, float] = {}  # when each thread that is in a call began it (monotonic)
 
     def submit(self, work: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """`work(*args)`, to be done by the next thread that is free."""
+        """Queues `work(*args)` for the next free thread."""
         if not self._started:
             self._started = True
             for thread in self._threads:
@@ -44,14 +44,14 @@ class Threads(Executor):
         return future
 
     def stuck(self, seconds: float) -> bool:
-        """Whether every thread has been in its call for longer than that."""
+        """Whether every thread has been in its call for longer than this."""
         if len(self._began) < len(self._threads):
             return False
         latest = time.monotonic() - seconds
         return all(began < latest for began in tuple(self._began.values()))
 
     def end(self, seconds: float) -> bool:
-        """Lets them end once the queue is worked off. Whether they have, after `seconds` at the latest. Blocking."""
+        """Ends the threads once the queue is empty. Blocks for at most `seconds`; whether all have ended by then."""
         if not self._started:
             return True
         deadline = time.monotonic() + seconds
@@ -75,5 +75,5 @@ class Threads(Executor):
                 else:
                     self._began.pop(number)
                     future.set_result(result)
-            del call, future, work  # while it waits for the next one, nothing of this one is kept
+            del call, future, work  # otherwise an idle thread would keep the objects of its last call alive
             result = None

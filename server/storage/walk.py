@@ -1,6 +1,6 @@
-"""What lies in a storage folder, for `reportd check`: walks it piece by piece and looks at single files.
+"""Walks a storage folder and reads single files, for `reportd check`.
 
-Blocking, and for reading only. Symbolic links are never followed below the folder that is asked for.
+Blocking and read-only. Does not follow symbolic links below the given folder.
 """
 
 import errno
@@ -8,17 +8,17 @@ import hashlib
 import os
 from collections.abc import Collection, Iterator
 
-# What an operator has at the top of a mount. Names with a leading dot are passed over everywhere: reportd gives none
-# to a file, and they are snapshots (.snapshot), what NFS keeps of removed files (.nfs…), a desktop's notes.
+# Entries of the file system at the top of a mount. Names with a leading dot are skipped everywhere: no artifact has
+# one. They are snapshots (.snapshot), deleted files that NFS keeps open (.nfs…), or a desktop's metadata.
 NOT_OURS = frozenset({"lost+found", "aquota.user", "aquota.group", "quota.user", "quota.group"})
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
 
 
 def walk(root: str, top: str = "", ignored: Collection[str] = ()) -> Iterator[str | OSError]:
-    """Relative paths of all that is no folder below `root`/`top`, but the names in `ignored`, which are of its top.
+    """Yields the relative paths of all non-folders below `root`/`top`. Skips the names in `ignored` directly in `top`.
 
-    One at a time: no folder is too large. One that cannot be read comes as the error; one that is removed meanwhile
-    is none.
+    A generator, so that large folders need no memory. Yields an OSError for a folder that cannot be read, and nothing
+    for a folder that is removed meanwhile.
     """
     try:
         with os.scandir(f"{root}/{top}") as entries:
@@ -35,8 +35,8 @@ def walk(root: str, top: str = "", ignored: Collection[str] = ()) -> Iterator[st
             yield error
 
 
-def look(path: str) -> os.stat_result | None:
-    """What is at a path, a symbolic link itself; None when nothing is."""
+def stat_or_none(path: str) -> os.stat_result | None:
+    """The lstat() of a path; None when nothing exists there."""
     try:
         return os.lstat(path)
     except OSError as error:
@@ -46,8 +46,8 @@ def look(path: str) -> os.stat_result | None:
 
 
 def sha256(path: str) -> str:
-    """Of a regular file's bytes, 64 hex digits."""
-    # Not blocking: what is no file any more, but a pipe, must not hold anybody up.
+    """The SHA-256 of a regular file's bytes, as 64 hex digits."""
+    # O_NONBLOCK: if a FIFO has replaced the file meanwhile, open() must not block.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with open(descriptor, "rb", buffering=0) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,7 @@
-"""Bytes → MIME type and "is it whole?". Pure: knows no file, no loop, no request, and not what a site allows.
+"""Detects the MIME type of a file from its bytes, and whether the file is intact. Pure: no I/O, no configuration.
 
-Give an Inspector the bytes of one file in any cut, then ask finish(). Nothing is decoded or decompressed, and
-between two feeds only a head or tail and a few bytes are kept, never the caller's buffer.
+Pass the bytes of one file to Inspector.feed() in chunks of any size, then call finish(). No image is decoded, and
+nothing is decompressed. Between two chunks, only a head or a tail and a few bytes are kept, never the caller's buffer.
 """
 
 import codecs
@@ -26,7 +26,7 @@ _EXTENSIONS = {
 }
 KNOWN_TYPES = frozenset(_EXTENSIONS)
 
-_HEAD = 1445  # bytes that decide the type: the "resource header" of the WHATWG MIME Sniffing standard
+_HEAD = 1445  # bytes that determine the type: the "resource header" of the WHATWG MIME Sniffing standard
 _CLAIMING = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".pdf")
 _LETTER_SIGNATURES = (b"GIF87a", b"GIF89a", b"RIFF", b"%PDF-")
 
@@ -38,20 +38,20 @@ def extension(mime_type: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What one file is. `mime_type` is None when it has no known format; then `whole` says nothing."""
+    """The result for one file. `mime_type` is None for an unknown format; `intact` has no meaning then."""
 
     mime_type: str | None
-    whole: bool
-    claimed: bool  # its name or declared type says that it is an image or a PDF
+    intact: bool
+    claimed: bool  # the file name or the declared type says that it is an image or a PDF
 
     @property
     def corrupted(self) -> bool:
-        """Broken inside, cut, or not at all the image or PDF that it claims to be."""
-        return not self.whole or (self.mime_type is None and self.claimed)
+        """Whether it is damaged or truncated, or claims to be an image or a PDF and has no known format."""
+        return not self.intact or (self.mime_type is None and self.claimed)
 
 
 class Inspector:
-    """Looks at the bytes of one file as they pass: `feed` in order, in any cut, then `finish`."""
+    """Inspects one file while it is received: call `feed` with its bytes in order, then `finish`."""
 
     __slots__ = ("_claimed", "_format", "_head", "_json")
 
@@ -68,50 +68,50 @@ class Inspector:
             if len(self._head) + len(data) < _HEAD:
                 self._head += data
                 return
-            if self._head:  # copies one window, once a file
+            if self._head:  # copies one chunk, once per file
                 data = self._head + data
             self._format = _recognise(bytes(data[:_HEAD]), self._json)
         self._format.feed(memoryview(data))
 
     def finish(self) -> Verdict:
-        """The verdict on all that was fed; it may be nothing."""
+        """The verdict on all bytes that were fed, of which there may be none."""
         if self._format is None:
             self._format = self._recognise_short()
             self._format.feed(memoryview(self._head))
         self._format.finish()
-        return Verdict(self._format.mime_type, self._format.whole, self._claimed)
+        return Verdict(self._format.mime_type, self._format.intact, self._claimed)
 
     def _recognise_short(self) -> "_Format":
-        # Cut within a signature that is made of letters, an image would pass for a plain text.
+        # Otherwise an image that is truncated within a signature of letters, like GIF8, would pass as plain text.
         if self._claimed and any(magic.startswith(self._head) for magic in _LETTER_SIGNATURES):
             return _Format(None, self._head)
         return _recognise(self._head, self._json)
 
 
 class _Format:
-    """A file of which the head tells all that is told: its type. Every byte after it costs nothing."""
+    """A format that is recognised by its head and not checked further: the other bytes are not inspected."""
 
-    whole = True
+    intact = True
 
     def __init__(self, mime_type: str | None, head: bytes) -> None:
         self.mime_type = mime_type
 
     def feed(self, view: memoryview) -> None:
-        """Takes the next bytes, from the first on, and keeps no reference to them."""
+        """Inspect the next bytes, beginning with the first of the file. Must not keep a reference to `view`."""
 
     def finish(self) -> None:
-        """Settles `mime_type` and `whole`."""
+        """Set the final `mime_type` and `intact`."""
 
 
 class _Text(_Format):
-    """UTF-8 without NUL to its very end, or no known format. JSON and HTML are not parsed: always whole."""
+    """UTF-8 without NUL up to the end, else no known format. JSON and HTML are not parsed: they are always intact."""
 
     def __init__(self, mime_type: str | None, head: bytes) -> None:
         super().__init__(mime_type, head)
         self.decoder = codecs.getincrementaldecoder("utf-8")()
 
     def feed(self, view: memoryview) -> None:
-        # Slices that stay in the processor's cache: 1 MiB of text at once can become 4 MiB of str.
+        # Small slices stay in the CPU cache: 1 MiB of text at once can become 4 MiB of str.
         for start in range(0, len(view), 1 << 16):
             if self.mime_type:
                 self._check(view[start : start + (1 << 16)], last=False)
@@ -128,7 +128,7 @@ class _Text(_Format):
 
 
 class _Pdf(_Format):
-    """Readers look for `%%EOF` in the last 1024 bytes, so trailing bytes are fine as far as that."""
+    """Intact with `%%EOF` in its last 1024 bytes: PDF readers search there, so some trailing bytes are allowed."""
 
     tail = b""
 
@@ -136,11 +136,11 @@ class _Pdf(_Format):
         self.tail = (self.tail + view[-1024:])[-1024:]
 
     def finish(self) -> None:
-        self.whole = b"%%EOF" in self.tail
+        self.intact = b"%%EOF" in self.tail
 
 
 class _WebP(_Format):
-    """As many bytes as its RIFF header says, or more."""
+    """Intact when it has at least as many bytes as its RIFF header says."""
 
     def __init__(self, mime_type: str | None, head: bytes) -> None:
         super().__init__(mime_type, head)
@@ -150,18 +150,18 @@ class _WebP(_Format):
         self.missing -= len(view)
 
     def finish(self) -> None:
-        self.whole = self.missing <= 0
+        self.intact = self.missing <= 0
 
 
 class _Walk(_Format, ABC):
-    """A row of blocks that tell their length. Whole once its end mark is reached; what follows that is free.
+    """A sequence of blocks with length fields. Intact once the end marker is reached; trailing bytes are allowed.
 
-    `walk` goes on from offset `at` of a view and returns the offset where it stopped: within the view when
-    the rest is too short to be understood (it comes again, before the next bytes), behind the view to pass
-    over bytes that are still to come.
+    `walk` continues at offset `at` of a view and returns the offset where it stopped. An offset within the view: the
+    rest is too short to parse, and is passed again in front of the next bytes. An offset beyond the view: that many
+    of the next bytes are skipped.
     """
 
-    whole = False
+    intact = False
     walking = True
     at = 0
     carry = b""
@@ -169,7 +169,7 @@ class _Walk(_Format, ABC):
     def feed(self, view: memoryview) -> None:
         if not self.walking:
             return
-        if self.carry:  # rare, so copying the window costs little
+        if self.carry:  # rare, so copying the chunk costs little
             view = memoryview(self.carry + view)
         at = self.walk(view, self.at)
         self.carry = bytes(view[at:])
@@ -178,24 +178,24 @@ class _Walk(_Format, ABC):
     @abstractmethod
     def walk(self, view: memoryview, at: int) -> int: ...
 
-    def end(self, view: memoryview, whole: bool) -> int:
+    def end(self, view: memoryview, intact: bool) -> int:
         self.walking = False
-        self.whole = whole
+        self.intact = intact
         return len(view)
 
 
 class _Png(_Walk):
-    """Chunks: length, kind, data, and a CRC-32 of kind and data; from IHDR over IDAT to IEND.
+    """Chunks with length, kind, data, and a CRC-32 of kind and data. First IHDR, then at least one IDAT, last IEND.
 
-    Walked from joint to joint: the checksum of one chunk with the length and kind of the next. In front of
-    the first chunk the second half of the signature stands where a checksum would.
+    One step reads the 12 bytes between the data of two chunks: the checksum of the one, the length and kind of the
+    next. Before the first chunk, the second half of the signature is in the place of the checksum.
     """
 
-    JOINT = Struct(">II4s")
+    BETWEEN = Struct(">II4s")  # checksum, next length, next kind
     at = 4
-    crc = 0x0D0A1A0A  # what the next checksum must be, if the chunk ended here
-    left = 0  # bytes of the chunk's data still to come
-    kind = b""  # of the chunk that `at` is in
+    crc = 0x0D0A1A0A  # of the current chunk so far
+    left = 0  # bytes of the current chunk's data that have not arrived
+    kind = b""  # of the current chunk
     pixels = False  # an IDAT was seen
 
     def walk(self, view: memoryview, at: int) -> int:
@@ -207,16 +207,16 @@ class _Png(_Walk):
             at += len(data)
             if self.left or size - at < 12:
                 break
-            crc, length, kind = self.JOINT.unpack_from(view, at)
+            crc, length, kind = self.BETWEEN.unpack_from(view, at)
             if crc != self.crc or length > 0x7FFFFFFF or not kind.isalpha():
-                return self.end(view, whole=False)
-            if (kind == b"IHDR") != (self.kind == b""):  # the first, and only the first
-                return self.end(view, whole=False)
+                return self.end(view, intact=False)
+            if (kind == b"IHDR") != (self.kind == b""):  # IHDR must be the first chunk and occur once
+                return self.end(view, intact=False)
             if kind == b"IEND":
                 if size - at < 16:
                     break
                 checked = view[at + 4 : at + 16].tobytes() == b"\0\0\0\0IEND\xae\x42\x60\x82"
-                return self.end(view, whole=checked and self.pixels)
+                return self.end(view, intact=checked and self.pixels)
             self.pixels = self.pixels or kind == b"IDAT"
             self.kind, self.left, self.crc = kind, length, crc32(kind)
             at += 12
@@ -224,13 +224,13 @@ class _Png(_Walk):
 
 
 class _Jpeg(_Walk):
-    """Segments, which tell their length, and scans, which last until the next marker; from SOI to EOI.
+    """Segments, which have a length field, and scans, which end at the next marker; from SOI to EOI.
 
-    Passing over segments by length keeps the EOI of a thumbnail inside one from counting. Stray bytes
-    between segments are passed over like a scan, as viewers do: some cameras write them.
+    Segments are skipped by length. Otherwise the EOI of a thumbnail within a segment would count as the end. Stray
+    bytes between segments are skipped like a scan, as viewers do: some cameras write them.
     """
 
-    # 00 is a stuffed FF, FF a fill byte; 01 and D0 to D7 (TEM, RST) are markers without a length.
+    # After FF: 00 is an escaped FF, FF a fill byte; 01 and D0 to D7 (TEM, RST) are markers without a length.
     MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
     at = 2
     scanned = False
@@ -241,14 +241,14 @@ class _Jpeg(_Walk):
             start, at = found.span()
             marker = view[at - 1]
             if marker == 0xD9:  # EOI
-                return self.end(view, whole=self.scanned)
-            if marker < 0xC0 or marker == 0xD8:  # reserved, or a second SOI: a wrong length led astray
-                return self.end(view, whole=False)
+                return self.end(view, intact=self.scanned)
+            if marker < 0xC0 or marker == 0xD8:  # reserved, or a second SOI: an earlier length is wrong
+                return self.end(view, intact=False)
             if size - at < 2:
                 return start
             length = view[at] << 8 | view[at + 1]
             if length < 2:
-                return self.end(view, whole=False)
+                return self.end(view, intact=False)
             self.scanned = self.scanned or marker == 0xDA  # SOS
             at += length
         if at < size:
@@ -257,9 +257,9 @@ class _Jpeg(_Walk):
 
 
 class _Gif(_Walk):
-    """A screen, then extensions and images, each with a row of sub-blocks up to 255 long, then a trailer."""
+    """A screen descriptor, then extensions and images, each with sub-blocks of up to 255 bytes, then a trailer."""
 
-    sub_block = 0  # the length of the last one in the row, 0 outside of rows
+    sub_block = 0  # the length of the last sub-block; 0 outside of an extension or image
     drawn = False
 
     def __init__(self, mime_type: str | None, head: bytes) -> None:
@@ -273,23 +273,23 @@ class _Gif(_Walk):
             if sub_block:
                 sub_block = view[at]
                 at += 1 + sub_block
-            elif view[at] == 0x21:  # extension: its label, then its row
+            elif view[at] == 0x21:  # extension: its label, then its sub-blocks
                 at += 2
                 sub_block = 1
-            elif view[at] == 0x2C:  # image: place, size, flags, colours, code size, then its row
+            elif view[at] == 0x2C:  # image: position, size, flags, colours, code size, then its sub-blocks
                 if size - at < 10:
                     break
                 at += 11 + _colours(view[at + 9])
                 sub_block = 1
                 self.drawn = True
             else:
-                return self.end(view, whole=self.drawn and view[at] == 0x3B)
+                return self.end(view, intact=self.drawn and view[at] == 0x3B)
         self.sub_block = sub_block
         return at
 
 
 def _colours(flags: int) -> int:
-    """The bytes of the colour table that the flags of a GIF's screen or image announce."""
+    """The size in bytes of the colour table, from the flags of a GIF's screen or image descriptor."""
     return 6 << (flags & 7) if flags & 0x80 else 0
 
 
@@ -301,17 +301,17 @@ _MAGIC: tuple[tuple[re.Pattern[bytes], str, type[_Format]], ...] = tuple(
         (rb"\xff\xd8\xff", "image/jpeg", _Jpeg),
         (rb"GIF8[79]a", "image/gif", _Gif),
         (rb"RIFF.{4}WEBP", "image/webp", _WebP),
-        # Readers accept 1 KiB of anything in front. Here only blanks may stand there (some generators begin
-        # with an empty line): with more, one file could be a web page and a PDF at once.
+        # PDF readers accept up to 1 KiB of any bytes before %PDF-. Here only blanks are allowed (some generators begin
+        # with an empty line). Otherwise one file could be both a web page and a PDF.
         (_BLANK + rb"%PDF-", "application/pdf", _Pdf),
         (rb"PK(?:\x03\x04|\x05\x06)", "application/zip", _Format),
-        # By major brand: HEIC, AVIF, M4A and QuickTime are built of the same boxes and are no MP4 video.
+        # By major brand: HEIC, AVIF, M4A and QuickTime have the same box structure but are not MP4 video.
         (rb"\0\0..ftyp(?:iso.|mp4[12]|mp71|avc1|dash|cmfc|M4V[ HP]|MSNV|XAVC)", "video/mp4", _Format),
-        # EBML with DocType webm (42 82, its length 4 in any of eight widths); Matroska says matroska.
+        # EBML with the DocType webm (42 82, with the length 4 in any of eight widths); that of Matroska is matroska.
         (rb"\x1aE\xdf\xa3.{1,60}?B\x82(?:\x84|[@ \x10\x08\x04\2\1]\0*\x04)webm", "video/webm", _Format),
     )
 )
-# The patterns of the WHATWG MIME Sniffing standard for text/html; each needs its terminator.
+# The patterns of the WHATWG MIME Sniffing standard for text/html; each must be followed by a space or `>`.
 _HTML = re.compile(
     _BLANK + rb"<(?:!doctype html|html|head|script|iframe|h1|div|font|table|a|style|title|b|body|br|p|!--)[ >]",
     re.IGNORECASE,
@@ -319,8 +319,8 @@ _HTML = re.compile(
 _JSON = re.compile(_BLANK + rb'[{\["\-0-9tfn]')
 
 
-def _recognise(head: bytes, called_json: bool) -> _Format:
-    """The format of a file that begins with `head`. Its name decides only between JSON and plain text."""
+def _recognise(head: bytes, named_json: bool) -> _Format:
+    """The format of a file that begins with `head`. `named_json` matters only between JSON and plain text."""
     for magic, mime_type, kind in _MAGIC:
         if magic.match(head):
             return kind(mime_type, head)
@@ -328,4 +328,4 @@ def _recognise(head: bytes, called_json: bool) -> _Format:
         return _Format(None, head)
     if _HTML.match(head):
         return _Text("text/html", head)
-    return _Text("application/json" if called_json and _JSON.match(head) else "text/plain", head)
+    return _Text("application/json" if named_json and _JSON.match(head) else "text/plain", head)

@@ -1,7 +1,7 @@
-"""The bytes of a multipart/form-data body (RFC 7578, RFC 2046) as parts, while they arrive. Pure: no I/O.
+"""A streaming parser for multipart/form-data bodies (RFC 7578, RFC 2046). Pure: no I/O.
 
-File data is handed out as views of the chunks it came in; nothing is copied but the few bytes in which a
-boundary may have been cut in two.
+File data is returned as views of the received chunks. A chunk is copied only when the previous one ended within a
+possible boundary or within the headers of a part.
 """
 
 import re
@@ -19,8 +19,8 @@ _MAX_PADDING = 256
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PARAMETER = re.compile(rf';\s*({_WORD})\s*=\s*("(?:[^"\\]|\\.)*"|[^;"]*)\s*', re.DOTALL)
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
-# The head of a part as nearly all clients write it: nothing in it to unquote. A tenth of the time of the general way.
-_USUAL_HEAD = re.compile(
+# The headers of a part as nearly all clients write them, with nothing to unquote: a tenth of the general parser's time.
+_USUAL_HEADERS = re.compile(
     r"""Content-Disposition: form-data; name="([^"\\\r\n]+)"(?:; filename="([^"\\%\r\n]*)")?"""
     r"""(?:\r\nContent-Type: ([!-~]+))?"""
 )
@@ -30,7 +30,7 @@ _PLAIN_ENCODINGS = {"", "7bit", "8bit", "binary"}
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The head of a part. `file_name` is as sent; None when there is none."""
+    """The headers of a part. `file_name` is as sent; None when the part has none."""
 
     name: str
     file_name: str | None
@@ -55,7 +55,7 @@ class _State(Enum):
 
 
 def boundary_of(content_type: str) -> bytes:
-    """The boundary that a Content-Type header names, b"" when it names none. Raises NotMultipart."""
+    """The boundary in a Content-Type header, b"" when it has none. Raises NotMultipart for another type."""
     kind, _, _ = content_type.partition(";")
     if kind.strip().lower() != "multipart/form-data":
         raise NotMultipart()
@@ -63,15 +63,15 @@ def boundary_of(content_type: str) -> bytes:
 
 
 class Parser:
-    """feed() chunks, take the events of each; close() at the end of the body."""
+    """Call feed() with each chunk and read its events; call close() at the end of the body."""
 
     def __init__(self, boundary: bytes) -> None:
-        """Raises MalformedBody for a boundary that RFC 2046 does not allow."""
+        """Raises MalformedBody for a boundary that RFC 2046 does not allow (5.1.1)."""
         if not _BOUNDARY.fullmatch(boundary):
             raise MalformedBody("The Content-Type must name a boundary of 1 to 70 characters (RFC 2046, 5.1.1).")
         self._delimiter = b"\r\n--" + boundary
         self._opening = b"--" + boundary
-        # As if a line ended before the body, so that a first delimiter at its very start is like any other.
+        # A line end in front of the body: the first delimiter, at the start of the body, is then like any other.
         self._rest = b"\r\n"
         self._state = _State.PREAMBLE
         self._parts = 0
@@ -80,7 +80,7 @@ class Parser:
         """The events that `chunk` completes. Raises MalformedBody, TooLarge (parts, headers)."""
         position: int | None = 0
         if self._state is _State.PREAMBLE and self._rest == b"\r\n" and chunk.startswith(self._opening):
-            # The usual beginning: joined to that line end, the whole first chunk would be copied.
+            # The usual beginning. Without this, joining the line end and the chunk would copy the whole first chunk.
             data, position, self._state = chunk, len(self._opening), _State.DELIMITER
         else:
             data = self._rest + chunk if self._rest else chunk
@@ -95,10 +95,10 @@ class Parser:
             elif self._state is _State.PREAMBLE:
                 position = self._preamble(data, position)
             else:
-                return  # the epilogue means nothing; the caller's byte budget bounds it
+                return  # ignore the epilogue; the caller limits the size of the body
 
     def close(self) -> None:
-        """Raises MalformedBody when the body ended before its final boundary."""
+        """Raise MalformedBody when the body ended before its final boundary."""
         if self._state is not _State.EPILOGUE:
             raise MalformedBody("The multipart body ends before its final boundary.")
 
@@ -114,26 +114,26 @@ class Parser:
         if data[position : position + 2] == b"--":
             self._state = _State.EPILOGUE
             return position + 2
-        limit = position + _MAX_PADDING + 2  # looked at no further, so that the cut of the body decides nothing
+        limit = position + _MAX_PADDING + 2  # fixed, so that the result does not depend on the chunk sizes
         at = data.find(b"\r\n", position, limit)
         if at < 0 and len(data) < limit:
             self._rest = data[position:]
             return None
         if at < 0 or data[position:at].strip(b" \t"):
-            raise MalformedBody("A boundary is followed by something else than a line end.")
+            raise MalformedBody("In the multipart body, a boundary must be followed by a line end (CRLF).")
         self._parts += 1
         if self._parts > MAX_PARTS:
-            raise TooLarge(f"Too many parts (maximum {MAX_PARTS}).")
+            raise TooLarge(f"The multipart body has too many parts (maximum {MAX_PARTS}).")
         self._state = _State.HEADERS
         return at
 
     def _headers(self, data: bytes, position: int) -> Generator[Event, None, int | None]:
-        # From the line end before the headers, so that no headers at all are found as well.
+        # The search begins at the line end before the headers: otherwise a part without headers is not found.
         limit = position + MAX_PART_HEADERS + 4
         at = data.find(b"\r\n\r\n", position, limit)
         if at < 0 and len(data) >= limit:
-            raise TooLarge("The headers of a part are larger than 8 KiB.")
-        # The line end that closes the headers may be a delimiter's own: a part with no data at all (RFC 2046, 5.1.1).
+            raise TooLarge("The headers of a part are larger than 8 KiB. Use shorter field and file names.")
+        # The empty line after the headers may be part of the next delimiter: the part has no data (RFC 2046, 5.1.1).
         following = data[at + 2 : at + 2 + len(self._delimiter)]
         if at < 0 or (len(following) < len(self._delimiter) and self._delimiter.startswith(following)):
             self._rest = data[position:]
@@ -155,13 +155,13 @@ class Parser:
         return at + len(self._delimiter)
 
     def _unfinished(self, data: bytes, position: int) -> int:
-        """Where a delimiter may have begun at the end of `data`; its end when none can."""
+        """The offset at which a delimiter may begin that continues in the next chunk; len(data) when there is none."""
         at = data.rfind(b"\r", max(position, len(data) - len(self._delimiter) + 1))
         return at if at >= 0 and self._delimiter.startswith(data[at:]) else len(data)
 
 
 def clean_file_name(sent: str) -> str:
-    """The client's base name, without directories and control characters, at most 255 characters."""
+    """The base name of a client's file name: no folders, no control characters, at most 255 characters."""
     if _PLAIN_NAME.fullmatch(sent):
         return sent
     base = re.split(r"[/\\]", sent)[-1]
@@ -177,27 +177,27 @@ def clean_file_name(sent: str) -> str:
 
 def _part(block: bytes) -> Part:
     text = block.decode("utf-8", "replace")
-    if usual := _USUAL_HEAD.fullmatch(text):
+    if usual := _USUAL_HEADERS.fullmatch(text):
         return Part(usual[1], usual[2], usual[3] or "")
     headers: dict[str, str] = {}
     for line in text.split("\r\n") if text else ():
         name, colon, value = line.partition(":")
         if not colon or not re.fullmatch(_WORD, name):
-            raise MalformedBody("A part has a malformed header line.")
+            raise MalformedBody("A part of the multipart body has a malformed header line.")
         headers[name.lower()] = value.strip()
     disposition = headers.get("content-disposition", "")
     if disposition.partition(";")[0].strip().lower() != "form-data":
-        raise MalformedBody("A part has no Content-Disposition: form-data.")
+        raise MalformedBody("A part of the multipart body has no Content-Disposition: form-data header.")
     if headers.get("content-transfer-encoding", "").lower() not in _PLAIN_ENCODINGS:
         raise MalformedBody("Content-Transfer-Encoding is not supported (RFC 7578, 4.7): send the bytes as they are.")
     parameters = _parameters(disposition)
     if not parameters.get("name"):
-        raise MalformedBody("A part has no name.")
+        raise MalformedBody("A part of the multipart body has no name in its Content-Disposition.")
     return Part(parameters["name"], _sent_name(parameters), headers.get("content-type", ""))
 
 
 def _parameters(header: str) -> dict[str, str]:
-    """Parameters by lower-case name. A backslash escapes a quote or itself, else it is a character of a path."""
+    """Parameters by lower-case name. A backslash escapes a quote or a backslash; any other one is kept as it is."""
     return {
         match[1].lower(): re.sub(r'\\(["\\])', r"\1", match[2][1:-1]) if match[2].startswith('"') else match[2].strip()
         for match in _PARAMETER.finditer(header)
@@ -212,5 +212,5 @@ def _sent_name(parameters: dict[str, str]) -> str | None:
     name = parameters.get("filename")
     if name is None:
         return None
-    # The three escapes that browsers write into a file name (WHATWG HTML, "multipart form data").
+    # Browsers escape these three characters in a file name (WHATWG HTML, "multipart form data").
     return name.replace("%22", '"').replace("%0D", "\r").replace("%0A", "\n")

@@ -1,4 +1,4 @@
-"""Metadata × staged files → what is accepted and what is refused. Pure: no I/O, no clock."""
+"""Matches staged files with their metadata and decides which are accepted and which refused. Pure: no I/O, no clock."""
 
 import hashlib
 from collections.abc import Collection, Sequence
@@ -11,7 +11,7 @@ from server.uploads.refusals import CHECKSUM_MISMATCH, CORRUPTED, MANY_ENTRIES, 
 
 
 class Fields(Protocol):
-    """What a client says of a file."""
+    """The fields that the client sent with a file."""
 
     @property
     def artifact_type(self) -> str: ...
@@ -30,7 +30,7 @@ class Fields(Protocol):
 
 
 class File(Protocol):
-    """What has been found out about a file."""
+    """A received file and its measured properties."""
 
     index: int
     file_name: str
@@ -44,7 +44,7 @@ class File(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A metadata entry: its fields, or why they are wrong. `index` None: it names no file."""
+    """A metadata entry: its fields, or the refusal when they are wrong. `index` None: it has no valid file_index."""
 
     index: int | None
     fields: Fields | None
@@ -53,7 +53,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A file that is to be kept."""
+    """A file to store."""
 
     file: File
     fields: Fields
@@ -67,7 +67,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A file, or a metadata entry without one, that is not."""
+    """A refused file, or a metadata entry without a file."""
 
     index: int | None
     file_name: str | None
@@ -83,28 +83,28 @@ class Plan:
 def plan(
     files: Sequence[File], entries: Sequence[Entry], allowed_types: Collection[str], type_refusal: Refusal
 ) -> Plan:
-    """Each file with its one entry, in the order sent. One bad file, or entry, never hurts the others."""
+    """Match each file with its entry, in the order sent. A bad file or entry does not affect the others."""
     by_index: dict[int | None, list[Entry]] = {}
     for entry in entries:
         by_index.setdefault(entry.index, []).append(entry)
     accepted: list[Accepted] = []
     refused: list[Refused] = []
     for file in files:
-        own = by_index.pop(file.index, [])
-        verdict = _judge(file, own, allowed_types, type_refusal)
+        matching = by_index.pop(file.index, [])
+        verdict = _judge(file, matching, allowed_types, type_refusal)
         if isinstance(verdict, Refusal):
             refused.append(Refused(file.index, file.file_name, verdict))
         else:
             accepted.append(verdict)
-    for index, lonely in by_index.items():
+    for index, unmatched in by_index.items():
         refused += [
-            Refused(index, None, entry.refusal if index is None and entry.refusal else NO_FILE) for entry in lonely
+            Refused(index, None, entry.refusal if index is None and entry.refusal else NO_FILE) for entry in unmatched
         ]
     return Plan(accepted, refused)
 
 
 def dedupe_key(fields: Fields, file_name: str, checksum: str) -> bytes:
-    """16 bytes that are equal for the same thing sent twice: type, iteration, step, category, name and bytes."""
+    """A 16-byte hash, equal when the same artifact is sent again: type, iteration, step, category, name and bytes."""
     parts = (
         fields.artifact_type,
         str(fields.iteration_number or 1),
@@ -116,14 +116,16 @@ def dedupe_key(fields: Fields, file_name: str, checksum: str) -> bytes:
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest()
 
 
-def _judge(file: File, own: list[Entry], allowed_types: Collection[str], type_refusal: Refusal) -> Accepted | Refusal:
+def _judge(
+    file: File, entries: list[Entry], allowed_types: Collection[str], type_refusal: Refusal
+) -> Accepted | Refusal:
     if file.refusal is not None:
         return file.refusal
-    if len(own) != 1:
-        return MANY_ENTRIES if own else NO_METADATA
-    fields = own[0].fields
+    if len(entries) != 1:
+        return MANY_ENTRIES if entries else NO_METADATA
+    fields = entries[0].fields
     if fields is None:
-        return own[0].refusal or NO_METADATA
+        return entries[0].refusal or NO_METADATA
     verdict = file.verdict()
     if verdict.mime_type is not None and verdict.mime_type not in allowed_types:
         return type_refusal

@@ -1,7 +1,7 @@
-"""Brings a multipart body to disk: each byte is counted, hashed and looked at as it comes, then written in windows.
+"""Writes the files of a multipart body to disk: each byte is counted, hashed and inspected on arrival, then written.
 
-A window of bytes, which may span several files, is handed to a thread in one go: the hop costs more than the
-parsing. A request holds about one window in memory, whatever the size of its files.
+Writes are buffered: a window of about 1 MiB, which may span several files, goes to a thread in one call. Switching to
+a thread costs more than parsing. A request holds about one window in memory, whatever the size of its files.
 """
 
 import hashlib
@@ -20,34 +20,34 @@ from server.uploads.refusals import EMPTY, STORAGE_FULL, Refusal, too_large
 
 WINDOW = 1 << 20
 _SMALL_WINDOW = 64 << 10  # when memory is tight
-_MOST_VIEWS = 512  # of a window that comes byte by byte
+_MAX_VIEWS = 512  # of one window: otherwise a client that sends single bytes makes a long list of views
 MAX_METADATA = 1 << 20
 MAX_FIELD = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What an upload may be. Sizes in bytes; `file_fields` are the names a file part may have."""
+    """The limits of an upload. Sizes in bytes; `file_fields` are the names that a file part may have."""
 
     file_fields: frozenset[str]
     max_file_size: int
     max_files: int
     max_total: int
-    too_many: str  # the sentence for one file more than `max_files`; as 413, or 422 for the single upload
-    too_long: str = "The body is too large."  # the sentence for a body above `max_total`
+    too_many: str  # the sentence for more than `max_files` files: 413, or 422 in a single upload
+    too_long: str = "The body is too large."  # the sentence for a body larger than `max_total`
     single: bool = False
 
 
 @dataclass(slots=True)
 class Form:
-    """A received body: text fields by name, files in the order sent. A file is staged, or has a refusal."""
+    """A received body: text fields by name, files in the order sent. Each file is staged or has a refusal."""
 
     fields: dict[str, bytes] = field(default_factory=dict)
     files: list["StagedFile"] = field(default_factory=list)
 
 
 class StagedFile:
-    """One file part on its way to disk, and what is known of it once it is sealed."""
+    """One file part: its staged file on disk, and its size, checksum and verdict once it is sealed."""
 
     __slots__ = (
         "_descriptor",
@@ -67,7 +67,7 @@ class StagedFile:
         self.index = index
         self.file_name = multipart.clean_file_name(part.file_name or "")
         self.size = 0
-        self.checksum = ""  # SHA-256 of the content, 64 hex digits, once it has ended
+        self.checksum = ""  # SHA-256 of the content in 64 hex digits, set by finish()
         self.refusal: Refusal | None = None
         self.path = stage.new_path(self.close)
         self._limit = limit
@@ -77,14 +77,14 @@ class StagedFile:
         self._inspector = Inspector(self.file_name, part.content_type)
 
     def verdict(self) -> Verdict:
-        """What the content is, and whether it is whole."""
+        """The detected type of the content, and whether it is intact."""
         return self._inspector.finish()
 
     def take(self, view: memoryview) -> bool:
-        """Counts, hashes and looks at bytes as they come; False when they need not be kept.
+        """Count, hash and inspect received bytes. False when the file is refused: the bytes need not be written.
 
-        On the event loop: the bytes are still in the processor's cache, and a chunk takes 0.1 ms. Done in the thread
-        that writes, it cost a tenth more of the whole upload, because each call there gives the interpreter away.
+        This runs on the event loop: the bytes are still in the CPU cache, and a chunk takes 0.1 ms. In the writing
+        thread, the whole upload cost a tenth more, because each call there releases the GIL.
         """
         self.size += len(view)
         if self.size > self._limit and self.refusal is None:
@@ -95,16 +95,16 @@ class StagedFile:
         self._inspector.feed(view)
         return True
 
-    def end(self) -> None:
-        """All of it has come."""
+    def finish(self) -> None:
+        """Set the checksum, after the last byte; refuse an empty file."""
         self.checksum = self._hash.hexdigest()
         if not self.size:
             self.refusal = EMPTY
 
     def write(self, views: list[memoryview]) -> None:
-        """Blocking. A full disk is a refusal of this file; anything else that the disk says is raised."""
+        """Write bytes to the staged file. Blocking. A full disk refuses this file; other OSErrors are raised."""
         try:
-            self._stage.disk.ensure_room(sum(map(len, views)))
+            self._stage.disk.ensure_space(sum(map(len, views)))
             if self._descriptor < 0:
                 self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
             _write_all(self._descriptor, views)
@@ -114,7 +114,7 @@ class StagedFile:
             self.refusal = STORAGE_FULL
 
     def seal(self) -> None:
-        """Blocking. Makes a good file durable, drops a refused one."""
+        """Sync and close an accepted file, or remove a refused one. Blocking."""
         try:
             if self.refusal is None:
                 self._stage.disk.sync(self._descriptor)
@@ -128,16 +128,16 @@ class StagedFile:
             self._stage.discard(self.path)
 
     def close(self) -> None:
-        """Gives back the descriptor."""
+        """Close the file descriptor."""
         if self._descriptor >= 0:
-            # Forgotten first: a descriptor that fails to close is closed all the same, and its number soon another's.
+            # Reset it first: Linux frees the number even when close() fails, and it may soon belong to another file.
             descriptor, self._descriptor = self._descriptor, -1
             os.close(descriptor)
 
 
 @dataclass(slots=True)
 class _Piece:
-    """What a window holds of one file."""
+    """The bytes of one file within a window."""
 
     file: StagedFile
     views: list[memoryview] = field(default_factory=list)
@@ -147,9 +147,9 @@ class _Piece:
 async def receive(
     next_chunk: Callable[[], Awaitable[bytes]], boundary: bytes, rules: Rules, stage: Stage, memory: Reservation
 ) -> Form:
-    """The whole body: fields in memory, files staged. `next_chunk` gives b"" at the end.
+    """Receive the body: text fields are held in memory, files are staged. `next_chunk` returns b"" at the end.
 
-    Raises MalformedBody, TooLarge, Invalid for what is wrong with the request as a whole.
+    Raises MalformedBody, TooLarge or Invalid when the request as a whole is refused.
     """
     reception = _Reception(boundary, rules, stage)
     with memory:
@@ -157,14 +157,14 @@ async def receive(
             reception.take(chunk)
             memory.hold(reception.held + reception.fields)
             if reception.window_is_full or (memory.is_tight and reception.held >= _SMALL_WINDOW):
-                await stage.run(_work, reception.window())
+                await stage.run(_write_window, reception.window())
         reception.end()
-        await stage.run(_work, reception.window())
+        await stage.run(_write_window, reception.window())
     return reception.form
 
 
 def _write_all(descriptor: int, views: list[memoryview]) -> None:
-    """In one call nearly always; a disk that is nearly full takes a part first, and says then what it is."""
+    """Write all bytes, nearly always in one call. A disk that is nearly full first writes a part, then fails."""
     while views:
         written = os.writev(descriptor, views)
         while views and written >= len(views[0]):
@@ -173,8 +173,8 @@ def _write_all(descriptor: int, views: list[memoryview]) -> None:
             views[0] = views[0][written:]
 
 
-def _work(window: list[_Piece]) -> None:
-    """The one place where bytes meet the disk. Runs in a thread."""
+def _write_window(window: list[_Piece]) -> None:
+    """Write a window to the staged files, and seal the files that end in it. Runs in a thread."""
     for piece in window:
         if piece.views and piece.file.refusal is None:
             piece.file.write(piece.views)
@@ -183,7 +183,7 @@ def _work(window: list[_Piece]) -> None:
 
 
 class _Reception:
-    """Sorts the events of a body into fields and windows, and keeps the budgets."""
+    """Sorts the parser's events into text fields and windows, and enforces the limits."""
 
     def __init__(self, boundary: bytes, rules: Rules, stage: Stage) -> None:
         self.form = Form()
@@ -192,7 +192,7 @@ class _Reception:
         self._parser = multipart.Parser(boundary)
         self._received = 0
         self._pieces: list[_Piece] = []
-        self.held = 0  # bytes of the window
+        self.held = 0  # bytes in the current window
         self.fields = 0  # bytes of text fields
         self._views = 0
         self._file: StagedFile | None = None
@@ -201,10 +201,10 @@ class _Reception:
 
     @property
     def window_is_full(self) -> bool:
-        return self.held >= WINDOW or self._views >= _MOST_VIEWS
+        return self.held >= WINDOW or self._views >= _MAX_VIEWS
 
     def window(self) -> list[_Piece]:
-        """What has come since the last one; the next begins empty."""
+        """Return the current window and begin an empty one."""
         pieces, self._pieces, self.held, self._views = self._pieces, [], 0, 0
         return pieces
 
@@ -228,7 +228,7 @@ class _Reception:
         is_metadata = part.name == "metadata" and not self._rules.single
         if not is_file and part.file_name is not None and not is_metadata:
             wanted = " or ".join(sorted(self._rules.file_fields))
-            raise Invalid(Problem(part.name, f"is not a file field; send files as {wanted}"))
+            raise Invalid(Problem(part.name, f"is not a file field. Send files as {wanted}"))
         if is_file:
             self._begin_file(part)
         elif part.name in self.form.fields:
@@ -261,11 +261,11 @@ class _Reception:
         if self._file is None:
             self.form.fields[self._field] = bytes(self._text)
         else:
-            self._file.end()
+            self._file.finish()
             self._piece(self._file).ends = True
 
     def _piece(self, file: StagedFile) -> _Piece:
-        """The file's piece of this window; a window that was handed over has none yet."""
+        """The piece of `file` in the current window, added when the window does not have it yet."""
         if not self._pieces or self._pieces[-1].file is not file:
             self._pieces.append(_Piece(file))
         return self._pieces[-1]

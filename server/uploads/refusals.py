@@ -1,4 +1,4 @@
-"""Why one file of a request is not kept. A bad file is a value; it never hurts the others."""
+"""Reasons to refuse one file of a request. A refusal is a value, not an exception: the other files are stored."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,16 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """`sentence` and `code` as in the contract, section 6; `status` is that of a single upload."""
+    """`sentence` and `code` are part of the API; `status` is the status of the reply to a single upload."""
 
     sentence: str
     code: str
     status: int = 422
-    path: str = ""  # the field that is wrong, if it is one
+    path: str = ""  # the wrong field, if a field is the reason
 
     @property
     def by_server(self) -> bool:
-        """Not the file's fault: the same file may be taken later."""
+        """Whether the server is the cause: the same file may be accepted later."""
         return self.status >= 500
 
 
@@ -30,16 +30,16 @@ STORAGE_FULL = Refusal("Storage is full", "storage_full", 507)
 
 
 def too_large(limit: int) -> Refusal:
-    """S1's sentence: whole MiB as MB, else one decimal."""
+    """The sentence of the specification, with the limit as a whole number or with one decimal. Its MB are MiB."""
     megabytes = str(limit // MIB) if limit % MIB == 0 else f"{limit / MIB:.1f}"
     return Refusal(f"File size exceeds maximum allowed ({megabytes}MB)", "file_too_large", 413)
 
 
 def not_allowed(allowed: list[str]) -> Refusal:
-    """S1's sentence with the types of the configuration, in its order."""
+    """The sentence of the specification, with the configured types in their order."""
     return Refusal(f"File type not allowed. Allowed types: {', '.join(allowed)}", "type_not_allowed", 415)
 
 
 def bad_field(path: str, message: str) -> Refusal:
-    """A metadata entry with a wrong value."""
+    """The refusal for a metadata entry with a wrong value."""
     return Refusal(f"{path}: {message}" if path else message, "invalid", path=path)

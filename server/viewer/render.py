@@ -1,4 +1,4 @@
-"""The pages that people look at, from what the API would tell a program: plain JSON values in, HTML out."""
+"""Renders the HTML pages, from the JSON values of the API's replies."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -12,36 +12,36 @@ _STATUSES = ("Failed", "Passed", "Skipped", "Pending")
 
 
 def run(shared: Mapping[str, Any], url: str, status: str | None, name: str | None) -> str:
-    """A run and a page of its test case results, of which `status` and `name` may have chosen some."""
+    """A suite run with one page of its test case results. `status` and `name` are the filters that were applied."""
 
-    def at(number: int, status: str | None = status) -> str:
-        asked = {"status": status, "q": name, "page": number if number > 1 else None, "per_page": size}
-        query = urlencode({key: value for key, value in asked.items() if value is not None})
+    def page_url(number: int, status: str | None = status) -> str:
+        parameters = {"status": status, "q": name, "page": number if number > 1 else None, "per_page": per_page}
+        query = urlencode({key: value for key, value in parameters.items() if value is not None})
         return f"{url}?{query}" if query else url
 
     cases = shared["test_case_results"]
-    size = cases["per_page"] if cases["per_page"] != _USUAL else None
+    per_page = cases["per_page"] if cases["per_page"] != _DEFAULT_PER_PAGE else None
     pages = max(1, -(-cases["total"] // cases["per_page"]))
-    return _render("run.html", **shared, pages=pages, at=at, status=status, statuses=_STATUSES)
+    return _render("run.html", **shared, pages=pages, page_url=page_url, status=status, statuses=_STATUSES)
 
 
 def case(report: Mapping[str, Any], url: str, run_url: str | None) -> str:
-    """The report of a test case result; `run_url` is the page of its run, if there is one."""
-    above = {artifact["id"] for step in report["steps"] for artifact in step["artifacts"]}
-    above |= {shown["screenshot_artifact_id"] for shown in (*report["steps"], *report["checkpoints"])}
-    others = [artifact for artifact in report["artifacts"] if artifact["id"] not in above]
+    """The report of a test case result. `run_url` is the page of its run, if the link covers it."""
+    shown = {artifact["id"] for step in report["steps"] for artifact in step["artifacts"]}
+    shown |= {entry["screenshot_artifact_id"] for entry in (*report["steps"], *report["checkpoints"])}
+    others = [artifact for artifact in report["artifacts"] if artifact["id"] not in shown]
     failed = next((step for step in report["steps"] if step["status"] == "Failed"), None)
     iterations = len({step["iteration_number"] for step in report["steps"]}) > 1
     return _render("case.html", **report, url=url, run_url=run_url, others=others, failed=failed, iterations=iterations)
 
 
 def refusal(status: int, detail: str) -> str:
-    """Why there is nothing to see."""
+    """An error page. `detail` is the sentence of the error."""
     return _render("refusal.html", status=status, detail=detail)
 
 
 def docs(document: Mapping[str, Any]) -> str:
-    """The API's documentation, from its OpenAPI document."""
+    """The API documentation, made from the OpenAPI document."""
     return _LENIENT.get_template("docs.html").render(document=document)
 
 
@@ -50,7 +50,7 @@ def _render(name: str, **values: Any) -> str:
 
 
 def _moment(text: str) -> str:
-    """A time as people read it, to the second."""
+    """An ISO 8601 time as `24 Jan 2026, 12:00:00 UTC`."""
     return f"{datetime.fromisoformat(text):%d %b %Y, %H:%M:%S} UTC"
 
 
@@ -74,7 +74,7 @@ def _environment(undefined: type[Undefined]) -> Environment:
     )
 
 
-_USUAL = 100  # results on a page
-_TEMPLATES = _environment(StrictUndefined)  # a template that names a value which is not there fails
+_DEFAULT_PER_PAGE = 100  # as in http/fields.py
+_TEMPLATES = _environment(StrictUndefined)  # a template that uses a missing value fails
 _TEMPLATES.filters |= {"moment": _moment, "duration": _duration}
-_LENIENT = _environment(Undefined)  # an OpenAPI document leaves out what it has no word on
+_LENIENT = _environment(Undefined)  # optional keys of an OpenAPI document may be missing

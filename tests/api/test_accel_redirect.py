@@ -1,4 +1,4 @@
-"""Downloads that nginx sends: what the server tells it, and what clients get from a real one with README's settings."""
+"""Downloads through nginx: the X-Accel headers of the server, and the replies of a real nginx."""
 
 import os
 import re
@@ -18,20 +18,20 @@ from tests.makers import html, png
 from tests.up_server import wait_for
 
 PREFIX = "/_files/"
-README = (Path(__file__).parent.parent.parent / "README.md").read_text("utf-8")
+PAGE = (Path(__file__).parent.parent.parent / "docs/scaling.md").read_text("utf-8")
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 TEXT = b"0123456789" * 1000
 
 
 @pytest.fixture
 async def accelerated(start):
-    """A client of a server that has nginx send its files; here no nginx comes in between."""
+    """A client of a server with `accel_redirect` set. The client sees the X-Accel headers: there is no nginx here."""
     return await start(artifacts={"accel_redirect": PREFIX})
 
 
 @pytest.fixture
 def send(client, case_url):
-    """await send(content, name, declared): an artifact in a new test case, with its path below the storage."""
+    """await send(content, name, declared): a new artifact in a new test case, with its `path` in the storage folder."""
 
     async def sent(content: bytes = TEXT, name: str = "a.txt", declared: str = "text/plain"):
         status, got = await post(client, f"{await case_url()}/artifacts", single(content, name, declared))
@@ -42,16 +42,16 @@ def send(client, case_url):
 
 
 async def fetch(client, artifact, method="GET", query="", **headers):
-    """Status, headers and body; underscores in the names of `headers` stand for hyphens."""
+    """Status, headers and body. Underscores in the names of `headers` become hyphens."""
     extra = {name.replace("_", "-"): value for name, value in headers.items()}
     async with client.request(method, artifact["download_url"] + query, headers=extra, timeout=PATIENCE) as reply:
         return reply.status, reply.headers, await reply.read()
 
 
-# --- what the server says -----------------------------------------------------------------------------------
+# --- the reply of the server to nginx -----------------------------------------------------------------------
 
 
-async def test_the_reply_says_where_the_file_is_and_how_to_send_it(accelerated, send):
+async def test_the_reply_has_the_path_and_the_headers_for_nginx_and_no_body(accelerated, send):
     artifact = await send(html(), "größe.html", "text/html")
     for method in ("GET", "HEAD"):
         status, headers, body = await fetch(accelerated, artifact, method, "?download=1")
@@ -74,7 +74,7 @@ async def test_the_reply_says_where_the_file_is_and_how_to_send_it(accelerated, 
         }
 
 
-async def test_ranges_are_left_to_nginx(accelerated, send):
+async def test_the_server_ignores_ranges_which_nginx_handles(accelerated, send):
     artifact = await send()
     for asked in ("bytes=0-9", "bytes=0-1,5-6", "nonsense"):
         status, headers, body = await fetch(accelerated, artifact, Range=asked)
@@ -82,13 +82,13 @@ async def test_ranges_are_left_to_nginx(accelerated, send):
         assert headers["X-Accel-Redirect"] == PREFIX + artifact["path"]
 
 
-async def test_no_file_is_touched(accelerated, send, storage, monkeypatch):
+async def test_the_server_does_not_access_the_file(accelerated, send, storage, monkeypatch):
     artifact = await send()
 
-    async def touched(*_):
+    async def fail(*_):
         raise AssertionError
 
-    monkeypatch.setattr(accelerated.app[SERVICES].storage, "run", touched)
+    monkeypatch.setattr(accelerated.app[SERVICES].storage, "run", fail)
     (storage / artifact["path"]).unlink()
     assert (await fetch(accelerated, artifact))[0] == 200
     status, headers, _ = await fetch(accelerated, artifact, If_None_Match=f'"{artifact["checksum"]}"')
@@ -96,7 +96,7 @@ async def test_no_file_is_touched(accelerated, send, storage, monkeypatch):
     assert headers["Cache-Control"] == "public, max-age=31536000"
 
 
-async def test_checks_come_first(accelerated, send, rows):
+async def test_a_refused_request_gets_no_path_for_nginx(accelerated, send, rows):
     artifact = await send()
     assert (await fetch(accelerated, artifact, Authorization="Bearer rpt_wrong"))[0] == 401
     rows("DELETE FROM test_artifacts")
@@ -104,7 +104,7 @@ async def test_checks_come_first(accelerated, send, rows):
     assert status == 404 and "X-Accel-Redirect" not in headers
 
 
-async def test_what_nginx_cannot_answer_is_sent_by_the_server(accelerated, send):
+async def test_the_server_sends_the_file_itself_for_conditions_that_nginx_does_not_support(accelerated, send):
     artifact = await send()
     tag = f'"{artifact["checksum"]}"'
     for asked in (
@@ -124,18 +124,18 @@ async def test_every_path_is_percent_encoded(accelerated, send, rows):
     assert headers["X-Accel-Redirect"] == f"{PREFIX}2026/a%20b%252F%3F%23%C3%A4%0D%0AX%3A%20y.txt"
 
 
-# --- what a client gets from nginx --------------------------------------------------------------------------
+# --- the reply of nginx to the client -----------------------------------------------------------------------
 
 
 @pytest.fixture
 async def nginx(accelerated, storage):
-    """A client of an nginx with README's settings before the server."""
+    """A client of an nginx that runs in front of the server with the settings in docs/scaling.md."""
     if not NGINX:
         pytest.skip("nginx is not installed")
-    (locations,) = re.findall(r"```nginx\n(.*?)```", README, re.DOTALL)
+    (locations,) = re.findall(r"```nginx\n(.*?)```", PAGE, re.DOTALL)
     locations = locations.replace("127.0.0.1:8000", f"127.0.0.1:{accelerated.port}")
     locations = locations.replace("/var/data/test-artifacts/", f"{storage}/")
-    with tempfile.TemporaryDirectory(prefix="reportd-tests-") as folder:  # a socket's path must be short
+    with tempfile.TemporaryDirectory(prefix="reportd-tests-") as folder:  # tmp_path is too long for a socket
         temporary = "".join(
             f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
@@ -159,7 +159,7 @@ async def nginx(accelerated, storage):
             process.wait()
 
 
-async def test_through_nginx_a_download_is_as_without(nginx, client, send):
+async def test_a_download_through_nginx_equals_one_from_the_server(nginx, client, send):
     for content, name, declared in [(png(30, 30), "a.png", "image/png"), (html(), "größe.html", "text/html")]:
         artifact = await send(content, name, declared)
         for method, query, status, asked in [
@@ -188,7 +188,7 @@ async def test_through_nginx_a_download_is_as_without(nginx, client, send):
             assert len(theirs[1].getall("X-Request-Id")) == 1
 
 
-async def test_through_nginx_a_range_outside_of_the_file_is_refused(nginx, send):
+async def test_nginx_refuses_a_range_outside_of_the_file(nginx, send):
     artifact = await send()
     status, headers, body = await fetch(nginx, artifact, Range="bytes=99999-")
     assert (status, headers["Content-Range"]) == (416, f"bytes */{len(TEXT)}")
@@ -196,7 +196,7 @@ async def test_through_nginx_a_range_outside_of_the_file_is_refused(nginx, send)
     assert (await fetch(nginx, artifact))[::2] == (200, TEXT)
 
 
-async def test_through_nginx_a_missing_file_is_said_logged_and_not_kept(nginx, send, storage, caplog):
+async def test_a_missing_file_behind_nginx_is_reported_logged_and_not_cached(nginx, send, storage, caplog):
     artifact = await send()
     (storage / artifact["path"]).unlink()
     for method in ("GET", "HEAD"):
@@ -207,7 +207,7 @@ async def test_through_nginx_a_missing_file_is_said_logged_and_not_kept(nginx, s
     assert len(errors) == 2 and artifact["id"] in errors[0]
 
 
-async def test_through_nginx_files_cannot_be_reached_from_outside(nginx, send):
+async def test_clients_cannot_request_stored_files_from_nginx_directly(nginx, send):
     artifact = await send()
     for path in (f"{PREFIX}{artifact['path']}", f"{PREFIX}.staging/", PREFIX):
         async with nginx.get(path, timeout=PATIENCE) as reply:

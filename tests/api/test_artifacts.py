@@ -1,4 +1,4 @@
-"""Artifacts: sent alone and in batches, refused, deduplicated, listed, deleted; what replies, disk and rows say."""
+"""Artifacts: single and batch uploads, refusals, deduplication, lists and deletion. Checks replies, files and rows."""
 
 import asyncio
 import errno
@@ -15,7 +15,7 @@ import pytest
 from server.services import SERVICES
 from tests import makers
 from tests.forms import CONTENT_TYPE, a_body, a_field, a_file, a_part, batch, metadata, post, single
-from tests.makers import bend, cut, png
+from tests.makers import cut, flip_byte, png
 
 MIB = 1 << 20
 TYPES = "image/png, image/jpeg, image/gif, application/json, text/plain, text/html, application/pdf"
@@ -31,7 +31,7 @@ def sha256(content: bytes) -> str:
 
 
 def on_disk(storage, artifact):
-    """Where the file of an artifact lies."""
+    """The path of an artifact's file."""
     return storage / artifact["storage_path"].removeprefix("artifacts/")
 
 
@@ -46,7 +46,7 @@ async def get(client, url, **query):
 
 @pytest.fixture
 def full_disk(monkeypatch):
-    """with full_disk(): files that contain FULL meet a full disk."""
+    """with full_disk(): writing a file that contains FULL fails with ENOSPC."""
     write = os.writev
 
     def full(descriptor, views):
@@ -66,9 +66,9 @@ def full_disk(monkeypatch):
 # --- one file -----------------------------------------------------------------------------------------------
 
 
-async def test_one_file_is_answered_as_s1_says(client, case_url, storage, stored_files, rows):
+async def test_the_reply_to_a_single_upload_is_that_of_the_specification(client, case_url, storage, stored_files, rows):
     case, content = await case_url(), shot()
-    said = {
+    sent = {
         "artifact_type": "screenshot",
         "step_number": 1,
         "iteration_number": 1,
@@ -76,11 +76,11 @@ async def test_one_file_is_answered_as_s1_says(client, case_url, storage, stored
         "description": "Nach dem Klick – “ok” 🙂",
     }
     captured = "2026-01-24T14:00:01.2509+02:00"
-    status, got = await post(client, f"{case}/artifacts", single(content, "shot one.png", captured_at=captured, **said))
+    status, got = await post(client, f"{case}/artifacts", single(content, "shot one.png", captured_at=captured, **sent))
     assert status == 201
     case_id = case.rpartition("/")[2]
     assert got == {
-        **said,
+        **sent,
         "id": got["id"],
         "test_case_result_id": case_id,
         "step_result_id": None,
@@ -109,7 +109,7 @@ async def test_one_file_is_answered_as_s1_says(client, case_url, storage, stored
     assert (await get(client, f"{case}/artifacts"))[1] == {"total": 1, "page": 1, "per_page": 100, "items": [got]}
 
 
-async def test_only_the_type_is_needed_and_empty_fields_are_absent(client, case_url):
+async def test_only_the_type_is_required_and_empty_fields_count_as_absent(client, case_url):
     case = await case_url()
     empty = ("step_number", "iteration_number", "artifact_category", "description", "captured_at", "checksum")
     _, bare = await post(client, f"{case}/artifacts", single(shot(1), "bare.png"))
@@ -119,12 +119,12 @@ async def test_only_the_type_is_needed_and_empty_fields_are_absent(client, case_
         assert got["storage_path"].endswith(f"/{got['file_name']}")
 
 
-async def test_a_form_may_carry_fields_that_nobody_knows(client, case_url):
+async def test_unknown_form_fields_are_ignored(client, case_url):
     status, _ = await post(client, f"{await case_url()}/artifacts", single(shot(), whatever="1", file_index="7"))
     assert status == 201
 
 
-async def test_a_description_is_text_whatever_it_looks_like(client, case_url):
+async def test_a_description_that_looks_like_json_is_stored_as_text(client, case_url):
     case = await case_url()
     for description in ("null", "true", "1", "[]", " blanks ", "\r\n"):
         status, got = await post(
@@ -133,7 +133,7 @@ async def test_a_description_is_text_whatever_it_looks_like(client, case_url):
         assert (status, got["description"]) == (201, description)
 
 
-async def test_a_large_image(client, case_url, storage):
+async def test_an_image_of_8_mb_is_stored(client, case_url, storage):
     content = big_png()
     assert len(content) > 8_000_000
     status, got = await post(client, f"{await case_url()}/artifacts", single(content, checksum=sha256(content)))
@@ -141,7 +141,7 @@ async def test_a_large_image(client, case_url, storage):
     assert on_disk(storage, got).read_bytes() == content
 
 
-async def test_a_client_in_chunks_without_a_length(client, case_url, storage):
+async def test_a_chunked_upload_without_content_length_is_stored(client, case_url, storage):
     body = single(png(100, 100))
 
     async def chunks():
@@ -152,7 +152,8 @@ async def test_a_client_in_chunks_without_a_length(client, case_url, storage):
     assert status == 201 and on_disk(storage, got).read_bytes() == png(100, 100)
 
 
-# What is wrong: content, name, declared type, further fields; and the sentence, code, and status when sent alone.
+# Wrong files as (content, name, declared type, further fields), each with its error text, code, and the status of a
+# single upload.
 CORRUPTED = ("File corrupted or unreadable", "file_corrupted", 422)
 NOT_ALLOWED = (f"File type not allowed. Allowed types: {TYPES}", "type_not_allowed", 415)
 TOO_LARGE = ("File size exceeds maximum allowed (1MB)", "file_too_large", 413)
@@ -167,7 +168,7 @@ WRONG_FILES = {
     "garbage named png": ((GARBAGE, "a.png", "application/octet-stream"), CORRUPTED),
     "garbage declared png": ((GARBAGE, "a", "image/png"), CORRUPTED),
     "cut png": ((cut(png(40, 40), 20), "a.png", "image/png"), CORRUPTED),
-    "bent png": ((bend(png(40, 40), 2000), "a.png", "image/png"), CORRUPTED),
+    "png with a flipped byte": ((flip_byte(png(40, 40), 2000), "a.png", "image/png"), CORRUPTED),
     "cut jpeg": ((cut(makers.jpeg(), 2), "a.jpg", "image/jpeg"), CORRUPTED),
     "cut jpeg named text": ((cut(makers.jpeg(), 2), "a.txt", "text/plain"), CORRUPTED),
     "cut gif": ((cut(makers.gif(), 1), "a.gif", "image/gif"), CORRUPTED),
@@ -183,28 +184,28 @@ def wrong_file(content, name, declared, fields=None):
 
 @pytest.fixture
 async def small(start):
-    """A client of a server that takes files of at most 1 MiB, 20 in a batch."""
+    """A client of a server that accepts files of at most 1 MiB, and at most 20 per batch."""
     return await start(artifacts={"max_file_size": MIB, "batch_max_files": 20})
 
 
-async def test_a_wrong_file_alone(small, case_url, stored_files, storage, rows):
+async def test_a_single_upload_of_a_wrong_file_is_refused(small, case_url, stored_files, storage, rows):
     case = await case_url()
-    for what, (sent, (sentence, code, expected)) in WRONG_FILES.items():
+    for what, (sent, (text, code, expected)) in WRONG_FILES.items():
         content, name, declared, fields = wrong_file(*sent)
         status, got = await post(small, f"{case}/artifacts", single(content, name, declared, **fields))
-        assert (status, got["detail"], got["code"]) == (expected, sentence, code), what
+        assert (status, got["detail"], got["code"]) == (expected, text, code), what
         assert set(got) - {"errors"} == {"detail", "code", "request_id"}, what
         assert ("errors" in got) == (expected == 422), what
     assert stored_files() == content_entries(storage) == rows("SELECT FROM test_artifacts") == []
 
 
-async def test_wrong_files_in_a_batch_never_hurt_the_others(small, case_url, stored_files, storage, rows):
+async def test_wrong_files_in_a_batch_do_not_affect_the_others(small, case_url, stored_files, storage, rows):
     case, parts, entries, expected = await case_url(), [], [], []
-    for index, (sent, (sentence, code, _)) in enumerate(WRONG_FILES.values()):
+    for index, (sent, (text, code, _)) in enumerate(WRONG_FILES.values()):
         content, name, declared, fields = wrong_file(*sent)
         parts.append(a_file(content, name, "files", declared))
         entries.append({"file_index": index, "artifact_type": "other", **fields})
-        expected.append({"file_index": index, "file_name": name, "error": sentence, "code": code})
+        expected.append({"file_index": index, "file_name": name, "error": text, "code": code})
     good = {"first.png": len(parts), "last.png": len(parts) + 1}
     parts += [a_file(shot(index), name, "files") for name, index in good.items()]
     entries += [{"file_index": index, "artifact_type": "screenshot"} for index in good.values()]
@@ -218,13 +219,13 @@ async def test_wrong_files_in_a_batch_never_hurt_the_others(small, case_url, sto
         assert on_disk(storage, item).read_bytes() == shot(item["file_index"])
 
 
-async def test_the_largest_file_that_fits(small, case_url):
+async def test_a_file_of_the_maximum_size_is_accepted(small, case_url):
     case = await case_url()
     status, got = await post(small, f"{case}/artifacts", single(b"x" * MIB, "a.txt", "text/plain"))
     assert (status, got["file_size"]) == (201, MIB)
 
 
-async def test_the_configured_types_are_what_is_allowed(start, case_url):
+async def test_only_the_configured_types_are_allowed(start, case_url):
     webp, case = await start(artifacts={"allowed_types": ["image/webp", "video/webm"]}), await case_url()
     status, got = await post(webp, f"{case}/artifacts", single(makers.webp(), "a.png"))
     assert (status, got["mime_type"]) == (201, "image/webp")
@@ -232,14 +233,14 @@ async def test_the_configured_types_are_what_is_allowed(start, case_url):
     assert (status, got["detail"]) == (415, "File type not allowed. Allowed types: image/webp, video/webm")
 
 
-async def test_the_real_type_wins(client, case_url, storage):
+async def test_the_type_is_detected_from_the_content(client, case_url, storage):
     case = await case_url()
     files = [
         (shot(), "a.txt", "text/plain", "image/png", ".png"),
         (makers.jpeg(thumbnail=True), "b.png", "image/png", "image/jpeg", ".jpg"),
         (makers.gif(), "c.jpg", "image/jpeg", "image/gif", ".gif"),
         (makers.pdf(), "d", "", "application/pdf", ".pdf"),
-        (makers.text(), "e.png", "image/png", "text/plain", ".txt"),  # a wrong name never refuses what is allowed
+        (makers.text(), "e.png", "image/png", "text/plain", ".txt"),  # a wrong name is no reason to refuse a file
         (makers.html(), "f.txt", "text/plain", "text/html", ".html"),
         (makers.json(), "g.har", "application/octet-stream", "application/json", ".json"),
         (makers.json(), "h.log", "application/json; charset=utf-8", "application/json", ".json"),
@@ -256,7 +257,7 @@ async def test_the_real_type_wins(client, case_url, storage):
         assert on_disk(storage, item).read_bytes() == content
 
 
-async def test_the_checksum_of_the_client(client, case_url, stored_files):
+async def test_a_checksum_must_be_64_hex_digits_in_any_case(client, case_url, stored_files):
     case, right = await case_url(), sha256(shot())
     for number, text in enumerate([right, right.upper()]):
         status, got = await post(client, f"{case}/artifacts", single(shot(), f"{number}.png", checksum=text))
@@ -269,14 +270,14 @@ async def test_the_checksum_of_the_client(client, case_url, stored_files):
 
 WORDS = {"artifact_type": "screenshot, log, video, har, other", "artifact_category": "before, after, error, checkpoint"}
 BAD_VALUES = [
-    ("step_number", -1, "must be >= 0"),
-    ("step_number", 2**31, "must be <= 2147483647"),
+    ("step_number", -1, "must be at least 0"),
+    ("step_number", 2**31, "must be at most 2147483647"),
     ("step_number", 10**30, ""),
-    ("step_number", "x", "must be int"),
-    ("step_number", 1.5, "must be int"),
-    ("iteration_number", 0, "must be >= 1"),
-    ("iteration_number", 2**31, "must be <= 2147483647"),
-    ("iteration_number", "one", "must be int"),
+    ("step_number", "x", "must be an integer"),
+    ("step_number", 1.5, "must be an integer"),
+    ("iteration_number", 0, "must be at least 1"),
+    ("iteration_number", 2**31, "must be at most 2147483647"),
+    ("iteration_number", "one", "must be an integer"),
     ("artifact_category", "during", f"must be one of: {WORDS['artifact_category']}"),
     ("artifact_category", "After", f"must be one of: {WORDS['artifact_category']}"),
     ("artifact_type", "picture", f"must be one of: {WORDS['artifact_type']}"),
@@ -292,7 +293,7 @@ BAD_VALUES = [
 ]
 
 
-async def test_wrong_values_of_one_file_are_named(client, case_url, stored_files, rows):
+async def test_errors_name_the_wrong_values_of_a_single_upload(client, case_url, stored_files, rows):
     case = await case_url()
     for field, value, message in BAD_VALUES:
         fields = {field: "" if value is None else value}
@@ -303,11 +304,11 @@ async def test_wrong_values_of_one_file_are_named(client, case_url, stored_files
     assert stored_files() == rows("SELECT FROM test_artifacts") == []
 
 
-async def test_wrong_values_in_a_batch_are_named_and_hurt_one_file_each(client, case_url, stored_files):
+async def test_wrong_values_in_a_batch_are_named_and_refuse_only_their_file(client, case_url, stored_files):
     case = await case_url()
-    bad = [*BAD_VALUES, ("step_number", True, "must be int"), ("step_number", "1", "must be int")]
+    bad = [*BAD_VALUES, ("step_number", True, "must be an integer"), ("step_number", "1", "must be an integer")]
     bad += [
-        ("description", 5, "must be str"),
+        ("description", 5, "must be a string"),
         ("artifact_type", [], ""),
     ]
     entries = [{"artifact_type": "screenshot", field: value} for field, value, _ in bad]
@@ -322,7 +323,7 @@ async def test_wrong_values_in_a_batch_are_named_and_hurt_one_file_each(client, 
         assert failed["code"] == "invalid"
 
 
-async def test_null_in_metadata_is_absent(client, case_url):
+async def test_null_in_metadata_counts_as_absent(client, case_url):
     nulls = dict.fromkeys(
         ("step_number", "iteration_number", "artifact_category", "description", "captured_at", "checksum")
     )
@@ -333,14 +334,14 @@ async def test_null_in_metadata_is_absent(client, case_url):
     assert status == 201 and got["artifacts"][0]["iteration_number"] == 1
 
 
-async def test_a_field_that_is_no_utf8(client, case_url, stored_files):
+async def test_a_field_that_is_not_utf8_is_refused(client, case_url, stored_files):
     body = a_body(a_field("artifact_type", "log"), a_field("description", b"a\x80"), a_file(shot()))
     status, got = await post(client, f"{await case_url()}/artifacts", body)
     assert (status, got["errors"]) == (422, [{"path": "description", "message": "must be UTF-8"}])
     assert stored_files() == []
 
 
-async def test_fields_have_a_budget(client, case_url, stored_files, rows):
+async def test_fields_have_a_maximum_size(client, case_url, stored_files, rows):
     case = await case_url()
     fits = "x" * (64 << 10)
     status, got = await post(client, f"{case}/artifacts", single(shot(), description=fits))
@@ -357,7 +358,7 @@ async def test_fields_have_a_budget(client, case_url, stored_files, rows):
     assert len(stored_files()) == len(rows("SELECT FROM test_artifacts")) == 2
 
 
-async def test_file_parts_of_other_names_are_refused(client, case_url, stored_files, rows):
+async def test_file_parts_with_other_names_are_refused(client, case_url, stored_files, rows):
     case, kind = await case_url(), a_field("artifact_type", "log")
     a_good_file = a_file(shot(2))
     for name in ("files", "files[]", "image", "description"):
@@ -372,12 +373,12 @@ async def test_file_parts_of_other_names_are_refused(client, case_url, stored_fi
     assert stored_files() == rows("SELECT FROM test_artifacts") == []
 
 
-async def test_a_file_called_metadata_is_refused_where_there_is_no_metadata(client, case_url):
+async def test_a_file_part_named_metadata_is_refused_in_a_single_upload(client, case_url):
     body = a_body(a_field("artifact_type", "log"), a_file(shot()), a_file(b"[]", "m.json", name="metadata"))
     assert (await post(client, f"{await case_url()}/artifacts", body))[0] == 422
 
 
-async def test_a_second_file_and_a_missing_file(client, case_url, stored_files, rows):
+async def test_missing_and_repeated_parts_are_refused(client, case_url, stored_files, rows):
     case, kind = await case_url(), a_field("artifact_type", "log")
     status, got = await post(client, f"{case}/artifacts", a_body(kind, a_file(shot(1)), a_file(shot(2))))
     assert (status, got["code"], got["errors"][0]["path"]) == (422, "invalid", "file")
@@ -396,7 +397,7 @@ async def test_a_file_part_needs_no_file_name(client, case_url):
     assert (status, got["file_name"], got["mime_type"]) == (201, "unnamed", "text/plain")
 
 
-# --- names and places ---------------------------------------------------------------------------------------
+# --- file names and storage paths ---------------------------------------------------------------------------
 
 
 NAMES = [
@@ -410,7 +411,7 @@ NAMES = [
 ]
 
 
-async def test_file_names_are_kept_but_lead_nowhere(client, case_url, stored_files):
+async def test_file_names_are_kept_but_cannot_leave_the_folder(client, case_url, stored_files):
     case, stored = await case_url(), []
     for sent, kept, stem in NAMES:
         status, got = await post(client, f"{case}/artifacts", single(shot(), sent))
@@ -420,7 +421,7 @@ async def test_file_names_are_kept_but_lead_nowhere(client, case_url, stored_fil
     assert stored_files() == sorted(stored)
 
 
-async def test_taken_names_get_followers(client, case_url, storage):
+async def test_a_taken_file_name_gets_a_number_and_later_a_part_of_the_id(client, case_url, storage):
     case = await case_url()
     sent = [
         (await post(client, f"{case}/artifacts", single(shot(seed), step_number=1, artifact_category="after")))[1]
@@ -438,27 +439,27 @@ async def test_taken_names_get_followers(client, case_url, storage):
 async def test_a_file_without_a_row_is_never_overwritten(client, case_url, storage):
     case = await case_url()
     _, first = await post(client, f"{case}/artifacts", single(shot(1), step_number=1))
-    left = on_disk(storage, first).with_name("step_002.png")
-    left.write_bytes(b"left by a crash")
+    orphan = on_disk(storage, first).with_name("step_002.png")
+    orphan.write_bytes(b"left by a crash")
     status, got = await post(client, f"{case}/artifacts", single(shot(2), step_number=2))
     assert status == 201 and got["storage_path"].endswith("/step_002_2.png")
-    assert left.read_bytes() == b"left by a crash" and on_disk(storage, got).read_bytes() == shot(2)
+    assert orphan.read_bytes() == b"left by a crash" and on_disk(storage, got).read_bytes() == shot(2)
 
 
-async def test_a_name_that_a_row_or_a_removal_holds_is_never_given_away(client, case_url, storage, rows):
+async def test_a_path_in_test_artifacts_or_removed_files_is_not_reused(client, case_url, storage, rows):
     case = await case_url()
     _, lost = await post(client, f"{case}/artifacts", single(shot(1), step_number=1))
     on_disk(storage, lost).unlink()
-    waiting = lost["storage_path"].removeprefix("artifacts/").replace("step_001", "step_002")
+    removed = lost["storage_path"].removeprefix("artifacts/").replace("step_001", "step_002")
     project = rows("SELECT id FROM projects")[0]["id"]
-    # As after a crash between a deletion's commit and its unlink.
-    rows("INSERT INTO removed_files (storage_path, project_id, checksum) VALUES (%s, %s, 'x')", waiting, project)
+    # A crash between the commit of a deletion and the unlink leaves such a row.
+    rows("INSERT INTO removed_files (storage_path, project_id, checksum) VALUES (%s, %s, 'x')", removed, project)
     for step in (1, 2):
         status, got = await post(client, f"{case}/artifacts", single(shot(3), step_number=step))
         assert status == 201 and got["storage_path"].endswith(f"/step_00{step}_2.png")
 
 
-async def test_iterations_have_their_folders(client, case_url, storage):
+async def test_each_iteration_after_the_first_has_its_own_folder(client, case_url, storage):
     case = await case_url()
     for iteration, folder in [(1, ""), (2, "iteration_002/"), (1000, "iteration_1000/")]:
         _, got = await post(client, f"{case}/artifacts", single(shot(), step_number=1, iteration_number=iteration))
@@ -469,10 +470,10 @@ async def test_iterations_have_their_folders(client, case_url, storage):
 # --- batches ------------------------------------------------------------------------------------------------
 
 
-async def test_a_batch_is_answered_as_s1_says(client, case_url, storage, stored_files, rows):
+async def test_the_reply_to_a_batch_is_that_of_the_specification(client, case_url, storage, stored_files, rows):
     case = await case_url()
     files = [(shot(seed), f"step_{seed}.png") for seed in range(3)]
-    # The order of the entries means nothing; that of the files does.
+    # Entries refer to files by file_index: their own order does not matter.
     entries = [{"file_index": i, "artifact_type": "screenshot", "step_number": 10 + i} for i in (2, 0, 1)]
     body = a_body(metadata(*entries), *(a_file(content, name, "files") for content, name in files))
     status, got = await post(client, f"{case}/artifacts/batch", body)
@@ -490,7 +491,7 @@ async def test_a_batch_is_answered_as_s1_says(client, case_url, storage, stored_
     assert len(stored_files()) == len(rows("SELECT FROM test_artifacts")) == 3
 
 
-async def test_metadata_may_stand_anywhere(client, case_url):
+async def test_the_metadata_may_be_before_between_or_after_the_files(client, case_url):
     case = await case_url()
     files = [a_file(shot(seed), f"{seed}.png", "files") for seed in range(2)]
     entries = [{"file_index": i, "artifact_type": "screenshot", "step_number": i} for i in range(2)]
@@ -512,7 +513,7 @@ async def test_metadata_may_stand_anywhere(client, case_url):
         ]
 
 
-async def test_the_fields_of_one_file_may_stand_anywhere(client, case_url):
+async def test_the_fields_of_a_single_upload_may_be_before_or_after_the_file(client, case_url):
     case = await case_url()
     kind, step, file = a_field("artifact_type", "log"), a_field("step_number", "4"), a_file(shot())
     for number, order in enumerate([(file, kind, step), (kind, file, step), (step, kind, file)]):
@@ -520,7 +521,7 @@ async def test_the_fields_of_one_file_may_stand_anywhere(client, case_url):
         assert (status, got["artifact_type"], got["step_number"], got["duplicate"]) == (201, "log", 4, number > 0)
 
 
-async def test_all_names_of_files_in_a_batch(client, case_url):
+async def test_a_batch_accepts_file_parts_with_three_names(client, case_url):
     case = await case_url()
     names = ["files", "files[]", "file", "files"]
     entries = [{"file_index": i, "artifact_type": "screenshot", "step_number": i} for i in range(4)]
@@ -532,7 +533,7 @@ async def test_all_names_of_files_in_a_batch(client, case_url):
 BAD_METADATA = [b"{", b"{}", b"null", b'"x"', b"[1]", b"[[]]", b"[null]", b"[{}] x", b"\xff", b"[" * 200_000, b"[{},]"]
 
 
-async def test_metadata_that_is_no_array_of_objects(client, case_url, stored_files, rows):
+async def test_metadata_that_is_no_array_of_objects_is_refused(client, case_url, stored_files, rows):
     case = await case_url()
     for text in BAD_METADATA:
         body = a_body(a_file(shot(), name="files"), a_field("metadata", text))
@@ -541,7 +542,7 @@ async def test_metadata_that_is_no_array_of_objects(client, case_url, stored_fil
     assert stored_files() == rows("SELECT FROM test_artifacts") == []
 
 
-async def test_a_lone_surrogate_in_metadata_hurts_one_file(client, case_url):
+async def test_a_lone_surrogate_in_metadata_refuses_only_its_file(client, case_url):
     entries = [{"artifact_type": "log", "description": "\ud800"}, {"artifact_type": "log"}]
     body = batch([(shot(0), "0.png"), (shot(1), "1.png")], entries)
     status, got = await post(client, f"{await case_url()}/artifacts/batch", body)
@@ -549,7 +550,7 @@ async def test_a_lone_surrogate_in_metadata_hurts_one_file(client, case_url):
     assert got["failed"][0]["error"].startswith("description: must not contain NUL characters or lone surrogates")
 
 
-async def test_metadata_that_is_missing(client, case_url, stored_files):
+async def test_missing_metadata_is_refused(client, case_url, stored_files):
     for parts in ([], [a_field("metadata", "")]):
         body = a_body(a_file(shot(), name="files"), *parts)
         status, got = await post(client, f"{await case_url()}/artifacts/batch", body)
@@ -557,7 +558,9 @@ async def test_metadata_that_is_missing(client, case_url, stored_files):
     assert stored_files() == []
 
 
-async def test_files_and_entries_that_do_not_match(client, case_url, stored_files, rows):
+async def test_files_and_metadata_entries_that_do_not_match_are_refused_one_by_one(
+    client, case_url, stored_files, rows
+):
     entries = [
         {"file_index": 1, "artifact_type": "log"},
         {"file_index": 1, "artifact_type": "har"},
@@ -587,7 +590,9 @@ async def test_files_and_entries_that_do_not_match(client, case_url, stored_file
     assert len(stored_files()) == len(rows("SELECT FROM test_artifacts")) == 1
 
 
-async def test_when_no_file_is_kept_the_reply_is_an_error_and_a_batch(client, case_url, stored_files, rows):
+async def test_a_batch_without_a_valid_file_gets_an_error_with_the_fields_of_a_batch(
+    client, case_url, stored_files, rows
+):
     entries = [{"file_index": 0, "artifact_type": "log"}, {"artifact_type": "log"}]
     body = a_body(metadata(*entries), a_file(b"", "a.png", "files"), a_file(shot(), "b.png", "files"))
     status, got = await post(client, f"{await case_url()}/artifacts/batch", body)
@@ -602,14 +607,14 @@ async def test_when_no_file_is_kept_the_reply_is_an_error_and_a_batch(client, ca
     assert stored_files() == rows("SELECT FROM test_artifacts") == []
 
 
-async def test_an_error_names_no_file_that_is_none(client, case_url):
+async def test_the_error_of_an_entry_without_a_file_does_not_contain_none(client, case_url):
     body = a_body(metadata({"artifact_type": "log"}), a_file(shot(), name="files"))
     status, got = await post(client, f"{await case_url()}/artifacts/batch", body)
     assert (status, len(got["errors"])) == (422, 2)
     assert not any("None" in problem["path"] for problem in got["errors"])
 
 
-async def test_a_full_disk_refuses_one_file_and_keeps_the_others(client, case_url, full_disk, stored_files, rows):
+async def test_a_full_disk_refuses_one_file_and_stores_the_others(client, case_url, full_disk, stored_files, rows):
     case = await case_url()
     files = [(shot(1), "1.png"), (b"FULL" * 100_000, "2.txt"), (shot(3), "3.png")]
     with full_disk():
@@ -629,7 +634,9 @@ async def test_a_full_disk_refuses_one_file_and_keeps_the_others(client, case_ur
     assert len(stored_files()) == len(rows("SELECT FROM test_artifacts")) == 3
 
 
-async def test_a_disk_that_is_full_for_names_keeps_nothing(client, case_url, storage, stored_files, rows, monkeypatch):
+async def test_a_disk_too_full_for_a_hard_link_fails_the_whole_batch(
+    client, case_url, storage, stored_files, rows, monkeypatch
+):
     case = await case_url()
 
     def full(source, target, link=os.link):
@@ -644,7 +651,7 @@ async def test_a_disk_that_is_full_for_names_keeps_nothing(client, case_url, sto
     assert stored_files() == content_entries(storage) == rows("SELECT FROM test_artifacts") == []
 
 
-async def test_a_database_that_refuses_leaves_nothing_on_disk(client, case_url, storage, stored_files, rows):
+async def test_a_failed_transaction_leaves_no_files(client, case_url, storage, stored_files, rows):
     case = await case_url()
     rows("ALTER TABLE test_artifacts ADD CONSTRAINT none CHECK (step_number <> 1)")
     status, _ = await post(client, f"{case}/artifacts/batch", batch([(shot(n), f"{n}.png") for n in range(3)]))
@@ -652,7 +659,7 @@ async def test_a_database_that_refuses_leaves_nothing_on_disk(client, case_url, 
     assert stored_files() == content_entries(storage) == rows("SELECT FROM test_artifacts") == []
 
 
-async def test_one_file_too_many_ends_the_request(client, case_url, stored_files, rows):
+async def test_a_batch_with_one_file_too_many_is_refused(client, case_url, stored_files, rows):
     case = await case_url()
     files = [(shot(seed), f"{seed}.png") for seed in range(50)]
     status, got = await post(client, f"{case}/artifacts/batch", batch([*files, (b"not even looked at", "x")]))
@@ -664,7 +671,7 @@ async def test_one_file_too_many_ends_the_request(client, case_url, stored_files
     assert len(stored_files()) == len(rows("SELECT FROM test_artifacts")) == 50
 
 
-async def test_an_oversized_file_is_drained_within_the_budget_of_the_request(start, case_url, stored_files, rows):
+async def test_an_oversized_file_is_drained_up_to_the_maximum_size_of_the_request(start, case_url, stored_files, rows):
     small, case = await start(artifacts={"max_file_size": MIB, "batch_max_files": 2}), await case_url()
 
     async def in_chunks(size):
@@ -679,31 +686,33 @@ async def test_an_oversized_file_is_drained_within_the_budget_of_the_request(sta
     assert (status, [item["file_name"] for item in got["artifacts"]]) == (207, ["good.png"])
     assert got["failed"][0]["error"] == "File size exceeds maximum allowed (1MB)"
     assert len(stored_files()) == 1
-    # Of the single upload the budget is one file and 1 MiB; nothing follows that could live.
+    # A single upload holds no other file that could be stored, so an oversized file refuses the whole request.
     body = single(b"x" * (3 * MIB // 2), "big.txt")
     status, got = await post(small, f"{case}/artifacts", body)
     assert (status, got["code"]) == (413, "file_too_large")
 
 
-# --- the same thing twice -----------------------------------------------------------------------------------
+# --- duplicates ---------------------------------------------------------------------------------------------
 
 
-async def test_the_same_request_twice_is_one_artifact(client, case_url, stored_files, rows):
+async def test_the_same_upload_sent_twice_is_one_artifact(client, case_url, stored_files, rows):
     case = await case_url()
-    said = {"step_number": 1, "artifact_category": "after", "description": "first"}
-    _, first = await post(client, f"{case}/artifacts", single(shot(), **said))
+    sent = {"step_number": 1, "artifact_category": "after", "description": "first"}
+    _, first = await post(client, f"{case}/artifacts", single(shot(), **sent))
     for change in ({}, {"description": "second"}, {"captured_at": "2026-01-01"}, {"iteration_number": 1}):
-        status, again = await post(client, f"{case}/artifacts", single(shot(), **{**said, **change}))
+        status, again = await post(client, f"{case}/artifacts", single(shot(), **{**sent, **change}))
         assert (status, again) == (201, {**first, "duplicate": True})
-    status, again = await post(client, f"{case}/artifacts", single(shot(), "C:\\shots\\shot.png", "text/plain", **said))
+    status, again = await post(client, f"{case}/artifacts", single(shot(), "C:\\shots\\shot.png", "text/plain", **sent))
     assert again["id"] == first["id"]
     assert len(stored_files()) == len(rows("SELECT FROM test_artifacts")) == 1
 
 
-async def test_other_things_are_not_the_same(client, case_url, storage, rows):
+async def test_the_same_bytes_for_another_step_or_type_are_a_new_artifact_that_shares_the_inode(
+    client, case_url, storage, rows
+):
     case, other = await case_url(), await case_url()
-    said = {"step_number": 1, "artifact_category": "after"}
-    _, first = await post(client, f"{case}/artifacts", single(shot(), **said))
+    sent = {"step_number": 1, "artifact_category": "after"}
+    _, first = await post(client, f"{case}/artifacts", single(shot(), **sent))
     changes = [
         {"artifact_category": "before"},
         {"artifact_category": ""},
@@ -714,11 +723,11 @@ async def test_other_things_are_not_the_same(client, case_url, storage, rows):
     ]
     inodes = {on_disk(storage, first).stat().st_ino}
     for change in changes:
-        status, got = await post(client, f"{case}/artifacts", single(shot(), **{**said, **change}))
+        status, got = await post(client, f"{case}/artifacts", single(shot(), **{**sent, **change}))
         assert (status, got["duplicate"]) == (201, False), change
         inodes.add(on_disk(storage, got).stat().st_ino)
     for url, name in [(case, "other.png"), (other, "shot.png")]:
-        _, got = await post(client, f"{url}/artifacts", single(shot(), name, **said))
+        _, got = await post(client, f"{url}/artifacts", single(shot(), name, **sent))
         assert got["duplicate"] is False
         inodes.add(on_disk(storage, got).stat().st_ino)
     assert len(rows("SELECT FROM test_artifacts")) == 9
@@ -736,7 +745,7 @@ async def test_the_same_bytes_in_two_projects_are_stored_twice(client, start, ma
     assert two["duplicate"] is False and on_disk(storage, two).read_bytes() == shot()
 
 
-async def test_the_same_thing_twice_in_one_batch(client, case_url, stored_files, rows):
+async def test_a_duplicate_within_one_batch_is_one_artifact(client, case_url, stored_files, rows):
     case = await case_url()
     files = [(shot(1), "a.png"), (shot(2), "b.png"), (shot(1), "a.png")]
     entries = [{"artifact_type": "screenshot", "description": f"{number}"} for number in range(3)]
@@ -749,14 +758,14 @@ async def test_the_same_thing_twice_in_one_batch(client, case_url, stored_files,
     assert len(stored_files()) == len(rows("SELECT FROM test_artifacts")) == 2
 
 
-async def test_of_the_same_thing_twice_in_one_batch_the_first_stays(client, case_url):
+async def test_of_duplicates_within_one_batch_the_first_is_stored(client, case_url):
     entries = [{"artifact_type": "screenshot", "description": text} for text in ("first", "second")]
     body = batch([(shot(1), "a.png"), (shot(1), "a.png")], entries)
     _, got = await post(client, f"{await case_url()}/artifacts/batch", body)
     assert [item["description"] for item in got["artifacts"]] == ["first", "first"]
 
 
-async def test_a_batch_of_old_and_new(client, case_url, stored_files, rows):
+async def test_a_batch_may_mix_duplicates_and_new_files(client, case_url, stored_files, rows):
     case = await case_url()
     files = [(shot(seed), f"{seed}.png") for seed in range(4)]
     _, first = await post(client, f"{case}/artifacts/batch", batch(files[:2]))
@@ -767,7 +776,9 @@ async def test_a_batch_of_old_and_new(client, case_url, stored_files, rows):
 
 
 @pytest.mark.parametrize("url", ["artifacts", "artifacts/batch"])
-async def test_a_lost_or_short_file_is_restored_by_sending_again(client, case_url, storage, stored_files, url):
+async def test_a_missing_or_truncated_file_is_restored_by_uploading_it_again(
+    client, case_url, storage, stored_files, url
+):
     case = await case_url()
     body = single(shot(), step_number=1) if url == "artifacts" else batch([(shot(), "shot.png")])
     _, first = await post(client, f"{case}/{url}", body)
@@ -784,7 +795,7 @@ async def test_a_lost_or_short_file_is_restored_by_sending_again(client, case_ur
         assert await (await client.get(first["download_url"])).read() == shot()
 
 
-async def test_a_short_file_does_not_spread(client, case_url, storage):
+async def test_a_truncated_file_is_not_shared_with_a_new_artifact(client, case_url, storage):
     case, other = await case_url(), await case_url()
     _, first = await post(client, f"{case}/artifacts", single(shot()))
     on_disk(storage, first).write_bytes(b"cut")
@@ -792,7 +803,7 @@ async def test_a_short_file_does_not_spread(client, case_url, storage):
     assert on_disk(storage, second).read_bytes() == shot()
 
 
-async def test_the_same_batch_five_times_at_once_is_one_set(client, case_url, stored_files, rows):
+async def test_five_concurrent_uploads_of_one_batch_store_it_once(client, case_url, stored_files, rows):
     case = await case_url()
     body = batch([(shot(seed), f"{seed}.png") for seed in range(6)])
     replies = await asyncio.gather(*(post(client, f"{case}/artifacts/batch", body) for _ in range(5)))
@@ -804,7 +815,7 @@ async def test_the_same_batch_five_times_at_once_is_one_set(client, case_url, st
     assert len(stored_files()) == len(rows("SELECT FROM test_artifacts")) == 6
 
 
-async def test_many_files_of_one_step_at_once_never_share_a_name(client, case_url, storage, stored_files):
+async def test_concurrent_uploads_for_one_step_get_different_paths(client, case_url, storage, stored_files):
     case = await case_url()
     bodies = [single(shot(seed), step_number=1) for seed in range(15)]
     replies = await asyncio.gather(*(post(client, f"{case}/artifacts", body) for body in bodies))
@@ -818,7 +829,7 @@ async def test_many_files_of_one_step_at_once_never_share_a_name(client, case_ur
 
 
 async def send_five(client, case) -> list[str]:
-    """Five artifacts; their names in the order of a list."""
+    """Upload five artifacts. Returns their names in the order of a list."""
     for seed, (name, fields) in enumerate(
         [
             ("e.png", {"iteration_number": 2, "step_number": 0}),
@@ -863,7 +874,7 @@ async def test_lists_are_ordered_filtered_and_paged(client, case_url):
         assert (await get(client, f"{case}/artifacts", **query))[0] == 422, query
 
 
-async def test_the_array_shape_of_s0(client, case_url, start, make_token):
+async def test_lists_can_have_the_array_form(client, case_url, start, make_token):
     case = await case_url()
     await send_five(client, case)
     reply = await client.get(f"{case}/artifacts?shape=array&artifact_type=screenshot")
@@ -879,7 +890,7 @@ async def test_the_array_shape_of_s0(client, case_url, start, make_token):
     assert elements == (await get(client, f"{case}/artifacts"))[1]["items"]
 
 
-async def test_deleting_takes_the_row_the_file_and_the_content_entry(client, case_url, storage, stored_files, rows):
+async def test_deleting_removes_the_row_the_file_and_the_content_entry(client, case_url, storage, stored_files, rows):
     case = await case_url()
     _, one = await post(client, f"{case}/artifacts", single(shot(), "one.png"))
     _, two = await post(client, f"{case}/artifacts", single(shot(), "two.png"))
@@ -903,16 +914,18 @@ async def test_deleting_takes_the_row_the_file_and_the_content_entry(client, cas
     for path in ("", "/download"):
         status, got = await get(client, url + two["id"] + path)
         assert (status, got["detail"], got["code"]) == (404, "Artifact not found", "artifact_not_found")
-    on_disk(storage, three).unlink()  # a file that is gone already is no reason to keep the row
+    on_disk(storage, three).unlink()  # a file that is already missing must not block the deletion
     assert (await delete(three))[0] == 204
     assert not on_disk(storage, three).parent.exists()
     _, again = await post(client, f"{case}/artifacts", single(shot(), "one.png"))
     assert again["duplicate"] is False and on_disk(storage, again).read_bytes() == shot()
-    # A name is not given again at once: a process that was held up could unlink the new file under it.
+    # The path is not reused at once: a stalled process that still has to unlink the old file would delete the new one.
     assert again["storage_path"] == one["storage_path"].replace(".png", "_2.png")
 
 
-async def test_a_file_that_cannot_be_unlinked_is_no_trouble_of_the_caller(client, case_url, stored_files, monkeypatch):
+async def test_a_deletion_succeeds_when_the_unlink_fails_and_a_later_sweep_removes_the_file(
+    client, case_url, stored_files, monkeypatch
+):
     case = await case_url()
     sent = [(await post(client, f"{case}/artifacts", single(shot(n), step_number=n)))[1] for n in range(2)]
     url = "/api/v1/reports/artifacts/"
@@ -925,14 +938,14 @@ async def test_a_file_that_cannot_be_unlinked_is_no_trouble_of_the_caller(client
         assert (await client.delete(url + sent[0]["id"])).status == 204
     assert (await client.get(url + sent[0]["id"])).status == 404
     assert len(stored_files()) == 2
-    assert (await client.delete(url + sent[1]["id"])).status == 204  # removes its own, and no more
+    assert (await client.delete(url + sent[1]["id"])).status == 204  # removes only its own file
     assert len(stored_files()) == 1
     services = client.app[SERVICES]
-    await services.removals.work_off(services.pool)
+    await services.removals.drain(services.pool)
     assert stored_files() == []
 
 
-async def test_unknown_and_malformed_ids(client):
+async def test_unknown_and_malformed_ids_are_a_404(client):
     for unknown in (str(uuid.uuid4()), "nonsense", uuid.uuid4().hex, "%00"):
         for method, path in [("GET", ""), ("DELETE", ""), ("GET", "/download")]:
             reply = await client.request(method, f"/api/v1/reports/artifacts/{unknown}{path}")
@@ -944,7 +957,7 @@ async def test_unknown_and_malformed_ids(client):
             assert (reply.status, (await reply.json())["detail"]) == (404, "Test case result not found")
 
 
-async def test_a_token_of_another_project_finds_nothing(client, case_url, start, make_token, stored_files, rows):
+async def test_a_token_of_another_project_gets_404(client, case_url, start, make_token, stored_files, rows):
     case = await case_url()
     _, artifact = await post(client, f"{case}/artifacts", single(shot()))
     theirs, ours = await start(token=make_token(project="theirs")), await start(token=make_token(project="default"))
@@ -965,18 +978,18 @@ async def test_a_token_of_another_project_finds_nothing(client, case_url, start,
 
 
 async def with_key(client, url, body, key="k-1", content_type=CONTENT_TYPE):
-    """Status, decoded reply, and whether it says that it is a replay."""
+    """Status, decoded reply, and the value of the Idempotent-Replayed header."""
     headers = {"Content-Type": content_type, "Idempotency-Key": key}
     async with client.post(url, data=body, headers=headers) as reply:
         return reply.status, await reply.json(), reply.headers.get("Idempotent-Replayed")
 
 
-async def test_one_file_with_a_key(client, case_url, stored_files, rows):
+async def test_a_single_upload_with_a_key_is_replayed_and_not_stored_again(client, case_url, stored_files, rows):
     case = await case_url()
     status, first, replayed = await with_key(client, f"{case}/artifacts", single(shot(), step_number=1))
     assert (status, first["duplicate"], replayed) == (201, False, None)
     assert await with_key(client, f"{case}/artifacts", single(shot(), step_number=1)) == (201, first, "true")
-    # How the multipart was written does not matter: what it brought does.
+    # The same fields and file with another multipart boundary are the same request.
     other = single(shot(), step_number=1).replace(CONTENT_TYPE.rpartition("=")[2].encode(), b"another")
     assert await with_key(client, f"{case}/artifacts", other, content_type="multipart/form-data; boundary=another") == (
         201,
@@ -997,7 +1010,7 @@ async def test_one_file_with_a_key(client, case_url, stored_files, rows):
     assert len(stored_files()) == len(rows("SELECT FROM test_artifacts")) == 1
 
 
-async def test_a_batch_with_a_key(client, case_url, stored_files, rows):
+async def test_a_batch_with_a_key_is_replayed_and_not_stored_again(client, case_url, stored_files, rows):
     case = await case_url()
     files = [(shot(1), "1.png"), (cut(shot(2), 5), "2.png")]
     status, first, replayed = await with_key(client, f"{case}/artifacts/batch", batch(files))
@@ -1008,7 +1021,7 @@ async def test_a_batch_with_a_key(client, case_url, stored_files, rows):
     assert len(stored_files()) == len(rows("SELECT FROM test_artifacts")) == 1
 
 
-async def test_a_refusal_is_not_kept_with_its_key(client, case_url):
+async def test_after_a_refused_upload_its_key_can_be_used_again(client, case_url):
     case = await case_url()
     assert (await with_key(client, f"{case}/artifacts", single(cut(shot(), 5))))[0] == 422
     assert (await with_key(client, f"{case}/artifacts", single(shot())))[::2] == (201, None)
@@ -1016,7 +1029,7 @@ async def test_a_refusal_is_not_kept_with_its_key(client, case_url):
     assert (await with_key(client, f"{case}/artifacts/batch", batch([(shot(), "1.png")]), "k-2"))[::2] == (201, None)
 
 
-async def test_what_the_server_failed_to_keep_may_be_sent_again_with_its_key(client, case_url, full_disk):
+async def test_a_batch_that_met_a_full_disk_can_be_retried_with_its_key(client, case_url, full_disk):
     case = await case_url()
     files = [(shot(1), "1.png"), (b"FULL", "2.txt")]
     with full_disk():
@@ -1026,13 +1039,13 @@ async def test_what_the_server_failed_to_keep_may_be_sent_again_with_its_key(cli
     assert [item["duplicate"] for item in got["artifacts"]] == [True, False]
 
 
-async def test_the_same_key_of_two_callers(client, start, case_url):
+async def test_two_callers_may_use_the_same_key(client, start, case_url):
     case, other = await case_url(), await start()
     assert (await with_key(client, f"{case}/artifacts", single(shot(1))))[0] == 201
     assert (await with_key(other, f"{case}/artifacts", single(shot(2), "x.png")))[::2] == (201, None)
 
 
-async def test_one_key_many_times_at_once(client, case_url, stored_files, rows):
+async def test_concurrent_uploads_with_one_key_are_stored_once(client, case_url, stored_files, rows):
     case = await case_url()
     body = batch([(shot(seed), f"{seed}.png") for seed in range(3)])
     replies = await asyncio.gather(*(with_key(client, f"{case}/artifacts/batch", body) for _ in range(6)))
@@ -1042,7 +1055,7 @@ async def test_one_key_many_times_at_once(client, case_url, stored_files, rows):
     assert len(stored_files()) == len(rows("SELECT FROM test_artifacts")) == 3
 
 
-async def test_malformed_keys(client, case_url, stored_files):
+async def test_malformed_keys_are_refused(client, case_url, stored_files):
     case = await case_url()
     for key in ("", "x" * 201, "ü", "a\tb"):
         for path, body in [("artifacts", single(shot())), ("artifacts/batch", batch([(shot(), "a.png")]))]:

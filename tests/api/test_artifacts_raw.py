@@ -1,4 +1,4 @@
-"""Uploads over plain sockets: bodies that are broken, endless, cut, announced or withheld. Nothing of them stays."""
+"""Uploads over plain sockets: malformed, endless, truncated and withheld bodies. None may leave a file or a row."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 
 @dataclass(frozen=True)
-class Answer:
+class Reply:
     status: int
     headers: dict[str, str]
     body: bytes
@@ -28,7 +28,7 @@ class Answer:
         return json.loads(self.body)["code"]
 
 
-class Wire:
+class Connection:
     """One connection to the server under test."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -38,16 +38,16 @@ class Wire:
         self.writer.write(data)
         await self.writer.drain()
 
-    async def answer(self) -> Answer:
-        """The next response, be it an interim one (1xx, which has no body)."""
+    async def reply(self) -> Reply:
+        """The next reply. It may be an interim one (1xx), which has no body."""
         async with asyncio.timeout(10):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:-2])}
             body = await self.reader.readexactly(int(headers.get("content-length", 0)))
-        return Answer(int(head[0].split()[1]), headers, body)
+        return Reply(int(head[0].split()[1]), headers, body)
 
-    async def ends(self) -> bool:
-        """Whether the server closes the connection and says nothing more."""
+    async def closes(self) -> bool:
+        """Whether the server closes the connection without sending anything more."""
         async with asyncio.timeout(10):
             with suppress(ConnectionError):
                 return await self.reader.read() == b""
@@ -55,10 +55,10 @@ class Wire:
 
 
 @asynccontextmanager
-async def wire(client):
+async def connect(client):
     reader, writer = await asyncio.open_connection(client.host, client.port)
     try:
-        yield Wire(reader, writer)
+        yield Connection(reader, writer)
     finally:
         writer.close()
         with suppress(ConnectionError):
@@ -66,7 +66,7 @@ async def wire(client):
 
 
 def head(client, url: str, length: int | None, *lines: str, content_type: str | None = CONTENT_TYPE) -> bytes:
-    """The head of an upload; `length` None for a chunked one. `lines` are further headers."""
+    """The request line and headers of an upload; chunked when `length` is None. `lines` are further headers."""
     headers = [
         f"POST {url} HTTP/1.1",
         f"Host: {client.host}",
@@ -83,29 +83,29 @@ def chunked(body: bytes, size: int = 1000) -> bytes:
     return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
 
 
-async def ask(client, url: str, body: bytes, **options) -> Answer:
-    """Sends one whole upload on a connection of its own."""
-    async with wire(client) as connection:
+async def upload(client, url: str, body: bytes, **options) -> Reply:
+    """Send one complete upload on a new connection."""
+    async with connect(client) as connection:
         await connection.send(head(client, url, len(body), **options) + body)
-        return await connection.answer()
+        return await connection.reply()
 
 
 async def eventually(check) -> None:
-    """Waits until check() is true, for what the server does after the client has gone."""
+    """Wait until check() is true: the server cleans up after the client has disconnected."""
     for _ in range(1000):
         if check():
             return
         await asyncio.sleep(0.01)
-    pytest.fail("it never came true")
+    pytest.fail("the condition did not become true within 10 seconds")
 
 
 @pytest.fixture(autouse=True)
 def no_server_errors(caplog):
-    """Whatever a client does, no 5xx and no traceback: both would be found in the log."""
+    """Fail a test that leaves a 5xx or an error in the log: no client may cause either."""
     caplog.set_level(logging.INFO)
     yield
     for record in caplog.get_records("call"):
-        # aiohttp's parser calls what is no HTTP an error; it has its own answer and we never see it.
+        # aiohttp's parser logs invalid HTTP as an error and replies by itself, before our code runs.
         not_http = record.exc_info is not None and isinstance(record.exc_info[1], HttpProcessingError)
         assert record.levelno < logging.ERROR or not_http, record.getMessage()
         if record.name == "reportd.requests" and record.msg == "%s %s %d":
@@ -113,8 +113,8 @@ def no_server_errors(caplog):
 
 
 @pytest.fixture
-def nothing_stayed(client, stored_files, rows):
-    """await nothing_stayed(case): no file and no row, the server lives, and a good upload works."""
+def nothing_stored(client, stored_files, rows):
+    """await nothing_stored(case): there is no file and no row, and the server accepts a valid upload."""
 
     async def check(case: str) -> None:
         await eventually(lambda: stored_files() == [])
@@ -128,10 +128,10 @@ def nothing_stayed(client, stored_files, rows):
     return check
 
 
-# --- refused by the head ------------------------------------------------------------------------------------
+# --- refused before the body is read ------------------------------------------------------------------------
 
 
-async def test_what_is_not_multipart_is_refused_unread(client, case_url, nothing_stayed):
+async def test_a_body_that_is_not_multipart_is_refused_unread(client, case_url, nothing_stored):
     case = await case_url()
     for url in (f"{case}/artifacts", f"{case}/artifacts/batch"):
         for kind, *lines in [
@@ -143,101 +143,101 @@ async def test_what_is_not_multipart_is_refused_unread(client, case_url, nothing
             (CONTENT_TYPE, "Content-Encoding: deflate"),
             (CONTENT_TYPE, "Content-Encoding: gzip, identity"),
         ]:
-            async with wire(client) as connection:
+            async with connect(client) as connection:
                 await connection.send(head(client, url, 100, *lines, content_type=kind))
-                answer = await connection.answer()
-                assert (answer.status, answer.code) == (415, "not_multipart"), (kind, lines)
-                assert answer.headers["connection"] == "close"
-                assert answer.headers["cache-control"] == "no-store" and answer.headers["x-request-id"]
-    await nothing_stayed(case)
+                reply = await connection.reply()
+                assert (reply.status, reply.code) == (415, "not_multipart"), (kind, lines)
+                assert reply.headers["connection"] == "close"
+                assert reply.headers["cache-control"] == "no-store" and reply.headers["x-request-id"]
+    await nothing_stored(case)
 
 
-async def test_a_compression_that_we_do_not_know_is_refused_alike(client, case_url, nothing_stayed):
+async def test_an_unsupported_content_encoding_is_refused(client, case_url, nothing_stored):
     case, body = await case_url(), single(png(8, 8))
-    async with wire(client) as connection:
+    async with connect(client) as connection:
         await connection.send(head(client, f"{case}/artifacts", len(body), "Content-Encoding: br") + body)
-        answer = await connection.answer()
-        assert answer.status == 415 and answer.code == "not_multipart"
-    await nothing_stayed(case)
+        reply = await connection.reply()
+        assert reply.status == 415 and reply.code == "not_multipart"
+    await nothing_stored(case)
 
 
-async def test_bad_boundaries(client, case_url, nothing_stayed):
+async def test_bad_boundaries_are_refused(client, case_url, nothing_stored):
     case = await case_url()
     for parameter in ("", "; boundary", "; boundary=", '; boundary=""', f"; boundary={'x' * 71}", '; boundary="ü"'):
-        answer = await ask(
+        reply = await upload(
             client, f"{case}/artifacts", single(png(8, 8)), content_type=f"multipart/form-data{parameter}"
         )
-        assert (answer.status, answer.code) == (400, "malformed_body"), parameter
-    await nothing_stayed(case)
+        assert (reply.status, reply.code) == (400, "malformed_body"), parameter
+    await nothing_stored(case)
 
 
-async def test_a_boundary_of_bytes_that_are_no_utf8(client, case_url, nothing_stayed):
+async def test_a_boundary_that_is_not_utf8_is_refused(client, case_url, nothing_stored):
     case = await case_url()
-    answer = await ask(
+    reply = await upload(
         client, f"{case}/artifacts", single(png(8, 8)), content_type="multipart/form-data; boundary=\udcff\udcfe"
     )
-    assert (answer.status, answer.code) == (400, "malformed_body")
-    await nothing_stayed(case)
+    assert (reply.status, reply.code) == (400, "malformed_body")
+    await nothing_stored(case)
 
 
-async def test_a_body_above_the_budget_is_refused_unread(client, case_url, nothing_stayed):
+async def test_a_body_above_the_maximum_size_is_refused_unread(client, case_url, nothing_stored):
     case = await case_url()
-    for path, budget in [("artifacts", 11 * MIB), ("artifacts/batch", 502 * MIB)]:
-        async with wire(client) as connection:
-            await connection.send(head(client, f"{case}/{path}", budget + 1))
-            answer = await connection.answer()
-            assert (answer.status, answer.code) == (413, "too_large")
-            assert answer.headers["connection"] == "close"
+    for path, maximum in [("artifacts", 11 * MIB), ("artifacts/batch", 502 * MIB)]:
+        async with connect(client) as connection:
+            await connection.send(head(client, f"{case}/{path}", maximum + 1))
+            reply = await connection.reply()
+            assert (reply.status, reply.code) == (413, "too_large")
+            assert reply.headers["connection"] == "close"
             connection.writer.write_eof()
-            assert await connection.ends()
-    await nothing_stayed(case)
+            assert await connection.closes()
+    await nothing_stored(case)
 
 
 @pytest.mark.parametrize("status", [401, 404, 413, 415])
-async def test_a_client_that_keeps_sending_can_read_its_refusal(client, case_url, nothing_stayed, status):
+async def test_a_client_that_goes_on_sending_can_read_its_refusal(client, case_url, nothing_stored, status):
     case = await case_url()
     url = f"/api/v1/reports/test-case-results/{uuid4()}/artifacts" if status == 404 else f"{case}/artifacts"
-    asked = head(
+    start = head(
         client, url, (20 if status == 413 else 5) * MIB, content_type="text/plain" if status == 415 else CONTENT_TYPE
     )
     if status == 401:
-        asked = asked.replace(b"Bearer rpt_", b"Bearer xxx_")
-    async with wire(client) as connection:
-        answer = asyncio.create_task(connection.answer())
+        start = start.replace(b"Bearer rpt_", b"Bearer xxx_")
+    async with connect(client) as connection:
+        reply = asyncio.create_task(connection.reply())
         with suppress(ConnectionError):
-            await connection.send(asked + a_file(b"")[:-2])
+            await connection.send(start + a_file(b"")[:-2])
             for _ in range(5 * 64):
                 await connection.send(b"x" * (16 << 10))
-        assert (await answer).status == status
-        assert answer.result().headers["connection"] == "close"
-    await nothing_stayed(case)
+        assert (await reply).status == status
+        assert reply.result().headers["connection"] == "close"
+    await nothing_stored(case)
 
 
-async def test_a_client_that_sends_everything_before_it_reads_is_not_reset(client, case_url, nothing_stayed):
+async def test_a_client_that_sends_the_whole_body_before_reading_is_not_reset(client, case_url, nothing_stored):
     case = await case_url()
     url = f"/api/v1/reports/test-case-results/{uuid4()}/artifacts"
-    async with wire(client) as connection:
+    async with connect(client) as connection:
         await connection.send(head(client, url, 800_000))
-        for _ in range(8):  # below the 1 MiB that is discarded
+        for _ in range(8):  # less than the 1 MiB that the server discards after a refusal
             await asyncio.sleep(0.02)
             await connection.send(b"x" * 100_000)
-        answer = await connection.answer()
-        assert (answer.status, answer.headers["connection"]) == (404, "close")
-    await nothing_stayed(case)
+        reply = await connection.reply()
+        assert (reply.status, reply.headers["connection"]) == (404, "close")
+    await nothing_stored(case)
 
 
-async def test_an_unknown_test_case_is_known_before_the_body(client, case_url, nothing_stayed):
+async def test_an_unknown_test_case_is_refused_before_the_body_is_read(client, case_url, nothing_stored):
     for unknown in (uuid4(), "nonsense"):
-        async with wire(client) as connection:
+        async with connect(client) as connection:
             url = f"/api/v1/reports/test-case-results/{unknown}/artifacts/batch"
             await connection.send(head(client, url, 100 * MIB))
-            answer = await connection.answer()
-            assert (answer.status, answer.code) == (404, "test_case_result_not_found")
-            assert answer.headers["connection"] == "close"
-    await nothing_stayed(await case_url())
+            reply = await connection.reply()
+            assert (reply.status, reply.code) == (404, "test_case_result_not_found")
+            assert reply.headers["connection"] == "close"
+    await nothing_stored(await case_url())
 
 
-async def test_no_token_is_known_before_the_body(client, case_url, nothing_stayed):
+async def test_a_missing_or_wrong_token_is_refused_before_the_body_is_read(client, case_url, nothing_stored):
     case = await case_url()
     for token in (
         "",
@@ -245,15 +245,15 @@ async def test_no_token_is_known_before_the_body(client, case_url, nothing_staye
         "Authorization: Basic abc\r\n",
         "Authorization: Bearer\r\n",
     ):
-        async with wire(client) as connection:
+        async with connect(client) as connection:
             await connection.send(
                 f"POST {case}/artifacts HTTP/1.1\r\nHost: x\r\n{token}"
                 f"Content-Type: {CONTENT_TYPE}\r\nContent-Length: 1000000\r\n\r\n".encode()
             )
-            answer = await connection.answer()
-            assert (answer.status, answer.code) == (401, "unauthorized")
-            assert answer.headers["www-authenticate"] == "Bearer" and answer.headers["connection"] == "close"
-    await nothing_stayed(case)
+            reply = await connection.reply()
+            assert (reply.status, reply.code) == (401, "unauthorized")
+            assert reply.headers["www-authenticate"] == "Bearer" and reply.headers["connection"] == "close"
+    await nothing_stored(case)
 
 
 # --- Expect: 100-continue -----------------------------------------------------------------------------------
@@ -261,7 +261,7 @@ async def test_no_token_is_known_before_the_body(client, case_url, nothing_staye
 EXPECT = "Expect: 100-continue"
 
 
-async def test_nobody_is_told_to_go_on_in_vain(client, case_url, nothing_stayed):
+async def test_a_refused_upload_gets_no_100_continue(client, case_url, nothing_stored):
     case = await case_url()
     unknown = f"/api/v1/reports/test-case-results/{uuid4()}"
     for path in ("artifacts", "artifacts/batch"):
@@ -272,79 +272,81 @@ async def test_nobody_is_told_to_go_on_in_vain(client, case_url, nothing_stayed)
             413: head(client, f"{case}/{path}", 600 * MIB, EXPECT),
             415: head(client, f"{case}/{path}", 1000, EXPECT, content_type="image/png"),
         }
-        for status, asked in refused.items():
-            async with wire(client) as connection:
-                await connection.send(asked)
-                assert (await connection.answer()).status == status
-    await nothing_stayed(case)
+        for status, start in refused.items():
+            async with connect(client) as connection:
+                await connection.send(start)
+                assert (await connection.reply()).status == status
+    await nothing_stored(case)
 
 
-async def test_nobody_is_told_to_go_on_where_nothing_is(client, case_url):
+async def test_a_request_without_a_route_gets_no_100_continue(client, case_url):
     case = await case_url()
     for status, method, url in [(404, "POST", f"{case}/nothing"), (405, "PUT", f"{case}/artifacts")]:
-        async with wire(client) as connection:
+        async with connect(client) as connection:
             await connection.send(head(client, url, 1000, EXPECT).replace(b"POST", method.encode()))
-            assert (await connection.answer()).status == status
+            assert (await connection.reply()).status == status
 
 
-async def test_a_good_client_is_told_to_go_on(client, case_url, stored_files):
+async def test_an_accepted_upload_gets_100_continue(client, case_url, stored_files):
     case, body = await case_url(), single(png(8, 8))
     for number, word in enumerate([EXPECT, "expect: 100-Continue"]):
-        async with wire(client) as connection:
+        async with connect(client) as connection:
             await connection.send(head(client, f"{case}/artifacts", len(body), word))
-            assert (await connection.answer()) == Answer(100, {}, b"")
+            assert (await connection.reply()) == Reply(100, {}, b"")
             await connection.send(body)
-            answer = await connection.answer()
-            assert (answer.status, json.loads(answer.body)["duplicate"]) == (201, number > 0)
+            reply = await connection.reply()
+            assert (reply.status, json.loads(reply.body)["duplicate"]) == (201, number > 0)
     assert len(stored_files()) == 1
 
 
-async def test_a_client_that_does_not_wait_is_served_too(client, case_url):
+async def test_a_client_may_send_the_body_without_waiting_for_100_continue(client, case_url):
     body = single(png(8, 8))
-    async with wire(client) as connection:
+    async with connect(client) as connection:
         await connection.send(head(client, f"{await case_url()}/artifacts", len(body), EXPECT) + body)
-        assert [(await connection.answer()).status for _ in range(2)] == [100, 201]
+        assert [(await connection.reply()).status for _ in range(2)] == [100, 201]
 
 
-async def test_a_client_that_leaves_after_100(client, case_url, nothing_stayed):
+async def test_a_client_that_disconnects_after_100_continue_leaves_nothing(client, case_url, nothing_stored):
     case = await case_url()
-    async with wire(client) as connection:
+    async with connect(client) as connection:
         await connection.send(head(client, f"{case}/artifacts", 1000, EXPECT))
-        assert (await connection.answer()).status == 100
-    await nothing_stayed(case)
+        assert (await connection.reply()).status == 100
+    await nothing_stored(case)
 
 
-# --- bodies that end too early ------------------------------------------------------------------------------
+# --- truncated bodies ---------------------------------------------------------------------------------------
 
 
-async def test_a_missing_final_boundary(client, case_url, nothing_stayed):
+async def test_a_body_without_its_final_boundary_is_refused(client, case_url, nothing_stored):
     case = await case_url()
     for body in (single(png(8, 8)), batch([(png(8, 8), "a.png"), (png(9, 9), "b.png")])):
         path = "artifacts/batch" if b"metadata" in body else "artifacts"
-        whole = body.rindex(b"--")  # without the two hyphens it is an ordinary boundary
-        for cut in (body[:whole], body[: whole - 5], body[: len(body) // 2], body[:40], b""):
-            answer = await ask(client, f"{case}/{path}", cut)
-            assert (answer.status, answer.code) == (400, "malformed_body"), (path, len(cut))
-    await nothing_stayed(case)
+        hyphens = body.rindex(b"--")  # without these two, the final boundary is an ordinary one
+        for cut in (body[:hyphens], body[: hyphens - 5], body[: len(body) // 2], body[:40], b""):
+            reply = await upload(client, f"{case}/{path}", cut)
+            assert (reply.status, reply.code) == (400, "malformed_body"), (path, len(cut))
+    await nothing_stored(case)
 
 
 @pytest.mark.parametrize("way", ["close", "reset", "half-close"])
-async def test_a_client_that_leaves_in_the_middle(client, case_url, nothing_stayed, stored_files, way):
+async def test_a_client_that_disconnects_during_an_upload_leaves_nothing(
+    client, case_url, nothing_stored, stored_files, way
+):
     case = await case_url()
     body = batch([(png(300, 300, seed), f"{seed}.png") for seed in range(5)])
-    async with wire(client) as connection:
+    async with connect(client) as connection:
         await connection.send(head(client, f"{case}/artifacts/batch", len(body)) + body[: len(body) * 4 // 5])
-        await eventually(lambda: len(stored_files()) >= 3)  # some of it is staged already
+        await eventually(lambda: len(stored_files()) >= 3)  # staged files
         if way == "reset":
             connection.writer.transport.abort()
         elif way == "half-close":
             connection.writer.write_eof()
-            answer = await connection.reader.read()
-            assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
-    await nothing_stayed(case)
+            reply = await connection.reader.read()
+            assert reply == b"" or reply.startswith(b"HTTP/1.1 400")
+    await nothing_stored(case)
 
 
-async def test_200_clients_that_vanish_at_any_byte(client, case_url, nothing_stayed):
+async def test_200_clients_that_disconnect_at_random_bytes_leave_nothing(client, case_url, nothing_stored):
     case, chance = await case_url(), random.Random(1)
     small = batch([(png(20, 20, seed), f"{seed}.png") for seed in range(3)])
     large = batch([(png(250, 250, seed), f"{seed}.png") for seed in range(3)])
@@ -354,9 +356,9 @@ async def test_200_clients_that_vanish_at_any_byte(client, case_url, nothing_sta
         body = large if number % 4 == 0 else small
         url, length = f"{case}/artifacts/batch", len(body) if number % 3 else None
         whole = head(client, url, length) + (body if number % 3 else chunked(body))
-        async with wire(client) as connection:
+        async with connect(client) as connection:
             with suppress(ConnectionError):
-                # Never the last bytes: without them the body is not whole.
+                # Never send the last 10 bytes, so that no body is complete.
                 await connection.send(whole[: chance.randrange(len(whole) - 10)])
                 await asyncio.sleep(chance.random() / 50)
                 if number % 2:
@@ -365,19 +367,19 @@ async def test_200_clients_that_vanish_at_any_byte(client, case_url, nothing_sta
     for start in range(0, 200, 40):
         await asyncio.gather(*(vanish(number) for number in range(start, start + 40)))
     await eventually(lambda: len(server.connections) <= 2 and not busy_handlers(2))
-    await nothing_stayed(case)
+    await nothing_stored(case)
 
 
 def busy_handlers(idle: int) -> int:
-    """How many connections are served, but `idle` ones: the server runs in the loop of this test."""
+    """The number of connections that are served, minus `idle`. The server runs in the event loop of this test."""
     tasks = [task for task in asyncio.all_tasks() if task.get_coro().__qualname__ == "RequestHandler.start"]
     return max(0, len(tasks) - idle)
 
 
-# --- bodies that are not what they should be ----------------------------------------------------------------
+# --- malformed bodies ---------------------------------------------------------------------------------------
 
 
-async def test_malformed_parts(client, case_url, nothing_stayed):
+async def test_malformed_parts_are_refused(client, case_url, nothing_stored):
     case = await case_url()
     kind, good = a_field("artifact_type", "log"), a_file(png(8, 8))
     bad = {
@@ -392,12 +394,12 @@ async def test_malformed_parts(client, case_url, nothing_stayed):
     }
     for what, part in bad.items():
         for order in ((kind, good, part), (part, kind, good)):
-            answer = await ask(client, f"{case}/artifacts", a_body(*order))
-            assert (answer.status, answer.code) == (400, "malformed_body"), what
-    await nothing_stayed(case)
+            reply = await upload(client, f"{case}/artifacts", a_body(*order))
+            assert (reply.status, reply.code) == (400, "malformed_body"), what
+    await nothing_stored(case)
 
 
-async def test_too_many_parts_and_giant_headers(client, case_url, nothing_stayed):
+async def test_too_many_parts_and_oversized_headers_are_refused(client, case_url, nothing_stored):
     case = await case_url()
     bodies = {
         "10,000 fields": a_body(a_file(png(8, 8)), *(a_field(f"f{n}", "x") for n in range(10_000))),
@@ -407,66 +409,66 @@ async def test_too_many_parts_and_giant_headers(client, case_url, nothing_stayed
         "headers that never end": b"--" + BOUNDARY.encode() + b"\r\nX: " + b"x" * 100_000,
     }
     for what, body in bodies.items():
-        answer = await ask(client, f"{case}/artifacts", body)
-        assert (answer.status, answer.code) == (413, "too_large"), what
-    await nothing_stayed(case)
+        reply = await upload(client, f"{case}/artifacts", body)
+        assert (reply.status, reply.code) == (413, "too_large"), what
+    await nothing_stored(case)
 
 
-async def test_bytes_without_any_sense(client, case_url, nothing_stayed):
+async def test_random_bytes_are_refused(client, case_url, nothing_stored):
     case, chance = await case_url(), random.Random(2)
     for size in (1, 1000, 300_000):
-        answer = await ask(client, f"{case}/artifacts", chance.randbytes(size))
-        assert (answer.status, answer.code) == (400, "malformed_body")
-    await nothing_stayed(case)
+        reply = await upload(client, f"{case}/artifacts", chance.randbytes(size))
+        assert (reply.status, reply.code) == (400, "malformed_body")
+    await nothing_stored(case)
 
 
-async def test_preambles_and_epilogues_count_as_bytes(start, case_url, client, nothing_stayed):
+async def test_preamble_and_epilogue_count_towards_the_maximum_size(start, case_url, client, nothing_stored):
     small, case = await start(artifacts={"max_file_size": 1000}), await case_url()
     endless = chunked(b"x" * 100_000, 100_000)[:-5]
     for path in ("artifacts", "artifacts/batch"):
         for first in (b"", chunked(single(b"x", "a.txt"))[:-5]):
-            async with wire(small) as connection:
-                answer = asyncio.create_task(connection.answer())
+            async with connect(small) as connection:
+                reply = asyncio.create_task(connection.reply())
                 with suppress(ConnectionError):
                     await connection.send(head(small, f"{case}/{path}", None) + first)
                     for _ in range(40):
                         await connection.send(endless)
-                assert ((await answer).status, answer.result().code) == (413, "too_large")
-    await nothing_stayed(case)
+                assert ((await reply).status, reply.result().code) == (413, "too_large")
+    await nothing_stored(case)
 
 
-async def test_an_epilogue_does_no_harm(client, case_url, stored_files):
+async def test_preamble_and_epilogue_are_ignored(client, case_url, stored_files):
     body = b"This is a message with multiple parts.\r\n" + single(png(8, 8)) + b"\0" * 100_000
-    answer = await ask(client, f"{await case_url()}/artifacts", body)
-    assert answer.status == 201 and len(stored_files()) == 1
+    reply = await upload(client, f"{await case_url()}/artifacts", body)
+    assert reply.status == 201 and len(stored_files()) == 1
 
 
-# --- framing ------------------------------------------------------------------------------------------------
+# --- chunked encoding and slow clients ----------------------------------------------------------------------
 
 
-async def test_a_body_in_chunks(client, case_url, stored_files, storage):
+async def test_chunked_bodies_are_stored(client, case_url, stored_files, storage):
     case, content = await case_url(), png(100, 100)
     body = single(content)
-    async with wire(client) as connection:
-        for size in (1, 100, 7000, len(body)):  # one connection for all
+    async with connect(client) as connection:
+        for size in (1, 100, 7000, len(body)):  # all on one connection
             await connection.send(head(client, f"{case}/artifacts", None) + chunked(body, size))
-            assert (await connection.answer()).status == 201
+            assert (await connection.reply()).status == 201
     assert [(storage / name).read_bytes() for name in stored_files()] == [content]
 
 
-async def test_a_body_that_comes_byte_by_byte(client, case_url, stored_files, storage):
+async def test_a_body_sent_byte_by_byte_is_stored(client, case_url, stored_files, storage):
     content = png(8, 8)
     body = single(content)
-    async with wire(client) as connection:
+    async with connect(client) as connection:
         await connection.send(head(client, f"{await case_url()}/artifacts", len(body)))
         for at in range(len(body)):
             await connection.send(body[at : at + 1])
             await asyncio.sleep(0)
-        assert (await connection.answer()).status == 201
+        assert (await connection.reply()).status == 201
     assert [(storage / name).read_bytes() for name in stored_files()] == [content]
 
 
-async def test_broken_chunks(client, case_url, nothing_stayed):
+async def test_malformed_chunks_are_refused(client, case_url, nothing_stored):
     case, body = await case_url(), single(png(50, 50))
     good = chunked(body)
     broken = {
@@ -477,56 +479,56 @@ async def test_broken_chunks(client, case_url, nothing_stayed):
         "giant size": b"ffffffffffffffffff\r\n" + good,
     }
     for what, data in broken.items():
-        async with wire(client) as connection:
+        async with connect(client) as connection:
             await connection.send(head(client, f"{case}/artifacts", None) + data)
-            answer = await connection.answer()
-            assert answer.status == 400, what
-    async with wire(client) as connection:  # no last chunk, and then nothing
+            reply = await connection.reply()
+            assert reply.status == 400, what
+    async with connect(client) as connection:  # the body ends before the last chunk
         await connection.send(head(client, f"{case}/artifacts", None) + good[:-5])
         connection.writer.write_eof()
-        answer = await connection.reader.read()
-        assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
-    await nothing_stayed(case)
+        reply = await connection.reader.read()
+        assert reply == b"" or reply.startswith(b"HTTP/1.1 400")
+    await nothing_stored(case)
 
 
 @pytest.mark.parametrize("more", [b"zz\r\n" * 10, b""], ids=["broken chunks", "silence"])
-async def test_a_body_that_stops_coming_is_dropped(start, case_url, nothing_stayed, more):
-    """aiohttp does not tell a handler that waits of chunks that are broken: both look like silence."""
+async def test_a_body_that_stalls_is_refused_after_body_timeout(start, case_url, nothing_stored, more):
+    """Malformed chunks end the same way: aiohttp does not report them to a handler that waits for data."""
     case, body = await case_url(), single(png(50, 50))
     impatient = await start(server={"body_timeout": 0.3})
-    async with wire(impatient) as connection:
+    async with connect(impatient) as connection:
         await connection.send(head(impatient, f"{case}/artifacts", None) + chunked(body)[:1500])
         await asyncio.sleep(0.1)  # long enough for the handler to wait for more
         await connection.send(more)
-        answer = await connection.answer()
-        assert (answer.status, answer.code) == (408, "body_timeout")
+        reply = await connection.reply()
+        assert (reply.status, reply.code) == (408, "body_timeout")
         assert await connection.reader.read() == b""
-    await nothing_stayed(case)
+    await nothing_stored(case)
 
 
-async def test_broken_chunks_of_a_client_that_leaves(client, case_url, nothing_stayed):
+async def test_a_client_that_sends_malformed_chunks_and_disconnects_leaves_nothing(client, case_url, nothing_stored):
     case, body = await case_url(), single(png(50, 50))
     for broken in (b"zz\r\n", b"3\r\nabcdef", b"-1\r\n"):
-        async with wire(client) as connection:
+        async with connect(client) as connection:
             await connection.send(head(client, f"{case}/artifacts", None) + chunked(body)[:1500])
             await asyncio.sleep(0.05)
             await connection.send(broken)
-    await nothing_stayed(case)
+    await nothing_stored(case)
 
 
-async def test_two_uploads_on_one_connection(client, case_url, stored_files):
+async def test_two_pipelined_uploads_on_one_connection_are_stored(client, case_url, stored_files):
     case, bodies = await case_url(), [single(png(8, 8, seed)) for seed in range(2)]
-    async with wire(client) as connection:
+    async with connect(client) as connection:
         await connection.send(b"".join(head(client, f"{case}/artifacts", len(body)) + body for body in bodies))
-        answers = [await connection.answer() for _ in bodies]
-    assert [answer.status for answer in answers] == [201, 201]
-    assert len({json.loads(answer.body)["id"] for answer in answers}) == len(stored_files()) == 2
+        replies = [await connection.reply() for _ in bodies]
+    assert [reply.status for reply in replies] == [201, 201]
+    assert len({json.loads(reply.body)["id"] for reply in replies}) == len(stored_files()) == 2
 
 
 async def test_a_refused_file_leaves_the_connection_usable(client, case_url):
     case = await case_url()
     bad, good = single(b"", "a.png"), single(png(8, 8))
-    async with wire(client) as connection:
+    async with connect(client) as connection:
         for body, status in [(bad, 422), (good, 201)]:
             await connection.send(head(client, f"{case}/artifacts", len(body)) + body)
-            assert (await connection.answer()).status == status
+            assert (await connection.reply()).status == status

@@ -1,4 +1,4 @@
-"""The audit trail: what leaves an entry and what none, that entries stay, and how admins read them."""
+"""The audit trail: which actions write an entry, that entries cannot be changed, and how admins read them."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ import pytest
 from aiohttp import DummyCookieJar
 from psycopg import errors
 
-from server.commands import audit as trail
+from server.commands import audit as audit_command
 from server.commands import up
 from server.database.queries import SQL
 from server.ids import new_id, time_of
@@ -31,7 +31,7 @@ BASE = "/api/v1/reports"
 RUNS = f"{BASE}/suite-runs"
 SESSION = "/api/v1/auth/session"
 AUDIT = "/api/v1/audit"
-README = (CHECKOUT / "README.md").read_text("utf-8")
+PAGE = (CHECKOUT / "docs/access.md").read_text("utf-8")
 FROM = {"X-Request-Id": "find-me", "X-Forwarded-For": "203.0.113.9"}
 NASTY = "a\nb\r\x1b[2J\x1b]0;x\x07\x85\u2028\u202e\x7f\x9b|"
 SOMEBODY = Actor("person", new_id(0), "alice", "203.0.113.9", "r1")
@@ -39,13 +39,13 @@ SOMEBODY = Actor("person", new_id(0), "alice", "203.0.113.9", "r1")
 
 @pytest.fixture
 def entries(rows):
-    """entries(): all of them, the oldest first."""
+    """entries(): all audit entries, the oldest first."""
     return lambda: rows("SELECT * FROM audit_entries ORDER BY id")
 
 
 @pytest.fixture
 def one(entries):
-    """one(): the only entry; what differs from run to run is taken off and looked at."""
+    """one(): the only entry, without `id` and `created_at`. Checks that these two match."""
 
     def only():
         (entry,) = entries()
@@ -57,19 +57,19 @@ def one(entries):
 
 @pytest.fixture
 def add(rows):
-    """add(action, **columns): an entry, as the server would write it; its id, above that of the one before."""
+    """add(action, **columns): writes an entry as the server does. Returns its id, which is above all earlier ones."""
     last = UUID(int=0)
 
     def insert(action="login.failed", **columns):
         nonlocal last
         entry_id = columns.get("id") or new_id(0)
-        while entry_id <= last and "id" not in columns:  # two of one millisecond have no order
+        while entry_id <= last and "id" not in columns:  # ids of the same millisecond are in random order
             entry_id = new_id(0)
         last = entry_id
-        whole = {"id": entry_id, "created_at": time_of(entry_id), "action": action, "actor_kind": "anyone"}
-        whole |= {"subject_kind": "user", **columns}
-        names, places = ", ".join(whole), ", ".join(["%s"] * len(whole))
-        rows(f"INSERT INTO audit_entries ({names}) VALUES ({places})", *whole.values())
+        row = {"id": entry_id, "created_at": time_of(entry_id), "action": action, "actor_kind": "anyone"}
+        row |= {"subject_kind": "user", **columns}
+        names, placeholders = ", ".join(row), ", ".join(["%s"] * len(row))
+        rows(f"INSERT INTO audit_entries ({names}) VALUES ({placeholders})", *row.values())
         return entry_id
 
     return insert
@@ -77,25 +77,25 @@ def add(rows):
 
 @pytest.fixture
 async def ci(start, make_token):
-    """A client whose token is an admin's of the project shop, named ci."""
+    """A client with an admin token for the project "shop", named "ci"."""
     return await start(token=make_token(name="ci", project="shop"))
 
 
 @pytest.fixture
 def who(rows):
-    """who(): what an entry says of the client `ci`, asking with FROM."""
+    """who(): the columns of an entry that identify the client `ci`, for a request with the headers FROM."""
 
-    def told():
+    def columns():
         (token,) = rows("SELECT id, project_id FROM tokens WHERE name = 'ci'")
         actor = {"actor_kind": "token", "actor_id": token["id"], "actor_name": "ci"}
         return {**actor, "project_id": token["project_id"], "remote": "203.0.113.9", "request_id": "find-me"}
 
-    return told
+    return columns
 
 
 @pytest.fixture
 def things(ci):
-    """await things(): ids of a run, a test case with 3 steps in 2 iterations, and an artifact, of ci's project."""
+    """await things(): the ids of a new run, a test case with 3 steps in 2 iterations, and an artifact, in "shop"."""
 
     async def make():
         run = (await (await ci.post(RUNS, json={"name": "nightly"})).json())["id"]
@@ -113,8 +113,8 @@ def things(ci):
 
 
 @pytest.fixture
-def forget(rows):
-    """forget(): no entry any more, which takes a superuser who changes the table."""
+def clear(rows):
+    """clear(): deletes all entries. Only a superuser who disables the trigger can do that."""
 
     def empty():
         rows("ALTER TABLE audit_entries DISABLE TRIGGER USER")
@@ -126,7 +126,7 @@ def forget(rows):
 
 @pytest.fixture
 def read(client):
-    """await read(action=…): the page that an admin of all projects gets."""
+    """await read(client, action=…): a page of GET /api/v1/audit, by default for an admin of all projects."""
 
     async def get(asking=client, **query):
         reply = await asking.get(AUDIT, params={name: str(value) for name, value in query.items()})
@@ -136,34 +136,34 @@ def read(client):
     return get
 
 
-# --- what leaves an entry --------------------------------------------------------------------------------------
+# --- actions that write an entry -------------------------------------------------------------------------------
 
 
-async def test_a_run_that_is_made(ci, who, one):
+async def test_creating_a_run_writes_an_entry(ci, who, one):
     run = await (await ci.post(RUNS, json={"name": "nightly", "run_key": "k"}, headers=FROM)).json()
     subject = {"subject_kind": "suite_run", "subject_id": UUID(run["id"]), "subject_name": "nightly"}
     assert one() == {"action": "suite_run.created", **who(), **subject, "detail": {}}
 
 
-async def test_a_run_that_is_deleted(ci, who, one, things, forget):
+async def test_deleting_a_run_writes_an_entry(ci, who, one, things, clear):
     run, _, _ = await things()
-    forget()
+    clear()
     assert (await ci.delete(f"{RUNS}/{run}", headers=FROM)).status == 204
     subject = {"subject_kind": "suite_run", "subject_id": UUID(run), "subject_name": "nightly"}
     assert one() == {"action": "suite_run.deleted", **who(), **subject, "detail": {}}
 
 
-async def test_an_artifact_that_is_deleted(ci, who, one, things, forget):
+async def test_deleting_an_artifact_writes_an_entry(ci, who, one, things, clear):
     _, case, artifact = await things()
-    forget()
+    clear()
     assert (await ci.delete(f"{BASE}/artifacts/{artifact}", headers=FROM)).status == 204
     subject = {"subject_kind": "artifact", "subject_id": UUID(artifact), "subject_name": "shot.png"}
     assert one() == {"action": "artifact.deleted", **who(), **subject, "detail": {"test_case_result_id": case}}
 
 
-async def test_steps_that_are_pruned(ci, who, one, things, forget):
+async def test_pruning_steps_writes_an_entry(ci, who, one, things, clear):
     _, case, _ = await things()
-    forget()
+    clear()
     kept = {"steps": [{"step_number": 1}, {"step_number": 7, "iteration_number": 2}]}
     reply = await ci.put(f"{BASE}/test-case-results/{case}/steps?prune=true", json=kept, headers=FROM)
     assert (await reply.json())["removed"] == 2
@@ -172,7 +172,7 @@ async def test_steps_that_are_pruned(ci, who, one, things, forget):
     assert one() == {"action": "steps.pruned", **who(), **subject, "detail": detail}
 
 
-async def test_a_session_that_starts(ci, who, one):
+async def test_starting_a_session_writes_an_entry(ci, who, one):
     reply = await ci.post(SESSION, headers=FROM)
     ends = datetime.fromisoformat((await reply.json())["expires_at"])
     entry = one()
@@ -181,7 +181,7 @@ async def test_a_session_that_starts(ci, who, one):
     assert entry == {"action": "session.started", **who(), **subject, "detail": {}}
 
 
-async def test_the_project_is_that_of_the_thing_for_a_token_of_all_projects(client, rows, entries):
+async def test_an_entry_has_the_project_of_its_subject_for_a_token_of_all_projects(client, rows, entries):
     rows("INSERT INTO projects (name) VALUES ('shop')")
     made = [await (await client.post(RUNS, json={"name": "x", "project": name})).json() for name in ("shop", "default")]
     for run in made:
@@ -195,16 +195,16 @@ async def test_the_project_is_that_of_the_thing_for_a_token_of_all_projects(clie
     ]
 
 
-async def test_whoever_needs_no_token_is_anyone(start, aiohttp_client, one):
+async def test_the_actor_of_a_request_without_a_needed_token_is_anyone(start, aiohttp_client, one):
     opened = await start(auth={"required": False})
     anyone = await aiohttp_client(opened.server, headers={"X-Forwarded-For": "203.0.113.9"})
     await anyone.post(RUNS, json={"name": "x"})
     entry = one()
-    told = [entry[name] for name in ("actor_kind", "actor_id", "actor_name", "remote")]
-    assert told == ["anyone", None, None, "203.0.113.9"] and len(entry["request_id"]) == 32
+    actor = [entry[name] for name in ("actor_kind", "actor_id", "actor_name", "remote")]
+    assert actor == ["anyone", None, None, "203.0.113.9"] and len(entry["request_id"]) == 32
 
 
-def test_a_token_and_its_rotation_and_its_end(command, entries, rows):
+def test_creating_rotating_and_revoking_a_token_write_entries(command, entries, rows):
     assert (
         command("token", "create", "--name", "ci", "--project", "shop", "--role", "viewer", "--expires", "90d")[0] == 0
     )
@@ -231,15 +231,15 @@ def test_a_token_and_its_rotation_and_its_end(command, entries, rows):
     assert list(rotated) == ["former_secret_until"] and revoked == {}
 
 
-def test_the_first_token_of_up(tmp_path, dsn, entries):
+def test_the_admin_token_of_up_writes_one_entry(tmp_path, dsn, entries):
     for _ in range(2):
         asyncio.run(up._ensure_token(tmp_path, dsn))
     (entry,) = entries()
-    told = [entry[name] for name in ("action", "actor_kind", "subject_name", "detail")]
-    assert told == ["token.created", "command", "admin", {"role": "admin", "expires_at": None}]
+    columns = [entry[name] for name in ("action", "actor_kind", "subject_name", "detail")]
+    assert columns == ["token.created", "command", "admin", {"role": "admin", "expires_at": None}]
 
 
-def test_the_user_of_a_command_is_who_logged_in_and_else_the_processs(monkeypatch):
+def test_the_actor_of_a_command_is_the_login_user_or_else_the_user_of_the_process(monkeypatch):
     monkeypatch.setenv("LOGNAME", "somebody-else")
     monkeypatch.setattr(os, "getlogin", lambda: "alice")
     assert audit.operator() == Actor("command", None, "alice", socket.gethostname(), None)
@@ -254,23 +254,23 @@ def test_the_user_of_a_command_is_who_logged_in_and_else_the_processs(monkeypatc
     assert audit.operator().name == "uid 4000000001"
 
 
-def test_every_action_is_in_readme_and_is_noted_somewhere():
-    table = README[README.index("| action | is |") :].partition("\n\n")[0]
+def test_every_action_is_documented_and_recorded():
+    table = PAGE[PAGE.index("| action | recorded when |") :].partition("\n\n")[0]
     first_cells = " ".join(line.split("|")[1] for line in table.splitlines())
     assert re.findall(r"`([a-z_.]+)`", first_cells) == list(Action)
     sources = [path.read_text("utf-8") for path in (CHECKOUT / "server").rglob("*.py")]
-    noted = {Action[name] for text in sources for name in re.findall(r"\bAction\.([A-Z_]+)", text)}
-    assert set(Action) == noted
+    recorded = {Action[name] for text in sources for name in re.findall(r"\bAction\.([A-Z_]+)", text)}
+    assert set(Action) == recorded
 
 
-# --- what leaves none ------------------------------------------------------------------------------------------
+# --- requests that write no entry ------------------------------------------------------------------------------
 
 
-async def test_what_is_refused_leaves_none(ci, client, start, things, make_token, entries):
+async def test_a_refused_request_writes_no_entry(ci, client, start, things, make_token, entries):
     run, case, artifact = await things()
     steps = f"{BASE}/test-case-results/{case}/steps"
     uploader = await start(token=make_token(project="shop", role="uploader"))
-    stranger = await start(token=make_token(project="other"))
+    theirs = await start(token=make_token(project="other"))
     before = entries()
     missing = uuid4()
     for asking, method, path, sent, status in [
@@ -278,9 +278,9 @@ async def test_what_is_refused_leaves_none(ci, client, start, things, make_token
         (uploader, "DELETE", f"{BASE}/artifacts/{artifact}", None, 403),
         (uploader, "PUT", f"{steps}?prune=true", {"steps": [{"step_number": 1}]}, 403),
         (uploader, "GET", AUDIT, None, 403),
-        (stranger, "DELETE", f"{RUNS}/{run}", None, 404),
-        (stranger, "DELETE", f"{BASE}/artifacts/{artifact}", None, 404),
-        (stranger, "PUT", f"{steps}?prune=true", {"steps": [{"step_number": 1}]}, 404),
+        (theirs, "DELETE", f"{RUNS}/{run}", None, 404),
+        (theirs, "DELETE", f"{BASE}/artifacts/{artifact}", None, 404),
+        (theirs, "PUT", f"{steps}?prune=true", {"steps": [{"step_number": 1}]}, 404),
         (ci, "DELETE", f"{RUNS}/{missing}", None, 404),
         (ci, "DELETE", f"{BASE}/artifacts/{missing}", None, 404),
         (ci, "PUT", f"{BASE}/test-case-results/{missing}/steps?prune=true", {"steps": []}, 404),
@@ -297,7 +297,7 @@ async def test_what_is_refused_leaves_none(ci, client, start, things, make_token
     assert entries() == before
 
 
-async def test_what_changes_nothing_leaves_none(ci, things, entries):
+async def test_a_request_that_changes_nothing_writes_no_entry(ci, things, entries):
     run, case, artifact = await things()
     steps = f"{BASE}/test-case-results/{case}/steps"
     keyed = {"Idempotency-Key": "k"}
@@ -305,9 +305,9 @@ async def test_what_changes_nothing_leaves_none(ci, things, entries):
     before = entries()
     again = await ci.post(RUNS, json={"name": "x", "run_key": "build 1"}, headers=keyed)
     assert (again.status, again.headers["Idempotent-Replayed"]) == (201, "true")
-    met = await ci.post(RUNS, json={"name": "other", "run_key": "build 1"})
-    assert (met.status, (await met.json())["id"]) == (200, (await first.json())["id"])
-    # Nothing to prune: all of the iteration is sent, or the iteration has none.
+    joined = await ci.post(RUNS, json={"name": "other", "run_key": "build 1"})
+    assert (joined.status, (await joined.json())["id"]) == (200, (await first.json())["id"])
+    # Nothing to prune: the request has all steps of the iteration, or the iteration has no steps.
     both = [{"step_number": 1}, {"step_number": 2}, {"step_number": 3}]
     for sent in ({"steps": both}, {"steps": []}, {"steps": [{"step_number": 1, "iteration_number": 9}]}):
         reply = await ci.put(f"{steps}?prune=true", json=sent)
@@ -320,7 +320,7 @@ async def test_what_changes_nothing_leaves_none(ci, things, entries):
     assert len(entries()) == len(before) + 2
 
 
-async def test_of_several_at_once_that_delete_the_same_one_is_noted(ci, things, entries):
+async def test_concurrent_deletions_of_the_same_object_write_one_entry(ci, things, entries):
     run, _, artifact = await things()
     for path in (f"{BASE}/artifacts/{artifact}", f"{RUNS}/{run}"):
         before = len(entries())
@@ -329,13 +329,13 @@ async def test_of_several_at_once_that_delete_the_same_one_is_noted(ci, things, 
         assert len(entries()) == before + 1
 
 
-async def test_of_shards_that_meet_in_a_run_one_is_noted(ci, entries):
+async def test_concurrent_shards_that_create_one_run_write_one_entry(ci, entries):
     replies = await asyncio.gather(*(ci.post(RUNS, json={"name": "x", "run_key": "k"}) for _ in range(6)))
     assert sorted(reply.status for reply in replies) == [*[200] * 5, 201]
     assert len(entries()) == 1
 
 
-def test_a_command_that_is_refused_leaves_none(command, entries):
+def test_a_refused_command_writes_no_entry(command, entries):
     assert command("token", "create", "--name", "ci")[0] == 0
     before = entries()
     for arguments in (["create", "--name", "ci", "--project", "new"], ["rotate", "nobody"], ["revoke", "nobody"]):
@@ -343,21 +343,21 @@ def test_a_command_that_is_refused_leaves_none(command, entries):
     assert entries() == before
 
 
-def everything(rows):
-    """What the database holds, but for the noted use of tokens."""
+def all_rows(rows):
+    """All rows of all tables, by table, without the last use of tokens."""
     names = rows("SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public' AND tablename !~ 'yoyo'")
     line = "SELECT (to_jsonb(t) - 'last_used_at')::text AS line FROM {} t ORDER BY 1"
     return {row["name"]: rows(line.format(row["name"])) for row in names}
 
 
-async def test_what_is_rolled_back_leaves_none(ci, things, rows, monkeypatch):
-    """It fails after it was noted, each in its own way."""
+async def test_a_rollback_removes_the_entry(ci, things, rows, monkeypatch):
+    """Each request fails after its entry was written: in a later statement, or at the commit."""
     run, case, artifact = await things()
-    before = everything(rows)
+    before = all_rows(rows)
     with monkeypatch.context() as patch:
         patch.setattr(SQL.suite_runs, "counts", "SELEKT 1")
         assert (await ci.post(RUNS, json={"name": "x"})).status == 500
-    # A trigger of the test's own that refuses at the commit: nothing comes between that and the last statement.
+    # A deferred trigger makes each commit fail, after the last statement of the transaction.
     rows("CREATE FUNCTION refuse() RETURNS TRIGGER LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not now'; END $$")
     rows(
         "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON audit_entries DEFERRABLE INITIALLY DEFERRED"
@@ -372,13 +372,13 @@ async def test_what_is_rolled_back_leaves_none(ci, things, rows, monkeypatch):
     ]:
         reply = await ci.request(method, path, **({} if sent is None else {"json": sent}))
         assert reply.status == 500, (method, path)
-    assert everything(rows) == before
+    assert all_rows(rows) == before
 
 
-async def test_what_cannot_be_noted_is_not_done(ci, things, rows, command, stored_files):
+async def test_an_action_whose_entry_cannot_be_written_fails(ci, things, rows, command, stored_files):
     run, case, artifact = await things()
     assert command("token", "create", "--name", "mine")[0] == 0
-    before, files = everything(rows), stored_files()
+    before, files = all_rows(rows), stored_files()
     rows("ALTER TABLE audit_entries ADD CONSTRAINT full_up CHECK (false) NOT VALID")
     for method, path, sent in [
         ("POST", RUNS, {"name": "x"}),
@@ -392,10 +392,10 @@ async def test_what_cannot_be_noted_is_not_done(ci, things, rows, command, store
     for arguments in (["create", "--name", "new", "--project", "new"], ["rotate", "mine"], ["revoke", "mine"]):
         code, output, _ = command("token", *arguments)
         assert (code, output) == (1, "")
-    assert everything(rows) == before and stored_files() == files
+    assert all_rows(rows) == before and stored_files() == files
 
 
-async def test_an_entry_by_the_pool_stays_whatever_becomes_of_the_request(client, one):
+async def test_an_entry_written_through_the_pool_survives_a_rollback_of_the_request(client, one):
     pool = client.app[SERVICES].pool
     with pytest.raises(ZeroDivisionError):
         async with pool.transaction() as connection:
@@ -406,7 +406,7 @@ async def test_an_entry_by_the_pool_stays_whatever_becomes_of_the_request(client
     assert (entry["action"], entry["actor_kind"], entry["detail"]) == ("login.failed", "person", {"reason": "password"})
 
 
-def test_who_sent_a_request_that_needs_no_token_is_said_by_its_handler():
+def test_the_handler_of_a_request_without_a_token_chooses_the_actor():
     call = Call("r1", "", False, "")
     assert call.actor() == Actor("anyone", None, None, None, "r1")
     alice = new_id(0)
@@ -425,7 +425,7 @@ def test_who_sent_a_request_that_needs_no_token_is_said_by_its_handler():
         ("", ""),
     ],
 )
-async def test_a_name_is_never_why_something_fails(client, one, given, stored):
+async def test_names_that_cannot_be_stored_are_cleaned_and_shortened(client, one, given, stored):
     actor = Actor("anyone", None, given, given, None)
     await audit.record(client.app[SERVICES].pool, Action.LOGIN_FAILED, actor, Subject("user", None, given))
     entry = one()
@@ -433,7 +433,7 @@ async def test_a_name_is_never_why_something_fails(client, one, given, stored):
     assert len(entry["remote"]) <= 255
 
 
-# --- it only grows ---------------------------------------------------------------------------------------------
+# --- append-only -----------------------------------------------------------------------------------------------
 
 CHANGES = [
     "UPDATE audit_entries SET actor_name = 'nobody'",
@@ -451,7 +451,7 @@ CHANGES = [
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("mode", ["owner", "superuser", "replica"])
-def test_nobody_changes_or_removes_an_entry(dsn, add, entries, change, mode):
+def test_no_role_can_change_or_delete_an_entry(dsn, add, entries, change, mode):
     add("suite_run.deleted", subject_name="nightly")
     before = entries()
     with psycopg.connect(dsn, autocommit=True) as connection:
@@ -467,7 +467,7 @@ def test_nobody_changes_or_removes_an_entry(dsn, add, entries, change, mode):
                 connection.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
                 connection.execute(f"ALTER TABLE audit_entries OWNER TO {role}")
                 connection.execute(f"SET ROLE {role}")
-            if change.startswith("SELECT"):  # a lock is no change
+            if change.startswith("SELECT"):  # row locks are allowed
                 assert len(connection.execute(change).fetchall()) == 1
             else:
                 with pytest.raises(errors.InsufficientPrivilege, match=r"audit_entries only grows: \w+ is refused"):
@@ -482,8 +482,8 @@ def test_nobody_changes_or_removes_an_entry(dsn, add, entries, change, mode):
     assert entries() == before
 
 
-async def test_a_server_whose_account_owns_nothing_works_and_cannot_lift_the_guard(dsn, rows, start, entries):
-    """As README says that it is set up."""
+async def test_a_server_account_that_owns_no_table_works_and_cannot_disable_the_trigger(dsn, rows, start, entries):
+    """The account has the privileges that docs/access.md names."""
     name = f"server_{dsn.partition('?')[0].rpartition('/')[2]}"
     own = dsn.replace("//postgres@", f"//{name}@")
     rows(f"CREATE ROLE {name} LOGIN")
@@ -537,7 +537,7 @@ def test_entries_outlive_the_project_and_the_token(rows, add, entries, make_toke
 # --- GET /api/v1/audit -----------------------------------------------------------------------------------------
 
 
-async def test_an_entry_as_admins_read_it(ci, who, read, rows):
+async def test_admins_read_all_columns_of_an_entry(ci, who, read, rows):
     run = await (await ci.post(RUNS, json={"name": "nightly"}, headers=FROM)).json()
     page = await read()
     (row,) = rows("SELECT id, created_at FROM audit_entries")
@@ -565,7 +565,7 @@ async def test_an_entry_as_admins_read_it(ci, who, read, rows):
     }
 
 
-async def test_each_sees_what_was_done_in_its_project(read, add, rows, start, make_token):
+async def test_an_admin_of_one_project_sees_only_its_entries(read, add, rows, start, make_token):
     ours, theirs = [await start(token=make_token(project=name)) for name in ("ours", "theirs")]
     of = {row["name"]: row["id"] for row in rows("SELECT id, name FROM projects")}
     subject = uuid4()
@@ -583,7 +583,7 @@ async def test_each_sees_what_was_done_in_its_project(read, add, rows, start, ma
     assert named[str(gone)][0] is None and named[str(gone)][1] is not None
 
 
-async def test_a_cookie_reads_what_its_token_reads(ci, aiohttp_client, read):
+async def test_a_session_cookie_reads_the_entries_of_its_token(ci, aiohttp_client, read):
     cookie = SimpleCookie((await ci.post(SESSION)).headers["Set-Cookie"])["reportd_session"].value
     browser = await aiohttp_client(
         ci.server, cookie_jar=DummyCookieJar(), headers={"Cookie": f"reportd_session={cookie}"}
@@ -591,7 +591,7 @@ async def test_a_cookie_reads_what_its_token_reads(ci, aiohttp_client, read):
     assert [item["action"] for item in (await read(browser))["items"]] == ["session.started"]
 
 
-async def test_filters(read, add):
+async def test_filters_choose_entries_by_exact_values(read, add):
     subject = uuid4()
     first = add("suite_run.created", actor_kind="token", actor_name="ci", subject_id=subject)
     second = add("suite_run.deleted", actor_kind="person", actor_name="alice", subject_id=subject)
@@ -613,7 +613,7 @@ async def test_filters(read, add):
         assert [UUID(item["id"]) for item in (await read(**query))["items"]] == found, query
 
 
-async def test_since_is_the_first_moment_and_until_the_first_one_after(read, add):
+async def test_since_is_inclusive_and_until_is_exclusive(read, add):
     moments = [datetime(2026, 11, 20, 10, 0, 0, millisecond * 1000, tzinfo=UTC) for millisecond in (0, 1, 2, 999)]
     ids = [UUID(int=(int(at.timestamp() * 1000) << 80) | (7 << 76) | (2 << 62) | 5) for at in moments]
     assert [add(id=entry_id) for entry_id in ids] == ids and [time_of(entry_id) for entry_id in ids] == moments
@@ -633,7 +633,7 @@ async def test_since_is_the_first_moment_and_until_the_first_one_after(read, add
         assert [UUID(item["id"]) for item in (await read(**query))["items"]] == found[::-1], query
 
 
-async def test_a_walk_meets_every_entry_once(read, add):
+async def test_paging_returns_every_entry_once(read, add):
     ids = [add("login.failed" if number % 3 else "logout") for number in range(10)]
     for query, expected in [({}, ids), ({"action": "logout"}, ids[::3])]:
         for limit in (1, 3, 10, 11):
@@ -643,13 +643,13 @@ async def test_a_walk_meets_every_entry_once(read, add):
                 assert len(page["items"]) <= limit
                 seen += [UUID(item["id"]) for item in page["items"]]
                 if len(seen) == limit:
-                    add("user.created")  # what comes meanwhile is newer than all that is still to be read
+                    add("user.created")  # an entry added between pages is newer than the pages still to be read
                 cursor = {"cursor": page["next_cursor"]} if page["next_cursor"] else None
             assert [entry for entry in seen if entry in expected] == expected[::-1]
             assert len(seen) == len(set(seen))
 
 
-async def test_a_limit_has_its_bounds(read, add):
+async def test_a_limit_that_is_too_large_is_lowered(read, add):
     for _ in range(3):
         add()
     assert len((await read(limit=500_000))["items"]) == 3
@@ -668,7 +668,7 @@ async def test_a_limit_has_its_bounds(read, add):
         ({"since": "0001-01-01"}, "since", "1970"),
         ({"until": "2026-13-01T00:00:00Z"}, "until", "ISO 8601"),
         ({"until": "9999-01-01"}, "until", "1970"),
-        ({"limit": "0"}, "limit", ">= 1"),
+        ({"limit": "0"}, "limit", "at least 1"),
         ({"limit": "ten"}, "limit", ""),
         ({"cursor": "nonsense"}, "cursor", "next_cursor"),
         ({"cursor": "ü"}, "cursor", "next_cursor"),
@@ -676,14 +676,14 @@ async def test_a_limit_has_its_bounds(read, add):
         ({"cursor": str(UUID(int=7))}, "cursor", "next_cursor"),
     ],
 )
-async def test_wrong_words_are_refused(client, query, path, message):
+async def test_wrong_query_values_are_refused(client, query, path, message):
     reply = await client.get(AUDIT, params=query)
     body = await reply.json()
     assert reply.status == 422, body
     assert body["errors"][0]["path"] == path and message in body["errors"][0]["message"]
 
 
-async def test_the_trail_takes_no_other_method(client, add):
+async def test_the_audit_trail_allows_only_get_and_head(client, add):
     add()
     for method in ("POST", "PUT", "PATCH", "DELETE"):
         reply = await client.request(method, AUDIT)
@@ -693,7 +693,7 @@ async def test_the_trail_takes_no_other_method(client, add):
 # --- reportd audit ---------------------------------------------------------------------------------------------
 
 
-def test_the_command_shows_it_as_a_table(command, add, rows):
+def test_the_command_prints_a_table(command, add, rows):
     (project,) = rows("SELECT id FROM projects")
     subject = UUID("019aa0c2-7a1b-7c3d-9e4f-5a6b7c8d9e0f")
     add(
@@ -709,8 +709,8 @@ def test_the_command_shows_it_as_a_table(command, add, rows):
     )
     add("login.failed", id=UUID("019aa0c2-7a1c-7000-8000-000000000001"))
     time = time_of(subject).strftime("%Y-%m-%d %H:%M:%S")
-    code, output, told = command("audit")
-    assert (code, told) == (0, "")
+    code, output, stderr = command("audit")
+    assert (code, stderr) == (0, "")
     assert [re.split(" {2,}", line) for line in output.splitlines()] == [
         ["TIME (UTC)", "ACTION", "ACTOR", "FROM", "PROJECT", "SUBJECT"],
         [time, "login.failed", "(anyone)", "-", "(all)", "user"],
@@ -718,16 +718,16 @@ def test_the_command_shows_it_as_a_table(command, add, rows):
     ]
 
 
-async def test_the_command_shows_it_as_json_like_the_api(command, add, read, rows):
+async def test_the_command_prints_the_json_of_the_api(command, add, read, rows):
     (project,) = rows("SELECT id FROM projects")
     add("token.created", detail=json.dumps({"role": "admin"}), project_id=project["id"], subject_id=uuid4())
     add(actor_name=NASTY)
-    code, output, told = command("audit", "--json")
-    assert (code, told) == (0, "")
+    code, output, stderr = command("audit", "--json")
+    assert (code, stderr) == (0, "")
     assert [json.loads(line) for line in output.splitlines()] == (await read())["items"]
 
 
-def test_the_command_chooses(command, add):
+def test_the_command_filters_by_its_options(command, add):
     long_ago = new_id(0).int - (8 * 86_400_000 << 80)
     subject = uuid4()
     old = add("suite_run.deleted", id=UUID(int=long_ago), actor_name="ci")
@@ -753,16 +753,18 @@ def test_the_command_chooses(command, add):
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 6, 7, 8])
-def test_the_command_reads_in_portions_and_says_when_there_is_more(command, add, monkeypatch, limit):
-    monkeypatch.setattr(trail, "_PORTION", 3)
+def test_the_command_reads_in_portions_and_reports_that_there_are_more_entries(command, add, monkeypatch, limit):
+    monkeypatch.setattr(audit_command, "_PAGE", 3)
     ids = [str(add()) for _ in range(7)]
-    code, output, told = command("audit", "--json", "--limit", str(limit))
+    code, output, stderr = command("audit", "--json", "--limit", str(limit))
     assert code == 0 and [json.loads(line)["id"] for line in output.splitlines()] == ids[::-1][:limit]
-    assert told == (f"reportd: Older ones are left out: --limit is {limit}.\n" if limit < 7 else "")
+    assert stderr == (
+        f"reportd: Showing the newest {limit} entries only. Raise --limit to see older ones.\n" if limit < 7 else ""
+    )
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
-def test_no_name_makes_a_line_or_moves_a_terminal(command, add, rows, options):
+def test_the_command_escapes_control_characters_in_names(command, add, rows, options):
     rows("INSERT INTO projects (name) VALUES (%s)", NASTY)
     (project,) = rows("SELECT id FROM projects WHERE name = %s", NASTY)
     columns = {"actor_name": NASTY * 20, "subject_name": NASTY, "remote": NASTY, "subject_kind": NASTY}
@@ -774,21 +776,21 @@ def test_no_name_makes_a_line_or_moves_a_terminal(command, add, rows, options):
     assert r"\x1b[2J" in output or r"\u001b[2J" in output
 
 
-def test_no_name_of_a_token_moves_a_terminal(command, rows, make_token):
+def test_the_token_commands_escape_control_characters_in_names(command, rows, make_token):
     make_token(name=NASTY, project=NASTY)
     code, output, _ = command("token", "list")
     assert code == 0 and len(output.split("\n")) == 3 and output.replace("\n", "").isprintable()
     (row,) = rows("SELECT id::text FROM tokens")
     for verb in ("rotate", "revoke"):
-        code, output, told = command("token", verb, row["id"])
-        assert code == 0 and "\\x1b[2J" in output + told and (output + told).replace("\n", "").isprintable()
+        code, output, stderr = command("token", verb, row["id"])
+        assert code == 0 and "\\x1b[2J" in output + stderr and (output + stderr).replace("\n", "").isprintable()
 
 
 @pytest.mark.parametrize(
     "arguments", [["audit", "--limit", "30000"], ["audit", "--json", "--limit", "30000"], ["token", "list"]]
 )
-def test_a_reader_that_has_enough_is_no_error(dsn, rows, add, arguments):
-    """Whether it leaves in the middle, or before there was anything."""
+def test_a_pipe_that_the_reader_closes_is_no_error(dsn, rows, add, arguments):
+    """The reader closes it after the first bytes, or before it reads anything."""
     add()
     rows(
         "INSERT INTO audit_entries (id, created_at, action, actor_kind, subject_kind)"
@@ -808,7 +810,7 @@ def test_a_reader_that_has_enough_is_no_error(dsn, rows, add, arguments):
         assert process.returncode == 0
 
 
-def test_a_database_that_is_away_is_a_sentence(monkeypatch, command):
+def test_an_unreachable_database_is_reported_in_one_line(monkeypatch, command):
     monkeypatch.setenv("REPORTD_DATABASE_DSN", "postgresql://nobody@127.0.0.1:1/x")
-    code, output, told = command("audit")
-    assert (code, output) == (1, "") and told.startswith("reportd: ") and told.count("\n") == 1
+    code, output, stderr = command("audit")
+    assert (code, output) == (1, "") and stderr.startswith("reportd: ") and stderr.count("\n") == 1

@@ -33,13 +33,13 @@ async def get(client, case, **query):
     return await reply.json()
 
 
-async def places(client, case, **query):
-    """(iteration, number) of each that is listed."""
+async def listed(client, case, **query):
+    """(iteration, number) of each checkpoint in the list."""
     items = (await get(client, case, **query))["items"]
     return [(item["iteration_number"], item["checkpoint_number"]) for item in items]
 
 
-async def test_every_field_comes_back(client, case_url):
+async def test_every_field_is_stored_and_listed(client, case_url):
     case = await case_url()
     screenshot = await send_png(client, case)
     sent = {**SENT, "screenshot_artifact_id": screenshot}
@@ -50,7 +50,7 @@ async def test_every_field_comes_back(client, case_url):
     assert item["test_case_result_id"] in case and uuid.UUID(item["id"]).version == 7
 
 
-async def test_number_and_name_are_enough(client, case_url):
+async def test_only_number_and_name_are_required(client, case_url):
     case = await case_url()
     nothing = dict.fromkeys(SENT.keys() - {"checkpoint_number", "name"})
     await append(client, case, a_checkpoint(1), a_checkpoint(2, **nothing, screenshot_artifact_id=None))
@@ -60,18 +60,18 @@ async def test_number_and_name_are_enough(client, case_url):
         assert item["screenshot_artifact_id"] is None
 
 
-async def test_they_come_back_in_the_order_sent(client, case_url):
+async def test_checkpoints_are_listed_in_the_order_sent(client, case_url):
     case, other = await case_url(), await case_url()
     await append(client, case, a_checkpoint(3), a_checkpoint(1), a_checkpoint(2, iteration_number=5))
     await append(client, other, a_checkpoint(1000))
     await append(client, case, a_checkpoint(0))
-    assert await places(client, case) == [(1, 3), (1, 1), (5, 2), (1, 0)]
+    assert await listed(client, case) == [(1, 3), (1, 1), (5, 2), (1, 0)]
     many = [a_checkpoint(number) for number in range(500, 0, -1)]
     await append(client, other, *many)
-    assert await places(client, other, per_page=500) == [(1, 1000)] + [(1, number) for number in range(500, 1, -1)]
+    assert await listed(client, other, per_page=500) == [(1, 1000)] + [(1, number) for number in range(500, 1, -1)]
 
 
-async def test_pages_and_filters(client, case_url):
+async def test_checkpoints_are_paged_and_filtered(client, case_url):
     case = await case_url()
     await append(client, case, *[a_checkpoint(n, iteration_number=1 + n % 2, step_number=n // 2) for n in range(6)])
     whole = await get(client, case)
@@ -87,25 +87,25 @@ async def test_pages_and_filters(client, case_url):
         ({"iteration_number": 2, "step_number": 1}, [(2, 3)]),
         ({"step_number": 9}, []),
     ]:
-        assert await places(client, case, **query) == expected, query
+        assert await listed(client, case, **query) == expected, query
         assert (await get(client, case, **query))["total"] == len(expected)
 
 
-async def test_a_number_that_is_taken_is_a_conflict_and_nothing_is_written(client, case_url):
+async def test_a_number_that_is_taken_is_a_409_and_nothing_is_written(client, case_url):
     case, other = await case_url(), await case_url()
     await append(client, case, a_checkpoint(1))
     reply = await append(client, case, a_checkpoint(2), a_checkpoint(1), a_checkpoint(3))
     assert (reply.status, (await reply.json())["code"]) == (409, "checkpoints_exist")
-    assert await places(client, case) == [(1, 1)]
+    assert await listed(client, case) == [(1, 1)]
     assert (await append(client, case, a_checkpoint(1, iteration_number=2))).status == 201
     assert (await append(client, other, a_checkpoint(1))).status == 201
 
 
-async def test_the_same_number_at_once_is_written_once(client, case_url):
+async def test_concurrent_requests_with_the_same_number_write_it_once(client, case_url):
     case = await case_url()
     replies = await asyncio.gather(*(append(client, case, a_checkpoint(1), a_checkpoint(2)) for _ in range(8)))
     assert sorted(reply.status for reply in replies) == [201] + [409] * 7
-    assert await places(client, case) == [(1, 1), (1, 2)]
+    assert await listed(client, case) == [(1, 1), (1, 2)]
 
 
 async def test_a_screenshot_must_be_of_the_same_test_case(client, case_url):
@@ -116,7 +116,7 @@ async def test_a_screenshot_must_be_of_the_same_test_case(client, case_url):
         reply = await append(client, case, first, second)
         problem = (await reply.json())["errors"][0]
         assert (reply.status, problem["path"]) == (422, "checkpoints[1].screenshot_artifact_id")
-    assert await places(client, case) == []
+    assert await listed(client, case) == []
 
 
 async def test_deleting_a_screenshot_clears_the_reference(client, case_url):
@@ -128,33 +128,33 @@ async def test_deleting_a_screenshot_clears_the_reference(client, case_url):
     assert item["screenshot_artifact_id"] is None
 
 
-async def test_no_checkpoints_is_no_mistake(client, case_url):
+async def test_an_empty_list_of_checkpoints_is_accepted(client, case_url):
     reply = await append(client, await case_url())
     assert (reply.status, await reply.json()) == (201, {"created": 0})
 
 
 BAD_CHECKPOINTS = [
-    ({"checkpoint_number": None}, "checkpoint_number", "must be int, not null"),
-    ({"checkpoint_number": -1}, "checkpoint_number", "must be >= 0"),
-    ({"checkpoint_number": 2**31}, "checkpoint_number", "must be <= 2147483647"),
-    ({"checkpoint_number": "1"}, "checkpoint_number", "must be int, not str"),
-    ({"name": None}, "name", "must be str, not null"),
-    ({"name": ""}, "name", "must be at least 1 characters long"),
+    ({"checkpoint_number": None}, "checkpoint_number", "must be an integer, not null"),
+    ({"checkpoint_number": -1}, "checkpoint_number", "must be at least 0"),
+    ({"checkpoint_number": 2**31}, "checkpoint_number", "must be at most 2147483647"),
+    ({"checkpoint_number": "1"}, "checkpoint_number", "must be an integer, not a string"),
+    ({"name": None}, "name", "must be a string, not null"),
+    ({"name": ""}, "name", "must not be empty"),
     ({"name": "x" * 501}, "name", "must be at most 500 characters long"),
     ({"name": "\0"}, "name", "must not contain NUL"),
     ({"checkpoint_type": "x" * 51}, "checkpoint_type", "must be at most 50 characters long"),
     ({"status": "Running"}, "status", "must be one of: Passed, Failed, Skipped, Pending"),
-    ({"expected_value": 5}, "expected_value", "must be str | null, not int"),
+    ({"expected_value": 5}, "expected_value", "must be a string or null, not an integer"),
     ({"actual_value": "x" * (2**20 + 1)}, "actual_value", "must be at most 1048576 characters long"),
     ({"message": "\ud800"}, "message", "must not contain NUL characters or lone surrogates"),
-    ({"step_number": -1}, "step_number", "must be >= 0"),
-    ({"iteration_number": 0}, "iteration_number", "must be >= 1"),
-    ({"screenshot_artifact_id": "nonsense"}, "screenshot_artifact_id", "Invalid UUID"),
+    ({"step_number": -1}, "step_number", "must be at least 0"),
+    ({"iteration_number": 0}, "iteration_number", "must be at least 1"),
+    ({"screenshot_artifact_id": "nonsense"}, "screenshot_artifact_id", "must be a UUID"),
     ({"captured_at": "soon"}, "captured_at", "must be an ISO 8601 time"),
 ]
 
 
-async def test_wrong_values_are_named(client, case_url, rows):
+async def test_errors_name_the_wrong_values(client, case_url, rows):
     case = await case_url()
     for wrong, path, message in BAD_CHECKPOINTS:
         reply = await append(client, case, a_checkpoint(1), a_checkpoint(2, **wrong))
@@ -177,7 +177,7 @@ async def test_wrong_values_are_named(client, case_url, rows):
     assert rows("SELECT FROM test_checkpoints") == []
 
 
-async def test_wrong_filters_are_named(client, case_url):
+async def test_errors_name_the_wrong_filters(client, case_url):
     case = await case_url()
     for query, path in [
         ({"page": "0"}, "page"),
@@ -190,15 +190,15 @@ async def test_wrong_filters_are_named(client, case_url):
         assert (reply.status, (await reply.json())["errors"][0]["path"]) == (422, path), query
 
 
-async def test_an_unknown_test_case_comes_first(client, case_url, start, make_token):
+async def test_an_unknown_test_case_is_a_404_before_the_body_is_checked(client, case_url, start, make_token):
     case = await case_url()
-    stranger = await start(token=make_token(project="theirs"))
+    theirs = await start(token=make_token(project="theirs"))
     base = "/api/v1/reports/test-case-results"
     for caller, url in [
         (client, f"{base}/{uuid.uuid4()}"),
         (client, f"{base}/nonsense"),
         (client, f"{base}/%00"),
-        (stranger, case),
+        (theirs, case),
     ]:
         for method, data in [("GET", None), ("POST", b"{"), ("POST", b'{"checkpoints": []}')]:
             reply = await caller.request(method, f"{url}/checkpoints", data=data)

@@ -1,4 +1,4 @@
-"""Downloads: headers, conditions, ranges, who may read, and what is said when the bytes are gone."""
+"""Downloads: headers, conditional requests, ranges, access, and the replies when the stored file is missing."""
 
 import asyncio
 import errno
@@ -27,7 +27,7 @@ big_png = cache(makers.big_png)
 
 @pytest.fixture
 def send(client, case_url):
-    """await send(content, name, declared): an artifact in a new test case."""
+    """await send(content, name, declared): a new artifact in a new test case."""
 
     async def sent(content: bytes, name: str = "step_001.png", declared: str = "image/png"):
         status, got = await post(client, f"{await case_url()}/artifacts", single(content, name, declared))
@@ -38,7 +38,7 @@ def send(client, case_url):
 
 
 async def fetch(client, artifact, method="GET", query="", **headers):
-    """Status, headers and body; underscores in the names of `headers` stand for hyphens."""
+    """Status, headers and body. Underscores in the names of `headers` become hyphens."""
     extra = {name.replace("_", "-"): value for name, value in headers.items()}
     async with client.request(method, artifact["download_url"] + query, headers=extra, timeout=PATIENCE) as reply:
         return reply.status, reply.headers, await reply.read()
@@ -69,7 +69,7 @@ async def test_a_download_has_these_headers_and_no_others(client, send):
     assert found == {name.lower(): value for name, value in expected.items()}
 
 
-async def test_head_says_the_same_without_the_bytes(client, send):
+async def test_head_has_the_headers_of_get_and_no_body(client, send):
     artifact = await send(png(20, 20))
     for query, extra in [("", {}), ("?download=1", {}), ("", {"Range": "bytes=0-9"})]:
         _, of_get, _ = await fetch(client, artifact, "GET", query)
@@ -81,7 +81,7 @@ async def test_head_says_the_same_without_the_bytes(client, send):
     assert of_head["Content-Length"] == str(len(png(20, 20)))
 
 
-async def test_the_cache_control_of_the_configuration(client, start, send):
+async def test_cache_control_can_be_configured(client, start, send):
     artifact = await send(png())
     private = await start(artifacts={"cache_control": "private, no-cache"})
     assert (await fetch(private, artifact))[1]["Cache-Control"] == "private, no-cache"
@@ -104,12 +104,12 @@ async def test_each_type_has_its_policy_and_text_its_charset(client, send):
 
 
 @pytest.mark.parametrize("query", ["?download=1", "?download=true", "?download=TRUE"])
-async def test_as_an_attachment(client, send, query):
+async def test_download_in_the_query_makes_it_an_attachment(client, send, query):
     _, headers, body = await fetch(client, await send(png()), query=query)
     assert headers["Content-Disposition"] == 'attachment; filename="step_001.png"' and body == png()
 
 
-async def test_inline_unless_asked(client, send):
+async def test_a_download_is_inline_by_default(client, send):
     artifact = await send(png())
     for query in ("?download=0", "?download=false", "?download=", "?other=1"):
         _, headers, _ = await fetch(client, artifact, query=query)
@@ -134,7 +134,7 @@ async def test_file_names_are_quoted_safely(client, case_url):
         assert body == png() and "Set-Cookie" not in headers
 
 
-async def test_a_name_that_other_means_brought_breaks_no_header(client, send, rows):
+async def test_a_bad_file_name_in_the_database_cannot_inject_a_header(client, send, rows):
     artifact = await send(png())
     rows("UPDATE test_artifacts SET file_name = %s", 'a\r\nSet-Cookie: x=1\r\n\r\n\x7f\\".png')
     status, headers, body = await fetch(client, artifact)
@@ -143,10 +143,10 @@ async def test_a_name_that_other_means_brought_breaks_no_header(client, send, ro
     assert plain == 'a__Set-Cookie: x=1_____\\\\\\".png'
 
 
-# --- conditions ---------------------------------------------------------------------------------------------
+# --- conditional requests -----------------------------------------------------------------------------------
 
 
-async def test_a_copy_that_is_the_same_is_not_sent_again(client, send):
+async def test_if_none_match_with_the_same_etag_is_a_304(client, send):
     artifact = await send(png())
     tag = f'"{artifact["checksum"]}"'
     for condition in (tag, f"W/{tag}", f'"other", {tag}', f'"a,b",W/{tag} , "c"', "*", f" {tag} "):
@@ -160,13 +160,13 @@ async def test_a_copy_that_is_the_same_is_not_sent_again(client, send):
         assert (status, body) == (200, png()), condition
 
 
-async def test_a_condition_comes_before_a_range(client, send):
+async def test_if_none_match_is_checked_before_the_range(client, send):
     artifact = await send(png())
     status, _, _ = await fetch(client, artifact, If_None_Match="*", Range="bytes=0-9")
     assert status == 304
 
 
-async def test_ranges(client, send):
+async def test_a_range_gets_a_206_with_its_bytes(client, send):
     content = bytes(range(65, 91)) * 100
     artifact, size = await send(content, "a.txt", "text/plain"), len(content)
     for asked, first, last in [
@@ -187,7 +187,7 @@ async def test_ranges(client, send):
         assert headers["ETag"] == f'"{artifact["checksum"]}"'
 
 
-async def test_ranges_outside_of_the_file(client, send):
+async def test_ranges_outside_of_the_file_are_a_416(client, send):
     artifact = await send(b"0123456789", "a.txt", "text/plain")
     for asked in ("bytes=10-", "bytes=10-20", "bytes=99-", "bytes=-0", f"bytes={2**70}-"):
         status, headers, body = await fetch(client, artifact, Range=asked)
@@ -208,7 +208,7 @@ async def test_several_and_malformed_ranges_get_the_whole_file(client, send):
         assert "Content-Range" not in headers
 
 
-async def test_absurd_ranges(client, send):
+async def test_huge_numbers_and_other_digits_in_ranges_are_handled(client, send):
     artifact = await send(b"0123456789", "a.txt", "text/plain")
     for asked, status in [
         (f"bytes={'9' * 5000}-", 416),
@@ -219,7 +219,7 @@ async def test_absurd_ranges(client, send):
         assert (await fetch(client, artifact, Range=asked))[0] == status, asked[:20]
 
 
-async def test_if_range(client, send):
+async def test_a_range_counts_only_if_if_range_has_the_same_etag(client, send):
     artifact = await send(b"0123456789", "a.txt", "text/plain")
     tag = f'"{artifact["checksum"]}"'
     assert (await fetch(client, artifact, Range="bytes=0-1", If_Range=tag))[::2] == (206, b"01")
@@ -229,10 +229,10 @@ async def test_if_range(client, send):
     assert (await fetch(client, artifact, Range="bytes=99-", If_Range='"other"'))[0] == 200
 
 
-# --- bytes --------------------------------------------------------------------------------------------------
+# --- the bytes ----------------------------------------------------------------------------------------------
 
 
-async def test_large_files_arrive_whole_and_in_part(client, send):
+async def test_large_files_can_be_downloaded_whole_and_in_ranges(client, send):
     content = big_png()
     artifact = await send(content)
     assert (await fetch(client, artifact))[2] == content
@@ -246,7 +246,7 @@ async def test_large_files_arrive_whole_and_in_part(client, send):
     assert all(body == content for _, _, body in bodies)
 
 
-async def test_a_client_that_leaves_in_the_middle_hurts_nobody(client, send, caplog):
+async def test_a_client_that_disconnects_during_a_download_causes_no_error(client, send, caplog):
     content = big_png()
     artifact = await send(content)
     for _ in range(5):
@@ -258,7 +258,7 @@ async def test_a_client_that_leaves_in_the_middle_hurts_nobody(client, send, cap
 
 
 def open_copies(path) -> int:
-    """How many descriptors of this process are this file: the server runs in it."""
+    """The number of file descriptors that this process has for the file. The server runs in the same process."""
     found = 0
     for descriptor in Path("/proc/self/fd").iterdir():
         with suppress(OSError):
@@ -266,7 +266,7 @@ def open_copies(path) -> int:
     return found
 
 
-async def test_files_are_closed_again(client, send, storage):
+async def test_files_are_closed_after_a_download(client, send, storage):
     artifact = await send(big_png())
     path = storage / artifact["storage_path"].removeprefix("artifacts/")
     for headers in ({}, {"Range": "bytes=5-9"}, {"Range": f"bytes={10**9}-"}, {"If_None_Match": "*"}):
@@ -281,7 +281,7 @@ async def test_files_are_closed_again(client, send, storage):
     pytest.fail("the file is still open")
 
 
-async def test_a_disk_that_fails_in_the_middle_ends_the_connection(client, send, monkeypatch):
+async def test_a_disk_error_during_a_download_closes_the_connection(client, send, monkeypatch):
     artifact = await send(b"0123456789" * 100_000, "a.txt", "text/plain")
 
     class Broken(io.FileIO):
@@ -301,7 +301,7 @@ async def test_a_disk_that_fails_in_the_middle_ends_the_connection(client, send,
     assert (await fetch(client, artifact))[2] == b"0123456789" * 100_000
 
 
-async def test_a_file_that_shrinks_while_it_is_sent_ends_the_connection(client, send, storage):
+async def test_a_file_that_shrinks_during_a_download_closes_the_connection(client, send, storage):
     artifact = await send(b"0123456789" * 1_000_000, "a.txt", "text/plain")
     path = storage / artifact["storage_path"].removeprefix("artifacts/")
     async with asyncio.timeout(3):
@@ -311,11 +311,11 @@ async def test_a_file_that_shrinks_while_it_is_sent_ends_the_connection(client, 
             await reply.read()
 
 
-# --- what is not there --------------------------------------------------------------------------------------
+# --- missing files and ids ----------------------------------------------------------------------------------
 
 
 def damages(path):
-    """What can happen to a stored file, one after the other."""
+    """Ways to damage a stored file, to be applied one after the other."""
     content = path.read_bytes()
     return {
         "short": lambda: path.write_bytes(content[:-1]),
@@ -326,7 +326,7 @@ def damages(path):
     }
 
 
-async def test_missing_content_is_said_logged_and_counted(client, send, storage, caplog):
+async def test_missing_content_is_a_410_logged_and_counted(client, send, storage, caplog):
     artifact = await send(png())
     path = storage / artifact["storage_path"].removeprefix("artifacts/")
 
@@ -348,12 +348,12 @@ async def test_missing_content_is_said_logged_and_counted(client, send, storage,
         assert await counted() == before + 2, what
         errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
         assert len(errors) == 2 and artifact["id"] in errors[0], what
-    # What is known of it can still be read.
+    # Its metadata can still be read.
     async with client.get(f"/api/v1/reports/artifacts/{artifact['id']}") as reply:
         assert reply.status == 200
 
 
-async def test_unknown_and_malformed_ids(client):
+async def test_unknown_and_malformed_ids_are_a_404(client):
     for unknown in (str(uuid.uuid4()), "nonsense", "%00", uuid.uuid4().hex, "..%2f..%2fetc"):
         artifact = {"download_url": f"/api/v1/reports/artifacts/{unknown}/download"}
         for method in ("GET", "HEAD"):
@@ -362,17 +362,17 @@ async def test_unknown_and_malformed_ids(client):
         assert b'"Artifact not found"' in body and headers["Cache-Control"] == "no-store"
 
 
-async def test_only_get_and_head(client, send):
+async def test_only_get_and_head_are_allowed(client, send):
     artifact = await send(png())
     for method in ("POST", "PUT", "DELETE", "PATCH"):
         status, headers, _ = await fetch(client, artifact, method)
         assert (status, headers["Allow"]) == (405, "GET, HEAD")
 
 
-# --- who may read -------------------------------------------------------------------------------------------
+# --- access -------------------------------------------------------------------------------------------------
 
 
-async def test_a_token_of_another_project_finds_nothing(client, start, make_token, send):
+async def test_a_token_of_another_project_gets_404(client, start, make_token, send):
     artifact = await send(png())
     theirs, ours = await start(token=make_token(project="theirs")), await start(token=make_token(project="default"))
     for method, extra in [("GET", {}), ("HEAD", {}), ("GET", {"If_None_Match": "*"}), ("GET", {"Range": "bytes=0-"})]:
@@ -382,7 +382,7 @@ async def test_a_token_of_another_project_finds_nothing(client, start, make_toke
 
 @pytest.fixture
 async def browser(client):
-    """await browser(method, path, cookie=…): a request without a token; status, headers, body."""
+    """await browser(method, path, cookie=…): sends a request without a token. Returns status, headers and body."""
     async with ClientSession(cookie_jar=DummyCookieJar()) as session:
 
         async def ask(method, path, cookie=None, **options):
@@ -393,7 +393,7 @@ async def browser(client):
         yield ask
 
 
-async def test_a_session_cookie_is_good_for_reading_and_nothing_else(client, browser, send, case_url):
+async def test_a_session_cookie_allows_only_reading(client, browser, send, case_url):
     artifact, case = await send(png()), await case_url()
     url = artifact["download_url"]
     reply = await client.post("/api/v1/auth/session")
@@ -414,27 +414,27 @@ async def test_a_session_cookie_is_good_for_reading_and_nothing_else(client, bro
     assert (await browser("GET", url, cookie))[::2] == (200, png())
 
 
-async def test_a_session_sees_what_its_token_sees(client, start, make_token, browser, send):
+async def test_a_session_is_limited_to_the_project_of_its_token(client, start, make_token, browser, send):
     artifact = await send(png())
     theirs = await start(token=make_token(project="theirs"))
     cookie = (await theirs.post("/api/v1/auth/session")).headers["Set-Cookie"].partition(";")[0]
     assert (await browser("GET", artifact["download_url"], cookie))[0] == 404
 
 
-async def test_a_token_is_no_cookie_and_a_cookie_no_token(client, make_token, browser, send):
+async def test_a_token_is_not_accepted_as_a_cookie_or_the_other_way_round(client, make_token, browser, send):
     artifact, token = await send(png()), make_token()
     cookie = (await client.post("/api/v1/auth/session")).headers["Set-Cookie"].partition(";")[0]
     name, _, secret = cookie.partition("=")
     url, as_bearer = artifact["download_url"], {"Authorization": f"Bearer {secret}"}
-    # Used rightly first, so that what is remembered of a caller is put to the test as well.
+    # Valid requests first fill the cache of callers, which must not mix up the two kinds of secrets.
     assert (await browser("GET", url, cookie))[0] == 200
     assert (await browser("GET", url, headers={"Authorization": f"Bearer {token}"}))[0] == 200
     assert (await browser("GET", url, headers=as_bearer))[0] == 401
     assert (await browser("GET", url, f"{name}={token}"))[0] == 401
 
 
-async def test_a_disk_that_stalls_in_the_middle_is_given_up(start, monkeypatch):
-    """The reply ends, and a thread that waits for the disk keeps nothing from ending but its own file."""
+async def test_a_disk_that_stalls_during_a_download_ends_the_reply(start, monkeypatch):
+    """The blocked thread holds only its own file, and closes it once the disk responds."""
     client = await start(artifacts={"file_timeout": 1.0})
     over, closed = threading.Event(), threading.Event()
 

@@ -1,4 +1,4 @@
-"""Evidence links: their text, and how they are made, listed and revoked. What they show is in test_shared.py."""
+"""Evidence links: how they are signed, created, listed and revoked. Opening them is tested in test_shared.py."""
 
 import asyncio
 import hmac
@@ -33,19 +33,19 @@ FIELDS = [
 ]
 
 
-# --- the text --------------------------------------------------------------------------------------------------
+# --- signatures ------------------------------------------------------------------------------------------------
 
 
 @given(st.uuids(), st.integers(1, 2**40 - 1), st.binary(min_size=32, max_size=32))
-def test_a_link_is_read_as_it_was_signed(link_id, expires, key):
+def test_a_signed_link_can_be_read_until_it_expires(link_id, expires, key):
     text = links.sign(key, link_id, expires)
     assert links.well_formed(text) and text.startswith("rpl_") and len(text) == 54
     assert links.read(key, text, expires - 1) == link_id
     assert links.read(key, text, expires) is links.read(key, text, expires + 1) is None
 
 
-def test_no_other_text_is_that_link():
-    """Each character changed to each other one: the id, the expiry, the signature, and what says nothing."""
+def test_a_link_with_one_changed_character_is_not_valid():
+    """Changes each character to each other one: in the id, the expiry, the signature and the unused bits."""
     text = links.sign(KEY, ID, EXPIRES)
     for at in range(len(text)):
         for other in ALPHABET:
@@ -54,7 +54,7 @@ def test_no_other_text_is_that_link():
     assert links.read(KEY, text, 0) == ID
 
 
-def test_what_is_cut_longer_or_written_otherwise_is_no_link():
+def test_a_truncated_extended_or_differently_spelled_link_is_not_well_formed():
     text = links.sign(KEY, ID, EXPIRES)
     texts = [*(text[:size] for size in range(len(text))), text + "A", text + "=", text + "\n", " " + text, "x" * 54]
     texts += [text.upper(), text.removeprefix("rpl_"), text.replace("rpl_", "rpt_"), "ｒ" + text[1:]]
@@ -62,7 +62,7 @@ def test_what_is_cut_longer_or_written_otherwise_is_no_link():
     assert links.read(KEY, text[:4] + text[4:].swapcase(), 0) is None
 
 
-def test_a_signature_is_of_one_key_one_id_one_expiry_and_for_nothing_else():
+def test_a_signature_covers_the_key_the_id_the_expiry_and_the_purpose():
     text = links.sign(KEY, ID, EXPIRES)
     raw = urlsafe_b64decode(text[4:] + "==")
     assert links.read(OTHER_KEY, text, 0) is None
@@ -70,13 +70,13 @@ def test_a_signature_is_of_one_key_one_id_one_expiry_and_for_nothing_else():
     for body, signature in [(later, text), (other, text), (text, later)]:
         mixed = urlsafe_b64decode(body[4:] + "==")[:21] + urlsafe_b64decode(signature[4:] + "==")[21:]
         assert links.read(KEY, "rpl_" + urlsafe_b64encode(mixed).decode().rstrip("="), 0) is None
-    # What else might be signed with the same key has another text before it.
+    # A signature that lacks the purpose's prefix is not valid, although it is made with the same key.
     plain = raw[:21] + hmac.digest(KEY, raw[:21], "sha256")[:16]
     assert links.read(KEY, "rpl_" + urlsafe_b64encode(plain).decode().rstrip("="), 0) is None
 
 
-def test_bits_that_say_nothing_are_refused():
-    """The last character has four of them: fifteen other texts would be the same bytes."""
+def test_unused_bits_must_be_zero():
+    """The last character has four unused bits: without the check, sixteen texts would be the same link."""
     text = links.sign(KEY, ID, EXPIRES)
     same = [text[:-1] + last for last in ALPHABET if urlsafe_b64decode(text[4:-1] + last + "==") == _bytes(text)]
     assert len(same) == 16 and [other for other in same if links.read(KEY, other, 0)] == [text]
@@ -86,12 +86,12 @@ def _bytes(text):
     return urlsafe_b64decode(text[4:] + "==")
 
 
-# --- making ----------------------------------------------------------------------------------------------------
+# --- creating --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 async def things(client, make_run, make_case):
-    """A run, a test case result and an artifact of the default project, by the names that a body has for them."""
+    """The ids of a run, a test case result and an artifact of the default project, by their field names."""
     run = await make_run(project="default")
     case = await make_case(run=run)
     artifact = await send_png(client, f"{BASE}/test-case-results/{case}")
@@ -100,7 +100,7 @@ async def things(client, make_run, make_case):
 
 @pytest.fixture
 def make_link(client):
-    """await make_link(suite_run_id=…): the reply, decoded."""
+    """await make_link(suite_run_id=…): creates a link and returns the decoded reply."""
 
     async def make(headers=None, **body):
         reply = await client.post(URL, json=body, headers=headers)
@@ -114,7 +114,7 @@ def moment(text):
     return datetime.fromisoformat(text)
 
 
-async def test_a_link_is_made_for_each_thing(client, things, make_link, rows):
+async def test_a_link_can_be_created_for_a_run_a_test_case_and_an_artifact(client, things, make_link, rows):
     for name, thing in things.items():
         made = await make_link(**{name: thing}, note="for the vendor", expires_in=3600)
         assert list(made) == [*FIELDS, "url"]
@@ -124,7 +124,7 @@ async def test_a_link_is_made_for_each_thing(client, things, make_link, rows):
         assert made["revoked_at"] is made["last_used_at"] is None
         lasts = moment(made["expires_at"]) - moment(made["created_at"])
         assert abs(lasts - timedelta(hours=1)) < timedelta(seconds=60)
-        # The same bucket as everything below the run, and nothing of the text itself.
+        # The id has the bucket of its run. The secret part of the link is not stored.
         assert made["id"][15:18] == thing[15:18] and made["id"][14] == "7"
         (row,) = rows("SELECT to_jsonb(l)::text AS text FROM evidence_links l WHERE id = %s", made["id"])
         assert made["url"].removeprefix("/shared/rpl_")[28:] not in row["text"]
@@ -136,43 +136,43 @@ async def _days(make_link, things):
     return (moment(made["expires_at"]) - moment(made["created_at"])) / timedelta(days=1)
 
 
-async def test_what_is_wrong_with_a_link_is_said(client, things, rows):
+async def test_wrong_values_are_refused(client, things, rows):
     run, case, artifact = things.values()
-    one = "must have exactly one of suite_run_id, test_case_result_id, artifact_id"
+    exactly_one = "must have exactly one of suite_run_id, test_case_result_id, artifact_id"
     for body, path, message in [
-        ({}, "", one),
-        (dict.fromkeys(things), "", one),
-        ({"suite_run_id": run, "artifact_id": artifact}, "", one),
-        (things, "", one),
+        ({}, "", exactly_one),
+        (dict.fromkeys(things), "", exactly_one),
+        ({"suite_run_id": run, "artifact_id": artifact}, "", exactly_one),
+        (things, "", exactly_one),
         ({"suite_run_id": "x"}, "suite_run_id", ""),
-        ({"suite_run_id": run, "expires_in": 59}, "expires_in", "must be >= 60"),
-        ({"suite_run_id": run, "expires_in": 7_776_001}, "expires_in", "must be <= 7776000"),
+        ({"suite_run_id": run, "expires_in": 59}, "expires_in", "must be at least 60"),
+        ({"suite_run_id": run, "expires_in": 7_776_001}, "expires_in", "must be at most 7776000"),
         ({"suite_run_id": run, "expires_in": 1e99}, "expires_in", ""),
         ({"suite_run_id": run, "expires_in": "60"}, "expires_in", "must be"),
         ({"test_case_result_id": case, "note": "x" * 256}, "note", "must be at most 255 characters long"),
         ({"test_case_result_id": case, "note": "\0"}, "note", ""),
     ]:
         reply = await client.post(URL, json=body)
-        told = await reply.json()
-        assert reply.status == 422, (body, told)
-        assert told["errors"][0]["path"] == path and message in told["errors"][0]["message"], told
-    for body, sentence in [
+        error = await reply.json()
+        assert reply.status == 422, (body, error)
+        assert error["errors"][0]["path"] == path and message in error["errors"][0]["message"], error
+    for body, text in [
         ({"suite_run_id": case}, "Suite run not found"),
         ({"test_case_result_id": run}, "Test case result not found"),
         ({"artifact_id": str(uuid.uuid4())}, "Artifact not found"),
     ]:
         reply = await client.post(URL, json=body)
-        assert reply.status == 404 and (await reply.json())["detail"] == sentence
+        assert reply.status == 404 and (await reply.json())["detail"] == text
     assert rows("SELECT * FROM evidence_links") == []
 
 
-async def test_the_ends_of_what_is_allowed(make_link, things):
+async def test_the_shortest_and_the_longest_expiry_are_accepted(make_link, things):
     for seconds in (60, 7_776_000):
         made = await make_link(artifact_id=things["artifact_id"], expires_in=seconds, note="x" * 255)
         assert abs((moment(made["expires_at"]) - moment(made["created_at"])).total_seconds() - seconds) < 60
 
 
-async def test_what_another_project_has_cannot_be_shown(client, things, make_token):
+async def test_another_projects_object_gets_the_reply_of_a_missing_one(client, things, make_token):
     theirs = {"Authorization": f"Bearer {make_token(project='theirs')}"}
     for name, thing in things.items():
         reply = await client.post(URL, json={name: thing}, headers=theirs)
@@ -181,16 +181,16 @@ async def test_what_another_project_has_cannot_be_shown(client, things, make_tok
         assert (await reply.json())["code"] == (await missing.json())["code"]
 
 
-async def test_an_idempotency_key_is_not_kept(make_link, things, rows):
-    """The reply has a secret, which would then be stored."""
+async def test_an_idempotency_key_is_ignored(make_link, things, rows):
+    """A stored reply would contain the secret of the link."""
     thing = {"suite_run_id": things["suite_run_id"]}
     made = [await make_link(**thing, headers={"Idempotency-Key": "k"}) for _ in range(2)]
     assert made[0]["id"] != made[1]["id"] and rows("SELECT * FROM idempotency_keys") == []
 
 
 @pytest.mark.parametrize("name", ["suite_run_id", "test_case_result_id", "artifact_id"])
-async def test_a_thing_that_is_removed_meanwhile_gets_no_link(client, things, dsn, rows, name, monkeypatch):
-    """Also one that is gone after it was looked for, and one whose removal is not committed yet."""
+async def test_an_object_deleted_at_the_same_time_gets_no_link(client, things, dsn, rows, name, monkeypatch):
+    """The deletion is not yet committed, or comes between the lookup of the object and the insert of the link."""
     noun, table = {
         "suite_run_id": ("suite_runs", "suite_runs"),
         "test_case_result_id": ("test_cases", "test_case_results"),
@@ -198,14 +198,13 @@ async def test_a_thing_that_is_removed_meanwhile_gets_no_link(client, things, ds
     }[name]
     with psycopg.connect(dsn) as connection:
         connection.execute(f"DELETE FROM {table} WHERE id = %s", [things[name]])
-        asking = asyncio.create_task(client.post(URL, json={name: things[name]}))
+        request = asyncio.create_task(client.post(URL, json={name: things[name]}))
         waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         await eventually(lambda: rows(waits) != [])
         connection.commit()
-    assert (await asking).status == 404
-    seen = getattr(SQL, noun)
+    assert (await request).status == 404
     any_project = "SELECT id FROM projects WHERE $1::uuid IS NOT NULL OR $2::uuid IS NULL"
-    monkeypatch.setattr(seen, "project_of", any_project)
+    monkeypatch.setattr(getattr(SQL, noun), "project_of", any_project)
     reply = await client.post(URL, json={name: things[name]})
     assert reply.status == 404 and (await reply.json())["detail"].endswith("not found")
     assert rows("SELECT * FROM evidence_links") == []
@@ -221,12 +220,12 @@ async def listed(client, **query):
     return await reply.json()
 
 
-async def test_the_list_is_newest_first_and_goes_on(client, things, make_link):
+async def test_the_list_is_newest_first_and_paged_by_cursor(client, things, make_link):
     names = list(things)
     made = [(await make_link(**{names[i % 3]: things[names[i % 3]]}))["id"] for i in range(7)]
-    everything = await listed(client)
-    assert [link["id"] for link in everything["items"]] == made[::-1] and everything["next_cursor"] is None
-    assert list(everything["items"][0]) == FIELDS
+    whole_list = await listed(client)
+    assert [link["id"] for link in whole_list["items"]] == made[::-1] and whole_list["next_cursor"] is None
+    assert list(whole_list["items"][0]) == FIELDS
     found, cursor = [], ""
     while cursor is not None:
         page = await listed(client, limit=3, cursor=cursor)
@@ -241,7 +240,7 @@ async def test_the_list_is_newest_first_and_goes_on(client, things, make_link):
         assert (await client.get(f"{URL}?{query}")).status == 422
 
 
-async def test_those_that_still_open_are_listed_alone(client, things, make_link, rows):
+async def test_the_list_can_be_limited_to_active_links(client, things, make_link, rows):
     run = things["suite_run_id"]
     live, expired, revoked = [(await make_link(suite_run_id=run))["id"] for _ in range(3)]
     rows("UPDATE evidence_links SET expires_at = now() WHERE id = %s", expired)
@@ -262,7 +261,7 @@ async def test_the_list_shows_what_the_caller_may_see(client, things, make_link,
 # --- revoking --------------------------------------------------------------------------------------------------
 
 
-async def test_a_revocation_stays_as_it_is(client, things, make_link, rows):
+async def test_revoking_a_link_again_changes_nothing(client, things, make_link, rows):
     link = await make_link(artifact_id=things["artifact_id"])
     assert (await client.delete(f"{URL}/{link['id']}")).status == 204
     (before,) = rows("SELECT * FROM evidence_links")
@@ -272,7 +271,7 @@ async def test_a_revocation_stays_as_it_is(client, things, make_link, rows):
     assert (await listed(client))["items"][0]["revoked_at"] is not None
 
 
-async def test_whoever_made_it_or_an_admin_revokes(client, things, make_link, make_token, rows):
+async def test_only_its_creator_or_an_admin_can_revoke_a_link(client, things, make_link, make_token, rows):
     callers = {
         (project, role): {"Authorization": f"Bearer {make_token(project=project, role=role)}"}
         for project in ("default", "theirs", None)
@@ -286,8 +285,8 @@ async def test_whoever_made_it_or_an_admin_revokes(client, things, make_link, ma
         reply = await client.delete(f"{URL}/{link}", headers=headers)
         assert reply.status == wanted, (project, role)
         if wanted == 403:
-            told = await reply.json()
-            assert told["code"] == "role_too_small" and f"yours is {role}" in told["detail"]
+            error = await reply.json()
+            assert error["code"] == "role_too_small" and f"yours is {role}" in error["detail"]
         assert (rows("SELECT revoked_at FROM evidence_links WHERE id = %s", link)[0]["revoked_at"] is None) == (
             wanted != 204
         )
@@ -300,7 +299,9 @@ async def test_whoever_made_it_or_an_admin_revokes(client, things, make_link, ma
         assert reply.status == 404 and (await reply.json())["detail"] == "Link not found"
 
 
-async def test_a_cookie_makes_and_revokes_nothing(aiohttp_client, client, things, make_link, make_token, rows):
+async def test_a_session_cookie_of_a_token_cannot_create_or_revoke(
+    aiohttp_client, client, things, make_link, make_token, rows
+):
     nobody = await aiohttp_client(client.server, cookie_jar=DummyCookieJar())
     _, cookie = await bearing(nobody, make_token())
     link = (await make_link(suite_run_id=things["suite_run_id"]))["id"]
@@ -313,7 +314,7 @@ async def test_a_cookie_makes_and_revokes_nothing(aiohttp_client, client, things
 # --- the database ----------------------------------------------------------------------------------------------
 
 
-async def test_links_go_with_their_things(client, things, make_link, rows):
+async def test_a_link_is_deleted_with_its_object(client, things, make_link, rows):
     def left():
         return {str(row["id"]) for row in rows("SELECT id FROM evidence_links")}
 
@@ -324,19 +325,19 @@ async def test_links_go_with_their_things(client, things, make_link, rows):
     assert left() == set()
 
 
-def test_a_link_is_on_one_thing(rows, dsn):
+def test_a_link_without_an_object_is_refused_by_the_database(rows, dsn):
     insert = "INSERT INTO evidence_links (id, project_id, caller_id, expires_at) SELECT %s, id, id, now() FROM projects"
     with pytest.raises(psycopg.errors.CheckViolation):
         rows(insert, uuid.uuid4())
 
 
-async def test_who_only_opens_makes_no_key(client, rows):
+async def test_opening_a_link_creates_no_signing_key(client, rows):
     forged = links.sign(KEY, ID, EXPIRES)
     assert (await client.get(f"/shared/{forged}")).status == 404
     assert rows("SELECT * FROM signing_keys") == []
 
 
-async def test_the_key_is_made_once_and_asked_for_once(client, start, things, make_link, rows, queries):
+async def test_concurrent_servers_create_one_signing_key_and_cache_it(client, start, things, make_link, rows, queries):
     others = [await start() for _ in range(3)]
     body = {"suite_run_id": things["suite_run_id"]}
     replies = await asyncio.gather(*(app.post(URL, json=body) for app in [client, *others] for _ in range(3)))
@@ -352,10 +353,10 @@ async def test_the_key_is_made_once_and_asked_for_once(client, start, things, ma
     assert len(asked) == 3 and not any("signing_keys" in query for query in asked)
 
 
-# --- people with several projects, and the audit trail --------------------------------------------------------------
+# --- users with several projects, and the audit trail ----------------------------------------------------------
 
 
-async def test_a_role_elsewhere_makes_and_revokes_nothing_here(client, aiohttp_client, make_user, make_token, make_run):
+async def test_a_role_in_another_project_does_not_count(client, aiohttp_client, make_user, make_token, make_run):
     make_token(project="theirs")
     nobody = await aiohttp_client(client.server, cookie_jar=DummyCookieJar())
     run = {"suite_run_id": await make_run(project="default")}
@@ -378,13 +379,15 @@ async def test_a_role_elsewhere_makes_and_revokes_nothing_here(client, aiohttp_c
         (admin, made, 204),
     ]:
         assert (await nobody.delete(f"{URL}/{link['id']}", headers=who)).status == status
-    stranger = await logged_in(nobody, make_user(theirs="admin", elsewhere="admin"))
-    assert (await nobody.post(URL, json=run, headers=stranger)).status == 404
-    assert (await nobody.delete(f"{URL}/{made['id']}", headers=stranger)).status == 404
+    other = await logged_in(nobody, make_user(theirs="admin", elsewhere="admin"))
+    assert (await nobody.post(URL, json=run, headers=other)).status == 404
+    assert (await nobody.delete(f"{URL}/{made['id']}", headers=other)).status == 404
 
 
 @pytest.mark.parametrize("change", ["revoked_at = now()", "expires_at = now() - interval '1 s'"])
-async def test_a_link_ends_with_the_token_that_made_it(client, things, make_link, make_token, rows, change):
+async def test_a_link_ends_when_its_creators_token_is_revoked_or_expires(
+    client, things, make_link, make_token, rows, change
+):
     leaked = {"Authorization": f"Bearer {make_token(name='leaked', role='uploader')}"}
     url = (await make_link(leaked, suite_run_id=things["suite_run_id"]))["url"]
     kept = (await make_link(suite_run_id=things["suite_run_id"]))["id"]
@@ -397,7 +400,9 @@ async def test_a_link_ends_with_the_token_that_made_it(client, things, make_link
     assert len((await listed(client, active="false"))["items"]) == 1
 
 
-async def test_a_link_ends_with_the_person_who_made_it(client, aiohttp_client, things, make_user, rows):
+async def test_a_link_is_inactive_while_the_user_who_created_it_is_disabled(
+    client, aiohttp_client, things, make_user, rows
+):
     nobody = await aiohttp_client(client.server, cookie_jar=DummyCookieJar())
     headers = await logged_in(nobody, make_user(everywhere="uploader"))
     made = await nobody.post(URL, json={"artifact_id": things["artifact_id"]}, headers=headers)
@@ -408,17 +413,17 @@ async def test_a_link_ends_with_the_person_who_made_it(client, aiohttp_client, t
         assert len((await listed(client, active="true"))["items"]) == (status == 200)
 
 
-async def test_what_was_shared_and_ended_is_noted(client, things, make_link, rows):
+async def test_creating_and_revoking_write_audit_entries(client, things, make_link, rows):
     made = await make_link(artifact_id=things["artifact_id"], note="for the vendor")
     for _ in range(2):
         assert (await client.delete(f"{URL}/{made['id']}")).status == 204
     await client.post(URL, json={"artifact_id": str(uuid.uuid4())})
     entries = rows("SELECT * FROM audit_entries WHERE subject_kind = 'link' ORDER BY id")
-    assert [entry["action"] for entry in entries] == ["link.created", "link.revoked"]  # a second end is none
+    assert [entry["action"] for entry in entries] == ["link.created", "link.revoked"]  # one for both revocations
     (run,) = rows("SELECT project_id FROM suite_runs")
     for entry in entries:
-        told = [entry[key] for key in ("actor_kind", "subject_kind", "subject_name", "project_id")]
-        assert told == ["token", "link", "for the vendor", run["project_id"]]
+        columns = [entry[key] for key in ("actor_kind", "subject_kind", "subject_name", "project_id")]
+        assert columns == ["token", "link", "for the vendor", run["project_id"]]
         assert str(entry["subject_id"]) == made["id"]
     assert entries[0]["detail"] == {"artifact_id": things["artifact_id"], "expires_at": made["expires_at"][:19] + "Z"}
     assert "rpl_" not in str(entries)

@@ -37,13 +37,13 @@ both = pytest.mark.parametrize("kind", KINDS)
 
 
 def entry(kind, **fields):
-    """The least that an entry may be."""
+    """An entry with only the required fields, and these."""
     least = {"level": "info", "message": "m"} if kind == "console-logs" else {"method": "GET", "url": "/"}
     return {**least, **fields}
 
 
 async def append(client, case, kind, entries, **fields):
-    """The status, and how many were new."""
+    """The status, and how many entries were stored."""
     reply = await client.post(f"{case}/{kind}", json={"entries": entries, **fields})
     return reply.status, (await reply.json()).get("created")
 
@@ -55,7 +55,7 @@ async def get(client, case, kind, **query):
 
 
 async def numbers(client, case, kind, **query):
-    """What `numbered` counted, of each that is listed."""
+    """The step number of each listed entry; the tests use it to identify entries."""
     return [item["step_number"] for item in (await get(client, case, kind, **query))["items"]]
 
 
@@ -63,11 +63,11 @@ def numbered(kind, *steps):
     return [entry(kind, step_number=number) for number in steps]
 
 
-# --- sent and read ---------------------------------------------------------------------------------------------
+# --- writing and reading ---------------------------------------------------------------------------------------
 
 
 @both
-async def test_every_field_comes_back(client, case_url, kind):
+async def test_every_field_is_stored_and_listed(client, case_url, kind):
     case, sent = await case_url(), KINDS[kind]
     assert await append(client, case, kind, [{**sent, "id": "x", "unknown": {}}]) == (201, 1)
     (item,) = (await get(client, case, kind))["items"]
@@ -76,7 +76,7 @@ async def test_every_field_comes_back(client, case_url, kind):
 
 
 @both
-async def test_two_fields_are_enough(client, case_url, kind):
+async def test_only_two_fields_are_required(client, case_url, kind):
     case, fields = await case_url(), KINDS[kind].keys() - set(REQUIRED[kind])
     assert await append(client, case, kind, [entry(kind), entry(kind, **dict.fromkeys(fields))]) == (201, 2)
     for item in (await get(client, case, kind))["items"]:
@@ -86,7 +86,7 @@ async def test_two_fields_are_enough(client, case_url, kind):
 
 
 @both
-async def test_they_come_back_in_the_order_sent(client, case_url, kind):
+async def test_entries_are_listed_in_the_order_sent(client, case_url, kind):
     case, other = await case_url(), await case_url()
     await append(client, case, kind, numbered(kind, 3, 1, 2, 1))
     await append(client, other, kind, numbered(kind, 7))
@@ -101,7 +101,7 @@ async def test_they_come_back_in_the_order_sent(client, case_url, kind):
     assert (await get(client, other, kind, page=4, per_page=400))["items"] == []
 
 
-async def test_console_filters(client, case_url):
+async def test_console_logs_can_be_filtered(client, case_url):
     case = await case_url()
     entries = [
         entry("console-logs", level=level, step_number=number, iteration_number=1 + number % 2)
@@ -120,7 +120,7 @@ async def test_console_filters(client, case_url):
         assert (await get(client, case, "console-logs", **query))["total"] == len(expected)
 
 
-async def test_network_filters(client, case_url):
+async def test_network_logs_can_be_filtered(client, case_url):
     case = await case_url()
     entries = [
         entry(
@@ -142,7 +142,7 @@ async def test_network_filters(client, case_url):
         assert (await get(client, case, "network-logs", **query))["total"] == len(expected)
 
 
-async def test_the_words_of_other_tools_are_mapped(client, case_url):
+async def test_the_level_names_of_other_tools_are_mapped(client, case_url):
     case = await case_url()
     words = {
         "debug": "debug",
@@ -163,18 +163,19 @@ async def test_the_words_of_other_tools_are_mapped(client, case_url):
     assert [item["level"] for item in items] == list(words.values())
 
 
-async def test_minus_one_is_hars_word_for_unknown(client, case_url):
+async def test_a_size_of_minus_one_is_stored_as_null(client, case_url):
+    """HAR files use -1 for an unknown size."""
     case = await case_url()
     await append(client, case, "network-logs", [entry("network-logs", request_size=-1, response_size=-1)])
     (item,) = (await get(client, case, "network-logs"))["items"]
     assert item["request_size"] is None and item["response_size"] is None
 
 
-# --- sent again ------------------------------------------------------------------------------------------------
+# --- retries ---------------------------------------------------------------------------------------------------
 
 
 @both
-async def test_without_first_sequence_a_repetition_adds(client, case_url, kind):
+async def test_without_first_sequence_a_repeated_request_stores_its_entries_again(client, case_url, kind):
     case = await case_url()
     for _ in range(2):
         assert await append(client, case, kind, numbered(kind, 1, 2)) == (201, 2)
@@ -182,11 +183,11 @@ async def test_without_first_sequence_a_repetition_adds(client, case_url, kind):
 
 
 @both
-async def test_with_first_sequence_a_repetition_adds_nothing(client, case_url, kind):
+async def test_with_first_sequence_a_repeated_request_stores_nothing_again(client, case_url, kind):
     case, other = await case_url(), await case_url()
     assert await append(client, case, kind, numbered(kind, 0, 1, 2), first_sequence=0) == (201, 3)
     assert await append(client, case, kind, numbered(kind, 0, 1, 2), first_sequence=0) == (201, 0)
-    # Overlapping: what is new is added, at its place in the order of arrival.
+    # Overlapping requests: only the new entries are stored, in the order in which they arrive.
     assert await append(client, case, kind, numbered(kind, 2, 3), first_sequence=2) == (201, 1)
     assert await append(client, case, kind, numbered(kind, 8, 9), first_sequence=8) == (201, 2)
     assert await append(client, case, kind, numbered(kind, 7, 8, 9, 10), first_sequence=7) == (201, 2)
@@ -195,14 +196,14 @@ async def test_with_first_sequence_a_repetition_adds_nothing(client, case_url, k
     assert await append(client, other, kind, numbered(kind, 0), first_sequence=0) == (201, 1)
 
 
-async def test_the_two_logs_count_for_themselves(client, case_url):
+async def test_console_and_network_logs_have_separate_sequences(client, case_url):
     case = await case_url()
     for kind in KINDS:
         assert await append(client, case, kind, numbered(kind, 1), first_sequence=1) == (201, 1)
 
 
 @both
-async def test_repetitions_at_once_add_each_entry_once(client, case_url, kind):
+async def test_concurrent_repetitions_store_each_entry_once(client, case_url, kind):
     case = await case_url()
     replies = await asyncio.gather(
         *(append(client, case, kind, numbered(kind, *range(n, n + 10)), first_sequence=n) for n in [0, 5, 10] * 4)
@@ -213,7 +214,7 @@ async def test_repetitions_at_once_add_each_entry_once(client, case_url, kind):
 
 
 @both
-async def test_the_largest_first_sequence(client, case_url, kind):
+async def test_first_sequence_must_be_from_0_to_2_to_the_62(client, case_url, kind):
     case = await case_url()
     assert await append(client, case, kind, numbered(kind, 1, 2), first_sequence=2**62) == (201, 2)
     for wrong in (-1, 2**62 + 1, 2**64, 1.5, "0"):
@@ -238,7 +239,7 @@ async def test_credentials_in_headers_are_not_stored(client, case_url, rows):
     assert "hunter2" not in str(rows("SELECT * FROM test_network_logs"))
 
 
-async def test_credentials_in_addresses_are_not_stored(client, case_url, rows):
+async def test_credentials_in_urls_are_not_stored(client, case_url, rows):
     case = await case_url()
     url = "https://user:hunter2@shop.test/a?access_token=hunter2&q=1&X-Api-Key=x#id_token=hunter2"
     clean = f"https://user:{HIDDEN}@shop.test/a?access_token={HIDDEN}&q=1&X-Api-Key={HIDDEN}#id_token={HIDDEN}"
@@ -250,7 +251,7 @@ async def test_credentials_in_addresses_are_not_stored(client, case_url, rows):
     assert "hunter2" not in str(stored)
 
 
-async def test_credentials_in_addresses_in_headers_are_not_stored(client, case_url, rows):
+async def test_credentials_in_urls_in_headers_are_not_stored(client, case_url, rows):
     case = await case_url()
     url = "https://user:hunter2@shop.test/a?access_token=hunter2"
     headers = {"Referer": url, "Location": url, ":path": "/a?access_token=hunter2"}
@@ -265,26 +266,26 @@ BAD = {
         ({"level": None}, "level", "must be one of: debug, trace, verbose, info, log, warning, warn, error"),
         ({"level": "notice"}, "level", "must be one of: debug, trace, verbose, info, log, warning, warn, error"),
         ({"level": 3}, "level", "must be one of: debug"),
-        ({"message": None}, "message", "must be str, not null"),
+        ({"message": None}, "message", "must be a string, not null"),
         ({"message": "x" * (2**20 + 1)}, "message", "must be at most 1048576 characters long"),
         ({"message": "\0"}, "message", "must not contain NUL"),
         ({"message": "\udead"}, "message", "must not contain NUL characters or lone surrogates"),
         ({"source_url": "x" * (2**20 + 1)}, "source_url", "must be at most 1048576 characters long"),
-        ({"line_number": -1}, "line_number", "must be >= 0"),
-        ({"column_number": 2**31}, "column_number", "must be <= 2147483647"),
-        ({"step_number": 1.5}, "step_number", "must be int | null, not float"),
-        ({"iteration_number": 0}, "iteration_number", "must be >= 1"),
+        ({"line_number": -1}, "line_number", "must be at least 0"),
+        ({"column_number": 2**31}, "column_number", "must be at most 2147483647"),
+        ({"step_number": 1.5}, "step_number", "must be an integer or null, not a number"),
+        ({"iteration_number": 0}, "iteration_number", "must be at least 1"),
         ({"logged_at": 1706097600}, "logged_at", "must be an ISO 8601 time"),
     ],
     "network-logs": [
-        ({"method": ""}, "method", "must be at least 1 characters long"),
+        ({"method": ""}, "method", "must not be empty"),
         ({"method": "x" * 21}, "method", "must be at most 20 characters long"),
-        ({"url": None}, "url", "must be str, not null"),
-        ({"url": ""}, "url", "must be at least 1 characters long"),
+        ({"url": None}, "url", "must be a string, not null"),
+        ({"url": ""}, "url", "must not be empty"),
         ({"url": "x" * (2**20 + 1)}, "url", "must be at most 1048576 characters long"),
         ({"url": "/\0"}, "url", "must not contain NUL"),
-        ({"status_code": -1}, "status_code", "must be >= 0"),
-        ({"status_code": 1000}, "status_code", "must be <= 999"),
+        ({"status_code": -1}, "status_code", "must be at least 0"),
+        ({"status_code": 1000}, "status_code", "must be at most 999"),
         ({"resource_type": "x" * 51}, "resource_type", "must be at most 50 characters long"),
         ({"request_headers": []}, "request_headers", "must be an object"),
         ({"request_headers": [["a", "b"]]}, "request_headers", "must be an object"),
@@ -294,19 +295,19 @@ BAD = {
         ({"response_headers": {"a": {"b": "c"}}}, "response_headers", "must hold strings or lists of strings"),
         ({"response_headers": {"a": "x" * (64 << 10)}}, "response_headers", "must be at most 64 KiB"),
         ({"response_headers": {"a\0": "x"}}, "response_headers.a\ufffd", "must not contain NUL"),
-        ({"request_size": -2}, "request_size", "must be >= -1"),
+        ({"request_size": -2}, "request_size", "must be at least -1"),
         ({"response_size": 2**63}, "response_size", "must be"),
-        ({"duration_ms": 2**31}, "duration_ms", "must be <= 2147483647"),
+        ({"duration_ms": 2**31}, "duration_ms", "must be at most 2147483647"),
         ({"error_text": "x" * (2**20 + 1)}, "error_text", "must be at most 1048576 characters long"),
-        ({"step_number": -1}, "step_number", "must be >= 0"),
-        ({"iteration_number": "1"}, "iteration_number", "must be int | null, not str"),
+        ({"step_number": -1}, "step_number", "must be at least 0"),
+        ({"iteration_number": "1"}, "iteration_number", "must be an integer or null, not a string"),
         ({"started_at": "2026-13-01"}, "started_at", "must be an ISO 8601 time"),
     ],
 }
 
 
 @both
-async def test_wrong_values_are_named(client, case_url, kind):
+async def test_errors_name_the_wrong_values(client, case_url, kind):
     case = await case_url()
     for wrong, path, message in BAD[kind]:
         reply = await client.post(f"{case}/{kind}", json={"entries": [entry(kind), entry(kind, **wrong)]})
@@ -328,7 +329,7 @@ async def test_wrong_values_are_named(client, case_url, kind):
 
 
 @both
-async def test_wrong_filters_are_named(client, case_url, kind):
+async def test_errors_name_the_wrong_filters(client, case_url, kind):
     case = await case_url()
     own = {"console-logs": [("level", "loud")], "network-logs": [("status_min", "1000"), ("resource_type", "x" * 51)]}
     common = [("page", "0"), ("per_page", "0"), ("step_number", "-1"), ("iteration_number", "0"), ("page", "\0")]
@@ -338,15 +339,15 @@ async def test_wrong_filters_are_named(client, case_url, kind):
 
 
 @both
-async def test_an_unknown_test_case_comes_first(client, case_url, start, make_token, kind):
+async def test_an_unknown_test_case_is_a_404_before_the_body_is_checked(client, case_url, start, make_token, kind):
     case = await case_url()
-    stranger = await start(token=make_token(project="theirs"))
+    theirs = await start(token=make_token(project="theirs"))
     base = "/api/v1/reports/test-case-results"
     for caller, url in [
         (client, f"{base}/{uuid.uuid4()}"),
         (client, f"{base}/nonsense"),
         (client, f"{base}/%00"),
-        (stranger, case),
+        (theirs, case),
     ]:
         for method, data in [("GET", None), ("POST", b"{"), ("POST", b'{"entries": []}')]:
             reply = await caller.request(method, f"{url}/{kind}", data=data)
@@ -354,11 +355,11 @@ async def test_an_unknown_test_case_comes_first(client, case_url, start, make_to
 
 
 async def test_credentials_in_messages_are_not_stored(client, case_url, rows):
-    """Browsers quote addresses in what they say."""
+    """Browsers quote URLs in their error messages."""
     case = await case_url()
-    said = 'GET https://u:hunter2@h/x?access_token=hunter2&page=3 failed: "?sid=hunter2" is not allowed'
-    await append(client, case, "console-logs", [entry("console-logs", message=said)])
-    await append(client, case, "network-logs", [entry("network-logs", error_text=said)])
+    message = 'GET https://u:hunter2@h/x?access_token=hunter2&page=3 failed: "?sid=hunter2" is not allowed'
+    await append(client, case, "console-logs", [entry("console-logs", message=message)])
+    await append(client, case, "network-logs", [entry("network-logs", error_text=message)])
     stored = [row["text"] for row in rows("SELECT message AS text FROM test_console_logs")]
     stored += [row["text"] for row in rows("SELECT error_text AS text FROM test_network_logs")]
     assert not any("hunter2" in text for text in stored)

@@ -1,4 +1,4 @@
-"""Steps in both dialects, and which screenshot each one shows."""
+"""Steps, in the object form and the array form, and the screenshot that each step shows."""
 
 import asyncio
 import uuid
@@ -24,12 +24,12 @@ async def send_png(client, case, seed=0, name="shot.png", **fields):
 
 
 async def shown(client, case, **query):
-    """Screenshot ids by (iteration, step number)."""
+    """The screenshot id of each step, by (iteration, step number)."""
     steps = (await (await client.get(f"{case}/steps", params=query)).json())["steps"]
     return {(s["iteration_number"], s["step_number"]): s["screenshot_artifact_id"] for s in steps}
 
 
-async def test_create_answers_as_s1_says(client, case_url, rows):
+async def test_the_reply_to_create_is_that_of_the_specification(client, case_url, rows):
     case = await case_url()
     reply = await client.post(f"{case}/steps", json={"steps": [a_step(2), a_step(1), a_step(3)]})
     body = await reply.json()
@@ -41,7 +41,7 @@ async def test_create_answers_as_s1_says(client, case_url, rows):
     assert body["step_ids"] == sorted(body["step_ids"])
 
 
-async def test_every_field_comes_back(client, case_url):
+async def test_every_field_is_stored_and_listed(client, case_url):
     case = await case_url()
     step = {
         "step_number": 7,
@@ -72,7 +72,7 @@ async def test_every_field_comes_back(client, case_url):
     assert got["screenshot"] is None and got["artifacts"] == [] and got["screenshot_artifact_id"] is None
 
 
-async def test_the_second_post_of_an_iteration_is_refused_with_s1s_sentence(client, case_url, rows):
+async def test_a_second_post_of_an_iteration_is_refused_with_the_text_of_the_specification(client, case_url, rows):
     case = await case_url()
     await client.post(f"{case}/steps", json={"steps": [a_step(1)]})
     reply = await client.post(f"{case}/steps", json={"steps": [a_step(5)]})
@@ -83,7 +83,7 @@ async def test_the_second_post_of_an_iteration_is_refused_with_s1s_sentence(clie
     assert len(rows("SELECT FROM test_step_results")) == 2
 
 
-async def test_bulk_takes_chunks_and_answers_with_whole_steps(client, case_url):
+async def test_bulk_adds_steps_to_an_iteration_and_returns_them(client, case_url):
     case = await case_url()
     steps = [
         {"step_number": 1, "action": "navigate", "screenshot_path": "step_001.png"},
@@ -101,7 +101,7 @@ async def test_bulk_takes_chunks_and_answers_with_whole_steps(client, case_url):
     assert (await (await client.get(f"{case}/steps")).json())["total_steps"] == 3
 
 
-async def test_no_steps_is_no_mistake(client, case_url):
+async def test_an_empty_list_of_steps_is_accepted(client, case_url):
     case = await case_url()
     reply = await client.post(f"{case}/steps", json={"steps": []})
     assert reply.status == 201 and (await reply.json())["step_ids"] == []
@@ -125,7 +125,7 @@ async def test_put_replaces_by_number_and_keeps_ids(client, case_url):
     assert sorted(await shown(client, case)) == [(1, 3)]
 
 
-async def test_prune_touches_only_the_iterations_sent(client, case_url):
+async def test_prune_removes_steps_only_from_the_iterations_sent(client, case_url):
     case = await case_url()
     steps = [a_step(1), a_step(1, iteration_number=2), a_step(2, iteration_number=2)]
     await client.post(f"{case}/steps", json={"steps": steps})
@@ -134,7 +134,7 @@ async def test_prune_touches_only_the_iterations_sent(client, case_url):
     assert (await (await client.put(f"{case}/steps?prune=1", json={"steps": []})).json())["removed"] == 0
 
 
-async def test_counts_follow_the_iteration_and_never_the_status(client, case_url):
+async def test_counts_depend_on_the_iteration_filter_but_not_on_the_status_filter(client, case_url):
     case = await case_url()
     words = ["Passed", "Passed", "Failed", "Skipped", "Pending"]
     steps = [a_step(i, status=word) for i, word in enumerate(words)] + [a_step(0, iteration_number=2)]
@@ -146,7 +146,7 @@ async def test_counts_follow_the_iteration_and_never_the_status(client, case_url
     assert (await (await client.get(f"{case}/steps")).json())["total_steps"] == 6
 
 
-async def test_the_array_shape_of_s0(client, case_url, start, make_token):
+async def test_lists_can_have_the_array_form(client, case_url, start, make_token):
     case = await case_url()
     steps = [a_step(i, status="Passed" if i % 2 else "Failed") for i in range(7)]
     await client.post(f"{case}/steps", json={"steps": steps})
@@ -163,7 +163,7 @@ async def test_the_array_shape_of_s0(client, case_url, start, make_token):
     assert isinstance(await (await by_config.get(f"{case}/steps")).json(), list)
 
 
-async def test_a_screenshot_finds_its_step_whatever_comes_first(client, case_url):
+async def test_a_screenshot_is_linked_to_its_step_in_either_order_of_upload(client, case_url):
     before, after = await case_url(), await case_url()
     step = a_step(3, screenshot_path="x/step_003.png")
     await client.post(f"{before}/steps/bulk", json={"steps": [step]})
@@ -179,7 +179,7 @@ async def test_a_screenshot_finds_its_step_whatever_comes_first(client, case_url
     assert artifact["step_result_id"] == linked["id"]
 
 
-async def test_the_best_screenshot_wins(client, case_url):
+async def test_a_step_shows_its_screenshot_of_the_highest_rank(client, case_url):
     case = await case_url()
     await client.post(f"{case}/steps/bulk", json={"steps": [{"step_number": 1, "screenshot_path": "named.png"}]})
     ranks = ["checkpoint", "before", None, "after", "error"]
@@ -187,7 +187,7 @@ async def test_the_best_screenshot_wins(client, case_url):
     for seed, category in enumerate(ranks):
         fields = {"artifact_category": category} if category else {}
         best.append(await send_png(client, case, seed, f"{seed}.png", step_number=1, **fields))
-    # Of checkpoint and before, which rank alike, the first to come stays.
+    # checkpoint and before have the same rank: the one uploaded first stays.
     expected = [best[0], best[0], *best[2:]]
     by_name = await send_png(client, case, 9, "named.png", step_number=5, artifact_category="before")
     assert await shown(client, case) == {(1, 1): by_name}
@@ -206,7 +206,7 @@ async def test_only_screenshots_of_the_same_iteration_are_shown(client, case_url
     assert [item["artifact_type"] for item in first["artifacts"]] == ["other"]
 
 
-async def test_a_pin_stays_until_its_artifact_goes(client, case_url):
+async def test_a_pinned_screenshot_stays_until_its_artifact_is_deleted(client, case_url):
     case = await case_url()
     created = await client.post(f"{case}/steps", json={"steps": [a_step(1)]})
     (step,) = (await created.json())["step_ids"]
@@ -228,7 +228,7 @@ async def test_a_pin_stays_until_its_artifact_goes(client, case_url):
     assert (await shown(client, case))[(1, 1)] not in (None, chosen, plain)
 
 
-async def test_a_pin_to_nothing_shows_nothing(client, case_url):
+async def test_a_step_pinned_to_null_shows_no_screenshot(client, case_url):
     case = await case_url()
     created = await client.post(f"{case}/steps", json={"steps": [a_step(1)]})
     (step,) = (await created.json())["step_ids"]
@@ -237,7 +237,7 @@ async def test_a_pin_to_nothing_shows_nothing(client, case_url):
     assert await shown(client, case) == {(1, 1): None}
 
 
-async def test_pinning_refuses_what_is_not_there_or_elsewhere(client, case_url, start, make_token):
+async def test_pinning_refuses_an_artifact_that_is_missing_or_of_another_test_case(client, case_url, start, make_token):
     case, other = await case_url(), await case_url()
     created = await client.post(f"{case}/steps", json={"steps": [a_step(1)]})
     (step,) = (await created.json())["step_ids"]
@@ -248,26 +248,27 @@ async def test_pinning_refuses_what_is_not_there_or_elsewhere(client, case_url, 
         reply = await client.patch(url, json={"screenshot_artifact_id": artifact})
         return reply.status, (await reply.json())["detail"]
 
-    assert await refusal(client, foreign) == (409, "The artifact belongs to another test case.")
+    elsewhere = "The artifact belongs to another test case. Use an artifact of the step's test case."
+    assert await refusal(client, foreign) == (409, elsewhere)
     assert await refusal(client, str(uuid.uuid4())) == (404, "Artifact not found")
-    assert await refusal(client, "no-uuid") == (422, "screenshot_artifact_id: Invalid UUID")
+    assert await refusal(client, "no-uuid") == (422, "screenshot_artifact_id: must be a UUID")
     nothing = await client.patch(url, json={"other": 1})
     assert (nothing.status, (await nothing.json())["screenshot_artifact_id"]) == (200, None)
     unknown = f"/api/v1/reports/steps/{uuid.uuid4()}"
     assert await refusal(client, foreign, unknown) == (404, "Step not found")
     assert await refusal(client, foreign, "/api/v1/reports/steps/nonsense") == (404, "Step not found")
-    stranger = await start(token=make_token(project="theirs"))
-    assert await refusal(stranger, foreign) == (404, "Step not found")
+    theirs = await start(token=make_token(project="theirs"))
+    assert await refusal(theirs, foreign) == (404, "Step not found")
 
 
 BAD_STEPS = [
     ({"steps": [{"step_type": "x"}]}, "steps[0].step_number", "is required"),
     ({"steps": [{"step_number": 1}]}, "steps[0].step_type", "is required"),
-    ({"steps": [a_step(-1)]}, "steps[0].step_number", "must be >= 0"),
-    ({"steps": [a_step(2**31)]}, "steps[0].step_number", "must be <= 2147483647"),
-    ({"steps": [a_step(1, duration_ms=3 * 10**9)]}, "steps[0].duration_ms", "must be <= 2147483647"),
-    ({"steps": [a_step(1, duration_ms=1.5)]}, "steps[0].duration_ms", "must be int | null, not float"),
-    ({"steps": [a_step(1, iteration_number=0)]}, "steps[0].iteration_number", "must be >= 1"),
+    ({"steps": [a_step(-1)]}, "steps[0].step_number", "must be at least 0"),
+    ({"steps": [a_step(2**31)]}, "steps[0].step_number", "must be at most 2147483647"),
+    ({"steps": [a_step(1, duration_ms=3 * 10**9)]}, "steps[0].duration_ms", "must be at most 2147483647"),
+    ({"steps": [a_step(1, duration_ms=1.5)]}, "steps[0].duration_ms", "must be an integer or null, not a number"),
+    ({"steps": [a_step(1, iteration_number=0)]}, "steps[0].iteration_number", "must be at least 1"),
     ({"steps": [a_step(1), a_step(2, status="passed")]}, "steps[1].status", "must be one of: Passed, Failed, Skipped"),
     ({"steps": [a_step(1, action="x" * 101)]}, "steps[0].action", "must be at most 100 characters long"),
     ({"steps": [a_step(1, description="x" * (2**20 + 1))]}, "steps[0].description", "must be at most 1048576"),
@@ -279,14 +280,14 @@ BAD_STEPS = [
     ({"steps": [a_step(1, started_at="0001-01-01T00:00:00+14:00")]}, "steps[0].started_at", "must be an ISO 8601"),
     ({"steps": [a_step(1), a_step(1)]}, "steps[1].step_number", "is sent twice for the same iteration"),
     ({"steps": [a_step(i) for i in range(10_001)]}, "steps", "must have at most 10000 entries"),
-    ({"steps": {}}, "steps", "must be array, not object"),
+    ({"steps": {}}, "steps", "must be an array, not an object"),
     ({}, "steps", "is required"),
-    ([], "", "must be object, not array"),
+    ([], "", "must be an object, not an array"),
 ]
 
 
 @pytest.mark.parametrize(("body", "path", "message"), BAD_STEPS, ids=lambda value: str(value)[:40])
-async def test_wrong_values_are_named(client, case_url, rows, body, path, message):
+async def test_errors_name_the_wrong_values(client, case_url, rows, body, path, message):
     case = await case_url()
     reply = await client.post(f"{case}/steps", json=body)
     problem = (await reply.json())["errors"][0]
@@ -296,34 +297,34 @@ async def test_wrong_values_are_named(client, case_url, rows, body, path, messag
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"NaN", b"\xff", b'{"steps": [}', b'{"steps":[]} x', b"{'a': 1}"])
-async def test_what_is_not_json_is_malformed(client, case_url, body):
+async def test_a_body_that_is_not_json_is_malformed(client, case_url, body):
     case = await case_url()
     for method, path in [("POST", "/steps"), ("POST", "/steps/bulk"), ("PUT", "/steps")]:
         reply = await client.request(method, f"{case}{path}", data=body)
         assert (reply.status, (await reply.json())["code"]) == (400, "malformed_body")
 
 
-async def test_an_unknown_test_case_comes_before_a_wrong_body(client):
+async def test_an_unknown_test_case_is_a_404_before_the_body_is_checked(client):
     for unknown in (uuid.uuid4(), "nonsense", "%00"):
         for method, path in [("POST", "steps"), ("POST", "steps/bulk"), ("PUT", "steps"), ("GET", "steps?status=x")]:
             reply = await client.request(method, f"/api/v1/reports/test-case-results/{unknown}/{path}", data=b"{")
             assert (reply.status, (await reply.json())["detail"]) == (404, "Test case result not found")
 
 
-async def test_a_nesting_bomb_is_refused(client, case_url):
+async def test_deeply_nested_json_causes_no_server_error(client, case_url):
     case = await case_url()
     body = b'{"steps": [{"step_number": 1, "step_type": "x", "y": ' + b"[" * 200_000 + b"]" * 200_000 + b"}]}"
     reply = await client.post(f"{case}/steps", data=body)
-    assert reply.status in (201, 422)  # an unknown field may be skipped unread
+    assert reply.status in (201, 422)  # the decoder may skip an unknown field without parsing it
 
 
-async def test_a_body_over_the_limit_is_refused(client, case_url):
+async def test_a_body_above_the_maximum_size_is_refused(client, case_url):
     case = await case_url()
     reply = await client.post(f"{case}/steps", data=b" " * (16 * 2**20 + 1))
     assert (reply.status, (await reply.json())["code"]) == (413, "too_large")
 
 
-async def test_shards_that_send_the_same_steps_at_once_do_not_hurt(client, case_url, rows):
+async def test_concurrent_requests_with_the_same_steps_store_them_once(client, case_url, rows):
     case = await case_url()
     body = {"steps": [a_step(i) for i in range(20)]}
     replies = await asyncio.gather(*(client.post(f"{case}/steps", json=body) for _ in range(8)))
@@ -334,7 +335,7 @@ async def test_shards_that_send_the_same_steps_at_once_do_not_hurt(client, case_
     assert sorted(reply.status for reply in replies) == [201] + [409] * 7
 
 
-async def test_a_text_is_measured_in_bytes(client, case_url):
+async def test_the_maximum_size_of_a_text_is_in_bytes(client, case_url):
     case = await case_url()
     step = a_step(1, description="🙂" * (2**18 + 1))
     reply = await client.post(f"{case}/steps", json={"steps": [step]})

@@ -1,4 +1,4 @@
-"""Suite runs: made, met again by `run_key`, listed, changed and removed."""
+"""Suite runs: created, found again by `run_key`, listed, changed and deleted."""
 
 import asyncio
 import uuid
@@ -39,7 +39,7 @@ async def get(client, url=RUNS, **query):
 
 
 async def names(client, **query):
-    """Names of the runs listed, sorted."""
+    """The names of the listed runs, sorted."""
     return sorted(run["name"] for run in (await get(client, **query))["items"])
 
 
@@ -48,10 +48,10 @@ async def patch(client, run, **fields):
     return reply.status, await reply.json()
 
 
-# --- made ------------------------------------------------------------------------------------------------------
+# --- creating --------------------------------------------------------------------------------------------------
 
 
-async def test_every_field_comes_back(client):
+async def test_every_field_is_stored_and_returned(client):
     sent = {**DESCRIBED, "run_key": "build-7", "project": "default", "unknown": 1, "id": "x"}
     reply = await client.post(RUNS, json={**sent, "started_at": "2026-01-24T14:00:00.1239+02:00"})
     run = await reply.json()
@@ -65,7 +65,7 @@ async def test_every_field_comes_back(client):
 
 
 @pytest.mark.parametrize("filler", [{}, dict.fromkeys(["project", "run_key", *DESCRIBED])], ids=["absent", "null"])
-async def test_only_a_name_is_needed(client, rows, filler):
+async def test_only_a_name_is_required(client, rows, filler):
     run = await (await client.post(RUNS, json={**filler, "name": "x"})).json()
     for field in ("run_key", "environment", "branch", "commit_sha", "build_url", "browser", "platform", "triggered_by"):
         assert run[field] is None
@@ -74,8 +74,8 @@ async def test_only_a_name_is_needed(client, rows, filler):
     assert rows("SELECT extract(epoch FROM now() - started_at) < 60 AS fresh FROM suite_runs") == [{"fresh": True}]
 
 
-async def test_the_longest_texts_fit(client):
-    """In characters, of which each may take four bytes; also where an index holds them."""
+async def test_the_longest_texts_are_accepted(client):
+    """Lengths are in characters of up to four bytes. Indexed columns must hold them, too."""
     longest = {"name": 500, "run_key": 500, "branch": 500, "environment": 255, "commit_sha": 64, "build_url": 2000}
     body = {field: "🙂" * length for field, length in longest.items()}
     reply = await client.post(RUNS, json={**body, "tags": ["🙂" * 500] * 100})
@@ -89,12 +89,12 @@ async def test_the_same_run_key_gives_the_same_run_unchanged(client, rows):
     assert (reply.status, await reply.json()) == (200, first)
     other = await client.post(RUNS, json={"name": "one", "run_key": "K"})
     assert other.status == 201
-    for _ in range(2):  # without a key, two runs are two
+    for _ in range(2):  # without a run_key, each request creates a run
         assert (await client.post(RUNS, json={"name": "one"})).status == 201
     assert len(rows("SELECT FROM suite_runs")) == 4
 
 
-async def test_shards_that_start_at_once_meet_in_one_run(client, rows):
+async def test_concurrent_shards_with_one_run_key_share_one_run(client, rows):
     body = {"name": "sharded", "run_key": "build-1"}
     replies = await asyncio.gather(*(client.post(RUNS, json=body) for _ in range(20)))
     assert sorted(reply.status for reply in replies) == [200] * 19 + [201]
@@ -105,7 +105,7 @@ async def test_shards_that_start_at_once_meet_in_one_run(client, rows):
 # --- projects --------------------------------------------------------------------------------------------------
 
 
-async def test_the_token_says_the_project(client, start, make_token):
+async def test_a_run_belongs_to_the_project_of_the_token(client, start, make_token):
     ours, theirs = await start(token=make_token(project="ours")), await start(token=make_token(project="theirs"))
     mine = await (await ours.post(RUNS, json={"name": "mine", "run_key": "k"})).json()
     yours = await (await theirs.post(RUNS, json={"name": "yours", "run_key": "k", "project": "theirs"})).json()
@@ -116,7 +116,7 @@ async def test_the_token_says_the_project(client, start, make_token):
     assert (await names(ours), await names(theirs), await names(client)) == (["mine"], ["yours"], ["mine", "yours"])
 
 
-async def test_a_token_of_all_projects_names_one(client, make_token):
+async def test_a_token_of_all_projects_can_choose_the_project(client, make_token):
     make_token(project="known")
     run = await (await client.post(RUNS, json={"name": "x", "project": "known"})).json()
     assert run["project"] == "known"
@@ -124,8 +124,8 @@ async def test_a_token_of_all_projects_names_one(client, make_token):
     assert (reply.status, (await reply.json())["errors"][0]["path"]) == (422, "project")
 
 
-async def test_a_run_of_another_project_is_not_there(client, start, make_token, make_run, make_case, rows):
-    stranger = await start(token=make_token(project="theirs"))
+async def test_a_run_of_another_project_is_a_404(client, start, make_token, make_run, make_case, rows):
+    theirs = await start(token=make_token(project="theirs"))
     run = await make_run()
     await make_case(run)
     for method, path in [
@@ -136,32 +136,32 @@ async def test_a_run_of_another_project_is_not_there(client, start, make_token, 
         ("POST", "/test-cases"),
         ("POST", "/test-cases/bulk"),
     ]:
-        reply = await stranger.request(method, f"{RUNS}/{run}{path}", json={"name": "x", "test_cases": [{"name": "x"}]})
+        reply = await theirs.request(method, f"{RUNS}/{run}{path}", json={"name": "x", "test_cases": [{"name": "x"}]})
         assert (reply.status, (await reply.json())["detail"]) == (404, "Suite run not found"), (method, path)
     assert [row["name"] for row in rows("SELECT name FROM suite_runs")] == ["nightly"]
     assert len(rows("SELECT FROM test_case_results")) == 1
 
 
-# --- listed ----------------------------------------------------------------------------------------------------
+# --- listing ---------------------------------------------------------------------------------------------------
 
 
 async def some_runs(make_run, count):
-    """Their ids, oldest first."""
+    """The ids of new runs, oldest first."""
     ids = []
     for number in range(count):
         ids.append(await make_run(name=f"run {number}"))
-        await asyncio.sleep(0.002)  # ids of the same millisecond are in no order of time
+        await asyncio.sleep(0.002)  # ids of the same millisecond are in random order
     return ids
 
 
-async def test_the_newest_comes_first(client, make_run):
+async def test_the_newest_run_is_listed_first(client, make_run):
     ids = await some_runs(make_run, 4)
     page = await get(client)
     assert [run["id"] for run in page["items"]] == ids[::-1]
     assert page["next_cursor"] is None
 
 
-async def test_filters(client, make_run):
+async def test_filters_choose_runs_by_exact_values(client, make_run):
     await make_run(name="a", status="Passed", branch="main", environment="prod", tags=["x", "y"])
     await make_run(name="b", status="Failed", branch="main", environment="test", tags=["y"])
     await make_run(name="a%", status="Passed", branch="dev")
@@ -178,12 +178,12 @@ async def test_filters(client, make_run):
         ({"tag": "z"}, []),
         ({"status": "Passed", "branch": "main"}, ["a"]),
         ({"branch": "main", "tag": "y", "environment": "test"}, ["b"]),
-        ({"name": "", "status": ""}, ["a", "a%", "b"]),  # an empty field of a form is no filter
+        ({"name": "", "status": ""}, ["a", "a%", "b"]),  # empty filters, as from an HTML form, are ignored
     ]:
         assert await names(client, **query) == expected, query
 
 
-async def test_since_includes_and_until_does_not(client, make_run):
+async def test_since_is_inclusive_and_until_is_exclusive(client, make_run):
     for hour in ("10", "11", "12"):
         await make_run(name=hour, started_at=f"2026-01-24T{hour}:00:00Z")
     for query, expected in [
@@ -197,7 +197,7 @@ async def test_since_includes_and_until_does_not(client, make_run):
         assert await names(client, **query) == expected, query
 
 
-async def test_a_walk_loses_nothing_while_runs_are_added(client, make_run):
+async def test_paging_misses_no_run_while_runs_are_added(client, make_run):
     ids = await some_runs(make_run, 7)
     seen, cursor = [], {}
     while cursor is not None:
@@ -208,7 +208,7 @@ async def test_a_walk_loses_nothing_while_runs_are_added(client, make_run):
     assert seen == [ids[:3:-1], ids[3:0:-1], ids[:1]]
 
 
-async def test_a_walk_keeps_its_filters(client, make_run):
+async def test_paging_works_with_filters(client, make_run):
     for number in range(4):
         await make_run(name=f"{number}", branch="main" if number % 2 else "dev")
     first = await get(client, branch="main", limit=1)
@@ -217,14 +217,14 @@ async def test_a_walk_keeps_its_filters(client, make_run):
     assert second["next_cursor"] is None
 
 
-async def test_a_walk_goes_on_when_the_run_at_its_cursor_is_gone(client, make_run):
+async def test_paging_goes_on_after_the_run_at_its_cursor_is_deleted(client, make_run):
     ids = await some_runs(make_run, 3)
     page = await get(client, limit=1)
     await client.delete(f"{RUNS}/{ids[2]}")
     assert [run["id"] for run in (await get(client, cursor=page["next_cursor"]))["items"]] == [ids[1], ids[0]]
 
 
-async def test_the_limit_is_clamped(client, make_run, rows):
+async def test_a_limit_above_500_is_lowered_to_500(client, make_run, rows):
     await make_run()
     rows("INSERT INTO suite_runs (project_id, name) SELECT project_id, n FROM suite_runs, generate_series(1, 500) n")
     for query, expected in [({}, 100), ({"limit": 500}, 500), ({"limit": 501}, 500), ({"limit": 10**30}, 500)]:
@@ -252,13 +252,13 @@ BAD_FILTERS = [
 ]
 
 
-async def test_wrong_filters_are_named(client):
+async def test_errors_name_the_wrong_filters(client):
     for query, path in BAD_FILTERS:
         reply = await client.get(RUNS, params=query)
         assert (reply.status, (await reply.json())["errors"][0]["path"]) == (422, path), query
 
 
-async def test_counts_by_status_and_total_duration(client, make_run, make_case):
+async def test_a_run_has_counts_by_status_and_a_total_duration(client, make_run, make_case):
     run, other = await make_run(), await make_run()
     for status, duration in [("Passed", 5), ("Passed", None), ("Failed", 2**31 - 1), ("Skipped", 2**31 - 1)]:
         await make_case(run, status=status, duration_ms=duration)
@@ -273,10 +273,10 @@ async def test_counts_by_status_and_total_duration(client, make_run, make_case):
     assert listed[other]["total_duration_ms"] == 7
 
 
-# --- changed ---------------------------------------------------------------------------------------------------
+# --- changing --------------------------------------------------------------------------------------------------
 
 
-async def test_patch_changes_each_field_and_nothing_else(client, make_run):
+async def test_patch_changes_only_the_field_sent(client, make_run):
     run, other = await make_run(), await make_run(name="other")
     untouched = await get(client, f"{RUNS}/{other}")
     before = await get(client, f"{RUNS}/{run}")
@@ -291,7 +291,7 @@ async def test_patch_changes_each_field_and_nothing_else(client, make_run):
     assert await get(client, f"{RUNS}/{other}") == untouched
 
 
-async def test_patch_with_nothing_changes_nothing(client, make_run):
+async def test_patch_ignores_unknown_and_fixed_fields(client, make_run):
     run = await make_run(**DESCRIBED)
     before = await get(client, f"{RUNS}/{run}")
     status, body = await patch(client, run, unknown=1, run_key="new", project="other", id="x")
@@ -301,7 +301,7 @@ async def test_patch_with_nothing_changes_nothing(client, make_run):
 NULLABLE = ["environment", "branch", "commit_sha", "build_url", "browser", "platform", "triggered_by", "finished_at"]
 
 
-async def test_null_clears_what_may_be_empty(client, make_run):
+async def test_null_clears_an_optional_field(client, make_run):
     run = await make_run(**DESCRIBED)
     await patch(client, run, finished_at="2026-01-24T13:00:00Z")
     status, body = await patch(client, run, **dict.fromkeys(NULLABLE))
@@ -319,14 +319,14 @@ async def test_null_on_a_required_field_is_refused(client, make_run):
 
 
 async def test_times_keep_their_microseconds(client, make_run, rows):
-    """A reply shows milliseconds; what is stored must not depend on the way it came in."""
+    """Replies show milliseconds only. POST and PATCH must store the same precision."""
     run = await make_run(started_at="2026-01-24T12:00:00.123456Z")
     await patch(client, run, finished_at="2026-01-24T12:00:00.123456Z")
     (row,) = rows("SELECT started_at, finished_at FROM suite_runs")
     assert row["finished_at"] == row["started_at"]
 
 
-async def test_metadata_merges_by_key(client, make_run):
+async def test_metadata_is_merged_by_key(client, make_run):
     run = await make_run(metadata={"keep": {"x": 1}, "change": {"x": 1}, "remove": 1, "list": [1]})
     sent = {"change": {"y": None}, "remove": None, "absent": None, "list": [], "new": "n", "": 1}
     status, body = await patch(client, run, metadata=sent)
@@ -335,19 +335,19 @@ async def test_metadata_merges_by_key(client, make_run):
     assert (await patch(client, run, metadata={}))[1]["metadata"] == body["metadata"]
 
 
-async def test_shards_merge_their_metadata_at_once(client, make_run):
+async def test_concurrent_patches_of_metadata_are_all_merged(client, make_run):
     run = await make_run()
     await asyncio.gather(*(patch(client, run, metadata={f"shard {n}": n}) for n in range(12)))
     assert (await get(client, f"{RUNS}/{run}"))["metadata"] == {f"shard {n}": n for n in range(12)}
 
 
-async def test_merged_metadata_fit_the_limit(client, make_run):
+async def test_metadata_may_be_merged_up_to_the_maximum_size(client, make_run):
     run = await make_run(metadata={"a": "x" * (24 << 10)})
     status, body = await patch(client, run, metadata={"b": "x" * (24 << 10)})
     assert (status, sorted(body["metadata"])) == (200, ["a", "b"])
 
 
-async def test_merged_metadata_above_the_limit_are_refused(client, make_run):
+async def test_metadata_above_the_maximum_size_after_merging_are_refused(client, make_run):
     run = await make_run(metadata={"a": "x" * (40 << 10)})
     status, body = await patch(client, run, metadata={"b": "x" * (40 << 10)}, branch="new")
     assert (status, body.get("errors", [{}])[0].get("path")) == (422, "metadata")
@@ -355,7 +355,7 @@ async def test_merged_metadata_above_the_limit_are_refused(client, make_run):
     assert (list(now["metadata"]), now["branch"]) == (["a"], None)
 
 
-async def test_large_metadata_hinder_no_other_change(client, make_run):
+async def test_a_run_with_large_metadata_can_be_changed(client, make_run):
     for metadata in [{"a": "x" * ((64 << 10) - 8)}, {"a": [1] * 32_000}]:
         run = await make_run(metadata=metadata)
         status, body = await patch(client, run, status="Passed")
@@ -364,13 +364,13 @@ async def test_large_metadata_hinder_no_other_change(client, make_run):
         assert (await patch(client, run, metadata={"a": 1}))[1]["metadata"] == {"a": 1}
 
 
-async def test_large_numbers_hinder_no_other_change(client, make_run):
+async def test_a_run_with_large_numbers_in_its_metadata_can_be_changed(client, make_run):
     run = await make_run(metadata={"a": [1e308] * 1000})
     status, body = await patch(client, run, status="Passed")
     assert (status, body.get("status")) == (200, "Passed")
 
 
-# --- removed ---------------------------------------------------------------------------------------------------
+# --- deleting --------------------------------------------------------------------------------------------------
 
 TABLES = [
     "suite_runs",
@@ -384,7 +384,7 @@ TABLES = [
 
 
 async def fill(client, case):
-    """Something in every table below a test case."""
+    """Create a row in each table below a test case."""
     await send_png(client, case, seed=1, step_number=1)
     for path, body in [
         ("steps", {"steps": [a_step(1)]}),
@@ -395,7 +395,7 @@ async def fill(client, case):
         assert (await client.post(f"{case}/{path}", json=body)).status == 201
 
 
-async def test_delete_removes_every_row_and_file_of_the_run_alone(client, make_run, case_url, rows, storage):
+async def test_delete_removes_all_rows_and_files_of_only_this_run(client, make_run, case_url, rows, storage):
     run, other = await make_run(), await make_run()
     for a_run in (run, run, other):
         await fill(client, await case_url(run=a_run))
@@ -413,7 +413,7 @@ async def test_delete_removes_every_row_and_file_of_the_run_alone(client, make_r
     assert (again.status, (await again.json())["detail"]) == (404, "Suite run not found")
     assert (await client.delete(f"{RUNS}/{other}")).status == 204
     assert counts() == dict.fromkeys(TABLES, 0)
-    # Also the cache of contents, and the list of what is to be removed, end empty.
+    # The content cache and the list of files to be unlinked are empty, too.
     assert [path.name for path in storage.rglob("*") if path.is_file()] == [MARKER]
     assert rows("SELECT FROM removed_files WHERE unlinked_at IS NULL") == []
 
@@ -449,13 +449,13 @@ async def test_delete_during_uploads_leaves_nothing(client, make_run, case_url, 
 
 BAD_RUNS = [
     ({}, "name", "is required"),
-    ({"name": None}, "name", "must be str, not null"),
-    ({"name": 5}, "name", "must be str, not int"),
-    ({"name": ""}, "name", "must be at least 1 characters long"),
+    ({"name": None}, "name", "must be a string, not null"),
+    ({"name": 5}, "name", "must be a string, not an integer"),
+    ({"name": ""}, "name", "must not be empty"),
     ({"name": "x" * 501}, "name", "must be at most 500 characters long"),
     ({"name": "a\0b"}, "name", "must not contain NUL"),
     ({"name": "\udc00"}, "name", "must not contain NUL characters or lone surrogates"),
-    ({"run_key": ""}, "run_key", "must be at least 1 characters long"),
+    ({"run_key": ""}, "run_key", "must not be empty"),
     ({"run_key": "x" * 501}, "run_key", "must be at most 500 characters long"),
     ({"project": "x" * 101}, "project", "must be at most 100 characters long"),
     ({"status": "running"}, "status", "must be one of: Passed, Failed, Skipped, Pending, Running"),
@@ -465,10 +465,10 @@ BAD_RUNS = [
     ({"build_url": "x" * 2001}, "build_url", "must be at most 2000 characters long"),
     ({"browser": "x" * 256}, "browser", "must be at most 255 characters long"),
     ({"platform": "x" * 256}, "platform", "must be at most 255 characters long"),
-    ({"triggered_by": ["x"]}, "triggered_by", "must be str | null, not array"),
-    ({"tags": "x"}, "tags", "must be array | null, not str"),
-    ({"tags": ["a", 1]}, "tags[1]", "must be str, not int"),
-    ({"tags": ["a", ""]}, "tags[1]", "must be at least 1 characters long"),
+    ({"triggered_by": ["x"]}, "triggered_by", "must be a string or null, not an array"),
+    ({"tags": "x"}, "tags", "must be an array or null, not a string"),
+    ({"tags": ["a", 1]}, "tags[1]", "must be a string, not an integer"),
+    ({"tags": ["a", ""]}, "tags[1]", "must not be empty"),
     ({"tags": ["x" * 501]}, "tags[0]", "must be at most 500 characters long"),
     ({"tags": ["x"] * 101}, "tags", "must have at most 100 entries"),
     ({"metadata": []}, "metadata", "must be an object"),
@@ -478,12 +478,12 @@ BAD_RUNS = [
     ({"metadata": {"a": {"b\0": 1}}}, "metadata.a.b\ufffd", "must not contain NUL"),
     ({"started_at": "now"}, "started_at", "must be an ISO 8601 time"),
     ({"started_at": "9999-01-01T00:00:00Z"}, "started_at", "must lie in the years 1970 to 9998"),
-    ([], "", "must be object, not array"),
-    ("x", "", "must be object, not str"),
+    ([], "", "must be an object, not an array"),
+    ("x", "", "must be an object, not a string"),
 ]
 
 
-async def test_wrong_values_are_named(client, rows):
+async def test_errors_name_the_wrong_values(client, rows):
     for body, path, message in BAD_RUNS:
         if isinstance(body, dict) and path != "name":
             body = {"name": "n", **body}
@@ -498,11 +498,11 @@ async def test_a_patch_refuses_the_same_values(client, make_run):
     run = await make_run()
     before = await get(client, f"{RUNS}/{run}")
     for body, path, _ in BAD_RUNS:
-        if body == {} or path in ("run_key", "project"):  # nothing to change; not to be changed
+        if body == {} or path in ("run_key", "project"):  # an empty patch is valid; these fields are ignored
             continue
         reply = await client.patch(f"{RUNS}/{run}", json=body)
-        answer = await reply.json()
-        assert (reply.status, answer.get("errors", [{}])[0].get("path")) == (422, path), body
+        error = await reply.json()
+        assert (reply.status, error.get("errors", [{}])[0].get("path")) == (422, path), body
     assert await get(client, f"{RUNS}/{run}") == before
 
 
@@ -516,14 +516,14 @@ async def test_metadata_may_be_32_levels_deep(client):
         assert status == 201 or (await reply.json())["errors"][0]["path"] == "metadata"
 
 
-async def test_an_unknown_run_comes_before_a_wrong_body(client):
+async def test_an_unknown_run_is_a_404_before_the_body_is_checked(client):
     for unknown in (uuid.uuid4(), "nonsense", "%00", uuid.uuid4().hex):
         for method in ("GET", "PATCH", "DELETE"):
             reply = await client.request(method, f"{RUNS}/{unknown}", data=b"{")
             assert (reply.status, (await reply.json())["detail"]) == (404, "Suite run not found")
 
 
-async def test_what_is_not_json_is_malformed(client, make_run):
+async def test_a_body_that_is_not_json_is_malformed(client, make_run):
     run = await make_run()
     for body in (b"", b"{", b"NaN", b"\xff", b'{"name": "x"} x', b"{'name': 'x'}", b'{"name": "\x01"}'):
         for method, path in [("POST", RUNS), ("PATCH", f"{RUNS}/{run}")]:
@@ -531,7 +531,7 @@ async def test_what_is_not_json_is_malformed(client, make_run):
             assert (reply.status, (await reply.json())["code"]) == (400, "malformed_body"), body
 
 
-async def test_a_run_key_and_its_removal_at_once_never_miss(client):
+async def test_a_run_key_used_during_its_deletion_gives_a_run(client):
     async def shard():
         reply = await client.post(RUNS, json={"name": "x", "run_key": "k"})
         return reply.status, (await reply.json()).get("id")
@@ -548,7 +548,7 @@ async def test_a_run_key_and_its_removal_at_once_never_miss(client):
         _, run = await shard()
 
 
-async def test_a_delete_removes_some_of_its_files_and_the_sweeper_the_rest(
+async def test_a_delete_unlinks_some_of_its_files_and_the_sweeper_the_rest(
     client, make_run, make_case, stored_files, rows, monkeypatch
 ):
     monkeypatch.setattr("server.reports.suite_runs.MOST_AT_ONCE", 3)
@@ -563,17 +563,17 @@ async def test_a_delete_removes_some_of_its_files_and_the_sweeper_the_rest(
                 headers={"Content-Type": CONTENT_TYPE},
             )
             assert reply.status == 201
-    # What others have left is none of its work.
+    # A file of another deletion, which this DELETE must leave to the sweeper.
     rows("INSERT INTO removed_files (storage_path, project_id, checksum) VALUES ('x/y', gen_random_uuid(), '')")
     services = client.app[SERVICES]
     async with services.pool.transaction() as connection:
         call = Actor("token", None, "x", None, None)
         own = await suite_runs.delete(connection, uuid.UUID(run), None, call)
     assert len(own) == 3
-    await services.removals.of_delete(services.pool, own[:2])  # less than it may: all others are the sweeper's
+    await services.removals.of_delete(services.pool, own[:2])  # fewer than MOST_AT_ONCE: does not wake the sweeper
     assert len(rows("SELECT FROM removed_files WHERE unlinked_at IS NULL")) == 7
     await services.removals.of_delete(services.pool, own)
-    async with asyncio.timeout(30):  # the DELETE has woken the sweeper
+    async with asyncio.timeout(30):  # with MOST_AT_ONCE files, it has woken the sweeper
         while rows("SELECT FROM removed_files WHERE unlinked_at IS NULL"):
             await asyncio.sleep(0.02)
     assert len(stored_files()) == 8

@@ -1,4 +1,4 @@
-"""Test case results: made one by one and in bulk, listed, changed; and the report of one."""
+"""Test case results: created singly and in bulk, listed, changed, and shown as a report."""
 
 import asyncio
 import uuid
@@ -46,10 +46,10 @@ async def names(client, url, **query):
     return [case["name"] for case in (await get(client, url, **query))["items"]]
 
 
-# --- made ------------------------------------------------------------------------------------------------------
+# --- creating --------------------------------------------------------------------------------------------------
 
 
-async def test_every_field_comes_back(client, make_run):
+async def test_every_field_is_stored_and_returned(client, make_run):
     run = await make_run()
     sent = {**SENT, "id": "x", "suite_run_id": 5, "unknown": {}, "completed_at": "2026-01-24T13:00:01.2505+01:00"}
     reply = await client.post(f"{BASE}/suite-runs/{run}/test-cases", json=sent)
@@ -61,7 +61,7 @@ async def test_every_field_comes_back(client, make_run):
     assert (await get(client, f"{BASE}/suite-runs/{run}/test-cases"))["items"] == [case]
 
 
-async def test_only_a_name_is_needed(client, make_run):
+async def test_only_a_name_is_required(client, make_run):
     run = await make_run()
     for filler in ({}, dict.fromkeys(SENT)):
         body = {**filler, "name": "x"}
@@ -71,7 +71,7 @@ async def test_only_a_name_is_needed(client, make_run):
         assert (case["tags"], case["metadata"]) == ([], {})
 
 
-async def test_an_id_repeats_the_bucket_of_its_run(client, make_run, case_url):
+async def test_ids_contain_the_bucket_of_their_run(client, make_run, case_url):
     run = await make_run(run_key="k")
     case = await case_url(run=run)
     assert bucket_of(UUID(case.rpartition("/")[2])) == bucket_of(UUID(run))
@@ -81,7 +81,7 @@ async def test_an_id_repeats_the_bucket_of_its_run(client, make_run, case_url):
     assert bucket_of(UUID(step["id"])) == bucket_of(UUID(artifact)) == bucket_of(UUID(run))
 
 
-async def test_the_project_of_a_test_case_is_its_runs(make_run, make_case, make_token, rows):
+async def test_the_project_of_a_test_case_is_that_of_its_run(make_run, make_case, make_token, rows):
     make_token(project="named")
     await make_case(await make_run(project="named"))
     query = "SELECT p.name FROM test_case_results c JOIN projects p ON p.id = c.project_id"
@@ -105,7 +105,7 @@ async def test_bulk_is_all_or_nothing(client, make_run, rows):
     cases = [{"name": "good"}, {"name": "good"}, {"name": "bad", "status": "Broken"}]
     reply = await client.post(url, json={"test_cases": cases})
     assert (reply.status, (await reply.json())["errors"][0]["path"]) == (422, "test_cases[2].status")
-    # A row in the middle fails in the database, after others have gone in.
+    # The insert of a row in the middle fails, after earlier rows were inserted.
     rows(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
         " IF NEW.name = 'third' THEN RAISE invalid_text_representation; END IF; RETURN NEW; END $$"
@@ -118,11 +118,11 @@ async def test_bulk_is_all_or_nothing(client, make_run, rows):
     assert (empty.status, await empty.json()) == (201, {"created": 0, "test_cases": []})
 
 
-async def test_a_run_that_is_deleted_meanwhile_is_not_found(client, make_run, rows, dsn):
+async def test_a_run_that_is_deleted_before_the_insert_is_a_404(client, make_run, rows, dsn):
     for path, body in [("", {"name": "x"}), ("/bulk", {"test_cases": [{"name": "x"}]})]:
         run = await make_run()
         with psycopg.connect(dsn) as other:
-            other.execute("LOCK TABLE test_case_results IN SHARE MODE")  # holds the INSERT, not the look-up
+            other.execute("LOCK TABLE test_case_results IN SHARE MODE")  # blocks the INSERT, not the lookup of the run
             waiting = asyncio.create_task(client.post(f"{BASE}/suite-runs/{run}/test-cases{path}", json=body))
             while not rows("SELECT FROM pg_locks WHERE NOT granted"):
                 await asyncio.sleep(0.01)
@@ -139,7 +139,7 @@ async def test_a_bulk_has_at_most_10_000_entries(client, make_run, rows):
     assert rows("SELECT FROM test_case_results") == []
 
 
-# --- listed ----------------------------------------------------------------------------------------------------
+# --- listing ---------------------------------------------------------------------------------------------------
 
 
 async def make_many(client, run, cases):
@@ -147,7 +147,7 @@ async def make_many(client, run, cases):
     assert reply.status == 201, await reply.text()
 
 
-async def test_pages(client, make_run):
+async def test_the_list_is_paged(client, make_run):
     run, other = await make_run(), await make_run()
     url = f"{BASE}/suite-runs/{run}/test-cases"
     await make_many(client, run, [{"name": str(number)} for number in range(5)])
@@ -164,7 +164,7 @@ async def test_pages(client, make_run):
         assert (beyond["total"], beyond["items"]) == (5, [])
 
 
-async def test_per_page_is_clamped(client, make_run):
+async def test_per_page_above_500_is_lowered_to_500(client, make_run):
     run = await make_run()
     await make_many(client, run, [{"name": "x"}] * 501)
     for asked in (501, 10**30):
@@ -172,7 +172,7 @@ async def test_per_page_is_clamped(client, make_run):
         assert (page["per_page"], len(page["items"]), page["total"]) == (500, 500, 501)
 
 
-async def test_filters(client, make_run):
+async def test_the_list_can_be_filtered_by_status_and_text(client, make_run):
     run = await make_run()
     url = f"{BASE}/suite-runs/{run}/test-cases"
     cases = [("Login Works", "Passed"), ("100% sure", "Passed"), ("snake_case", "Failed"), ("back\\slash", "Pending")]
@@ -195,7 +195,7 @@ async def test_filters(client, make_run):
         assert page["total"] == len(expected), query
 
 
-async def test_wrong_filters_are_named(client, make_run):
+async def test_errors_name_the_wrong_filters(client, make_run):
     run = await make_run()
     for query, path in [
         ({"page": "0"}, "page"),
@@ -212,10 +212,10 @@ async def test_wrong_filters_are_named(client, make_run):
         assert (reply.status, (await reply.json())["errors"][0]["path"]) == (422, path), query
 
 
-# --- changed ---------------------------------------------------------------------------------------------------
+# --- changing --------------------------------------------------------------------------------------------------
 
 
-async def test_patch_changes_each_field_and_nothing_else(client, make_run, case_url):
+async def test_patch_changes_only_the_field_sent(client, make_run, case_url):
     run = await make_run()
     case, other = await case_url(run=run), await case_url(run=run)
     untouched, before = await get(client, other), await get(client, case)
@@ -229,7 +229,7 @@ async def test_patch_changes_each_field_and_nothing_else(client, make_run, case_
     assert await get(client, other) == untouched
 
 
-async def test_null_clears_what_may_be_empty(client, case_url):
+async def test_null_clears_an_optional_field(client, case_url):
     case = await case_url(**SENT)
     body = await (await client.patch(case, json=dict.fromkeys(NULLABLE))).json()
     assert {body[field] for field in NULLABLE} == {None}
@@ -244,14 +244,14 @@ async def test_null_on_a_required_field_is_refused(client, case_url):
     assert (await get(client, case))["browser"] == SENT["browser"]
 
 
-async def test_metadata_merges_by_key(client, case_url):
+async def test_metadata_is_merged_by_key(client, case_url):
     case = await case_url(metadata={"keep": 1, "change": {"x": 1}, "remove": 1})
     sent = {"change": {"y": 2}, "remove": None, "absent": None}
     body = await (await client.patch(case, json={"metadata": sent})).json()
     assert body["metadata"] == {"keep": 1, "change": {"y": 2}}
 
 
-async def test_merged_metadata_above_the_limit_are_refused(client, case_url):
+async def test_metadata_above_the_maximum_size_after_merging_are_refused(client, case_url):
     case = await case_url(metadata={"a": "x" * (40 << 10)})
     reply = await client.patch(case, json={"metadata": {"b": "x" * (40 << 10)}})
     assert reply.status == 422 and (await reply.json())["errors"][0]["path"] == "metadata"
@@ -260,7 +260,7 @@ async def test_merged_metadata_above_the_limit_are_refused(client, case_url):
 # --- the report ------------------------------------------------------------------------------------------------
 
 
-async def test_the_report_shows_everything(client, case_url):
+async def test_the_report_has_steps_artifacts_checkpoints_and_log_counts(client, case_url):
     case = await case_url()
     artifact = await send_png(client, case, step_number=2)
     await client.post(f"{case}/steps", json={"steps": [a_step(2), a_step(1)]})
@@ -278,7 +278,7 @@ async def test_the_report_shows_everything(client, case_url):
     assert len(report) == 7
 
 
-async def test_an_empty_report(client, case_url):
+async def test_the_report_of_an_empty_test_case_has_empty_lists(client, case_url):
     case = await case_url()
     report = await get(client, f"{case}/report")
     assert report.pop("test_case_result")["id"] in case
@@ -292,7 +292,7 @@ async def test_an_empty_report(client, case_url):
     }
 
 
-async def test_a_report_shows_the_first_2_000_of_each_and_says_so(client, case_url, rows):
+async def test_a_report_shows_the_first_2_000_of_each_kind_and_is_marked_as_truncated(client, case_url, rows):
     steps, artifacts, checkpoints = await case_url(), await case_url(), await case_url()
     await client.post(f"{steps}/steps", json={"steps": [a_step(number) for number in range(2_000)]})
     whole = await get(client, f"{steps}/report")
@@ -316,12 +316,12 @@ async def test_a_report_shows_the_first_2_000_of_each_and_says_so(client, case_u
     assert [item["checkpoint_number"] for item in cut["checkpoints"]] == list(range(2_000)) and cut["truncated"]
 
 
-async def test_a_test_case_of_another_project_is_not_there(client, start, make_token, case_url, rows):
+async def test_a_test_case_of_another_project_is_a_404(client, start, make_token, case_url, rows):
     case = await case_url()
     before = rows("SELECT * FROM test_case_results")
-    stranger = await start(token=make_token(project="theirs"))
+    theirs = await start(token=make_token(project="theirs"))
     for method, path in [("GET", ""), ("PATCH", ""), ("GET", "/report")]:
-        reply = await stranger.request(method, f"{case}{path}", json={"name": "changed"})
+        reply = await theirs.request(method, f"{case}{path}", json={"name": "changed"})
         assert (reply.status, (await reply.json())["detail"]) == (404, "Test case result not found")
     assert rows("SELECT * FROM test_case_results") == before
 
@@ -329,28 +329,28 @@ async def test_a_test_case_of_another_project_is_not_there(client, start, make_t
 # --- wrong values ----------------------------------------------------------------------------------------------
 
 BAD_CASES = [
-    ({"name": None}, "name", "must be str, not null"),
-    ({"name": ""}, "name", "must be at least 1 characters long"),
+    ({"name": None}, "name", "must be a string, not null"),
+    ({"name": ""}, "name", "must not be empty"),
     ({"name": "x" * 501}, "name", "must be at most 500 characters long"),
-    ({"test_id": ""}, "test_id", "must be at least 1 characters long"),
+    ({"test_id": ""}, "test_id", "must not be empty"),
     ({"test_id": "x" * 501}, "test_id", "must be at most 500 characters long"),
     ({"status": "Running"}, "status", "must be one of: Passed, Failed, Skipped, Pending"),
-    ({"duration_ms": -1}, "duration_ms", "must be >= 0"),
-    ({"duration_ms": 2**31}, "duration_ms", "must be <= 2147483647"),
+    ({"duration_ms": -1}, "duration_ms", "must be at least 0"),
+    ({"duration_ms": 2**31}, "duration_ms", "must be at most 2147483647"),
     ({"duration_ms": 10**30}, "duration_ms", "must be"),
-    ({"duration_ms": 0.5}, "duration_ms", "must be int | null, not float"),
-    ({"duration_ms": "1"}, "duration_ms", "must be int | null, not str"),
-    ({"duration_ms": True}, "duration_ms", "must be int | null, not bool"),
-    ({"attempt": 0}, "attempt", "must be >= 1"),
-    ({"attempt": 2**31}, "attempt", "must be <= 2147483647"),
+    ({"duration_ms": 0.5}, "duration_ms", "must be an integer or null, not a number"),
+    ({"duration_ms": "1"}, "duration_ms", "must be an integer or null, not a string"),
+    ({"duration_ms": True}, "duration_ms", "must be an integer or null, not a boolean"),
+    ({"attempt": 0}, "attempt", "must be at least 1"),
+    ({"attempt": 2**31}, "attempt", "must be at most 2147483647"),
     ({"error_message": "x" * (2**20 + 1)}, "error_message", "must be at most 1048576 characters long"),
     ({"error_message": "\0"}, "error_message", "must not contain NUL"),
     ({"error_type": "x" * 256}, "error_type", "must be at most 255 characters long"),
     ({"stack_trace": "x" * (2**20 + 1)}, "stack_trace", "must be at most 1048576 characters long"),
     ({"stack_trace": "\udfff"}, "stack_trace", "must not contain NUL characters or lone surrogates"),
     ({"browser": "x" * 256}, "browser", "must be at most 255 characters long"),
-    ({"tags": {}}, "tags", "must be array"),
-    ({"tags": [None]}, "tags[0]", "must be str, not null"),
+    ({"tags": {}}, "tags", "must be an array"),
+    ({"tags": [None]}, "tags[0]", "must be a string, not null"),
     ({"tags": ["x"] * 101}, "tags", "must have at most 100 entries"),
     ({"metadata": [1]}, "metadata", "must be an object"),
     ({"metadata": {"x": "y" * (64 << 10)}}, "metadata", "must be at most 64 KiB as JSON"),
@@ -360,7 +360,7 @@ BAD_CASES = [
 ]
 
 
-async def test_wrong_values_are_named_wherever_they_are_sent(client, make_run, case_url, rows):
+async def test_errors_name_the_wrong_values_in_post_bulk_and_patch(client, make_run, case_url, rows):
     run = await make_run()
     case = await case_url(run=run)
     before = await get(client, case)
@@ -383,7 +383,7 @@ async def test_wrong_values_are_named_wherever_they_are_sent(client, make_run, c
     assert len(rows("SELECT FROM test_case_results")) == 1
 
 
-async def test_bodies_of_the_wrong_shape(client, make_run, case_url):
+async def test_bodies_of_the_wrong_shape_are_refused(client, make_run, case_url):
     run = await make_run()
     single, case = f"{BASE}/suite-runs/{run}/test-cases", await case_url(run=run)
     for method, url, body, path in [
@@ -402,7 +402,7 @@ async def test_bodies_of_the_wrong_shape(client, make_run, case_url):
         assert (reply.status, (await reply.json())["code"]) == (400, "malformed_body")
 
 
-async def test_what_is_not_there_comes_before_a_wrong_body(client):
+async def test_an_unknown_run_or_test_case_is_a_404_before_the_body_is_checked(client):
     for unknown in (uuid.uuid4(), "nonsense", "%00"):
         for method, path in [
             ("GET", f"suite-runs/{unknown}/test-cases?page=0"),

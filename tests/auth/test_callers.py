@@ -1,4 +1,4 @@
-"""Who may call: tokens on every route, revocation, browser sessions, and what is checked before and after."""
+"""Authentication: tokens on every route, revocation, browser sessions, and the order of the checks."""
 
 import asyncio
 import uuid
@@ -24,7 +24,10 @@ LOGIN = "/api/v1/auth/login"
 
 
 def requests():
-    """(method, path) of every route, HEAD where GET is; ids that nothing has. Not of those that a link opens."""
+    """(route, method, path) of every route, plus HEAD for each GET. The ids in the paths do not exist.
+
+    Leaves out the routes that an evidence link opens.
+    """
     for route in ROUTES:
         if route.access.opened_by is not None:
             continue
@@ -36,10 +39,10 @@ def requests():
             yield route, "HEAD", path
 
 
-def age(client):
-    """Makes every cached caller as old as it may become, instead of waiting for it."""
+def expire_cache(client):
+    """Expires every cache entry, so that a test need not wait for it."""
     cache = client.app[SERVICES].callers
-    assert cache, "nothing was cached: the test tests nothing"
+    assert cache, "no cache entry to expire: the test would prove nothing"
     for key, (caller, _) in cache.items():
         cache[key] = (caller, 0.0)
 
@@ -52,7 +55,7 @@ async def status(client, authorization, method="GET", url=RUNS):
 # --- every route -----------------------------------------------------------------------------------------------
 
 
-async def test_every_route_asks_for_a_valid_token(nobody, make_token, rows):
+async def test_every_route_requires_a_valid_token(nobody, make_token, rows):
     expired = make_token(expires_at=datetime.now(UTC) - timedelta(seconds=1))
     revoked = make_token(name="revoked")
     rows("UPDATE tokens SET revoked_at = now() WHERE name = 'revoked'")
@@ -68,7 +71,7 @@ async def test_every_route_asks_for_a_valid_token(nobody, make_token, rows):
         {"Authorization": "Bearer \udce4\udcff"},
         {"Cookie": f"{COOKIE}={make_token()}"},
     ]
-    asked = 0
+    count = 0
     for route, method, path in requests():
         if route.access.public is True:
             continue
@@ -78,8 +81,8 @@ async def test_every_route_asks_for_a_valid_token(nobody, make_token, rows):
             assert reply.headers["WWW-Authenticate"] == "Bearer"
             if method != "HEAD":
                 assert (await reply.json())["code"] == "unauthorized"
-            asked += 1
-    assert asked > 300
+            count += 1
+    assert count > 300
 
 
 async def test_public_routes_answer_without_a_token(nobody):
@@ -99,7 +102,7 @@ async def test_metrics_are_public_only_when_configured(nobody, client, start, ai
     assert (await anyone.get(RUNS)).status == 401
 
 
-async def test_the_scheme_is_read_in_any_case(nobody, make_token):
+async def test_the_authorization_scheme_is_case_insensitive(nobody, make_token):
     token = make_token()
     for authorization in (f"bearer {token}", f"BEARER {token}", f"Bearer   {token} "):
         assert await status(nobody, authorization) == 200, authorization
@@ -114,50 +117,50 @@ async def test_only_the_hash_of_a_token_is_stored(make_token, rows):
     assert bytes(rows("SELECT token_hash FROM tokens")[0]["token_hash"]) == hash_of(token)
 
 
-async def test_without_required_auth_nobody_needs_a_token(start, aiohttp_client, make_token):
+async def test_no_token_is_needed_when_auth_is_not_required(start, aiohttp_client, make_token):
     opened = await start(auth={"required": False}, token=make_token(project="ours"))
     anyone = await aiohttp_client(opened.server)
     assert (await anyone.post(RUNS, json={"name": "x"})).status == 201
     assert len((await (await anyone.get(RUNS)).json())["items"]) == 1
-    # A token that is sent still says who calls; a wrong one is a mistake worth telling.
+    # A token is still evaluated when it is sent: a valid one limits the caller to its project, a wrong one gets 401.
     assert (await (await opened.get(RUNS)).json())["items"] == []
     assert await status(anyone, "Bearer wrong") == 401
-    # There is no token that a session could belong to.
+    # A session can only be created with a token.
     assert (await anyone.post(SESSION)).status == 401
 
 
 # --- revoked and expired ---------------------------------------------------------------------------------------
 
 
-async def test_a_revocation_takes_effect_when_the_cache_is_asked_again(client, nobody, make_token, rows):
+async def test_a_revocation_takes_effect_when_the_cache_entry_expires(client, nobody, make_token, rows):
     token = make_token(name="mine")
     assert await status(nobody, f"Bearer {token}") == 200
     rows("UPDATE tokens SET revoked_at = now() WHERE name = 'mine'")
-    age(client)
+    expire_cache(client)
     assert await status(nobody, f"Bearer {token}") == 401
     assert (await client.get(RUNS)).status == 200
 
 
-async def test_a_caller_is_kept_for_five_seconds_at_most(client, nobody, make_token, monkeypatch):
-    """Read from the cache itself: when it will ask again, by the clock that it uses."""
+async def test_a_caller_is_cached_for_at_most_five_seconds(client, nobody, make_token, monkeypatch):
+    """Reads the expiry times from the cache itself, with its clock fixed at 1000 s."""
     monkeypatch.setattr(callers, "time", SimpleNamespace(monotonic=lambda: 1000.0))
     long, short = make_token(), make_token(expires_at=datetime.now(UTC) + timedelta(seconds=3))
     for token in (long, short):
         assert await status(nobody, f"Bearer {token}") == 200
-    kept = client.app[SERVICES].callers
-    assert kept[hash_of(long) + b"t"][1] == 1005.0
-    assert 1000.0 < kept[hash_of(short) + b"t"][1] <= 1003.0
+    cache = client.app[SERVICES].callers
+    assert cache[hash_of(long) + b"t"][1] == 1005.0
+    assert 1000.0 < cache[hash_of(short) + b"t"][1] <= 1003.0
 
 
-async def test_the_cache_saves_the_database_a_question(client, rows):
+async def test_a_cached_caller_is_not_looked_up_again(client, rows):
     assert (await client.get(RUNS)).status == 200
     rows("UPDATE tokens SET revoked_at = now()")
     assert (await client.get(RUNS)).status == 200
-    age(client)
+    expire_cache(client)
     assert (await client.get(RUNS)).status == 401
 
 
-async def test_the_last_use_is_noted(client, rows):
+async def test_the_last_use_of_a_token_is_recorded(client, rows):
     await client.get(RUNS)
     assert rows("SELECT now() - last_used_at < interval '1 minute' AS fresh FROM tokens") == [{"fresh": True}]
 
@@ -176,7 +179,7 @@ def by_cookie(value):
     return {"Cookie": f"{COOKIE}={value}"}
 
 
-async def test_a_session_cookie_is_for_the_browser_alone(client, rows):
+async def test_a_session_cookie_is_http_only_and_stored_as_a_hash(client, rows):
     reply = await client.post(SESSION)
     cookie = SimpleCookie(reply.headers["Set-Cookie"])[COOKIE]
     assert (cookie["httponly"], cookie["samesite"], cookie["path"]) == (True, "Lax", "/")
@@ -185,11 +188,11 @@ async def test_a_session_cookie_is_for_the_browser_alone(client, rows):
     ends = datetime.fromisoformat((await reply.json())["expires_at"])
     (row,) = rows("SELECT session_hash, expires_at FROM sessions")
     assert abs(row["expires_at"] - ends) < timedelta(milliseconds=1)
-    assert bytes(row["session_hash"]) == hash_of(cookie.value)  # never the value itself
+    assert bytes(row["session_hash"]) == hash_of(cookie.value)  # not the value itself
     assert len(cookie.value) >= 40
 
 
-async def test_a_session_reads_and_never_writes(client, nobody, make_case):
+async def test_a_session_may_read_but_not_write(client, nobody, make_case):
     case = await make_case()
     cookie = by_cookie(await a_session(client))
     for route, method, path in requests():
@@ -218,32 +221,32 @@ async def test_a_session_expires(client, nobody, rows):
     cookie = by_cookie(await a_session(client))
     assert (await nobody.get(RUNS, headers=cookie)).status == 200
     rows("UPDATE sessions SET expires_at = now() - interval '1 second'")
-    age(client)
+    expire_cache(client)
     assert (await nobody.get(RUNS, headers=cookie)).status == 401
 
 
 @pytest.mark.parametrize("change", ["revoked_at = now()", "expires_at = now() - interval '1 second'"])
-async def test_a_session_dies_with_its_token(client, nobody, rows, change):
+async def test_a_session_ends_with_its_token(client, nobody, rows, change):
     cookie = by_cookie(await a_session(client))
     assert (await nobody.get(RUNS, headers=cookie)).status == 200
     rows(f"UPDATE tokens SET {change}")
-    age(client)
+    expire_cache(client)
     assert (await nobody.get(RUNS, headers=cookie)).status == 401
 
 
-async def test_a_token_is_no_cookie_and_a_cookie_no_token(client, nobody, make_token):
+async def test_a_token_is_refused_as_a_cookie_and_a_cookie_as_a_token(client, nobody, make_token):
     token, session = make_token(), await a_session(client)
     for _ in range(2):  # the second time from the cache
         assert await status(nobody, f"Bearer {token}") == 200
         assert await status(nobody, f"Bearer {session}") == 401
         assert (await nobody.get(RUNS, headers=by_cookie(token))).status == 401
         assert (await nobody.get(RUNS, headers=by_cookie(session))).status == 200
-    # Whoever sends a token means the token.
+    # The Authorization header takes precedence over the cookie.
     assert (await nobody.get(RUNS, headers={**by_cookie(session), "Authorization": "Bearer wrong"})).status == 401
 
 
-async def test_a_token_starts_so_many_sessions(client, rows, monkeypatch):
-    """Each leaves rows behind, some of them for good: who may only read must not be able to fill the disk."""
+async def test_the_sessions_of_a_token_are_limited(client, rows, monkeypatch):
+    """Each session writes rows, and its audit entry stays for good: a read-only caller must not fill the disk."""
     monkeypatch.setattr(logins, "_SESSIONS_OF_A_TOKEN", 3)
     replies = [await client.post(SESSION) for _ in range(4)]
     assert [reply.status for reply in replies] == [201] * 3 + [429]
@@ -252,7 +255,7 @@ async def test_a_token_starts_so_many_sessions(client, rows, monkeypatch):
     assert (await client.get(RUNS)).status == 200
 
 
-async def test_sessions_of_the_past_are_swept(client, rows):
+async def test_expired_sessions_are_swept(client, rows):
     await a_session(client)
     await a_session(client)
     rows("UPDATE sessions SET expires_at = now() - interval '1 second' WHERE ctid = (SELECT min(ctid) FROM sessions)")
@@ -263,7 +266,7 @@ async def test_sessions_of_the_past_are_swept(client, rows):
 # --- the order of checks ---------------------------------------------------------------------------------------
 
 
-async def test_no_route_and_wrong_method_come_before_who(nobody):
+async def test_404_and_405_come_before_401(nobody):
     for url in ("/", "/nothing", "/api/v1/reports", "/api/v1/reports/suite-runs/", f"{RUNS}/{uuid.uuid4()}/x"):
         reply = await nobody.get(url)
         assert (reply.status, (await reply.json())["code"]) == (404, "route_not_found"), url
@@ -280,7 +283,7 @@ async def test_no_route_and_wrong_method_come_before_who(nobody):
         assert sorted(word.strip() for word in reply.headers["Allow"].split(",")) == allowed.split(",")
 
 
-async def test_who_comes_before_everything_else(nobody):
+async def test_401_comes_before_every_other_error(nobody):
     for method, url, headers, body in [
         ("GET", f"{RUNS}/{uuid.uuid4()}", {}, None),
         ("GET", f"{RUNS}/nonsense", {}, None),
@@ -298,20 +301,20 @@ async def test_who_comes_before_everything_else(nobody):
     "error",
     [Overloaded(), TimeoutError(), OSError(), asyncpg.InterfaceError("gone"), asyncpg.ReadOnlySQLTransactionError()],
 )
-async def test_a_last_use_that_cannot_be_recorded_is_no_reason_to_refuse(client, make_token, monkeypatch, error):
-    pool, asked = client.app[SERVICES].pool, []
+async def test_a_request_succeeds_when_its_last_use_cannot_be_recorded(client, make_token, monkeypatch, error):
+    pool, queries = client.app[SERVICES].pool, []
 
     async def failing(query, *arguments):
-        if query == SQL.tokens.touch:  # the sweeper is at work, too
-            asked.append(query)
+        if query == SQL.tokens.touch:  # the sweeper runs queries, too
+            queries.append(query)
         raise error
 
     monkeypatch.setattr(pool, "execute", failing)
     reply = await client.get(RUNS, headers={"Authorization": f"Bearer {make_token()}"})
-    assert (reply.status, asked) == (200, [SQL.tokens.touch])
+    assert (reply.status, queries) == (200, [SQL.tokens.touch])
 
 
-async def test_a_last_use_that_takes_too_long_is_not_waited_for(client, make_token, monkeypatch):
+async def test_a_request_does_not_wait_long_for_its_last_use_to_be_recorded(client, make_token, monkeypatch):
     async def stuck(query, *arguments):
         await asyncio.sleep(60)
 

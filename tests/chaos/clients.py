@@ -1,5 +1,7 @@
-"""What clients send while something fails, and what became of it: batches whose files differ from all others, so that
-each can be looked for afterwards, on the disk and in the database."""
+"""Clients that upload batches during a fault, and a ledger of the replies.
+
+Every file has different content, so that a test can look for each one afterwards, on the disk and in the database.
+"""
 
 import hashlib
 import http.client
@@ -26,7 +28,7 @@ from tests.up_server import PATIENCE, Reply, UpServer, reportd
 
 BASE = "/api/v1/reports"
 _PAUSE = 0.05  # seconds, after a request that failed
-# What http.client and urllib raise when a server goes away.
+# The exceptions of http.client and urllib for a server that is down or resets the connection.
 GONE = (OSError, http.client.HTTPException)
 
 
@@ -36,7 +38,7 @@ def _plain(width: int) -> bytes:
 
 
 def picture(serial: str, width: int = 40) -> bytes:
-    """A PNG of about 3 * width² bytes which its serial makes different from all others."""
+    """A PNG of about 3 * width² bytes. The serial, in a tEXt chunk, makes its content unique."""
     plain, comment = _plain(width), b"Comment\0" + serial.encode()
     chunk = struct.pack(">I", len(comment)) + b"tEXt" + comment + struct.pack(">I", zlib.crc32(b"tEXt" + comment))
     return plain[:-12] + chunk + plain[-12:]
@@ -44,10 +46,10 @@ def picture(serial: str, width: int = 40) -> bytes:
 
 @dataclass(frozen=True)
 class Batch:
-    """Small as long as nobody asks for its bytes: a test keeps thousands."""
+    """A batch upload. The file contents are computed on demand, since a test keeps thousands of these objects."""
 
     serial: str
-    case: str  # the address of its test case
+    case: str  # the URL path of its test case
     files: int = 3
     width: int = 40
     key: str = ""
@@ -66,49 +68,49 @@ class Batch:
 
 @dataclass
 class Ledger:
-    """Every batch that was ever sent, and what was promised of it."""
+    """Every batch that was sent, and the artifacts that the server acknowledged."""
 
     tally: Tally
     serials: Iterator[int] = field(default_factory=itertools.count)
     sent: dict[str, Batch] = field(default_factory=dict)
     acknowledged: dict[str, str] = field(default_factory=dict)  # artifact id: SHA-256
-    open: list[Batch] = field(default_factory=list)  # those without a 201
+    open: list[Batch] = field(default_factory=list)  # batches without a 201 so far
     statuses: Counter[int] = field(default_factory=Counter)
     retry_after: list[str | None] = field(default_factory=list)  # of the 503s
-    failed: Counter[str] = field(default_factory=Counter)  # sentences of `failed` entries
+    failed: Counter[str] = field(default_factory=Counter)  # the error texts of `failed` entries
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def send(self, server: UpServer, item: Batch) -> bool:
-        """Whether it was acknowledged, all of it."""
+        """Sends a batch and records the reply. True when the whole batch was acknowledged (201)."""
         try:
             reply = item.send(server)
         except TimeoutError:
-            raise AssertionError(f"no reply to {item} for a minute") from None
+            raise AssertionError(f"no reply to {item} within 60 seconds") from None
         except GONE:
             reply = None
         with self._lock:
             self.sent[item.serial] = item
-            if reply is not None and self._note(item, reply):
+            if reply is not None and self._record(item, reply):
                 return True
             self.open.append(item)
         return False
 
-    def _note(self, item: Batch, reply: Reply) -> bool:
+    def _record(self, item: Batch, reply: Reply) -> bool:
         self.statuses[reply.status] += 1
         body = reply.json()
         if reply.status == 503:
             self.retry_after.append(reply.headers["Retry-After"])
         if reply.status in {201, 207}:
-            promised = {saved["id"]: saved["checksum"] for saved in body["artifacts"]}
-            assert set(promised.values()) <= set(item.checksums()), (item, body)
-            self.acknowledged |= promised
-            self.tally.add("sent again and known", sum(saved["duplicate"] for saved in body["artifacts"]))
+            acknowledged = {saved["id"]: saved["checksum"] for saved in body["artifacts"]}
+            assert set(acknowledged.values()) <= set(item.checksums()), (item, body)
+            self.acknowledged |= acknowledged
+            self.tally.add("duplicates of a re-sent batch", sum(saved["duplicate"] for saved in body["artifacts"]))
         self.failed.update(entry["error"] for entry in body.get("failed", []))
         return reply.status == 201
 
     @contextmanager
     def uploading(self, server: UpServer, cases: Sequence[str], clients: int = 4, **shape: Any) -> Iterator[None]:
-        """Clients that upload batches meanwhile; every other one sends Idempotency-Keys."""
+        """Runs clients that upload batches inside the `with` block. Every second client sends Idempotency-Keys."""
         stop = threading.Event()
 
         def client(number: int) -> None:
@@ -121,23 +123,23 @@ class Ledger:
                     stop.wait(_PAUSE)
 
         with ThreadPoolExecutor(clients) as threads:
-            working = [threads.submit(client, number) for number in range(clients)]
+            futures = [threads.submit(client, number) for number in range(clients)]
             try:
                 yield
             finally:
                 stop.set()
-        for each in working:
-            each.result()
+        for future in futures:
+            future.result()
 
     def send_again(self, server: UpServer) -> None:
-        """Those without a 201, until they have one."""
+        """Re-sends each batch without a 201 until it gets one."""
         items, self.open = self.open, []
         self.tally.add("batches re-sent", len(items))
         with ThreadPoolExecutor(4) as threads:
-            list(threads.map(lambda item: self._insist(server, item), items))
+            list(threads.map(lambda item: self._send_until_acknowledged(server, item), items))
         assert self.open == []
 
-    def _insist(self, server: UpServer, item: Batch) -> None:
+    def _send_until_acknowledged(self, server: UpServer, item: Batch) -> None:
         deadline = time.monotonic() + PATIENCE
         while not self.send(server, item):
             with self._lock:
@@ -146,7 +148,7 @@ class Ledger:
             time.sleep(_PAUSE)
 
     def download(self, server: UpServer, ids: Sequence[str] | None = None) -> None:
-        """Every acknowledged artifact, or those given, downloads with its hash."""
+        """Asserts that every acknowledged artifact, or each in `ids`, downloads with the right SHA-256."""
 
         def wrong(artifact_id: str) -> Any:
             reply = server.ask("GET", f"{BASE}/artifacts/{artifact_id}/download")
@@ -160,9 +162,9 @@ class Ledger:
         self.tally.add("downloads", len(ids))
 
     def compare(self, storage: Path, dsn: str) -> None:
-        """Each file of each acknowledged batch is one row, and no row is without its bytes."""
+        """Asserts that each file of each batch with a 201 is one row, and that each row has its file on the disk."""
         rows = stored(dsn)
-        wished = Counter(
+        expected = Counter(
             (item.case.rpartition("/")[2], checksum)
             for item in self.sent.values()
             if item not in self.open
@@ -170,19 +172,19 @@ class Ledger:
         )
         found = Counter((case, checksum) for case, _, checksum, _, _ in rows)
         assert [key for key, count in found.items() if count > 1] == [], "duplicates"
-        assert wished - found == Counter() and (self.open or found == wished)
+        assert expected - found == Counter() and (self.open or found == expected)
         assert set(self.acknowledged) <= {row[1] for row in rows}
-        assert without_bytes(storage, rows) == []
-        self.tally.note("artifacts acknowledged", len(self.acknowledged))
-        self.tally.note("batches", len(self.sent))
-        self.tally.note("statuses", dict(sorted(self.statuses.items())))
+        assert rows_without_file(storage, rows) == []
+        self.tally.record("artifacts acknowledged", len(self.acknowledged))
+        self.tally.record("batches", len(self.sent))
+        self.tally.record("statuses", dict(sorted(self.statuses.items())))
 
 
-Requests = Mapping[str, tuple[str, str, bytes | None]]  # a name for each: method, path, body
+Requests = Mapping[str, tuple[str, str, bytes | None]]  # name: (method, path, body)
 
 
 def small_requests(cases: Sequence[str]) -> Requests:
-    """What needs the database and no file."""
+    """Requests that need the database but no file."""
     return {
         "steps": ("GET", f"{cases[0]}/steps", None),
         "artifacts": ("GET", f"{cases[0]}/artifacts", None),
@@ -191,49 +193,50 @@ def small_requests(cases: Sequence[str]) -> Requests:
     }
 
 
-class Others:
-    """Clients that do something else than uploading meanwhile, each its own request again and again."""
+class BackgroundClients:
+    """Clients that do not upload: each repeats one of `requests` while the test goes on."""
 
     def __init__(self, server: UpServer, requests: Requests) -> None:
         self.statuses: Counter[tuple[str, int]] = Counter()
         self.slowest = 0.0  # seconds
-        self._wrong: list[object] = []
+        self._errors: list[object] = []
         self._server, self._requests = server, requests
         self._stop = threading.Event()
 
     def count(self, status: int) -> int:
         return sum(count for (_, found), count in list(self.statuses.items()) if found == status)
 
-    def _ask(self, name: str) -> None:
+    def _repeat(self, name: str) -> None:
         while not self._stop.is_set():
             began = time.monotonic()
             try:
                 reply = self._server.ask(*self._requests[name])
-            except GONE as error:  # also when nothing came for a minute
-                self._wrong.append((name, error, time.monotonic() - began))
+            except GONE as error:  # includes the timeout of 60 seconds
+                self._errors.append((name, error, time.monotonic() - began))
                 return
             self.slowest = max(self.slowest, time.monotonic() - began)
             self.statuses[name, reply.status] += 1
             if reply.status == 503 and "Retry-After" not in reply.headers:
-                self._wrong.append((name, reply))
+                self._errors.append((name, reply))
             self._stop.wait(0.02)
 
     @contextmanager
-    def asking(self) -> Iterator[None]:
+    def running(self) -> Iterator[None]:
+        """Runs the clients inside the `with` block."""
         with ThreadPoolExecutor(len(self._requests)) as threads:
-            working = [threads.submit(self._ask, name) for name in self._requests]
+            futures = [threads.submit(self._repeat, name) for name in self._requests]
             try:
                 yield
             finally:
                 self._stop.set()
-        for each in working:
-            each.result()
+        for future in futures:
+            future.result()
 
-    def judge(self, allowed: set[int], **of: set[int]) -> None:
-        """Each had replies, and none but with these statuses; `of` are those of single requests."""
-        assert self._wrong == []
+    def check_statuses(self, allowed: set[int], **by_name: set[int]) -> None:
+        """Asserts that each request got replies, and only with `allowed` statuses. `by_name` overrides those."""
+        assert self._errors == []
         assert {name for name, _ in self.statuses} == set(self._requests)
-        bad = {key: count for key, count in self.statuses.items() if key[1] not in of.get(key[0], allowed)}
+        bad = {key: count for key, count in self.statuses.items() if key[1] not in by_name.get(key[0], allowed)}
         assert not bad, self.statuses
 
 
@@ -244,8 +247,8 @@ def stored(dsn: str) -> list[tuple[str, str, str, str, int]]:
         return connection.execute(f"SELECT {columns} FROM test_artifacts").fetchall()
 
 
-def without_bytes(storage: Path, rows: Sequence[tuple[str, str, str, str, int]]) -> list[Any]:
-    """The rows whose file is missing, or other bytes than they say."""
+def rows_without_file(storage: Path, rows: Sequence[tuple[str, str, str, str, int]]) -> list[Any]:
+    """The rows whose file is missing or does not match the stored checksum."""
 
     def bad(row: tuple[str, str, str, str, int]) -> bool:
         try:
@@ -257,38 +260,38 @@ def without_bytes(storage: Path, rows: Sequence[tuple[str, str, str, str, int]])
 
 
 def files(storage: Path) -> list[str]:
-    """The names that artifacts have on the disk."""
+    """The paths of all artifact files, relative to the storage folder."""
     found = (path.relative_to(storage) for path in storage.rglob("*") if path.is_file())
     return sorted(str(path) for path in found if not path.parts[0].startswith("."))
 
 
 def staged(storage: Path) -> list[Path]:
-    """The files of requests in progress."""
+    """The staged files: those of requests in progress."""
     return [path for path in (storage / ".staging").glob("*/*/*") if path.is_file()]
 
 
 def make_cases(server: UpServer, count: int = 8) -> list[str]:
-    """The addresses of new test cases, in a run of their own."""
+    """Creates a run with test cases; the URL paths of the test cases."""
     run = server.ask_json("POST", f"{BASE}/suite-runs", {"name": "nightly"}, status=201)["id"]
     body = {"test_cases": [{"name": f"case {number}"} for number in range(count)]}
     made = server.ask_json("POST", f"{BASE}/suite-runs/{run}/test-cases/bulk", body, status=201)
     return [f"{BASE}/test-case-results/{case['id']}" for case in made["test_cases"]]
 
 
-def together(*works: Callable[[], Any]) -> list[Any]:
-    """What each of them returns, begun at the same moment."""
-    barrier = threading.Barrier(len(works))
+def call_at_once(*functions: Callable[[], Any]) -> list[Any]:
+    """Calls the functions in threads, all at the same moment; their results."""
+    barrier = threading.Barrier(len(functions))
 
-    def begin(work: Callable[[], Any]) -> Any:
+    def begin(function: Callable[[], Any]) -> Any:
         barrier.wait()
-        return work()
+        return function()
 
-    with ThreadPoolExecutor(len(works)) as threads:
-        return list(threads.map(begin, works))
+    with ThreadPoolExecutor(len(functions)) as threads:
+        return list(threads.map(begin, functions))
 
 
 def check(storage: Path, dsn: str) -> None:
-    """`reportd check`, after a repair, finds nothing, whatever was killed. Without a grace period: nobody uploads."""
+    """Asserts that `reportd check` finds nothing after a repair. The grace period is 0 s, since nobody uploads now."""
     own = {"REPORTD_DATABASE_DSN": dsn, "REPORTD_ARTIFACTS_STORAGE_PATH": str(storage)}
     repaired = reportd("check", "--repair", "--verify-hashes", "--grace", "0s", **own)
     assert repaired.returncode in {0, 1}, repaired

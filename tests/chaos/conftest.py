@@ -1,5 +1,8 @@
-"""How often a fault happens, and what was counted meanwhile. The short form is part of every run of the tests;
-`make chaos` is the long one: the same tests, more often, and their counts as a table."""
+"""Fault tests: how many rounds each test runs, and the counts that it reports.
+
+The short form is part of every test run. `make chaos` is the long form: the same tests with more rounds, and a table of
+their counts.
+"""
 
 import json
 import os
@@ -13,36 +16,37 @@ from typing import Any
 import pytest
 
 LONG = os.environ.get("CHAOS") == "long"
-# Always the same in the short form, that a failure is of the change; given or new in the long one, to find more.
+# Fixed in the short form: otherwise a failure might come from a new seed and not from the change under test. The long
+# form draws a new seed, to find more failures. CHAOS_SEED sets it in either form.
 SEED = int(os.environ.get("CHAOS_SEED") or (secrets.randbits(32) if LONG else 1))
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much a test does. What it does is drawn from `random`, which the seed and the test's name decide."""
+    """How much a test does. Its random choices come from `random`, which is seeded with SEED and the test's name."""
 
     random: random.Random
 
     def times(self, short: int, long: int) -> int:
-        """The count of this run."""
+        """How many rounds: `short`, or `long` in the long form."""
         return long if LONG else short
 
 
 @dataclass
 class Tally:
-    """What a test counted: the evidence that it did something."""
+    """The counts of a test: the evidence that the fault really happened."""
 
-    figures: dict[str, Any] = field(default_factory=dict)  # plain values: they go from process to process
+    values: dict[str, Any] = field(default_factory=dict)  # only plain values: pytest-xdist sends them between processes
 
     def add(self, what: str, count: int = 1) -> None:
-        self.figures[what] = self.figures.get(what, 0) + count
+        self.values[what] = self.values.get(what, 0) + count
 
-    def most(self, what: str, value: float) -> None:
-        """The largest value of something that is measured more than once."""
-        self.figures[what] = round(max(self.figures.get(what, 0.0), value), 2)
+    def maximum(self, what: str, value: float) -> None:
+        """Keeps the largest of several measurements."""
+        self.values[what] = round(max(self.values.get(what, 0.0), value), 2)
 
-    def note(self, what: str, value: Any) -> None:
-        self.figures[what] = value
+    def record(self, what: str, value: Any) -> None:
+        self.values[what] = value
 
 
 @pytest.fixture
@@ -54,13 +58,13 @@ def effort(request) -> Effort:
 @pytest.fixture
 def tally(record_property) -> Iterator[Tally]:
     tally = Tally()
-    record_property("tally", tally.figures)  # by reference: the report is made after the test has filled it
+    record_property("tally", tally.values)  # by reference: pytest builds the report after the test has filled the dict
     yield tally
-    print(tally.figures)
+    print(tally.values)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """The table of the long form, and the same as JSON where CHAOS_OUTPUT says."""
+    """Prints the table of the long form. Writes the same data as JSON to the file that CHAOS_OUTPUT names."""
     found = [
         {"test": report.nodeid, "outcome": report.outcome, "seconds": round(report.duration, 1), **properties["tally"]}
         for reports in terminalreporter.stats.values()
@@ -71,11 +75,11 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section(f"CHAOS_SEED={SEED}")
         terminalreporter.write_line("| fault | outcome | counts |\n|---|---|---|")
         for row in found:
-            counts = "; ".join(f"{what} {_written(value)}" for what, value in list(row.items())[2:])
+            counts = "; ".join(f"{what} {_formatted(value)}" for what, value in list(row.items())[2:])
             terminalreporter.write_line(f"| `{row['test'].partition('::')[2]}` | {row['outcome']} | {counts} |")
     if path := os.environ.get("CHAOS_OUTPUT"):
         Path(path).write_text(json.dumps({"seed": SEED, "long": LONG, "tests": found}, indent=1) + "\n")
 
 
-def _written(value: Any) -> str:
+def _formatted(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,5 +1,8 @@
-"""Small file systems to fill, take away and freeze. They are mounted in a namespace of their own, which ends with its
-last process: nothing is left mounted, also when the tests are killed."""
+"""Small file systems that a test can fill, unmount and freeze.
+
+They are mounted in a separate mount namespace. The kernel removes it with its last process, so nothing stays mounted
+even when the tests are killed.
+"""
 
 import os
 import shlex
@@ -14,51 +17,51 @@ from tests.up_server import CHECKOUT, wait_for
 
 
 class Disk:
-    """A file system on which `storage` lies, and `prefix` for the command of a process that shall see it."""
+    """A file system that holds `storage`. Prepend `prefix` to the command of a process that must see it."""
 
     def __init__(self, folder: Path, storage: Path, holder: int) -> None:
         self._disk, self._storage = folder / "disk", storage
         self.prefix = ["nsenter", f"--mount=/proc/{holder}/ns/mnt", f"--wd={CHECKOUT}", "--"]
         root = Path(f"/proc/{holder}/root")
-        self.storage = root / storage.relative_to("/")  # from here, where nothing is mounted
+        self.storage = root / storage.relative_to("/")  # the path outside the namespace, where it is not mounted
         self._ballast = root / self._disk.relative_to("/") / "ballast"
         self._frozen: subprocess.Popen[bytes] | None = None
 
     def run(self, *commands: str) -> bool:
-        """Shell commands inside; whether all of them worked."""
+        """Runs shell commands inside the namespace. False when one failed; its stderr is then in `error`."""
         done = subprocess.run([*self.prefix, "sh", "-ec", "\n".join(commands)], capture_output=True, text=True)
-        self.said = done.stderr
+        self.error = done.stderr
         return done.returncode == 0
 
-    def must(self, *commands: str) -> None:
-        assert self.run(*commands), self.said
+    def run_or_fail(self, *commands: str) -> None:
+        assert self.run(*commands), self.error
 
-    def show(self) -> None:
-        """The folder is where the server looks for it."""
-        self.must(f"mount --bind {_quoted(self._disk / 'files')} {_quoted(self._storage)}")
+    def attach(self) -> None:
+        """Mounts the file system at the server's storage path."""
+        self.run_or_fail(f"mount --bind {_quoted(self._disk / 'files')} {_quoted(self._storage)}")
 
-    def take_away(self) -> None:
-        """As when a disk is pulled: what is open stays so, nothing is found by its name."""
-        self.must(f"umount --lazy {_quoted(self._storage)}")
+    def detach(self) -> None:
+        """Like a pulled disk: open file descriptors stay open, but no path can be opened any more."""
+        self.run_or_fail(f"umount --lazy {_quoted(self._storage)}")
 
     def allow_writes(self, yes: bool) -> None:
-        """Waits for a moment in which no file is open for writing."""
+        """Remounts read-write or read-only. Retries: read-only fails while a file is open for writing."""
         how = "rw" if yes else "ro"
         command = f"mount -o remount,bind,{how} {_quoted(self._storage)}"
-        wait_for(lambda: self.run(command), lambda: self.said)
+        wait_for(lambda: self.run(command), lambda: self.error)
 
-    def use_up(self, size: int) -> None:
-        """Takes so many bytes of it; `free_again` gives them back."""
+    def occupy(self, size: int) -> None:
+        """Allocates this many bytes of the disk until `release`."""
         with self._ballast.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, size)
 
-    def free_again(self) -> None:
+    def release(self) -> None:
         self._ballast.unlink()
 
     def freeze(self) -> None:
-        """Every write hangs until `thaw`, or until these tests end."""
-        place = _quoted(self._disk)
-        script = f"fsfreeze --freeze {place}\necho frozen\nread _ || true\nfsfreeze --unfreeze {place}"
+        """Blocks every write until `thaw`, or until the test process ends."""
+        mount_point = _quoted(self._disk)
+        script = f"fsfreeze --freeze {mount_point}\necho frozen\nread _ || true\nfsfreeze --unfreeze {mount_point}"
         self._frozen = subprocess.Popen(
             [*self.prefix, "sh", "-ec", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
@@ -73,7 +76,10 @@ class Disk:
 
 @contextmanager
 def mounted(folder: Path, storage: Path, kind: str, size: int) -> Iterator[Disk]:
-    """A file system of so many bytes, with `storage` on it; `kind` is tmpfs or ext4. Skips where that is forbidden."""
+    """Mounts a file system of `size` bytes that holds `storage`; `kind` is tmpfs or ext4.
+
+    Skips the test where mounting is not permitted.
+    """
     if os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
         pytest.skip("mounting needs root")
     (folder / "disk").mkdir()
@@ -84,7 +90,7 @@ def mounted(folder: Path, storage: Path, kind: str, size: int) -> Iterator[Disk]
             assert holder.stdout.readline() == b"ready\n"
             disk = Disk(folder, storage, holder.pid)
             _mount(disk, folder, kind, size)
-            disk.show()
+            disk.attach()
             try:
                 yield disk
             finally:
@@ -95,15 +101,15 @@ def mounted(folder: Path, storage: Path, kind: str, size: int) -> Iterator[Disk]
 
 
 def _mount(disk: Disk, folder: Path, kind: str, size: int) -> None:
-    place = _quoted(folder / "disk")
+    mount_point = _quoted(folder / "disk")
     if kind == "tmpfs":
-        worked = disk.run(f"mount -t tmpfs -o size={size} tmpfs {place}", f"mkdir {place}/files")
+        worked = disk.run(f"mount -t tmpfs -o size={size} tmpfs {mount_point}", f"mkdir {mount_point}/files")
     else:
         image = _quoted(folder / "image")
         make = [f"truncate --size={size} {image}", f"mkfs.ext4 -q -m 0 {image}"]
-        worked = disk.run(*make, f"mount -o loop {image} {place}", f"mkdir {place}/files")
+        worked = disk.run(*make, f"mount -o loop {image} {mount_point}", f"mkdir {mount_point}/files")
     if not worked:
-        pytest.skip(f"cannot mount {kind}: {disk.said}")
+        pytest.skip(f"cannot mount {kind}: {disk.error}")
 
 
 def _quoted(path: Path) -> str:

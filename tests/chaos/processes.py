@@ -1,4 +1,4 @@
-"""What a server's processes hold: memory and file descriptors."""
+"""The memory, file descriptors and connections of a server's processes."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -6,21 +6,21 @@ from pathlib import Path
 from tests.up_server import wait_for
 
 
-def family(pid: int) -> Iterator[int]:
-    """A process and all below it."""
+def process_tree(pid: int) -> Iterator[int]:
+    """A process and all its descendants."""
     yield pid
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        yield from family(int(child))
+        yield from process_tree(int(child))
 
 
 def memory(pid: int, key: str = "VmRSS") -> int:
-    """Bytes in memory, of all of them; with VmHWM the most that each has ever had."""
-    return sum(_kilobytes(each, key) for each in family(pid)) << 10
+    """Resident memory of the process tree in bytes; with VmHWM the sum of the peaks of its processes."""
+    return sum(_kilobytes(each, key) for each in process_tree(pid)) << 10
 
 
-def forget_peak(pid: int) -> None:
-    """VmHWM is what is in memory now."""
-    for each in family(pid):
+def reset_peak(pid: int) -> None:
+    """Sets VmHWM to the current VmRSS."""
+    for each in process_tree(pid):
         Path(f"/proc/{each}/clear_refs").write_text("5")
 
 
@@ -30,9 +30,9 @@ def _kilobytes(pid: int, key: str) -> int:
 
 
 def descriptors(pid: int) -> list[str]:
-    """What is open, but for connections to the database, which the server keeps as it likes."""
+    """The open files of the process tree, without sockets: the number of database connections varies."""
     found = []
-    for each in family(pid):
+    for each in process_tree(pid):
         for link in Path(f"/proc/{each}/fd").iterdir():
             try:
                 found.append(str(link.readlink()))
@@ -42,13 +42,13 @@ def descriptors(pid: int) -> list[str]:
 
 
 def sockets_of(port: int) -> int:
-    """The connections to a port on loopback that its server has not closed."""
+    """How many connections to a loopback port its server has not closed."""
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
     local = f"0100007F:{port:04X}"
-    ended = {"06", "0A"}  # TIME_WAIT, and the listening one
+    ended = {"06", "0A"}  # TIME_WAIT and LISTEN
     return sum(line.split()[1] == local and line.split()[3] not in ended for line in lines)
 
 
-def settles(look: Callable[[], int], level: int) -> None:
-    """Waits until something is down at a level again."""
-    wait_for(lambda: look() <= level, lambda: f"{look()} instead of {level}")
+def wait_until_at_most(measure: Callable[[], int], level: int) -> None:
+    """Waits until the measured value has fallen to `level`."""
+    wait_for(lambda: measure() <= level, lambda: f"{measure()} instead of {level}")

@@ -1,4 +1,4 @@
-"""A way to PostgreSQL that a test can break: TCP on loopback, ending in a server's Unix socket."""
+"""A proxy to PostgreSQL that a test can break: listens on a loopback TCP port, forwards to a Unix socket."""
 
 import asyncio
 import socket
@@ -12,24 +12,26 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST
 
 
 class Proxy:
-    """Passes bytes on, in a thread of its own, unless it is told otherwise."""
+    """Forwards bytes in its own thread until a fault is switched on."""
 
     def __init__(self, target: Path) -> None:
         self._target = target
         self._loop = asyncio.new_event_loop()
-        self._flows = asyncio.Event()
+        self._forwards = asyncio.Event()
         self._refuses = False
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
 
-    def swallow(self, everything: bool) -> None:
-        """Whether nothing comes through any more: connections stay, and new ones are taken, but no byte passes.
-        What was sent meanwhile comes late when that ends, as TCP does it."""
-        self._call(self._flows.clear if everything else self._flows.set)
+    def hold(self, active: bool) -> None:
+        """While active, connections stay open and new ones are accepted, but no byte is forwarded.
+
+        Held bytes are delivered late when it ends, as TCP would.
+        """
+        self._call(self._forwards.clear if active else self._forwards.set)
 
     def cut(self, refuse: bool = False) -> None:
-        """Resets every connection, and with `refuse` each new one, too, until `cut()` is called again."""
+        """Resets every connection. With `refuse`, also resets each new one until `cut()` is called without it."""
 
         def now() -> None:
             self._refuses = refuse
@@ -44,7 +46,7 @@ class Proxy:
         done.wait()
 
     async def _serve(self, ready: threading.Event) -> None:
-        self._flows.set()
+        self._forwards.set()
         self._stop = asyncio.Event()
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
@@ -60,16 +62,16 @@ class Proxy:
         asyncio.current_task().add_done_callback(self._tasks.discard)
         self._writers.add(writer)
         try:
-            await self._flows.wait()
+            await self._forwards.wait()
             if self._refuses:
                 return _reset(writer)
-            there, back = await asyncio.open_unix_connection(str(self._target))
-            self._writers.add(back)
+            target_reader, target_writer = await asyncio.open_unix_connection(str(self._target))
+            self._writers.add(target_writer)
             try:
-                await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
+                await asyncio.gather(self._pump(reader, target_writer), self._pump(target_reader, writer))
             finally:
-                self._writers.discard(back)
-                back.close()
+                self._writers.discard(target_writer)
+                target_writer.close()
         except OSError:
             _reset(writer)
         finally:
@@ -79,10 +81,10 @@ class Proxy:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while data := await reader.read(1 << 16):
-                await self._flows.wait()
+                await self._forwards.wait()
                 writer.write(data)
                 await writer.drain()
-        writer.close()  # which ends the other direction, too
+        writer.close()  # this ends the other direction, too
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
@@ -95,7 +97,7 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 
 @contextmanager
 def proxied(target: Path) -> Iterator[Proxy]:
-    """A proxy to a Unix socket for the while."""
+    """Runs a proxy to a Unix socket inside the `with` block."""
     proxy, ready = Proxy(target), threading.Event()
 
     def run() -> None:

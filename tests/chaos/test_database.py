@@ -1,5 +1,7 @@
-"""PostgreSQL goes away in every way that it can: killed, frozen, its connections ended, cut or silent. The server says
-503 meanwhile, never hangs, loses nothing, and is as before within seconds, without a restart."""
+"""PostgreSQL is killed or frozen, or its connections are terminated, reset or silent.
+
+The server replies 503 during the fault, never hangs, loses nothing, and recovers within seconds without a restart.
+"""
 
 import os
 import random
@@ -20,14 +22,14 @@ from server.auth.tokens import hash_of, new_token
 from server.database import migrate
 from server.database.embedded import SOCKET, Postgres
 from server.ids import new_id
-from tests.chaos.clients import Ledger, Others, check, files, make_cases, small_requests, staged, stored
+from tests.chaos.clients import BackgroundClients, Ledger, check, files, make_cases, small_requests, staged, stored
 from tests.chaos.conftest import Tally
 from tests.chaos.proxy import proxied
 from tests.up_server import UpServer, serving, wait_for
 
 POOL = 4
-# What the database gets to answer. Seconds; a busy machine may need them for good work, too.
-TIMES = {
+# Database timeouts in seconds. Not lower: on a busy machine even a healthy database may need this long.
+TIMEOUTS = {
     "REPORTD_DATABASE_POOL_SIZE": str(POOL),
     "REPORTD_DATABASE_CONNECT_TIMEOUT": "1",
     "REPORTD_DATABASE_COMMAND_TIMEOUT": "2",
@@ -36,7 +38,7 @@ TIMES = {
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[Postgres]:
-    """One that may be hurt. What a killed process has written stays: that needs no fsync, only a power cut does."""
+    """A PostgreSQL that tests may kill. It needs no fsync: the page cache keeps what a killed process wrote."""
     memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(prefix="reportd-tests-", dir=memory if os.access(memory, os.W_OK) else None))
     with Postgres(folder, settings={"fsync": "off"}) as server:
@@ -46,8 +48,8 @@ def database() -> Iterator[Postgres]:
 
 
 @pytest.fixture
-def hurt(database, tmp_path):
-    """One worker on that database, through a proxy; the proxy; its test cases."""
+def faulty(database, tmp_path):
+    """A server with one worker that reaches the database through a proxy; the proxy; new test cases."""
     token = new_token()
     with psycopg.connect(database.dsn(), autocommit=True) as connection:
         connection.execute("TRUNCATE suite_runs, tokens CASCADE")
@@ -57,7 +59,7 @@ def hurt(database, tmp_path):
         )
     with proxied(database.socket / SOCKET) as proxy:
         dsn = f"postgresql://postgres@127.0.0.1:{proxy.port}/reportd?sslmode=disable"
-        with serving(tmp_path / "data", dsn, token, **TIMES) as server:
+        with serving(tmp_path / "data", dsn, token, **TIMEOUTS) as server:
             yield SimpleNamespace(server=server, proxy=proxy, cases=make_cases(server))
 
 
@@ -65,8 +67,8 @@ def postmaster(database: Postgres) -> int:
     return int((database.data / "postmaster.pid").read_text().split()[0])
 
 
-def tree(pid: int) -> list[int]:
-    """A process and its children, as PostgreSQL's are."""
+def process_tree(pid: int) -> list[int]:
+    """A process and its children; PostgreSQL has no grandchildren."""
     return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
 
@@ -80,7 +82,7 @@ def signal_all(pids: list[int], number: int) -> None:
 
 @contextmanager
 def killed(database, proxy):
-    signal_all(tree(postmaster(database)), signal.SIGKILL)
+    signal_all(process_tree(postmaster(database)), signal.SIGKILL)
     try:
         yield
     finally:
@@ -89,7 +91,7 @@ def killed(database, proxy):
 
 @contextmanager
 def frozen(database, proxy):
-    pids = tree(postmaster(database))
+    pids = process_tree(postmaster(database))
     signal_all(pids, signal.SIGSTOP)
     try:
         yield
@@ -118,64 +120,66 @@ def cut(database, proxy):
 
 @contextmanager
 def silent(database, proxy):
-    proxy.swallow(True)
+    proxy.hold(True)
     try:
         yield
     finally:
-        proxy.swallow(False)
+        proxy.hold(False)
 
 
 FAULTS = [killed, frozen, terminated, cut, silent]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-def test_postgresql_goes_away_and_comes_back(hurt, database, effort, tally, fault):
-    server, ledger, storage = hurt.server, Ledger(tally), hurt.server.data / "artifacts"
+def test_the_server_recovers_when_postgresql_comes_back(faulty, database, effort, tally, fault):
+    server, ledger, storage = faulty.server, Ledger(tally), faulty.server.data / "artifacts"
     for _ in range(effort.times(1, 10)):
-        one_round(hurt, database, effort.random, tally, fault, ledger)
+        one_round(faulty, database, effort.random, tally, fault, ledger)
         ledger.send_again(server)
-        every_connection_works(server, database, hurt.cases)
+        check_every_connection(server, database, faulty.cases)
     assert set(ledger.statuses) <= {201, 503} and all(ledger.retry_after), ledger.statuses
     ledger.download(server)
     ledger.compare(storage, database.dsn())
     assert staged(storage) == []
-    tally.note("files without a row", len(files(storage)) - len(stored(database.dsn())))
+    tally.record("files without a row", len(files(storage)) - len(stored(database.dsn())))
     check(storage, database.dsn())
 
 
-def one_round(hurt, database: Postgres, chance: random.Random, tally: Tally, fault, ledger: Ledger) -> None:
-    server, others = hurt.server, Others(hurt.server, small_requests(hurt.cases))
-    with others.asking(), ledger.uploading(server, hurt.cases):
+def one_round(faulty, database: Postgres, chance: random.Random, tally: Tally, fault, ledger: Ledger) -> None:
+    server, others = faulty.server, BackgroundClients(faulty.server, small_requests(faulty.cases))
+    with others.running(), ledger.uploading(server, faulty.cases):
         time.sleep(chance.uniform(0.2, 0.6))
-        with fault(database, hurt.proxy):
-            if fault is not terminated:  # which is over at once: new connections are taken
+        with fault(database, faulty.proxy):
+            if fault is not terminated:  # that fault ends at once: new connections are accepted
                 wait_for(lambda: others.count(503), server.log.read_text)
                 time.sleep(chance.uniform(0.0, 1.0))
         began, answered = time.monotonic(), others.count(200)
         wait_for(lambda: server.ask("GET", "/readyz").status == 200, server.log.read_text)
-        tally.most("recovery seconds", time.monotonic() - began)
+        tally.maximum("recovery seconds", time.monotonic() - began)
         wait_for(lambda: others.count(200) > answered + 10, server.log.read_text)
-    others.judge({200, 201, 503})
+    others.check_statuses({200, 201, 503})
     tally.add("rounds")
     tally.add("small requests", others.statuses.total())
-    tally.add("503 of them", others.count(503))
-    tally.most("slowest of them, seconds", others.slowest)
+    tally.add("503 replies", others.count(503))
+    tally.maximum("slowest small request, seconds", others.slowest)
 
 
-def every_connection_works(server: UpServer, database: Postgres, cases: list[str]) -> None:
-    """As many requests as the pool has connections can wait in the database at once, and it has no more sessions."""
+def check_every_connection(server: UpServer, database: Postgres, cases: list[str]) -> None:
+    """Asserts that all connections of the pool work: as many requests as it has can wait for a lock in PostgreSQL at
+    once. Also that the server has no further database sessions."""
     sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'reportd'"
     body = b'{"checkpoints": [{"checkpoint_number": %d, "name": "x", "status": "Passed"}]}'
     with psycopg.connect(database.dsn()) as other, ThreadPoolExecutor(POOL) as threads:
         (number,) = other.execute("SELECT count(*) FROM test_checkpoints").fetchone()
         other.execute("LOCK TABLE test_checkpoints IN EXCLUSIVE MODE")
-        send = [threads.submit(server.ask, "POST", f"{case}/checkpoints", body % (number + 1)) for case in cases[:POOL]]
+        paths = [f"{case}/checkpoints" for case in cases[:POOL]]
+        futures = [threads.submit(server.ask, "POST", path, body % (number + 1)) for path in paths]
         with psycopg.connect(database.dsn("postgres"), autocommit=True) as watcher:
             waiting = f"{sessions} AND wait_event_type = 'Lock'"
             try:
                 wait_for(lambda: watcher.execute(waiting).fetchone() == (POOL,), server.log.read_text)
             finally:
                 other.rollback()
-            assert [each.result().status for each in send] == [201] * POOL
+            assert [future.result().status for future in futures] == [201] * POOL
             (count,) = watcher.execute(sessions).fetchone()
             assert count <= POOL

@@ -1,5 +1,4 @@
-"""Bodies that nobody would write, sent to a real server: it never answers with a 5xx, and keeps nothing of them but
-what it said it would."""
+"""Fuzzed request bodies, sent to a real server: it never replies with a 5xx, and stores only what it acknowledged."""
 
 import json
 import re
@@ -22,10 +21,10 @@ from schemathesis.specs.openapi.checks import (
 
 from server.auth.roles import Role
 from server.routes import ROUTES
-from tests.chaos.clients import BASE, check, files, make_cases, picture, staged, stored, without_bytes
+from tests.chaos.clients import BASE, check, files, make_cases, picture, rows_without_file, staged, stored
 from tests.chaos.conftest import SEED
 from tests.forms import BOUNDARY, CONTENT_TYPE, a_body, a_field, a_file, a_part, batch, single
-from tests.test_access import everything as everything  # a fixture
+from tests.test_access import snapshot as snapshot  # a fixture
 from tests.up_server import PATIENCE, UpServer, serving, wait_for
 
 PICTURE = picture("fuzz", 8)
@@ -56,21 +55,21 @@ def server(tmp_path, dsn, make_token) -> Iterator[UpServer]:
 
 
 @pytest.fixture
-def nothing_stays(server, dsn) -> Iterator[None]:
-    """Afterwards: no file but those of rows, which are whole, and nothing of requests that are over."""
+def no_orphans(server, dsn) -> Iterator[None]:
+    """Asserts after the test that each file has a row and each row its complete file, and that nothing is staged."""
     yield
     storage = server.data / "artifacts"
     wait_for(lambda: not staged(storage), lambda: str(staged(storage)))
     rows = stored(dsn)
     assert sorted(row[3] for row in rows) == files(storage)
-    assert without_bytes(storage, rows) == []
+    assert rows_without_file(storage, rows) == []
     assert server.ask("GET", "/readyz").status == 200
-    assert not re.search("request .* failed", log := server.log.read_text()), log  # our word for a 500
+    assert not re.search("request .* failed", log := server.log.read_text()), log  # the log line of a 500
     check(storage, dsn)
 
 
 def examples(count: int, strategy: st.SearchStrategy[Any], run: Callable[[Any], None]) -> None:
-    """So many of them, always the same for a seed; what fails is made as small as can be."""
+    """Runs `count` generated examples. The same seed draws the same ones; a failing example is shrunk."""
     wrapped = seed(SEED)(
         settings(
             max_examples=count,
@@ -87,7 +86,7 @@ def examples(count: int, strategy: st.SearchStrategy[Any], run: Callable[[Any], 
 
 
 def forms() -> st.SearchStrategy[tuple[str, bytes]]:
-    """The endpoint's last word and a body that is right."""
+    """The end of the endpoint's path and a valid body."""
     metadata = '[{"file_index": 0, "artifact_type": "screenshot"}, {"file_index": 1, "artifact_type": "log"}]'
     late = a_body(a_file(PICTURE, name="files"), a_file(b"text", "a.txt", "files"), a_field("metadata", metadata))
     odd = a_body(a_field("artifact_type", "log"), a_part(b"text", "content-disposition:form-data;name=file;filename=a"))
@@ -103,8 +102,8 @@ def forms() -> st.SearchStrategy[tuple[str, bytes]]:
 
 @st.composite
 def mutated(draw: Any, bodies: st.SearchStrategy[tuple[str, bytes]]) -> tuple[str, bytes]:
-    """A few places of it cut out, doubled, swapped, bent or filled with something that means something."""
-    where, body = draw(bodies)
+    """Up to four random edits of a body: a slice removed, repeated, reversed or truncated, or a token put in."""
+    endpoint, body = draw(bodies)
     for _ in range(draw(st.integers(0, 4))):
         first, second = sorted(draw(st.tuples(*[st.integers(0, len(body))] * 2)))
         token = draw(st.one_of(st.sampled_from(TOKENS), st.binary(max_size=20)))
@@ -121,7 +120,7 @@ def mutated(draw: Any, bodies: st.SearchStrategy[tuple[str, bytes]]) -> tuple[st
                 ]
             )
         )
-    return where, body
+    return endpoint, body
 
 
 TYPES = st.one_of(
@@ -144,7 +143,7 @@ TYPES = st.one_of(
 
 @st.composite
 def framed(draw: Any, body: bytes) -> tuple[str, bytes, bool]:
-    """The header that says how long a body is, and its bytes; often right. And whether the server waits for more."""
+    """A framing header, the bytes to send, and whether the server may wait for more. The framing is often right."""
     kind = draw(st.sampled_from(["right"] * 6 + ["long", "short", "chunked", "broken chunks"]))
     if kind == "right":
         return f"Content-Length: {len(body)}", body, False
@@ -162,36 +161,40 @@ def framed(draw: Any, body: bytes) -> tuple[str, bytes, bool]:
 
 
 def exchange(
-    server: UpServer, method: str, path: str, headers: list[str], body: bytes, gone: bool = False
+    server: UpServer, method: str, path: str, headers: list[str], body: bytes, half_close: bool = False
 ) -> int | None:
-    """The status of the first reply; None when the connection was closed without one, as for one that is `gone`."""
+    """The status of the first reply; None when the server closed the connection without one.
+
+    `half_close` shuts down the sending side, for requests that the server would wait for.
+    """
     lines = [f"{method} {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {server.token}", *headers, "", ""]
     with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock:
-        said = b""
+        received = b""
         with suppress(ConnectionResetError, BrokenPipeError):
             sock.sendall("\r\n".join(lines).encode() + body)
-            if gone:
+            if half_close:
                 sock.shutdown(socket.SHUT_WR)
-            while b"\r\n" not in said and (more := sock.recv(4096)):
-                said += more
-    return int(said.split()[1]) if said else None
+            while b"\r\n" not in received and (more := sock.recv(4096)):
+                received += more
+    return int(received.split()[1]) if received else None
 
 
-@pytest.mark.usefixtures("nothing_stays")
-def test_multipart_bodies(server, effort, tally):
+@pytest.mark.usefixtures("no_orphans")
+def test_fuzzed_multipart_bodies_never_get_a_5xx(server, effort, tally):
     (case,) = make_cases(server, 1)
     requests_of = mutated(forms()).flatmap(
         lambda made: st.tuples(st.just(made[0]), st.just(made[1]), TYPES, framed(made[1]))
     )
 
     def run(request: tuple[str, bytes, str, tuple[str, bytes, bool]]) -> None:
-        where, _, content_type, (length, sent, more) = request
-        status = exchange(server, "POST", f"{case}/{where}", [f"Content-Type: {content_type}", length], sent, gone=more)
-        tally.add(str(status or "gone"))
-        assert (status is None and more) or status < 500, request
+        endpoint, _, content_type, (length, sent, waits) = request
+        headers = [f"Content-Type: {content_type}", length]
+        status = exchange(server, "POST", f"{case}/{endpoint}", headers, sent, half_close=waits)
+        tally.add(str(status or "no reply"))
+        assert (status is None and waits) or status < 500, request
 
     examples(effort.times(250, 8000), requests_of, run)
-    assert tally.figures["201"] and tally.figures["400"] and tally.figures["422"]
+    assert tally.values["201"] and tally.values["400"] and tally.values["422"]
 
 
 # --- JSON --------------------------------------------------------------------------------------------------
@@ -235,27 +238,27 @@ VALUES = st.recursive(
 )
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The paths of all that is in a JSON value."""
+def paths_in(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of all values inside a JSON value, itself included."""
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path, *(found for key, each in inside for found in places(each, (*path, key)))]
+    return [path, *(found for key, each in inside for found in paths_in(each, (*path, key)))]
 
 
-def changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
-    """The value with something else at a path."""
+def with_value_at(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    """A copy of the value with `new` at a path."""
     if not path:
         return new
     copy = dict(value) if isinstance(value, dict) else list(value)
-    copy[path[0]] = changed(copy[path[0]], path[1:], new)
+    copy[path[0]] = with_value_at(copy[path[0]], path[1:], new)
     return copy
 
 
 @st.composite
 def json_requests(draw: Any) -> tuple[str, str, bytes]:
-    """A right request with odd values in some places, fields that do not belong there, or bytes that are no JSON."""
+    """A valid request with odd values, with unexpected fields, or with a body that is not JSON."""
     method, path, value = draw(st.sampled_from(VALID))
     for _ in range(draw(st.integers(0, 3))):
-        value = changed(value, draw(st.sampled_from(places(value))), draw(VALUES))
+        value = with_value_at(value, draw(st.sampled_from(paths_in(value))), draw(VALUES))
     if isinstance(value, dict):
         value = {**value, **draw(st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=2))}
     body = json.dumps(value, ensure_ascii=draw(st.booleans())).encode("utf-8", "surrogatepass")
@@ -266,8 +269,8 @@ def json_requests(draw: Any) -> tuple[str, str, bytes]:
     return method, path, body
 
 
-@pytest.mark.usefixtures("nothing_stays")
-def test_json_bodies(server, effort, tally):
+@pytest.mark.usefixtures("no_orphans")
+def test_fuzzed_json_bodies_never_get_a_5xx(server, effort, tally):
     (case,) = make_cases(server, 1)
     run_id = server.ask_json("GET", case)["suite_run_id"]
     known = {"base": BASE, "case": case, "run": f"{BASE}/suite-runs/{run_id}"}
@@ -280,14 +283,14 @@ def test_json_bodies(server, effort, tally):
         assert status is not None and status < 500, request
 
     examples(effort.times(400, 10_000), json_requests(), run)
-    assert tally.figures["201"] and tally.figures["400"] and tally.figures["422"]
+    assert tally.values["201"] and tally.values["400"] and tally.values["422"]
 
 
 # --- the OpenAPI document ----------------------------------------------------------------------------------
 
 
-def things(server: UpServer) -> dict[str, str]:
-    """Ids to ask for, all of them of new things."""
+def make_ids(server: UpServer) -> dict[str, str]:
+    """Path parameters with the ids of newly created objects."""
     (case,) = make_cases(server, 1)
     form = [("file", "a.txt", b"text", "text/plain"), ("artifact_type", "log")]
     artifact = server.send(f"{case}/artifacts", *form)["id"]
@@ -304,14 +307,14 @@ def things(server: UpServer) -> dict[str, str]:
     }
 
 
-# Everyone who calls, and what they do for sure: an admin for all projects, those of the project, and nobody.
+# The kinds of caller: an admin of all projects, each role in one project, and a request without a token.
 CALLERS: dict[str, Role | None] = {"admin of all": Role.ADMIN, **{role.word: role for role in Role}, "nobody": None}
 
 
 @pytest.mark.parametrize("caller", CALLERS)
-@pytest.mark.usefixtures("nothing_stays")
-def test_what_the_openapi_document_says(server, make_token, everything, effort, tally, caller):
-    """By everyone: nothing else comes back, and nothing is done that the caller may not do."""
+@pytest.mark.usefixtures("no_orphans")
+def test_replies_match_the_openapi_document(server, make_token, snapshot, effort, tally, caller):
+    """For each kind of caller: replies match the document, and GETs and forbidden requests change nothing."""
     document = server.ask_json("GET", "/api/v1/openapi.json")
     schema = schemathesis.openapi.from_dict(document)
     role, token = CALLERS[caller], server.token
@@ -323,35 +326,35 @@ def test_what_the_openapi_document_says(server, make_token, everything, effort, 
         count += 1
         operation = found.ok()
         route = rows[operation.method.upper(), operation.path]
-        known = things(server)
+        ids = make_ids(server)
         may = route.access.public is True or (role is not None and role >= route.least_role)
         changes = may and route.method != "GET"
-        before = everything(), files(server.data / "artifacts")
+        before = snapshot(), files(server.data / "artifacts")
         times = effort.times(8, 250) if caller == "admin of all" else effort.times(4, 80)
-        told = one_operation(operation, server, token, known, times)
-        for status, number in told.items():
+        statuses = fuzz_operation(operation, server, token, ids, times)
+        for status, number in statuses.items():
             tally.add(str(status), number)
         if not may:
-            assert not [status for status in told if status < 400], (operation.label, told)
+            assert not [status for status in statuses if status < 400], (operation.label, statuses)
         if role is None and route.access.public is not True:
-            assert told.keys() == {401}, (operation.label, told)
-        assert changes or (everything(), files(server.data / "artifacts")) == before, operation.label
+            assert statuses.keys() == {401}, (operation.label, statuses)
+        assert changes or (snapshot(), files(server.data / "artifacts")) == before, operation.label
     assert count == len(ROUTES) == sum(len(methods) for methods in document["paths"].values())
-    tally.note("operations", count)
+    tally.record("operations", count)
 
 
-def one_operation(operation: Any, server: UpServer, token: str, ids: dict[str, str], times: int) -> Counter[int]:
-    """How often each status came back."""
+def fuzz_operation(operation: Any, server: UpServer, token: str, ids: dict[str, str], times: int) -> Counter[int]:
+    """Sends generated requests to one operation and checks each reply; how often each status came back."""
     checks = [not_a_server_error, response_schema_conformance, status_code_conformance, content_type_conformance]
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    told: Counter[int] = Counter()
+    statuses: Counter[int] = Counter()
 
     def run(case: schemathesis.Case) -> None:
-        # Random ids are never those of anything.
+        # Random ids do not exist: use the ids of real objects.
         case.path_parameters = {name: ids.get(name, value) for name, value in (case.path_parameters or {}).items()}
         reply = case.call(server.url, headers=headers, timeout=PATIENCE)
-        told[reply.status_code] += 1
+        statuses[reply.status_code] += 1
         case.validate_response(reply, checks=checks)
 
     examples(times, operation.as_strategy(), run)
-    return told
+    return statuses

@@ -1,4 +1,4 @@
-"""Clients that send one byte a second: they slow nobody down, and are dropped when their time is over."""
+"""Clients that send one byte a second do not slow down others, and are disconnected after the timeout."""
 
 import itertools
 import selectors
@@ -10,14 +10,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.chaos.clients import Batch, make_cases, staged
-from tests.chaos.processes import settles, sockets_of
+from tests.chaos.processes import sockets_of, wait_until_at_most
 from tests.forms import CONTENT_TYPE
 from tests.up_server import PATIENCE, UpServer, serving, wait_for
 
 
-def times(seconds: int, slow: int) -> dict[str, str]:
-    """A client that goes on like this is dropped after so many seconds. A third of the slow ones are uploads: more
-    than the server takes at once, were they counted."""
+def slow_client_settings(seconds: int, slow: int) -> dict[str, str]:
+    """Settings that disconnect slow clients after `seconds`, with a limit on concurrent uploads.
+
+    A third of the `slow` clients upload: they would exceed the limit if each held an upload slot.
+    """
     return {
         "REPORTD_SERVER_IDLE_TIMEOUT": str(seconds),
         "REPORTD_SERVER_BODY_TIMEOUT": str(seconds),
@@ -26,22 +28,23 @@ def times(seconds: int, slow: int) -> dict[str, str]:
     }
 
 
-class Crowd:
-    """Connections that each send a byte a second, in a thread of its own. One that is told to come again does so."""
+class SlowClients:
+    """Connections that each send one byte a second, driven by one thread. A client that gets a 503 sends again."""
 
     def __init__(self, server: UpServer, cases: list[str], count: int) -> None:
-        self._port, self._openings = server.port, openings(server, cases)
+        self._port, self._requests = server.port, request_starts(server, cases)
         self._selector = selectors.DefaultSelector()
         self._stop = threading.Event()
         self.refused = 0
-        self.quiet = 0  # seconds since one was told to come again
-        self.replies: list[bytes] = []  # others than "come again"
+        self.quiet = 0  # seconds since the last 503
+        self.replies: list[bytes] = []  # other than 503
         for number in range(count):
-            self._begin(self._openings[number % len(self._openings)])
+            self._begin(self._requests[number % len(self._requests)])
         self.open = count
 
     @contextmanager
-    def creeping(self) -> Iterator[None]:
+    def sending(self) -> Iterator[None]:
+        """Runs the clients inside the `with` block."""
         thread = threading.Thread(target=self._run)
         thread.start()
         try:
@@ -53,11 +56,11 @@ class Crowd:
                 key.fileobj.close()
             self._selector.close()
 
-    def _begin(self, opening: bytes) -> None:
+    def _begin(self, start: bytes) -> None:
         sock = socket.create_connection(("127.0.0.1", self._port), timeout=PATIENCE)
-        sock.sendall(opening)
+        sock.sendall(start)
         sock.setblocking(False)
-        self._selector.register(sock, selectors.EVENT_READ, opening)
+        self._selector.register(sock, selectors.EVENT_READ, start)
 
     def _run(self) -> None:
         while self.open and not self._stop.wait(1):
@@ -72,17 +75,17 @@ class Crowd:
 
     def _read(self, key: selectors.SelectorKey) -> None:
         try:
-            said = key.fileobj.recv(1 << 16)
+            received = key.fileobj.recv(1 << 16)
         except OSError:
-            said = b""
-        if said.startswith(b"HTTP/1.1 503 "):
+            received = b""
+        if received.startswith(b"HTTP/1.1 503 "):
             self.refused += 1
             self.quiet = 0
             self._selector.unregister(key.fileobj)
             key.fileobj.close()
             self._begin(key.data)
-        elif said:
-            self.replies.append(said)
+        elif received:
+            self.replies.append(received)
         else:
             self._drop(key)
 
@@ -92,8 +95,8 @@ class Crowd:
         self.open -= 1
 
 
-def openings(server: UpServer, cases: list[str]) -> list[bytes]:
-    """How slow requests begin: a head that does not end, a JSON body, a file."""
+def request_starts(server: UpServer, cases: list[str]) -> list[bytes]:
+    """The first bytes of three slow requests: an endless head, a JSON body and a file upload."""
     head = f"Host: x\r\nAuthorization: Bearer {server.token}\r\n"
     boundary = CONTENT_TYPE.partition("=")[2]
     part = f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="a.txt"\r\n\r\n'
@@ -107,7 +110,7 @@ def openings(server: UpServer, cases: list[str]) -> list[bytes]:
 
 
 def load(server: UpServer, cases: list[str], requests: int, serials: Iterator[int]) -> float:
-    """The median seconds of uploads and reads, one after the other."""
+    """Median seconds of one upload followed by one read, sent one at a time."""
     times = []
     for number in range(requests):
         item = Batch(f"load-{next(serials)}", cases[number % len(cases)])
@@ -119,40 +122,40 @@ def load(server: UpServer, cases: list[str], requests: int, serials: Iterator[in
     return statistics.median(times)
 
 
-def test_clients_that_send_a_byte_a_second(tmp_path, dsn, make_token, effort, tally):
+def test_clients_that_send_a_byte_a_second_do_not_slow_down_others(tmp_path, dsn, make_token, effort, tally):
     count, requests, serials = effort.times(150, 500), effort.times(40, 100), itertools.count()
-    with serving(tmp_path / "data", dsn, make_token(), **times(effort.times(12, 30), count)) as server:
+    with serving(tmp_path / "data", dsn, make_token(), **slow_client_settings(effort.times(12, 30), count)) as server:
         cases = make_cases(server)
         load(server, cases, 20, serials)
-        # Several times, and the best counts: others use this machine, too.
+        # The best of several rounds counts, since other processes use this machine, too.
         ratios: list[float] = []
         for number in range(effort.times(3, 10)):
             alone = load(server, cases, requests, serials)
-            crowd = Crowd(server, cases, count)
-            with crowd.creeping():
-                wait_for(lambda: crowd.quiet > 2)  # noqa: B023 - all of them are in
-                crowded = load(server, cases, requests, serials)
-                if crowd.open == count:
-                    ratios.append(crowded / alone)
+            clients = SlowClients(server, cases, count)
+            with clients.sending():
+                wait_for(lambda: clients.quiet > 2)  # noqa: B023 - no recent 503: all clients are in
+                loaded = load(server, cases, requests, serials)
+                if clients.open == count:
+                    ratios.append(loaded / alone)
                 tally.add("slow connections", count)
-                tally.add("told to come again", crowd.refused)
+                tally.add("503 replies to them", clients.refused)
             if number + 1 >= effort.times(1, 10) and min(ratios, default=9) <= 2:
                 break
-        tally.note("median beside them, as a multiple", [round(ratio, 2) for ratio in ratios])
+        tally.record("median with slow clients / median without", [round(ratio, 2) for ratio in ratios])
         assert min(ratios) <= 2, ratios
-        settles(lambda: sockets_of(server.port), 0)
+        wait_until_at_most(lambda: sockets_of(server.port), 0)
         assert staged(server.data / "artifacts") == []
 
 
-def test_clients_that_send_a_byte_a_second_are_dropped(tmp_path, dsn, make_token, effort, tally):
+def test_clients_that_send_a_byte_a_second_are_disconnected(tmp_path, dsn, make_token, effort, tally):
     count = effort.times(90, 500)
-    with serving(tmp_path / "data", dsn, make_token(), **times(effort.times(4, 20), count)) as server:
-        crowd = Crowd(server, make_cases(server), count)
+    with serving(tmp_path / "data", dsn, make_token(), **slow_client_settings(effort.times(4, 20), count)) as server:
+        clients = SlowClients(server, make_cases(server), count)
         began = time.monotonic()
-        with crowd.creeping():
-            wait_for(lambda: not crowd.open, lambda: f"{crowd.open} are still there; replies: {crowd.replies[:3]}")
-        tally.note("seconds", round(time.monotonic() - began, 1))
-        tally.note("connections", count)
-        assert {reply.split()[1] for reply in crowd.replies} == {b"408"}, crowd.replies[:5]
-        settles(lambda: sockets_of(server.port), 0)
+        with clients.sending():
+            wait_for(lambda: not clients.open, lambda: f"{clients.open} still connected, replies {clients.replies[:3]}")
+        tally.record("seconds", round(time.monotonic() - began, 1))
+        tally.record("connections", count)
+        assert {reply.split()[1] for reply in clients.replies} == {b"408"}, clients.replies[:5]
+        wait_until_at_most(lambda: sockets_of(server.port), 0)
         assert staged(server.data / "artifacts") == []

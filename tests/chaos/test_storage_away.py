@@ -1,5 +1,8 @@
-"""The storage folder's disk fills up, turns read-only, goes away or stalls. Uploads are told so, everything else goes
-on, no part of a file stays, and when the disk is back the server is as before, without a restart."""
+"""The disk of the storage folder fills up, turns read-only, is unmounted or stalls.
+
+Uploads get 507 or 503, requests that need no file succeed, and no partial file stays. When the disk is back, the server
+recovers without a restart.
+"""
 
 import hashlib
 import itertools
@@ -10,18 +13,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.chaos.clients import Ledger, Others, check, files, make_cases, small_requests, staged, stored
+from tests.chaos.clients import BackgroundClients, Ledger, check, files, make_cases, small_requests, staged, stored
 from tests.chaos.mounts import mounted
 from tests.up_server import serving, wait_for
 
-ENOUGH = 12  # refusals, to go on with the next thing
-SHAPE = {"files": 4, "width": 140}  # of a batch: 60 KB each
+MIN_REFUSALS = 12  # refused uploads before the fault ends
+SHAPE = {"files": 4, "width": 140}  # of a batch: 60 KB per file
 READY = ("GET", "/readyz", None)
 
 
 @pytest.fixture
 def stored_on(tmp_path, dsn, make_token):
-    """stored_on(kind, size): a server with its storage on a file system of that kind, of so many bytes."""
+    """stored_on(kind, size): a server with its storage folder on a file system of that kind and size in bytes."""
     with ExitStack() as stack:
 
         def start(kind: str, size: int, reserve: int = 1) -> SimpleNamespace:
@@ -35,44 +38,44 @@ def stored_on(tmp_path, dsn, make_token):
         yield start
 
 
-def no_part_stays(disk, ledger: Ledger, dsn: str) -> int:
-    """What lies there is whole, and nothing of requests that are over. The number of files without a row."""
+def check_no_partial_files(disk, ledger: Ledger, dsn: str) -> int:
+    """Asserts that all files are complete and that none is still staged. The number of files without a row."""
     wait_for(lambda: not staged(disk.storage), lambda: str(staged(disk.storage)))
-    whole = {checksum for item in ledger.sent.values() for checksum in item.checksums()}
+    complete = {checksum for item in ledger.sent.values() for checksum in item.checksums()}
     found = files(disk.storage)
-    assert {hashlib.sha256((disk.storage / name).read_bytes()).hexdigest() for name in found} <= whole
+    assert {hashlib.sha256((disk.storage / name).read_bytes()).hexdigest() for name in found} <= complete
     rows = {row[3] for row in stored(dsn)}
     assert rows <= set(found)
     return len(found) - len(rows)
 
 
 @pytest.mark.parametrize(("kind", "reserve"), [("tmpfs", 1), ("ext4", 1), ("tmpfs", 8 << 20)])
-def test_a_disk_that_is_full(stored_on, dsn, rows, effort, tally, kind, reserve):
-    there = stored_on(kind, 40 << 20, reserve)
-    server, disk = there.server, there.disk
-    serials = itertools.count()  # Idempotency-Keys are made of them
+def test_uploads_get_507_while_the_disk_is_full(stored_on, dsn, rows, effort, tally, kind, reserve):
+    setup = stored_on(kind, 40 << 20, reserve)
+    server, disk = setup.server, setup.disk
+    serials = itertools.count()  # shared by all rounds: the Idempotency-Keys must not repeat
     for _ in range(effort.times(1, 15)):
         ledger, cases = Ledger(tally, serials), make_cases(server)
-        disk.use_up(effort.random.randint(20 << 20, 30 << 20))
-        time.sleep(1.5)  # somebody else took that: the server looks once a second
-        others = Others(server, {**small_requests(cases), "ready": READY})
-        with others.asking(), ledger.uploading(server, cases, **SHAPE):
-            wait_for(lambda: ledger.statuses[507] >= ENOUGH, lambda: str(ledger.statuses))  # noqa: B023
+        disk.occupy(effort.random.randint(20 << 20, 30 << 20))
+        time.sleep(1.5)  # the server checks free disk space once a second
+        others = BackgroundClients(server, {**small_requests(cases), "ready": READY})
+        with others.running(), ledger.uploading(server, cases, **SHAPE):
+            wait_for(lambda: ledger.statuses[507] >= MIN_REFUSALS, lambda: str(ledger.statuses))  # noqa: B023
             free = shutil.disk_usage(disk.storage).free
-        others.judge({200, 201}, ready={200, 503})
-        assert free >= reserve // 2, free  # uploads at the same moment may each see room for themselves
+        others.check_statuses({200, 201}, ready={200, 503})
+        assert free >= reserve // 2, free  # concurrent uploads may each reserve the same free space
         assert set(ledger.statuses) <= {201, 207, 507}, ledger.statuses
         assert set(ledger.failed) == {"Storage is full"}, ledger.failed
-        assert no_part_stays(disk, ledger, dsn) == 0
+        assert check_no_partial_files(disk, ledger, dsn) == 0
         ledger.download(server)
         tally.add("rounds")
         tally.add("small requests", others.statuses.total())
         for status, count in ledger.statuses.items():
             tally.add(str(status), count)
-        disk.free_again()
+        disk.release()
         began = time.monotonic()
         wait_for(lambda: server.ask("GET", "/readyz").status == 200, server.log.read_text)
-        tally.most("recovery seconds", time.monotonic() - began)
+        tally.maximum("recovery seconds", time.monotonic() - began)
         ledger.send_again(server)
         ledger.download(server)
         ledger.compare(disk.storage, dsn)
@@ -91,12 +94,12 @@ def read_only(disk):
 
 
 @contextmanager
-def taken_away(disk):
-    disk.take_away()
+def unmounted(disk):
+    disk.detach()
     try:
         yield
     finally:
-        disk.show()
+        disk.attach()
 
 
 @contextmanager
@@ -108,40 +111,40 @@ def stalled(disk):
         disk.thaw()
 
 
-FAULTS = {"read_only": (read_only, "tmpfs"), "taken_away": (taken_away, "tmpfs"), "stalled": (stalled, "ext4")}
+FAULTS = {"read_only": (read_only, "tmpfs"), "unmounted": (unmounted, "tmpfs"), "stalled": (stalled, "ext4")}
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_disk_that_is_away(stored_on, dsn, effort, tally, name):
+def test_uploads_get_503_while_the_disk_is_unavailable(stored_on, dsn, effort, tally, name):
     fault, kind = FAULTS[name]
-    there = stored_on(kind, 400 << 20)  # never full
-    server, disk, ledger = there.server, there.disk, Ledger(tally)
+    setup = stored_on(kind, 400 << 20)  # never full
+    server, disk, ledger = setup.server, setup.disk, Ledger(tally)
     cases = make_cases(server)
     before = server.send(f"{cases[0]}/artifacts", ("file", "a.txt", b"before", "text/plain"), ("artifact_type", "log"))
     download = ("GET", before["download_url"], None)
     for _ in range(effort.times(1, 15)):
-        others = Others(server, {**small_requests(cases), "ready": READY, "download": download})
-        with others.asking():
+        others = BackgroundClients(server, {**small_requests(cases), "ready": READY, "download": download})
+        with others.running():
             with ledger.uploading(server, cases):
                 time.sleep(effort.random.uniform(0.1, 0.3))
                 with fault(disk):
-                    refused = ledger.statuses[503]
-                    wait_for(lambda: ledger.statuses[503] >= refused + ENOUGH, lambda: str(ledger.statuses))  # noqa: B023
+                    enough = ledger.statuses[503] + MIN_REFUSALS
+                    wait_for(lambda: ledger.statuses[503] >= enough, lambda: str(ledger.statuses))  # noqa: B023
                     wait_for(lambda: others.statuses["ready", 503], lambda: str(others.statuses))  # noqa: B023
             began = time.monotonic()
             wait_for(lambda: server.ask("GET", "/readyz").status == 200, server.log.read_text)
-            tally.most("recovery seconds", time.monotonic() - began)
-        others.judge({200, 201}, ready={200, 503}, download={200, 503})
+            tally.maximum("recovery seconds", time.monotonic() - began)
+        others.check_statuses({200, 201}, ready={200, 503}, download={200, 503})
         ledger.send_again(server)
         tally.add("rounds")
         tally.add("small requests", others.statuses.total())
-        tally.most("slowest of them, seconds", others.slowest)
+        tally.maximum("slowest small request, seconds", others.slowest)
     assert set(ledger.statuses) <= {201, 503} and all(ledger.retry_after), ledger.statuses
     assert server.ask(*download).body == b"before"
     assert server.ask("DELETE", download[1].removesuffix("/download")).status == 204
     ledger.download(server)
-    tally.note("files without a row", no_part_stays(disk, ledger, dsn))
+    tally.record("files without a row", check_no_partial_files(disk, ledger, dsn))
     ledger.compare(disk.storage, dsn)
-    # Nothing was written into the folder on which the disk is mounted while it was not.
+    # Nothing was written into the mount point while the disk was not mounted.
     assert list((server.data / "artifacts").rglob("*")) == []
     check(disk.storage, dsn)

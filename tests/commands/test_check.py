@@ -1,4 +1,4 @@
-"""`reportd check`: what it finds, what --repair removes and what never, also while a server works."""
+"""`reportd check`: its findings, what --repair removes and never removes, also beside a working server."""
 
 import asyncio
 import hashlib
@@ -22,7 +22,7 @@ import psycopg
 import pytest
 
 from server.commands.check import compare
-from server.commands.check.context import CannotTell, Context, Options
+from server.commands.check.context import CheckFailed, Context, Options
 from server.commands.check.files import Files
 from server.commands.check.findings import KINDS, Report
 from server.commands.check.rows import Rows
@@ -34,7 +34,7 @@ from server.storage.folder import boot_id
 from server.storage.marker import MARKER
 from server.storage.orphans import Orphans, alone
 from server.storage.paths import STAGING, content_path
-from server.storage.walk import look, walk
+from server.storage.walk import stat_or_none, walk
 from tests.forms import batch, post
 from tests.makers import png
 from tests.up_server import ENVIRONMENT, PATIENCE, REPORTD, end, reportd, running, serving, up_server, wait_for
@@ -48,19 +48,19 @@ HASHES = Options(grace=0.0, verify_hashes=True)
 
 
 class Lines(Report):
-    """A report that keeps what it is told."""
+    """A report that collects its output lines."""
 
     def __init__(self) -> None:
         super().__init__(as_json=True)
-        self.told: list[dict[str, Any]] = []
+        self.printed: list[dict[str, Any]] = []
 
     def _print(self, line: str) -> None:
-        self.told.append(json.loads(line))
+        self.printed.append(json.loads(line))
 
 
 @pytest.fixture(autouse=True)
 def marked(storage, rows) -> None:
-    """The folder and the database know each other, as once a server has started."""
+    """A marker file in the storage folder and its id in the database, as after the first start of a server."""
     own = uuid4()
     storage.mkdir()
     (storage / MARKER).write_text(f"{own}\n")
@@ -69,16 +69,16 @@ def marked(storage, rows) -> None:
 
 @pytest.fixture
 def checked(config, dsn):
-    """await checked(options): the exit code, (kind, path, removed) of each finding, the summary. Without a grace period
-    unless the options say otherwise: a test's files are all young."""
+    """await checked(options): exit code, (kind, path, removed) of each finding, summary. By default without a grace
+    period, because all files of a test are new."""
 
     async def run(options: Options = NOW, **artifacts: Any) -> tuple[int, list[tuple[str, str, bool]], dict[str, Any]]:
         report = Lines()
-        # The clock of a file system ticks slower than ours: what was made a moment ago is older than now only then.
+        # A file system's clock has coarse ticks: only after a pause is the ctime of a new file older than now.
         await asyncio.sleep(0.05)
         changed = msgspec.structs.replace(config, artifacts=msgspec.structs.replace(config.artifacts, **artifacts))
         code = await compare.check(dsn, changed, options, report)
-        *findings, last = report.told
+        *findings, last = report.printed
         assert last["exit_code"] == code
         return code, sorted((each["finding"], each["path"], each["removed"]) for each in findings), last["summary"]
 
@@ -87,7 +87,7 @@ def checked(config, dsn):
 
 @pytest.fixture
 def sent(client, case_url):
-    """await sent(count, url=…): stored files of one batch, as (artifact, its path below the storage folder)."""
+    """await sent(count, url=…): uploads a batch; (artifact, path below the storage folder) of each file."""
 
     async def send(count: int = 1, url: str = "", seed: int = 0) -> list[tuple[dict[str, Any], str]]:
         files = [(png(seed=seed + number), f"{number}.png") for number in range(count)]
@@ -105,7 +105,7 @@ def content_of(storage: Path, artifact: dict[str, Any]) -> Path:
 
 
 def everything(storage: Path) -> dict[str, tuple[int, int]]:
-    """Every name below the storage folder that is no folder, with its inode and ctime."""
+    """{path: (inode, ctime)} of everything below the storage folder except folders."""
     found = {}
     for folder, _, names in os.walk(storage):
         for name in names:
@@ -114,10 +114,10 @@ def everything(storage: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-# --- rows without their files -------------------------------------------------------------------------------
+# --- rows without a correct file -------------------------------------------------------------------------------
 
 
-async def test_a_storage_that_is_whole_is_clean(checked, sent, storage):
+async def test_a_correct_storage_has_no_findings(checked, sent, storage):
     await sent(3)
     before = everything(storage)
     for options in (NOW, HASHES, REPAIR, Options()):
@@ -128,7 +128,7 @@ async def test_a_storage_that_is_whole_is_clean(checked, sent, storage):
     assert everything(storage) == before
 
 
-async def test_rows_without_a_whole_file_are_found_and_stay(checked, sent, storage, rows):
+async def test_rows_without_a_correct_file_are_found_and_kept(checked, sent, storage, rows):
     (_, missing), (_, cut), (_, folder), (_, link), (_, longer) = await sent(5)
     (storage / missing).unlink()
     (storage / longer).unlink()
@@ -155,12 +155,12 @@ async def test_rows_without_a_whole_file_are_found_and_stay(checked, sent, stora
     assert (storage / cut).exists() and (storage / longer).exists() and (storage / link).is_symlink()
 
 
-async def test_wrong_bytes_are_found_with_verify_hashes_alone(checked, sent, storage):
+async def test_wrong_bytes_are_found_only_with_verify_hashes(checked, sent, storage):
     (first, path), (second, other) = await sent(2)
     with (storage / path).open("r+b") as file:  # the content entry is the same file
         file.write(b"WRONG")
     content = content_of(storage, second)
-    content.unlink()  # this one shares its bytes with nothing
+    content.unlink()  # the second artifact has no content entry
     with (storage / other).open("r+b") as file:
         file.write(b"WRONG")
     assert (await checked())[:2] == (0, [])
@@ -173,12 +173,12 @@ async def test_wrong_bytes_are_found_with_verify_hashes_alone(checked, sent, sto
     assert not (storage / entry).exists() and (storage / path).exists()
 
 
-async def test_what_shares_its_bytes_with_a_good_entry_is_read_once(checked, sent, storage, monkeypatch):
+async def test_a_file_that_shares_the_inode_of_a_good_entry_is_not_read_again(checked, sent, storage, monkeypatch):
     (first, shared), (_, wrong), (second, own) = await sent(3)
     with (storage / wrong).open("r+b") as file:
         file.write(b"WRONG")
     content_of(storage, second).unlink()
-    await asyncio.sleep(2.5)  # then the inodes are older than the check, whatever the clocks' difference
+    await asyncio.sleep(2.5)  # more than CLOCK_SKEW: the ctime must be older than the check
     read = set()
     real = os.open
 
@@ -194,8 +194,8 @@ async def test_what_shares_its_bytes_with_a_good_entry_is_read_once(checked, sen
     assert {wrong, own} <= read and shared not in read
 
 
-async def test_the_last_copy_of_an_artifacts_bytes_stays(checked, client, sent, case_url, storage):
-    """Its file was removed by somebody; the content entry is all there is, until it is sent again."""
+async def test_the_last_copy_of_an_artifacts_bytes_is_kept(checked, client, sent, case_url, storage):
+    """The file was removed; the content entry is the only copy until the file is sent again."""
     url = await case_url()
     ((artifact, path),) = await sent(url=url)
     (storage / path).unlink()
@@ -208,7 +208,7 @@ async def test_the_last_copy_of_an_artifacts_bytes_stays(checked, client, sent, 
     assert (await checked(HASHES))[:2] == (0, [])
 
 
-async def test_what_a_row_says_comes_with_the_finding(config, dsn, sent, storage, capsys):
+async def test_a_finding_has_the_values_of_its_row(config, dsn, sent, storage, capsys):
     ((artifact, path),) = await sent()
     os.truncate(storage / path, 10)
     assert await compare.check(dsn, config, NOW, Report(as_json=True)) == 1
@@ -223,7 +223,7 @@ async def test_what_a_row_says_comes_with_the_finding(config, dsn, sent, storage
     }
 
 
-# --- files without their rows -------------------------------------------------------------------------------
+# --- files without a row -------------------------------------------------------------------------------
 
 
 async def test_files_without_a_row_are_found_and_removed(checked, sent, storage, rows):
@@ -245,8 +245,8 @@ async def test_files_without_a_row_are_found_and_removed(checked, sent, storage,
     assert (await checked())[:2] == (0, [])
 
 
-async def test_files_that_share_their_bytes_go_in_one_check(checked, client, case_url, storage, rows):
-    """Removing one makes the inode of the others young."""
+async def test_hard_links_of_one_inode_are_removed_in_one_check(checked, client, case_url, storage, rows):
+    """Unlinking one name renews the ctime of the others."""
     for _ in range(3):
         assert (await post(client, f"{await case_url()}/artifacts/batch", batch([(png(), "a.png")])))[0] == 201
     rows("DELETE FROM test_artifacts")
@@ -257,10 +257,10 @@ async def test_files_that_share_their_bytes_go_in_one_check(checked, client, cas
     assert list(everything(storage)) == [MARKER]
 
 
-async def test_nothing_younger_than_the_grace_period_is_found(checked, sent, storage, rows):
+async def test_files_younger_than_the_grace_period_are_no_findings(checked, sent, storage, rows):
     ((_, path),) = await sent()
     rows("DELETE FROM test_artifacts")
-    os.utime(storage / path, (0, 0))  # a hard link has the age of its bytes: that is none
+    os.utime(storage / path, (0, 0))  # age is ctime: an old mtime must not count
     for options in (Options(), Options(repair=True)):
         code, findings, summary = await checked(options)
         assert (code, findings, summary["younger_than_grace"]) == (0, [], 1)
@@ -269,10 +269,10 @@ async def test_nothing_younger_than_the_grace_period_is_found(checked, sent, sto
 
 async def test_a_content_entry_without_files_is_found(checked, sent, storage):
     ((artifact, _),) = await sent()
-    leftover = content_of(storage, artifact).parent.parent / "ab" / ("ab" * 32)
-    leftover.parent.mkdir(exist_ok=True)
-    leftover.write_bytes(b"x")
-    path = str(leftover.relative_to(storage))
+    entry = content_of(storage, artifact).parent.parent / "ab" / ("ab" * 32)
+    entry.parent.mkdir(exist_ok=True)
+    entry.write_bytes(b"x")
+    path = str(entry.relative_to(storage))
     assert (await checked())[1] == [("unused_content", path, False)]
     assert (await checked(Options()))[:2] == (0, [])
     assert (await checked(REPAIR))[1] == [("unused_content", path, True)]
@@ -282,7 +282,7 @@ async def test_a_content_entry_without_files_is_found(checked, sent, storage):
 ODD = ["new\nline.png", os.fsdecode(b"\xff\xfe.png"), "größe 日本.png", "-rf", "a'b\"c\\", "\x1b[31m.png"]
 
 
-async def test_odd_names_are_files_like_others(checked, sent, storage, config, dsn, capsys):
+async def test_files_with_odd_names_are_handled_like_others(checked, sent, storage, config, dsn, capsys):
     ((_, path),) = await sent()
     folder = (storage / path).parent
     for name in ODD:
@@ -297,7 +297,7 @@ async def test_odd_names_are_files_like_others(checked, sent, storage, config, d
     assert list(folder.iterdir()) == [storage / path]
 
 
-async def test_what_reportd_cannot_have_made_is_found_and_never_removed(checked, sent, storage, tmp_path):
+async def test_files_that_reportd_never_makes_are_found_but_never_removed(checked, sent, storage, tmp_path):
     ((_, path),) = await sent()
     target = tmp_path / "elsewhere"
     target.mkdir()
@@ -323,7 +323,7 @@ async def test_what_reportd_cannot_have_made_is_found_and_never_removed(checked,
     assert everything(storage) == before and (target / "precious").exists()
 
 
-async def test_what_an_operator_has_in_a_mount_is_passed_over(checked, sent, storage):
+async def test_files_of_the_operating_system_in_a_mount_are_ignored(checked, sent, storage):
     ((_, path),) = await sent()
     folder = Path(path).parent
     for name in ("lost+found/#12", ".snapshot/hourly/x", "aquota.user", ".Trash-0/x", f"{folder}/.nfs0001", ".x"):
@@ -334,7 +334,7 @@ async def test_what_an_operator_has_in_a_mount_is_passed_over(checked, sent, sto
     assert everything(storage) == before
 
 
-async def test_files_of_a_delete_that_are_still_there_are_no_findings(checked, sent, storage, rows):
+async def test_files_of_a_delete_that_are_not_yet_unlinked_are_no_findings(checked, sent, storage, rows):
     ((artifact, path),) = await sent()
     rows("DELETE FROM test_artifacts")
     rows(
@@ -344,7 +344,7 @@ async def test_files_of_a_delete_that_are_still_there_are_no_findings(checked, s
     )
     code, findings, summary = await checked(REPAIR)
     assert (code, findings, summary["pending_removal"]) == (0, [], 1)
-    rows("UPDATE removed_files SET unlinked_at = now()")  # as if it had come back from a backup
+    rows("UPDATE removed_files SET unlinked_at = now()")  # unlinked, but restored from a backup
     assert (await checked())[1] == [("file_without_row", path, False)]
 
 
@@ -359,7 +359,7 @@ def staged(storage: Path, host: str) -> Path:
 
 
 @pytest.mark.parametrize("host", [f"{socket.gethostname()}-0badb007", f"a-container-{boot_id()}"])
-async def test_staged_files_of_processes_that_are_gone_are_found(checked, client, storage, host):
+async def test_staged_files_of_ended_processes_are_found(checked, client, storage, host):
     path = staged(storage, host)
     name = str(path.relative_to(storage))
     assert (await checked())[1] == [("stale_staging", name, False)]
@@ -369,37 +369,37 @@ async def test_staged_files_of_processes_that_are_gone_are_found(checked, client
     assert (await checked())[:2] == (0, [])
 
 
-async def test_staged_files_of_another_machine_get_a_day(checked, client, storage):
+async def test_staged_files_of_another_machine_are_kept_for_a_day(checked, client, storage):
     path = staged(storage, "another-0badb007")
     code, findings, summary = await checked(REPAIR)
     assert (code, findings, summary["younger_than_grace"]) == (0, [], 1) and path.exists()
 
 
-async def test_what_a_living_process_stages_is_never_found(checked, client, storage):
+async def test_staged_files_of_a_living_process_are_no_findings(checked, client, storage):
     path = client.app[SERVICES].storage.staging / "17"
     path.write_bytes(b"half")
     assert (await checked(REPAIR))[:2] == (0, [])
     assert path.exists()
 
 
-# --- what it must not mistake -------------------------------------------------------------------------------
+# --- changes during the check -------------------------------------------------------------------------------
 
 
-class Meddling(Lines):
-    """A report during which something happens: at the first progress of a phase."""
+class Interrupting(Lines):
+    """A report that calls `action` once, at the first progress of a phase."""
 
-    def __init__(self, phase: str, happens: Callable[[], Any]) -> None:
+    def __init__(self, phase: str, action: Callable[[], Any]) -> None:
         super().__init__()
-        self._when, self._happens = phase, happens
+        self._action_phase, self._action = phase, action
         self.happened = False
 
     def progress(self, phase: str, done: int, total: int | None = None) -> None:
-        if phase == self._when and not self.happened:
+        if phase == self._action_phase and not self.happened:
             self.happened = True
-            self._happens()
+            self._action()
 
 
-async def test_a_row_that_comes_after_the_rows_were_read_is_no_finding(config, dsn, sent, rows, storage):
+async def test_a_row_committed_after_the_rows_were_read_causes_no_finding(config, dsn, sent, rows, storage):
     ((_, path),) = await sent()
     kept = rows("SELECT * FROM test_artifacts")[0]
     rows("DELETE FROM test_artifacts")
@@ -408,14 +408,14 @@ async def test_a_row_that_comes_after_the_rows_were_read_is_no_finding(config, d
         names = ", ".join(kept)
         rows(f"INSERT INTO test_artifacts ({names}) VALUES ({', '.join(['%s'] * len(kept))})", *kept.values())
 
-    ((_, other),) = await sent()  # a second row, so that there is progress to see
-    report = Meddling("artifacts", commit)
+    ((_, other),) = await sent()  # without a second row there would be no progress call
+    report = Interrupting("artifacts", commit)
     await asyncio.sleep(0.05)
-    assert await compare.check(dsn, config, REPAIR, report) == 0, report.told
+    assert await compare.check(dsn, config, REPAIR, report) == 0, report.printed
     assert report.happened and (storage / path).exists() and (storage / other).exists()
 
 
-async def test_an_artifact_that_is_deleted_between_the_passes_is_no_finding(config, dsn, sent, client, rows):
+async def test_an_artifact_deleted_between_the_passes_causes_no_finding(config, dsn, sent, client, rows):
     ((artifact, path), _) = await sent(2)
 
     def delete() -> None:
@@ -426,14 +426,14 @@ async def test_an_artifact_that_is_deleted_between_the_passes_is_no_finding(conf
             artifact["checksum"],
         )
 
-    report = Meddling("artifacts", delete)
-    assert await compare.check(dsn, config, REPAIR, report) == 0, report.told
+    report = Interrupting("artifacts", delete)
+    assert await compare.check(dsn, config, REPAIR, report) == 0, report.printed
     assert report.happened
 
 
 @pytest.fixture
 async def context(config, dsn, storage):
-    """What the halves of a check work with, for calling their pieces."""
+    """A Context, for tests that call parts of a check."""
     storage.mkdir(exist_ok=True)
     connection = await asyncpg.connect(dsn)
     with ThreadPoolExecutor(2) as threads:
@@ -441,61 +441,61 @@ async def context(config, dsn, storage):
     await connection.close()
 
 
-async def test_a_delete_that_takes_row_and_file_meanwhile_is_no_finding(context, sent, client, storage):
+async def test_a_concurrent_delete_causes_no_finding(context, sent, client, storage):
     ((artifact, path), (_, other)) = await sent(2)
     portion = await context.fetch(SQL.check.portion, "", 10)
     assert (await client.delete(f"{BASE}/artifacts/{artifact['id']}")).status == 204
     (storage / other).unlink()
     compared = Rows(context)
-    assert [row["storage_path"] for row, _ in compared._look(portion, {}).suspects] == sorted([path, other])
-    await compared._look_again(portion, {})
-    assert [each["path"] for each in context.report.told] == [other]
+    assert [row["storage_path"] for row, _ in compared._check(portion, {}).suspects] == sorted([path, other])
+    await compared._recheck(portion, {})
+    assert [each["path"] for each in context.report.printed] == [other]
 
 
-async def test_an_upload_that_makes_a_file_whole_meanwhile_leaves_no_finding(context, sent, case_url, storage):
+async def test_a_concurrent_upload_that_restores_a_file_causes_no_finding(context, sent, case_url, storage):
     url = await case_url()
     ((_, path),) = await sent(url=url)
     (storage / path).unlink()
     compared, portion = Rows(context), await context.fetch(SQL.check.portion, "", 10)
-    assert len(compared._look(portion, {}).suspects) == 1
+    assert len(compared._check(portion, {}).suspects) == 1
     ((again, _),) = await sent(url=url)
     assert again["duplicate"]
-    await compared._look_again(portion, {})
-    assert context.report.told == []
+    await compared._recheck(portion, {})
+    assert context.report.printed == []
 
 
-async def test_a_file_that_is_removed_or_gets_its_row_meanwhile_is_no_finding(context, dsn, sent, storage):
-    """A walk has met these; by now one has a row, one has gone, and one is another, younger file."""
+async def test_a_file_that_vanishes_changes_or_gets_a_row_causes_no_finding(context, dsn, sent, storage):
+    """The walk has listed these paths. Since then one got a row, one vanished, and one was replaced by a new file."""
     ((_, with_row),) = await sent()
     gone, replaced, left = (str(Path(with_row).parent / name) for name in ("gone.png", "replaced.png", "left.png"))
     (storage / replaced).write_bytes(b"old")
     (storage / left).write_bytes(b"x")
     await asyncio.sleep(0.05)
-    with uncommitted(dsn, "INSERT INTO projects (name) VALUES ('an upload that goes on')"):
-        await asyncio.sleep(2.5)  # TICKS, by which the clocks may differ
+    with uncommitted(dsn, "INSERT INTO projects (name) VALUES ('an upload in progress')"):
+        await asyncio.sleep(2.5)  # more than CLOCK_SKEW
         (storage / replaced).unlink()
         (storage / replaced).write_bytes(b"new")
-        await Files(context)._look_for_rows_again([with_row, gone, replaced])
-        assert context.report.told == []
+        await Files(context)._recheck([with_row, gone, replaced])
+        assert context.report.printed == []
     await asyncio.sleep(0.05)
-    await Files(context)._look_for_rows_again([with_row, gone, left])
-    assert [each["path"] for each in context.report.told] == [left]
+    await Files(context)._recheck([with_row, gone, left])
+    assert [each["path"] for each in context.report.printed] == [left]
     assert (storage / with_row).exists() and (storage / replaced).read_bytes() == b"new"
 
 
 @contextmanager
 def uncommitted(dsn: str, query: str, *parameters: Any) -> Iterator[None]:
-    """A transaction that has written, and goes on."""
+    """A transaction that has written, and stays open."""
     with psycopg.connect(dsn) as connection:
         connection.execute(query, parameters)
         yield
         connection.rollback()
 
 
-async def test_files_of_a_transaction_that_goes_on_are_not_judged(checked, sent, dsn, rows, storage):
-    """However short the grace period: its rows may be committed yet."""
+async def test_files_newer_than_an_open_transaction_are_no_findings(checked, sent, dsn, rows, storage):
+    """Even without a grace period: the transaction may still commit their rows."""
     with uncommitted(dsn, "SELECT FROM test_case_results FOR NO KEY UPDATE"):
-        pass  # what has ended holds nothing up
+        pass  # an ended transaction has no effect
     await sent()
     with uncommitted(dsn, "INSERT INTO projects (name) VALUES ('x')"):
         ((_, path),) = await sent(seed=5)
@@ -503,7 +503,7 @@ async def test_files_of_a_transaction_that_goes_on_are_not_judged(checked, sent,
         code, findings, summary = await checked(REPAIR)
         assert (code, findings, summary["younger_than_grace"]) == (0, [], 1)
     assert [path for _, path, _ in (await checked())[1]] == [path]
-    # One that only reads, as a backup does, writes no rows.
+    # A read-only transaction, like that of a backup, commits no rows.
     with psycopg.connect(dsn) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         connection.execute("SELECT FROM projects")
@@ -511,10 +511,10 @@ async def test_files_of_a_transaction_that_goes_on_are_not_judged(checked, sent,
         assert [path for _, path, _ in (await checked())[1]] == [path]
 
 
-async def test_a_name_that_has_other_bytes_since_it_was_looked_at_is_not_removed(tmp_path):
+async def test_a_replaced_file_is_not_removed(tmp_path):
     path = tmp_path / "x"
     path.write_bytes(b"old")
-    orphans, found = Orphans(str(tmp_path), durable=False), look(str(path))
+    orphans, found = Orphans(str(tmp_path), durable=False), stat_or_none(str(path))
     path.unlink()
     (tmp_path / "y").write_bytes(b"new")
     (tmp_path / "y").rename(path)
@@ -523,21 +523,21 @@ async def test_a_name_that_has_other_bytes_since_it_was_looked_at_is_not_removed
     assert not orphans.remove("x", found)
 
 
-async def test_a_link_made_after_a_removal_of_ours_is_young(tmp_path):
+async def test_a_link_made_after_our_own_unlink_counts_as_new(tmp_path):
     first, second = tmp_path / "a", tmp_path / "b"
     first.write_bytes(b"x")
     second.hardlink_to(first)
     orphans = Orphans(str(tmp_path), durable=False)
     cutoff = time.time() + 1
-    assert orphans.is_old(look(str(first)), cutoff)
-    assert orphans.remove("a", look(str(first)))
-    assert orphans.is_old(look(str(second)), 0.0)  # as old as it was
+    assert orphans.is_old(stat_or_none(str(first)), cutoff)
+    assert orphans.remove("a", stat_or_none(str(first)))
+    assert orphans.is_old(stat_or_none(str(second)), 0.0)  # our own unlink does not count as a change
     (tmp_path / "c").hardlink_to(second)  # an upload of the same bytes
-    assert not orphans.is_old(look(str(second)), 0.0)
+    assert not orphans.is_old(stat_or_none(str(second)), 0.0)
 
 
-async def test_a_server_that_works_meanwhile_loses_nothing(config, dsn, client, make_run, checked, sent, storage):
-    """Uploads, of new bytes and of the same again, and deletions, while checks without a grace period repair."""
+async def test_repairs_beside_a_working_server_lose_no_file(config, dsn, client, make_run, checked, sent, storage):
+    """Uploads of new and of repeated bytes, and deletions, during repairs without a grace period."""
     await sent()
     stop, kept, failures = asyncio.Event(), [], []
 
@@ -569,9 +569,9 @@ async def test_a_server_that_works_meanwhile_loses_nothing(config, dsn, client, 
             report = Lines()
             options = Options(grace=0.0, repair=turn % 3 != 2, verify_hashes=turn % 4 == 0)
             await compare.check(dsn, config, options, report)
-            *findings, last = report.told
+            *findings, last = report.printed
             complete += last["summary"]["complete"]
-            # A DELETE unlinks the file, then its content entry: with no grace at all, that may be met in between.
+            # A DELETE unlinks the file, then its content entry. Without a grace period, a check may run in between.
             assert {each["finding"] for each in findings} <= {"unused_content"}, findings
     finally:
         stop.set()
@@ -584,69 +584,67 @@ async def test_a_server_that_works_meanwhile_loses_nothing(config, dsn, client, 
     assert (await checked(HASHES))[:2] == (0, [])
 
 
-async def test_two_repairs_never_run_at_once(checked, client, storage):
+async def test_two_repairs_never_run_concurrently(checked, client, storage):
     with alone(storage) as first:
         assert first
-        with pytest.raises(CannotTell, match="Another"):
+        with pytest.raises(CheckFailed, match="Another"):
             await checked(REPAIR)
         assert (await checked())[0] == 0
     assert (await checked(REPAIR))[0] == 0
 
 
-# --- what it cannot tell ------------------------------------------------------------------------------------
+# --- incomplete checks ------------------------------------------------------------------------------------
 
 
-async def test_a_storage_that_is_missing_or_not_mounted_is_no_finding(checked, sent, storage):
+async def test_a_missing_or_unmounted_storage_folder_is_an_error(checked, sent, storage):
     await sent()
     storage.rename(f"{storage}.away")
-    with pytest.raises(CannotTell, match="is not there"):
+    with pytest.raises(CheckFailed, match="does not exist"):
         await checked()
     storage.mkdir()
     (storage / "lost+found").mkdir()
     (storage / ".staging").mkdir()
     (storage / "somebody else's").mkdir()
-    with pytest.raises(CannotTell, match="Is it mounted"):
+    with pytest.raises(CheckFailed, match="Is its disk mounted"):
         await checked(REPAIR)
 
 
-async def test_a_storage_that_goes_away_meanwhile_has_not_lost_each_file(config, dsn, sent, storage):
+async def test_a_storage_folder_that_disappears_causes_no_findings(config, dsn, sent, storage):
     await sent(3)
     for phase in ("artifacts", "files"):
-        report = Meddling(phase, lambda: storage.rename(f"{storage}.away"))
+        report = Interrupting(phase, lambda: storage.rename(f"{storage}.away"))
         assert await compare.check(dsn, config, REPAIR, report) == 2
-        assert report.happened and report.told[:-1] == []
-        assert "went away" in report.told[-1]["summary"]["failure"]
+        assert report.happened and report.printed[:-1] == []
+        assert "disappeared" in report.printed[-1]["summary"]["failure"]
         Path(f"{storage}.away").rename(storage)
 
 
-async def test_a_storage_that_goes_away_under_a_portion_is_no_finding(context, sent, storage):
+async def test_a_storage_folder_that_disappears_before_the_recheck_causes_no_findings(context, sent, storage):
     await sent(2)
     portion = await context.fetch(SQL.check.portion, "", 10)
     storage.rename(f"{storage}.away")
-    storage.mkdir()  # the empty folder that a mount hid
-    with pytest.raises(CannotTell, match="went away"):
-        await Rows(context)._look_again(portion, {})
-    assert context.report.told == []
+    storage.mkdir()  # the empty mount point
+    with pytest.raises(CheckFailed, match="disappeared"):
+        await Rows(context)._recheck(portion, {})
+    assert context.report.printed == []
     storage.rmdir()
     Path(f"{storage}.away").rename(storage)
 
 
-async def test_another_databases_files_are_not_judged(checked, sent, storage, rows):
+async def test_the_storage_folder_of_another_database_is_refused(checked, sent, storage, rows):
     await sent()
     rows("DELETE FROM suite_runs")
     rows("UPDATE storage_folder SET id = gen_random_uuid()")
     before = everything(storage)
-    with pytest.raises(CannotTell, match="of another database"):
+    with pytest.raises(CheckFailed, match="of another database"):
         await checked(REPAIR)
     rows("DELETE FROM storage_folder")
-    with pytest.raises(CannotTell, match="start the server once"):
+    with pytest.raises(CheckFailed, match="Start the server once"):
         await checked(REPAIR)
     assert everything(storage) == before
 
 
-async def test_one_thing_that_cannot_be_read_ends_nothing_and_is_not_hidden(
-    checked, sent, storage, capsys, monkeypatch
-):
+async def test_an_unreadable_folder_is_reported_and_the_check_continues(checked, sent, storage, capsys, monkeypatch):
     (_, missing), _ = await sent(2)
     (storage / missing).unlink()
     closed = storage / "2020"
@@ -654,7 +652,7 @@ async def test_one_thing_that_cannot_be_read_ends_nothing_and_is_not_hidden(
     real = os.scandir
 
     def scandir(path: str) -> Any:
-        if Path(path) == closed:  # permissions would not keep root out
+        if Path(path) == closed:  # root ignores permissions, so a mode would not do
             raise PermissionError(13, "Permission denied", path)
         return real(path)
 
@@ -665,7 +663,7 @@ async def test_one_thing_that_cannot_be_read_ends_nothing_and_is_not_hidden(
     assert f"{closed}: Permission denied" in capsys.readouterr().err
 
 
-async def test_a_file_that_the_disk_cannot_read_is_no_wrong_one(checked, sent, storage, capsys, monkeypatch):
+async def test_a_read_error_is_not_reported_as_a_wrong_hash(checked, sent, storage, capsys, monkeypatch):
     ((_, path), _) = await sent(2)
     real = os.open
 
@@ -680,7 +678,7 @@ async def test_a_file_that_the_disk_cannot_read_is_no_wrong_one(checked, sent, s
     assert f"{path}: Input/output error" in capsys.readouterr().err
 
 
-async def test_a_database_that_goes_away_meanwhile_is_told(config, dsn, sent, storage):
+async def test_a_lost_database_connection_is_reported(config, dsn, sent, storage):
     await sent()
     name = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
 
@@ -690,9 +688,9 @@ async def test_a_database_that_goes_away_meanwhile_is_told(config, dsn, sent, st
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'reportd check'"
             )
 
-    report = Meddling("artifacts", cut)
+    report = Interrupting("artifacts", cut)
     assert await compare.check(dsn, config, NOW, report) == 2
-    assert report.happened and report.told[-1]["summary"]["failure"]
+    assert report.happened and report.printed[-1]["summary"]["failure"]
 
 
 @contextmanager
@@ -719,7 +717,7 @@ async def test_a_read_only_storage_is_checked_but_not_repaired(checked, storage)
     assert path.exists()
 
 
-async def test_an_old_schema_is_refused_and_a_newer_one_is_not(checked, client, dsn, rows):
+async def test_an_old_schema_is_refused_and_a_newer_one_is_accepted(checked, client, dsn, rows):
     rows("INSERT INTO _yoyo_migration (migration_hash, migration_id) VALUES ('x', '9999_of_the_future')")
     assert (await checked())[0] == 0
     rows("DELETE FROM _yoyo_migration WHERE migration_id ~ '^0010'")
@@ -733,7 +731,7 @@ async def test_an_old_schema_is_refused_and_a_newer_one_is_not(checked, client, 
 # --- durable removals, savings, other file systems ----------------------------------------------------------
 
 
-async def test_a_removal_is_made_durable_once_a_folder(checked, sent, storage, rows, monkeypatch):
+async def test_removals_fsync_each_folder_once(checked, sent, storage, rows, monkeypatch):
     mine = await sent(3)
     rows("DELETE FROM test_artifacts")
     synced = []
@@ -744,7 +742,7 @@ async def test_a_removal_is_made_durable_once_a_folder(checked, sent, storage, r
     assert synced.count(folder) == 1
 
 
-async def test_savings_count_each_content_once(checked, client, case_url):
+async def test_the_sizes_count_shared_bytes_once(checked, client, case_url):
     small, large = png(seed=1), png(100, 100, seed=2)
     for _ in range(3):
         status, _ = await post(
@@ -757,8 +755,8 @@ async def test_savings_count_each_content_once(checked, client, case_url):
     assert summary["saved_bytes"] == 2 * (len(small) + len(large))
 
 
-async def test_a_folder_that_is_emptied_between_the_steps_of_an_upload_costs_nothing(tmp_path):
-    """The content entry goes between an upload's look at it and its link: the upload keeps its own bytes."""
+async def test_removing_a_content_entry_during_an_upload_is_harmless(tmp_path):
+    """The entry vanishes between the upload's lookup and its link: the upload keeps its own copy."""
     disk, project, content = Disk(tmp_path, durable=False), UUID(int=1), b"bytes"
     (tmp_path / STAGING).mkdir()
     checksum = hashlib.sha256(content).hexdigest()
@@ -768,7 +766,7 @@ async def test_a_folder_that_is_emptied_between_the_steps_of_an_upload_costs_not
     def remove() -> None:
         entry = content_path(project, checksum)
         while not stop.is_set():
-            found = look(f"{tmp_path}/{entry}")
+            found = stat_or_none(f"{tmp_path}/{entry}")
             if found is not None:
                 orphans.remove(entry, found)
                 orphans.tidy()
@@ -787,7 +785,7 @@ async def test_a_folder_that_is_emptied_between_the_steps_of_an_upload_costs_not
         thread.join()
 
 
-def test_a_walk_passes_over_what_goes_away(tmp_path):
+def test_a_walk_ignores_files_and_folders_that_vanish(tmp_path):
     top = tmp_path / "top"
     top.mkdir()
     for number in range(20):
@@ -809,7 +807,7 @@ def environment(dsn: str, storage: Path) -> dict[str, str]:
     return {"REPORTD_DATABASE_DSN": dsn, "REPORTD_ARTIFACTS_STORAGE_PATH": str(storage)}
 
 
-async def test_the_command_says_what_it_finds(sent, dsn, storage, rows):
+async def test_the_command_prints_its_findings(sent, dsn, storage, rows):
     (_, missing), (_, kept) = await sent(2)
     own = environment(dsn, storage)
     done = await asyncio.to_thread(reportd, "check", **own)
@@ -829,25 +827,26 @@ async def test_the_command_says_what_it_finds(sent, dsn, storage, rows):
     assert not stray.exists()
 
 
-def test_what_cannot_be_told_is_a_2(tmp_path, dsn, rows):
+def test_an_incomplete_check_exits_with_2(tmp_path, dsn, rows):
     own = environment(dsn, tmp_path)
-    for wrong, said in [
+    for wrong, message in [
         ({"REPORTD_DATABASE_DSN": f"postgresql://postgres@/reportd?host={tmp_path}"}, "No such file"),
-        ({"REPORTD_ARTIFACTS_STORAGE_PATH": str(tmp_path / "none")}, "is not there"),
+        ({"REPORTD_ARTIFACTS_STORAGE_PATH": str(tmp_path / "none")}, "does not exist"),
         ({"REPORTD_DATABASE_POOL_SIZE": "none"}, "REPORTD_DATABASE_POOL_SIZE"),
     ]:
         done = reportd("check", **{**own, **wrong})
         assert (done.returncode, done.stdout) == (2, "")
-        assert said in done.stderr and done.stderr.startswith("reportd: ") and done.stderr.count("\n") == 1
+        assert message in done.stderr and done.stderr.startswith("reportd: ") and done.stderr.count("\n") == 1
     for options in (["--grace", "1y"], ["--grace", "-1s"], ["--what"]):
         assert reportd("check", *options, **own).returncode == 2
     done = reportd("check", "--data", str(tmp_path))
-    assert (done.returncode, done.stderr) == (2, f"reportd: {tmp_path} holds no database of `reportd up`.\n")
+    message = f"reportd: {tmp_path} holds no database of `reportd up`. Correct --data.\n"
+    assert (done.returncode, done.stderr) == (2, message)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_check_that_is_interrupted_cannot_tell(tmp_path, dsn, rows, number):
-    """It waits for a lock on a table when the signal comes."""
+def test_an_interrupted_check_is_incomplete(tmp_path, dsn, rows, number):
+    """The signal arrives while the check waits for a table lock."""
     folder = tmp_path / "artifacts/2026/01/24" / str(UUID(int=1))
     folder.mkdir(parents=True)
     (folder / "step_001.png").touch()
@@ -866,7 +865,7 @@ def test_a_check_that_is_interrupted_cannot_tell(tmp_path, dsn, rows, number):
     assert json.loads(out)["summary"]["complete"] is False
 
 
-def test_a_reader_that_has_enough_is_no_answer(tmp_path, dsn, rows):
+def test_a_closed_pipe_exits_with_2(tmp_path, dsn, rows):
     folder = tmp_path / "artifacts/2026/01/24" / str(UUID(int=1))
     folder.mkdir(parents=True)
     for number in range(2000):
@@ -881,7 +880,7 @@ def test_a_reader_that_has_enough_is_no_answer(tmp_path, dsn, rows):
         assert process.stderr.read() == b"" and process.wait(PATIENCE) == 2
 
 
-async def test_people_see_a_thousand_of_a_kind_and_machines_all(dsn, config, storage, capsys):
+async def test_text_output_has_a_thousand_findings_of_a_kind_and_json_all(dsn, config, storage, capsys):
     folder = storage / "2026/01/24" / str(UUID(int=1))
     folder.mkdir(parents=True)
     for number in range(1200):
@@ -896,7 +895,7 @@ async def test_people_see_a_thousand_of_a_kind_and_machines_all(dsn, config, sto
     assert len(capsys.readouterr().out.splitlines()) == 1201
 
 
-def test_progress_is_for_terminals(capsys, monkeypatch):
+def test_progress_is_printed_on_terminals_only(capsys, monkeypatch):
     Report(as_json=False).progress("files", 5, 10)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
@@ -926,20 +925,20 @@ def test_a_folder_of_up_is_checked_while_it_is_stopped(tmp_path):
     assert not server.postgres.running()
 
 
-def test_after_a_server_was_killed_repair_leaves_nothing(tmp_path, dsn, make_token, rows):
+def test_repair_removes_everything_that_a_killed_server_left(tmp_path, dsn, make_token, rows):
     with serving(tmp_path / "data", dsn, make_token()) as server:
-        left = staged(tmp_path / "data/artifacts", f"{socket.gethostname()}-0badb007")
+        staged_file = staged(tmp_path / "data/artifacts", f"{socket.gethostname()}-0badb007")
         end(server.process, 9)
     own = environment(dsn, tmp_path / "data/artifacts")
-    assert left.exists()
+    assert staged_file.exists()
     time.sleep(0.05)
     assert reportd("check", "--repair", "--grace", "0s", **own).returncode == 1
     done = reportd("check", "--grace", "0s", **own)
     assert done.returncode == 0, (done.stdout, done.stderr)
 
 
-async def test_a_primary_is_asked_of_several_hosts(dsn, config, storage, tmp_path):
-    """A standby lags behind: rows that it does not have yet have files."""
+async def test_the_primary_of_several_hosts_is_queried(dsn, config, storage, tmp_path):
+    """A standby may lag: the files of rows that it lacks would be findings."""
     several = dsn.replace("host=", f"host={tmp_path},").replace("port=5432", "port=5432,5432")
     assert await compare.check(several, config, NOW, Lines()) == 0
     with pytest.raises(asyncpg.InternalClientError):
@@ -947,8 +946,8 @@ async def test_a_primary_is_asked_of_several_hosts(dsn, config, storage, tmp_pat
     assert await compare.check(f"{several}&target_session_attrs=standby", config, NOW, Lines()) == 0
 
 
-def test_a_check_in_the_background_ends_at_sigterm(tmp_path, dsn, rows):
-    """A shell that puts it there has it ignore Ctrl-C: SIGTERM must not come by way of that."""
+def test_a_background_check_ends_on_sigterm(tmp_path, dsn, rows):
+    """A shell makes background processes ignore SIGINT, so SIGTERM must not be handled by way of SIGINT."""
     (tmp_path / "artifacts/2026/01/24").mkdir(parents=True)
     (tmp_path / "artifacts/2026/01/24/x").touch()
     own = {**ENVIRONMENT, **environment(dsn, tmp_path / "artifacts")}

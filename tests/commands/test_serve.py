@@ -1,4 +1,4 @@
-"""A server that is told to stop finishes what is in progress, and takes nothing new; one worker or several."""
+"""`reportd serve`: graceful shutdown with one worker and with two, start-up errors, and listening addresses."""
 
 import os
 import re
@@ -21,7 +21,7 @@ WAYS = {
 
 
 def receive(sock: socket.socket) -> bytes:
-    """Everything until the server closes the connection."""
+    """All bytes until the server closes the connection."""
     parts = []
     while data := sock.recv(65536):
         parts.append(data)
@@ -34,7 +34,7 @@ def refuses(port: int) -> bool:
     except ConnectionRefusedError:
         return True
     except ConnectionResetError:
-        pass  # it came too late to be taken; the next one is refused
+        pass  # connected but never accepted; the next attempt is refused
     return False
 
 
@@ -46,7 +46,7 @@ def test_an_upload_in_progress_is_finished(tmp_path, dsn, make_token, way):
         half_an_upload(server) as (sock, rest),
     ):
         if number == signal.SIGINT:
-            os.killpg(server.process.pid, number)  # as a terminal does it: to every process of the group
+            os.killpg(server.process.pid, number)  # like Ctrl-C in a terminal: to the whole process group
         else:
             server.process.send_signal(number)
         wait_for(lambda: refuses(server.port))
@@ -59,8 +59,8 @@ def test_an_upload_in_progress_is_finished(tmp_path, dsn, make_token, way):
         assert "Traceback" not in server.log.read_text()
 
 
-def test_a_reply_that_is_still_being_taken_is_finished(tmp_path, dsn, make_token):
-    """A client that takes its time has its reply in progress, although the server has made it."""
+def test_a_reply_to_a_slow_client_is_finished(tmp_path, dsn, make_token):
+    """The request stays in progress until the client has received the whole reply."""
     with serving(tmp_path / "data", dsn, make_token()) as server:
         run = server.ask_json("POST", "/api/v1/reports/suite-runs", {"name": "x"}, status=201)["id"]
         case = server.ask_json("POST", f"/api/v1/reports/suite-runs/{run}/test-cases", {"name": "x"}, status=201)["id"]
@@ -77,7 +77,7 @@ def test_a_reply_that_is_still_being_taken_is_finished(tmp_path, dsn, make_token
             begun = sock.recv(1000)
             server.process.send_signal(signal.SIGTERM)
             wait_for(lambda: refuses(server.port))
-            time.sleep(7)  # longer than what is cut off at last has
+            time.sleep(7)  # longer than _LAST_SECONDS of serve.py, after which a cancelled request is cut off
             answer = begun + receive(sock)
         head, _, body = answer.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 ")
@@ -86,7 +86,7 @@ def test_a_reply_that_is_still_being_taken_is_finished(tmp_path, dsn, make_token
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_what_cannot_work_is_said_in_one_sentence(tmp_path, dsn, workers):
+def test_a_failed_start_prints_one_sentence(tmp_path, dsn, workers):
     own = {"REPORTD_DATABASE_DSN": dsn, "REPORTD_ARTIFACTS_STORAGE_PATH": str(tmp_path / "files")}
     serve = ["serve", "--workers", workers]
     (tmp_path / "file").touch()
@@ -110,21 +110,21 @@ def test_what_cannot_work_is_said_in_one_sentence(tmp_path, dsn, workers):
         assert last.startswith(f"reportd: {sentence}")
 
 
-def test_a_wrong_number_of_workers_is_wrong_usage():
+def test_a_wrong_number_of_workers_is_refused():
     for number in ("0", "x", "-1", "1.5"):
         done = reportd("serve", "--workers", number)
         assert done.returncode == 2 and "argument --workers: must be 1 or more" in done.stderr
     done = reportd("serve", "--workers", "257")
-    assert (done.returncode, done.stderr) == (1, "reportd: server.workers: Expected `int` <= 256\n")
+    assert (done.returncode, done.stderr) == (1, "reportd: server.workers: must be at most 256\n")
 
 
-def test_a_name_with_several_addresses_is_answered_on_each(tmp_path, dsn, make_token):
+def test_the_server_listens_on_every_address_of_a_host_name(tmp_path, dsn, make_token):
     with serving(tmp_path / "data", dsn, make_token(), "--host", "localhost") as server:
         assert server.ask("GET", "/healthz").status == 200
         assert "INFO reportd: 1 worker, 10 database connections\n" in server.log.read_text()
 
 
-def test_the_command_does_not_import_the_figures():
-    """prometheus_client asks once, when it is imported, whether several processes count together."""
+def test_the_command_does_not_import_prometheus_client():
+    """At its import it reads once whether several processes share their metrics, which is set later."""
     code = "import sys, server.commands.main; sys.exit('prometheus_client' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, timeout=PATIENCE).returncode == 0

@@ -1,4 +1,4 @@
-"""As a service of systemd: its sockets, what it is told, and restarts in which no request is lost."""
+"""reportd as a systemd service: sockets, notifications, and restarts that lose no request."""
 
 import asyncio
 import json
@@ -28,10 +28,10 @@ from tests.commands.test_serve import receive
 from tests.commands.test_workers import workers
 from tests.up_server import CHECKOUT, ENVIRONMENT, PATIENCE, REPORTD, UpServer, end, half_an_upload, wait_for
 
-# How often the server is restarted under load; `RESTARTS=100 pytest tests/test_systemd.py -k lost` is the long form.
+# Restarts under load. The long form is `RESTARTS=100 pytest tests/commands/test_systemd.py -k lose`.
 RESTARTS = int(os.environ.get("RESTARTS", "3"))
 CLIENTS = 3  # of each kind
-HELD_UP_SECONDS = 0.5  # a client that is slower than this between connecting and sending proves nothing
+DELAYED_SECONDS = 0.5  # a client that this machine delays for longer between connecting and sending proves nothing
 
 # What systemd does between fork and exec: the sockets become 3, 4, …, and LISTEN_PID is the process's own.
 EXEC = """if True:
@@ -48,29 +48,29 @@ EXEC = """if True:
 
 @dataclass
 class Systemd:
-    """Plays systemd: holds sockets, starts servers on them, one at a time, and hears what they say."""
+    """Stands in for systemd: holds sockets, starts one server at a time on them, and receives its notifications."""
 
     folder: Path
     dsn: str
     token: str
     sockets: Sequence[socket.socket]
     abstract: bool = False
-    said: list[tuple[int, dict[str, str]]] = field(default_factory=list)  # each with the process that said it
+    received: list[tuple[int, dict[str, str]]] = field(default_factory=list)  # (process id of the sender, variables)
 
     @contextmanager
     def listening(self) -> Iterator[str]:
-        """An address for NOTIFY_SOCKET; what comes there is in `said`."""
+        """An address for NOTIFY_SOCKET; its notifications are in `received`."""
         name = f"{self.folder}/notify"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.bind(f"\0{name}" if self.abstract else name)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 
-            def hear() -> None:
+            def receive_all() -> None:
                 while (got := sock.recvmsg(4096, 1024))[0] != b"end":
                     lines = dict(line.split("=", 1) for line in got[0].decode().splitlines())
-                    self.said.append((int.from_bytes(got[1][0][2][:4], sys.byteorder), lines))
+                    self.received.append((int.from_bytes(got[1][0][2][:4], sys.byteorder), lines))
 
-            thread = threading.Thread(target=hear)
+            thread = threading.Thread(target=receive_all)
             thread.start()
             try:
                 yield f"@{name}" if self.abstract else name
@@ -80,11 +80,12 @@ class Systemd:
                 thread.join()
                 Path(name).unlink(missing_ok=True)
 
-    def heard(self, key: str) -> list[str]:
-        return [lines[key] for _, lines in self.said if key in lines]
+    def values(self, key: str) -> list[str]:
+        """The values of one variable, in the order of the notifications."""
+        return [lines[key] for _, lines in self.received if key in lines]
 
     def launch(self, *options: str, notify: str, command: Sequence[str] = REPORTD, **environment: str) -> UpServer:
-        """A server as a process, which need not be ready yet."""
+        """Start a server process, without waiting until it is ready."""
         data = self.folder / "data"
         own = {"REPORTD_DATABASE_DSN": self.dsn, "REPORTD_ARTIFACTS_STORAGE_PATH": str(data / "artifacts")}
         own["NOTIFY_SOCKET"] = notify
@@ -96,11 +97,11 @@ class Systemd:
 
     @contextmanager
     def running(self, *options: str, **environment: str) -> Iterator[UpServer]:
-        """A server that has told us that it is ready."""
+        """A server that has sent READY=1."""
         with self.listening() as address:
             server = self.launch(*options, notify=address, **environment)
             try:
-                wait_for(lambda: self.heard("READY") or server.process.poll() is not None, server.log.read_text)
+                wait_for(lambda: self.values("READY") or server.process.poll() is not None, server.log.read_text)
                 assert server.process.poll() is None, server.log.read_text()
                 yield server
             finally:
@@ -110,7 +111,7 @@ class Systemd:
 def execute(
     descriptors: Sequence[int], folder: Path, *options: str, command: Sequence[str] = REPORTD, **environment: str
 ) -> subprocess.Popen[bytes]:
-    """`reportd serve` with these descriptors; its output and log go on in files of the folder."""
+    """`reportd serve` with these descriptors; its output and log are appended to files in the folder."""
     with (folder / "out").open("ab") as out, (folder / "log").open("ab") as err:
         return subprocess.Popen(
             [sys.executable, "-c", EXEC, " ".join(map(str, descriptors)), *command, "serve", *options],
@@ -126,11 +127,11 @@ def execute(
 
 @pytest.fixture
 def systemd(dsn, make_token) -> Iterator[Callable[..., Systemd]]:
-    """systemd(where…, abstract=…): one that listens on a port, or on paths of unix sockets."""
+    """systemd(place…, abstract=…): listens on a port (None) or on unix sockets (paths); by default on one port."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reportd-tests-")))
 
-        def play(*places: str | None, abstract: bool = False) -> Systemd:
+        def make(*places: str | None, abstract: bool = False) -> Systemd:
             sockets = []
             for place in places or [None]:
                 sock = socket.socket(socket.AF_UNIX if place else socket.AF_INET)
@@ -140,11 +141,11 @@ def systemd(dsn, make_token) -> Iterator[Callable[..., Systemd]]:
                 sockets.append(sock)
             return Systemd(folder, dsn, make_token(), sockets, abstract)
 
-        yield play
+        yield make
 
 
 def ask(name: str | tuple[str, int], path: str = "/healthz") -> bytes:
-    """A reply, with its head."""
+    """The whole reply, with its headers."""
     with socket.socket(socket.AF_INET if isinstance(name, tuple) else socket.AF_UNIX) as sock:
         sock.settimeout(PATIENCE)
         sock.connect(name)
@@ -156,41 +157,41 @@ def ask(name: str | tuple[str, int], path: str = "/healthz") -> bytes:
 
 
 @pytest.mark.parametrize("count", ["1", "2"])
-def test_it_listens_where_systemd_says_and_leaves_the_sockets_alone(systemd, count):
-    played = systemd(None, "{}/socket", "\0{}/abstract")
-    names = [sock.getsockname() for sock in played.sockets]
-    path, abstract = f"unix:{played.folder}/socket", f"unix:@{played.folder}/abstract"
-    with played.running("--workers", count, "--port", "1") as server:
+def test_the_server_listens_on_the_sockets_of_systemd_and_leaves_them_open(systemd, count):
+    manager = systemd(None, "{}/socket", "\0{}/abstract")
+    names = [sock.getsockname() for sock in manager.sockets]
+    path, abstract = f"unix:{manager.folder}/socket", f"unix:@{manager.folder}/abstract"
+    with manager.running("--workers", count, "--port", "1") as server:
         for name in names:
             assert ask(name).startswith(b"HTTP/1.1 200 ")
         port = f"http://127.0.0.1:{server.port}"
         assert f"reportd is ready at {port}\n" in server.output.read_text()
-        said = f"listening where systemd says: {port}, {path}, {abstract}; [server] host and port are not used\n"
-        assert said in server.log.read_text()
+        line = f"listening on the sockets of systemd: {port}, {path}, {abstract}; [server] host and port are not used\n"
+        assert line in server.log.read_text()
         assert end(server.process) == 0
     assert Path(names[1]).exists()
-    with played.running() as server:  # they are not closed for systemd, nor for the next one
+    with manager.running() as server:  # the sockets are still open for the next server
         for name in names:
             assert ask(name).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_unix_socket_may_be_the_only_one(systemd):
-    played = systemd("{}/socket")
-    with played.running("--workers", "2") as server:
-        assert f"ready at unix:{played.folder}/socket\n" in server.output.read_text()
-        assert ask(f"{played.folder}/socket", "/api/v1/reports/suite-runs").startswith(b"HTTP/1.1 401 ")
-    assert played.heard("STATUS")[0] == f"2 workers serve at unix:{played.folder}/socket"
+    manager = systemd("{}/socket")
+    with manager.running("--workers", "2") as server:
+        assert f"ready at unix:{manager.folder}/socket\n" in server.output.read_text()
+        assert ask(f"{manager.folder}/socket", "/api/v1/reports/suite-runs").startswith(b"HTTP/1.1 401 ")
+    assert manager.values("STATUS")[0] == f"2 workers serve at unix:{manager.folder}/socket"
 
 
-def test_what_is_wrong_is_said_in_one_sentence(tmp_path):
+def test_wrong_sockets_and_variables_are_reported_in_one_sentence(tmp_path):
     wrong = "File descriptor 3, which systemd passed, is"
     connected, peer = socket.socketpair()
     with socket.socket(type=socket.SOCK_DGRAM) as datagram, connected, peer, (tmp_path / "file").open("w") as file:
         wrongs = [
-            ([datagram], {}, f"{wrong} no stream socket: use ListenStream= in the socket unit."),
+            ([datagram], {}, f"{wrong} not a stream socket: use ListenStream= in the socket unit."),
             ([connected], {}, f"{wrong} not listening: use Accept=no in the socket unit."),
-            ([file], {}, f"{wrong} no socket: Socket operation on non-socket"),
-            ([], {"LISTEN_FDS": "1"}, f"{wrong} no socket: Bad file descriptor"),
+            ([file], {}, f"{wrong} not a socket: Socket operation on non-socket"),
+            ([], {"LISTEN_FDS": "1"}, f"{wrong} not a socket: Bad file descriptor"),
             ([], {"LISTEN_FDS": "x"}, "LISTEN_FDS is x: it must be the number of sockets that systemd passes."),
             ([], {"WATCHDOG_USEC": "-1"}, "WATCHDOG_USEC is -1: it must be a number of microseconds."),
         ]
@@ -203,36 +204,36 @@ def test_what_is_wrong_is_said_in_one_sentence(tmp_path):
         assert (folder / "log").read_text() == f"reportd: {sentence}\n"
 
 
-def test_what_is_meant_for_another_process_is_not_taken_and_nothing_is_left_for_a_child(monkeypatch):
+def test_variables_of_another_process_are_ignored_and_all_are_removed(monkeypatch):
     meant = {"LISTEN_PID": "1", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "x", "WATCHDOG_USEC": "4000000"}
     for pid, seconds in [("1", None), (str(os.getpid()), 2.0), ("", 2.0)]:
         for name, value in {**meant, "NOTIFY_SOCKET": "/nowhere", "WATCHDOG_PID": pid}.items():
             monkeypatch.setenv(name, value)
-        service = Service.taken()
+        service = Service.from_environment()
         assert (service.sockets, service.watchdog) == ([], seconds)
         assert not [name for name in os.environ if name.startswith(("LISTEN_", "NOTIFY_", "WATCHDOG_"))]
 
 
-# --- what it says -------------------------------------------------------------------------------------------
+# --- notifications -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("count", "abstract"), [("1", False), ("2", False), ("2", True)])
-def test_systemd_hears_of_start_and_stop_once_and_from_the_main_process(systemd, count, abstract):
-    played = systemd(abstract=abstract)
-    with played.running("--workers", count, REPORTD_SERVER_SHUTDOWN_TIMEOUT="7") as server:
+def test_the_main_process_notifies_of_start_and_stop_once(systemd, count, abstract):
+    manager = systemd(abstract=abstract)
+    with manager.running("--workers", count, REPORTD_SERVER_SHUTDOWN_TIMEOUT="7") as server:
         assert end(server.process) == 0
-    ready, stopping = [lines for _, lines in played.said]
-    who = "Serving" if count == "1" else "2 workers serve"
-    assert ready == {"READY": "1", "STATUS": f"{who} at {server.url}"}
-    assert stopping.pop("STATUS").startswith("Stopping; requests in progress get 7 seconds")
+    ready, stopping = [lines for _, lines in manager.received]
+    subject = "Serving" if count == "1" else "2 workers serve"
+    assert ready == {"READY": "1", "STATUS": f"{subject} at {server.url}"}
+    assert re.fullmatch(r"Stopping; (0 )?requests in progress get 7 seconds to finish", stopping.pop("STATUS"))
     assert (stopping.pop("STOPPING"), list(stopping)) == ("1", ["EXTEND_TIMEOUT_USEC"])
     assert int(stopping["EXTEND_TIMEOUT_USEC"]) >= 37e6
-    assert {pid for pid, _ in played.said} == {server.process.pid}
+    assert {pid for pid, _ in manager.received} == {server.process.pid}
 
 
 def test_it_is_not_ready_when_no_worker_can_start(systemd):
-    """gunicorn, asked for it, would say so when it has only started itself."""
-    played = systemd()
+    """gunicorn's own notification would come too early: when it has started, but no worker has."""
+    manager = systemd()
     code = """if True:
         import os, sys
         from server.commands import main as cli
@@ -245,88 +246,88 @@ def test_it_is_not_ready_when_no_worker_can_start(systemd):
         Storage.open = open
         sys.exit(cli.main(sys.argv[1:]))
     """
-    with played.listening() as address:
-        server = played.launch("--workers", "2", notify=address, command=[sys.executable, "-c", code])
+    with manager.listening() as address:
+        server = manager.launch("--workers", "2", notify=address, command=[sys.executable, "-c", code])
         assert server.process.wait(PATIENCE) == 3
     assert "A worker cannot start: gone" in server.log.read_text()
-    assert [list(lines) for _, lines in played.said] == [["STOPPING", "STATUS", "EXTEND_TIMEOUT_USEC"]]
+    assert [list(lines) for _, lines in manager.received] == [["STOPPING", "STATUS", "EXTEND_TIMEOUT_USEC"]]
 
 
 @pytest.mark.parametrize("count", ["1", "2"])
-def test_the_watchdog_is_put_off_also_while_it_stops(systemd, count):
-    played = systemd()
+def test_the_watchdog_is_pinged_during_a_stop_too(systemd, count):
+    manager = systemd()
     with (
-        played.running("--workers", count, WATCHDOG_USEC="2000000") as server,
+        manager.running("--workers", count, WATCHDOG_USEC="2000000") as server,
         half_an_upload(server) as (sock, rest),
     ):
-        wait_for(lambda: len(played.heard("WATCHDOG")) > 2)
+        wait_for(lambda: len(manager.values("WATCHDOG")) > 2)
         if count == "2":
             old = workers(server)
             os.kill(server.process.pid, signal.SIGHUP)  # gunicorn waits for the old workers in a loop of its own
             wait_for(lambda: len(workers(server)) > 2, server.log.read_text)
-            before = len(played.heard("WATCHDOG"))
-            wait_for(lambda: len(played.heard("WATCHDOG")) > before + 2)
+            before = len(manager.values("WATCHDOG"))
+            wait_for(lambda: len(manager.values("WATCHDOG")) > before + 2)
             assert workers(server) & old
         else:
             server.process.terminate()
-            wait_for(lambda: played.heard("STOPPING"))
-            before = len(played.heard("WATCHDOG"))
-            wait_for(lambda: len(played.heard("WATCHDOG")) > before + 2)
+            wait_for(lambda: manager.values("STOPPING"))
+            before = len(manager.values("WATCHDOG"))
+            wait_for(lambda: len(manager.values("WATCHDOG")) > before + 2)
         sock.sendall(rest)
         assert receive(sock).startswith(b"HTTP/1.1 201 ")
         assert end(server.process) == 0
     assert "WORKER TIMEOUT" not in server.log.read_text()
 
 
-async def test_an_event_loop_that_is_stuck_says_nothing(tmp_path):
+async def test_a_blocked_event_loop_sends_no_ping(tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(f"{tmp_path}/notify")
         sock.setblocking(False)
 
-        def heard() -> int:
+        def pings() -> int:
             count = 0
             with suppress(BlockingIOError):
                 while sock.recv(100) == b"WATCHDOG=1":
                     count += 1
             return count
 
-        async with Service(address=f"{tmp_path}/notify", watchdog=0.01).watched():
-            while not heard():
+        async with Service(address=f"{tmp_path}/notify", watchdog=0.01).pinging():
+            while not pings():
                 await asyncio.sleep(0.01)
             time.sleep(0.2)
-            assert heard() == 0
-            while not heard():
+            assert pings() == 0
+            while not pings():
                 await asyncio.sleep(0.01)
-        heard()
+        pings()
         await asyncio.sleep(0.05)
-        assert heard() == 0
+        assert pings() == 0
 
 
-async def test_a_systemd_that_is_gone_harms_nobody(tmp_path, caplog):
+async def test_an_unreachable_systemd_is_logged_and_ignored(tmp_path, caplog):
     Service(address=f"{tmp_path}/nobody").ready("Serving")
-    assert caplog.messages == ["systemd does not take READY=1: [Errno 2] No such file or directory"]
+    assert caplog.messages == ["cannot send READY=1 to systemd: [Errno 2] No such file or directory"]
     Service().ready("Serving")
     assert len(caplog.messages) == 1
 
 
-# --- stops that lose nothing --------------------------------------------------------------------------------
+# --- stops that lose no request --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("count", ["1", "2"])
-def test_a_request_that_comes_while_it_stops_is_answered(systemd, count):
-    """On a connection that was used before, and on one that never was."""
+def test_a_request_during_a_stop_is_answered(systemd, count):
+    """On a connection that has had a request before, and on one that has not."""
 
     def attempt() -> list[bytes]:
-        with played.running("--workers", count) as server, ExitStack() as stack:
+        with manager.running("--workers", count) as server, ExitStack() as stack:
             name = ("127.0.0.1", server.port)
             used, fresh = (stack.enter_context(socket.create_connection(name, timeout=PATIENCE)) for _ in range(2))
             used.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
             assert used.recv(65536).startswith(b"HTTP/1.1 200 ")
-            # One that is accepted after `fresh` was answered: so `fresh` is accepted, too.
+            # This later connection is answered, so the server has accepted `fresh`, too.
             assert ask(name).startswith(b"HTTP/1.1 200 ")
             server.process.terminate()
-            wait_for(lambda: played.heard("STOPPING"))
-            played.said.clear()
+            wait_for(lambda: manager.values("STOPPING"))
+            manager.received.clear()
             time.sleep(0.2)
             replies = []
             for sock in (used, fresh):
@@ -336,8 +337,8 @@ def test_a_request_that_comes_while_it_stops_is_answered(systemd, count):
             assert server.process.wait(PATIENCE) == 0
             return replies
 
-    played = systemd()
-    for _ in range(5):  # this process may be held up for longer than the server waits
+    manager = systemd()
+    for _ in range(5):  # retry: a busy machine may delay this process for longer than the server waits
         replies = attempt()
         if len(replies) == 2 and all(replies):
             break
@@ -346,9 +347,9 @@ def test_a_request_that_comes_while_it_stops_is_answered(systemd, count):
 
 
 @pytest.mark.parametrize("turns", [2, 3, 4])
-async def test_a_connection_that_is_just_being_accepted_is_served(turns):
-    """asyncio accepts in one turn of its loop and sets the connection up in the next; in the first of these cases the
-    stop comes in between."""
+async def test_a_connection_that_is_being_accepted_is_served(turns):
+    """asyncio accepts a connection in one iteration of its loop and sets it up in the next. In the first of these cases
+    the stop begins in between."""
 
     async def hello(_: web.Request) -> web.Response:
         return web.Response(text="hello")
@@ -360,7 +361,7 @@ async def test_a_connection_that_is_just_being_accepted_is_served(turns):
     with socket.create_server(("127.0.0.1", 0)) as held:
         listening = held.dup()
         await web.SockSite(runner, listening).start()
-        with socket.create_connection(held.getsockname(), timeout=5) as client:  # what it gets is there at once
+        with socket.create_connection(held.getsockname(), timeout=5) as client:  # loopback: the request arrives at once
             client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             for _ in range(turns):
                 await asyncio.sleep(0)
@@ -371,7 +372,7 @@ async def test_a_connection_that_is_just_being_accepted_is_served(turns):
 
 @dataclass
 class Client:
-    """Sends requests until it is told to stop, and keeps what went wrong."""
+    """Sends requests until `stop` is set, and collects failures."""
 
     name: tuple[str, int]
     token: str
@@ -392,29 +393,29 @@ class Client:
             self.failures.append(repr(error))
 
     def post(self) -> None:
-        """On a new connection, at once or a little later, and sent once: what is not answered is lost."""
+        """POST on a new connection, at once or a little later. It is never retried: without a reply it is lost."""
         body = json.dumps({"name": "nightly"})
         with socket.create_connection(self.name, timeout=PATIENCE) as sock:
             connected = time.monotonic()
-            self.stop.wait(self.random.choice([0.0, self.random.uniform(0, HELD_UP_SECONDS / 2)]))
+            self.stop.wait(self.random.choice([0.0, self.random.uniform(0, DELAYED_SECONDS / 2)]))
             sock.sendall(self._head("POST", "/api/v1/reports/suite-runs", len(body)) + body.encode())
-            held_up = time.monotonic() - connected > HELD_UP_SECONDS
+            delayed = time.monotonic() - connected > DELAYED_SECONDS
             try:
                 reply = _reply(sock)
             except OSError as error:
                 reply = repr(error).encode()
         if reply.startswith(b"HTTP/1.1 201 "):
             self.answered += 1
-        elif not held_up:
+        elif not delayed:
             self.failures.append(f"a new connection: {reply!r}")
 
     def get_now_and_then(self) -> None:
-        """With pauses of about as long as a server that stops waits for requests."""
+        """GETs with pauses about as long as a stopping server waits for requests."""
         self.get_again_and_again(lambda: self.random.uniform(0.8, 1.2))
 
     def get_again_and_again(self, pause: Callable[[], float] = float) -> None:
-        """On one connection, as long as the server keeps it. A request on a used connection that is closed before any
-        byte of a reply is sent again (RFC 9112, 9.3.1), on a new one."""
+        """GETs on one connection while the server keeps it open. A request on a used connection that closes before the
+        first byte of a reply is retried on a new one (RFC 9112, 9.3.1)."""
         with socket.create_connection(self.name, timeout=PATIENCE) as sock:
             used = False
             while not self.stop.is_set():
@@ -423,14 +424,14 @@ class Client:
                     reply = _reply(sock)
                 except OSError as error:
                     reply = b""
-                    said = repr(error)
+                    result = repr(error)
                 else:
-                    said = repr(reply)
+                    result = repr(reply)
                 if not reply and used:
                     self.retried += 1
                     return
                 if not reply.startswith(b"HTTP/1.1 200 "):
-                    self.failures.append(f"a kept connection, used: {used}: {said}")
+                    self.failures.append(f"a kept connection, used: {used}: {result}")
                     return
                 self.answered += 1
                 used = True
@@ -445,7 +446,7 @@ class Client:
 
 
 def _reply(sock: socket.socket) -> bytes:
-    """One whole reply; empty when the connection is closed before any byte of it."""
+    """One complete reply; empty when the connection closes before its first byte."""
     got = b""
     while data := sock.recv(65536):
         got += data
@@ -461,17 +462,17 @@ def _reply(sock: socket.socket) -> bytes:
 
 @pytest.mark.parametrize("count", ["1", "2"])
 def test_restarts_lose_no_request(systemd, count, dsn):
-    played = systemd()
+    manager = systemd()
     stop = threading.Event()
-    name = played.sockets[0].getsockname()
-    clients = [Client(name, played.token, stop, Random(seed)) for seed in range(3 * CLIENTS)]
+    name = manager.sockets[0].getsockname()
+    clients = [Client(name, manager.token, stop, Random(seed)) for seed in range(3 * CLIENTS)]
     threads = []
     for number, client in enumerate(clients):
         work = [client.post, client.get_again_and_again, client.get_now_and_then][number % 3]
         threads.append(threading.Thread(target=client.run, args=(work,)))
     try:
         for round_ in range(RESTARTS + 1):
-            with played.running("--workers", count) as server:
+            with manager.running("--workers", count) as server:
                 if not round_:
                     for thread in threads:
                         thread.start()
@@ -482,7 +483,7 @@ def test_restarts_lose_no_request(systemd, count, dsn):
                     for thread in threads:
                         thread.join()
                 assert end(server.process) == 0
-            played.said.clear()
+            manager.received.clear()
             if any(client.failures for client in clients):
                 break
     finally:

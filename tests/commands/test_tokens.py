@@ -1,4 +1,4 @@
-"""Tokens: how their text is made, and the commands that make, list, rotate and end them."""
+"""Tokens: their format, and the commands that create, list, rotate and revoke them."""
 
 import asyncio
 import re
@@ -16,12 +16,12 @@ from server.services import SERVICES
 
 RUNS = "/api/v1/reports/suite-runs"
 SESSION = "/api/v1/auth/session"
-OLD = "rpt_" + "aZ09-_" * 7 + "x"  # as they were made before there was a checksum
+OLD = "rpt_" + "aZ09-_" * 7 + "x"  # the format before the checksum was introduced
 
 
 @pytest.fixture
 def token(command):
-    """token("create", "--name", …): the lines that it prints, those on standard error last; it must succeed."""
+    """token("create", "--name", …): the printed lines, those of standard error last. The command must succeed."""
 
     def run(*arguments):
         code, output, errors = command("token", *arguments)
@@ -33,7 +33,7 @@ def token(command):
 
 @pytest.fixture
 def status(nobody):
-    """await status(token or cookie={…}): what a GET with it is answered, past the cache."""
+    """await status(token, or Cookie=…): the status of a GET with it; the caller cache is cleared first."""
 
     async def ask(secret="", **headers):
         nobody.app[SERVICES].callers.clear()
@@ -48,20 +48,20 @@ def base62(number):
     return "".join(digits[number // 62**place % 62] for place in range(5, -1, -1))
 
 
-# --- the text --------------------------------------------------------------------------------------------------
+# --- the format ------------------------------------------------------------------------------------------------
 
 
-def test_the_text_is_as_readme_says():
+def test_the_format_is_the_documented_one():
     made = {new_token() for _ in range(500)}
     assert len(made) == 500
     for text in made:
         assert re.fullmatch(r"rpt_[0-9A-Za-z]{49}", text)
         assert text[-6:] == base62(zlib.crc32(text[4:-6].encode())) and is_token(text)
     assert len({text[4:24] for text in made}) == 500
-    assert base62(2**32 - 1) == "4gfFC3"  # fits with room
+    assert base62(2**32 - 1) == "4gfFC3"  # the largest CRC-32 fits into 6 digits
 
 
-def test_every_typo_of_one_place_is_noticed():
+def test_every_typo_of_one_character_is_detected():
     text = new_token()
     for place in range(len(text)):
         for other in "0aZ-_ é":
@@ -73,13 +73,13 @@ def test_every_typo_of_one_place_is_noticed():
     assert not any(map(is_token, swapped))
 
 
-def test_the_text_of_former_times_is_known_by_its_length():
+def test_a_token_of_the_old_format_is_recognised_by_its_length():
     assert is_token(OLD) and len(OLD) == 47
     for text in (OLD[:-1], OLD + "x", OLD[:-1] + "é", OLD.replace("rpt_", "rpt-"), "x" + OLD, OLD + "\n", ""):
         assert not is_token(text)
 
 
-async def test_a_token_of_former_times_works(status, rows, token):
+async def test_a_token_of_the_old_format_works(status, rows, token):
     token("create", "--name", "old", "--role", "viewer")
     assert await status(OLD) == 401
     rows("UPDATE tokens SET token_hash = %s WHERE name = 'old'", hash_of(OLD))
@@ -89,7 +89,7 @@ async def test_a_token_of_former_times_works(status, rows, token):
 # --- create and list -------------------------------------------------------------------------------------------
 
 
-async def test_what_is_made_without_a_word_is_for_ci(nobody, token):
+async def test_the_default_role_is_uploader_and_cannot_delete(nobody, token):
     for role in (None, "viewer", "uploader", "admin"):
         given = ["--role", role] if role else []
         (secret,) = token("create", "--name", f"{role}", *given)
@@ -100,8 +100,8 @@ async def test_what_is_made_without_a_word_is_for_ci(nobody, token):
         gone = await nobody.delete(f"{RUNS}/{run}", headers=headers)
         assert gone.status == (204 if role == "admin" else 403)
         if not gone.ok:
-            said = (await gone.json())["detail"]
-            assert said == f"This needs the role admin; yours is {role or 'uploader'}."
+            detail = (await gone.json())["detail"]
+            assert detail == f"This needs the role admin; yours is {role or 'uploader'}."
     lines = {line.split()[1]: line.split()[3] for line in token("list")[1:]}
     assert {name: role for name, role in lines.items() if name in ("None", "viewer", "uploader", "admin")} == {
         "None": "uploader",
@@ -111,7 +111,7 @@ async def test_what_is_made_without_a_word_is_for_ci(nobody, token):
     }
 
 
-def test_the_list_shows_role_and_end(token):
+def test_the_list_shows_role_and_expiry(token):
     token("create", "--name", "ci", "--project", "shop", "--expires", "90d")
     token("create", "--name", "mine", "--role", "admin")
     head, *lines = token("list")
@@ -124,7 +124,7 @@ def test_the_list_shows_role_and_end(token):
         assert line.index(line.split()[-1]) == head.index("STATE")
 
 
-def test_wrong_words_are_refused(command):
+def test_wrong_options_are_refused(command):
     for arguments in (
         ["create", "--name", "x", "--role", "owner"],
         ["rotate", "x", "--overlap", "5"],
@@ -140,37 +140,37 @@ def test_wrong_words_are_refused(command):
 # --- rotate ----------------------------------------------------------------------------------------------------
 
 
-async def test_the_former_secret_works_on_for_the_overlap(nobody, status, token, rows):
+async def test_the_former_secret_works_during_the_overlap(nobody, status, token, rows):
     (former,) = token("create", "--name", "ci", "--project", "shop", "--shape", "array", "--role", "admin")
     before = rows("SELECT id, name, role, project_id, collection_shape, expires_at FROM tokens WHERE name = 'ci'")
     keyed = {"Authorization": f"Bearer {former}", "Idempotency-Key": "k"}
     first = await nobody.post(RUNS, json={"name": "x"}, headers=keyed)
-    new, said = token("rotate", "ci", "--overlap", "2h")
-    assert re.fullmatch(rf"rotated ci \({before[0]['id']}\); the former secret works until \S+ \S+ UTC", said)
+    new, line = token("rotate", "ci", "--overlap", "2h")
+    assert re.fullmatch(rf"rotated ci \({before[0]['id']}\); the former secret works until \S+ \S+ UTC", line)
     assert new != former and [await status(new), await status(former)] == [200, 200]
     after = rows("SELECT id, name, role, project_id, collection_shape, expires_at FROM tokens WHERE name = 'ci'")
     assert after == before
-    # The same caller: what was done once is done.
+    # The new secret is the same caller: its Idempotency-Key still replays the reply.
     again = await nobody.post(RUNS, json={"name": "x"}, headers={**keyed, "Authorization": f"Bearer {new}"})
     assert (again.headers.get("Idempotent-Replayed"), await again.json()) == ("true", await first.json())
     (line,) = [line for line in token("list") if " ci " in line]
-    assert re.search(r"valid, its former secret until \S+ \S+$", line)
+    assert re.search(r"valid, former secret until \S+ \S+$", line)
     rows("UPDATE former_secrets SET expires_at = now() - interval '1 s'")
     assert [await status(new), await status(former)] == [200, 401]
     (line,) = [line for line in token("list") if " ci " in line]
     assert line.endswith("  valid")
 
 
-async def test_without_an_overlap_a_leaked_secret_ends_with_its_sessions(nobody, status, token):
+async def test_without_an_overlap_a_leaked_secret_and_its_sessions_end(nobody, status, token):
     (former,) = token("create", "--name", "ci")
     bearer = {"Authorization": f"Bearer {former}"}
     session = await nobody.post(SESSION, headers=bearer)
     cookie = f"{COOKIE}={SimpleCookie(session.headers['Set-Cookie'])[COOKIE].value}"
     assert [await status(former), await status(Cookie=cookie)] == [200, 200]
-    assert await status(former) == 200  # cached: for 5 seconds at most
-    new, said = token("rotate", "ci", "--overlap", "0h")
-    assert said.endswith("; the former secret works for 5 seconds at most")
-    # A session that it starts while it is still cached is over, too.
+    assert await status(former) == 200  # now cached, for 5 seconds at most
+    new, line = token("rotate", "ci", "--overlap", "0h")
+    assert line.endswith("; the former secret works for 5 seconds at most")
+    # A session started with the cached secret is invalid, too.
     late = await nobody.post(SESSION, headers=bearer)
     late = f"{COOKIE}={SimpleCookie(late.headers['Set-Cookie'])[COOKIE].value}"
     assert [await status(new), await status(former), await status(Cookie=cookie)] == [200, 401, 401]
@@ -201,28 +201,28 @@ async def test_rotating_again_shortens_an_overlap_and_never_lengthens_one(status
     assert [await status(each) for each in (first, second, third, fourth)] == [401, 401, 401, 200]
 
 
-async def test_an_end_and_a_revocation_are_for_every_secret(status, token, rows):
+async def test_expiry_and_revocation_apply_to_every_secret(status, token, rows):
     (former,) = token("create", "--name", "ci", "--expires", "1h")
     new = token("rotate", "ci", "--overlap", "90d", "--expires", "52w")[0]
     (row,) = rows("SELECT t.expires_at - now() > interval '51 weeks' AS long, f.expires_at - now() < interval '1 h' AS"
                   " short FROM tokens t JOIN former_secrets f ON f.token_id = t.id")  # fmt: skip
-    assert row == {"long": True, "short": True}  # a rotation never lets an old secret live longer
+    assert row == {"long": True, "short": True}  # a rotation never extends an old secret
     assert [await status(former), await status(new)] == [200, 200]
     token("revoke", "ci")
     assert [await status(former), await status(new)] == [401, 401]
 
 
-def test_what_is_over_cannot_be_rotated(command, token, rows):
+def test_a_revoked_or_expired_token_cannot_be_rotated(command, token, rows):
     token("create", "--name", "revoked")
     token("revoke", "revoked")
     token("create", "--name", "expired", "--expires", "1h")
     rows("UPDATE tokens SET expires_at = now() - interval '1 s' WHERE name = 'expired'")
     for name in ("revoked", "expired", "nobody"):
-        said = f"reportd: There is no valid token with the id or name {name}.\n"
-        assert command("token", "rotate", name) == (1, "", said)
+        message = f"reportd: No valid token has the id or name {name}. See `reportd token list`.\n"
+        assert command("token", "rotate", name) == (1, "", message)
 
 
-async def test_an_id_is_meant_before_a_name(status, token, rows):
+async def test_an_id_wins_over_an_equal_name(status, token, rows):
     (one,) = token("create", "--name", "one")
     (row,) = rows("SELECT id::text AS id FROM tokens WHERE name = 'one'")
     (two,) = token("create", "--name", row["id"])
@@ -230,7 +230,7 @@ async def test_an_id_is_meant_before_a_name(status, token, rows):
     assert [await status(one), await status(two)] == [401, 200]
 
 
-def test_a_former_secret_in_the_file_of_up_is_not_made_a_token_again(tmp_path, dsn, token, rows):
+def test_up_does_not_recreate_a_token_from_a_former_secret_in_its_file(tmp_path, dsn, token, rows):
     former, path = new_token(), tmp_path / "admin-token"
     path.write_text(former + "\n")
     asyncio.run(up._ensure_token(tmp_path, dsn))
@@ -246,8 +246,8 @@ def test_a_former_secret_in_the_file_of_up_is_not_made_a_token_again(tmp_path, d
 
 
 @pytest.mark.parametrize("verb", ["revoke", "rotate"])
-def test_an_id_is_no_name_of_another(token, rows, verb):
-    """A token may be named like another's id: that one alone is meant, and the audit trail says so."""
+def test_a_token_named_like_an_id_is_not_touched(token, rows, verb):
+    """A token may be named like the id of another. The id wins, and the audit entry names the token changed."""
     token("create", "--name", "first")
     first = rows("SELECT id FROM tokens")[0]["id"]
     token("create", "--name", str(first))
@@ -258,5 +258,5 @@ def test_an_id_is_no_name_of_another(token, rows, verb):
     ]
     revoked = {row["name"]: row["revoked_at"] is not None for row in rows("SELECT name, revoked_at FROM tokens")}
     assert revoked == {"first": verb == "revoke", str(first): False}
-    token("revoke", str(first))  # as a name, once no valid token has that id
+    token("revoke", str(first))  # matches by name once no valid token has that id
     assert len(rows("SELECT FROM tokens WHERE revoked_at IS NOT NULL")) == (2 if verb == "revoke" else 1)

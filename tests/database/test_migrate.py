@@ -1,4 +1,4 @@
-"""The schema: up, down and up again; both documents' tables and columns; what the database itself refuses."""
+"""Migrations and the schema: apply, roll back, the columns of both documents, constraints, rolling upgrades."""
 
 import contextlib
 import itertools
@@ -25,7 +25,7 @@ FOLDER = data_folder("migrations")
 
 @pytest.fixture
 def empty(postgres):
-    """The dsn of a database without any table."""
+    """The DSN of a database without tables."""
     name = f"empty_{next(_numbers)}"
     with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
@@ -67,36 +67,36 @@ def query(dsn, sql):
 # --- up and down -----------------------------------------------------------------------------------------------
 
 
-def test_up_down_and_up_again_is_the_same_schema(empty):
+def test_rolling_back_and_applying_again_restores_the_same_schema(empty):
     names = sorted(migrate.versions())
     assert migrate.apply(empty) == names and migrate.apply(empty) == []
     assert migrate.status(empty) == [(name, True) for name in names]
-    whole = schema(empty)
-    assert len(whole[0]) > 100
-    steps = [whole]
-    for name in reversed(names):  # one by one: each takes back what it made, and nothing else
+    full = schema(empty)
+    assert len(full[0]) > 100
+    steps = [full]
+    for name in reversed(names):  # one by one: each rollback undoes only its own migration
         assert migrate.rollback(empty, 1) == [name]
         steps.append(schema(empty))
         change = sum(map(len, steps[-1])) - sum(map(len, steps[-2]))
         if migrate.waits(name):
-            assert change > 0, name  # it brings back what was dropped
+            assert change > 0, name  # its rollback restores what the migration dropped
         else:
             assert change < 0 or (change == 0 and steps[-1] != steps[-2]), name
     assert steps[-1] == [[], [], [], [], []]
     assert migrate.rollback(empty, 1) == []
     assert [applied for _, applied in migrate.status(empty)] == [False] * len(names)
     assert migrate.apply(empty) == names
-    assert schema(empty) == whole
+    assert schema(empty) == full
 
 
-def test_a_rollback_of_several_and_of_too_many(empty):
+def test_a_rollback_of_more_migrations_than_exist_undoes_all(empty):
     names = migrate.apply(empty)
     assert migrate.rollback(empty, 2) == names[:-3:-1]
     assert migrate.apply(empty, finish=True) == names[-2:]
     assert migrate.rollback(empty, 99) == names[::-1]
 
 
-def test_every_migration_has_its_rollback_and_stands_on_the_one_before():
+def test_every_migration_has_a_rollback_and_depends_on_the_one_before():
     files = sorted(path.name for path in FOLDER.iterdir() if path.suffix == ".sql")
     forward = [name for name in files if not name.endswith(".rollback.sql")]
     assert [name for name in files if name.endswith(".rollback.sql")] == [
@@ -117,18 +117,18 @@ def test_a_killed_migration_does_not_block_the_next(empty):
     assert query(empty, "SELECT count(*) FROM yoyo_lock") == [(0,)]
 
 
-def test_several_at_once_apply_each_migration_once(empty):
+def test_concurrent_runs_apply_each_migration_once(empty):
     with ThreadPoolExecutor(4) as pool:
         applied = list(pool.map(migrate.apply, [empty] * 4))
     assert sorted(name for names in applied for name in names) == sorted(migrate.versions())
     assert sorted(map(len, applied)) == [0, 0, 0, len(migrate.versions())]
 
 
-def test_a_migration_that_fails_leaves_nothing_half_done(empty):
+def test_a_failed_migration_is_rolled_back_completely(empty):
     names = migrate.apply(empty)
     migrate.rollback(empty, len(names) - 6)
     before = schema(empty)
-    query(empty, "CREATE TABLE test_network_logs (x int)")  # in the way of the second table of 0007
+    query(empty, "CREATE TABLE test_network_logs (x int)")  # makes the second CREATE TABLE of 0007 fail
     with pytest.raises(errors.DuplicateTable):
         migrate.apply(empty, finish=True)
     assert [name for name, applied in migrate.status(empty) if not applied] == names[6:]
@@ -137,15 +137,16 @@ def test_a_migration_that_fails_leaves_nothing_half_done(empty):
     assert migrate.apply(empty, finish=True) == names[6:]
 
 
-def test_both_ways_to_write_an_address(empty):
-    """psycopg and asyncpg take both; yoyo takes neither without its driver's name."""
+def test_both_dsn_schemes_are_accepted(empty):
+    """psycopg and asyncpg accept postgresql:// and postgres://. yoyo needs a scheme that names the driver."""
     short = empty.replace("postgresql://", "postgres://")
     assert len(migrate.apply(short)) == len(migrate.status(empty))
 
 
 # --- both documents --------------------------------------------------------------------------------------------
 
-# Columns as S1 and S0 name them, with the contract's differences (section 8): byte counts are BIGINT.
+# Column names, types, lengths and nullability of both documents. docs/differences-from-the-documents.md lists the
+# differences: byte counts are BIGINT.
 TIME = "timestamp with time zone"
 DOCUMENTS = {
     "test_step_results": {
@@ -172,7 +173,7 @@ DOCUMENTS = {
         "completed_at": (TIME, None, "YES"),
         "created_at": (TIME, None, "NO"),
         "updated_at": (TIME, None, "NO"),
-        # The contract's own, section 4.
+        # In neither document.
         "iteration_number": ("integer", None, "NO"),
         "screenshot_pinned": ("boolean", None, "NO"),
     },
@@ -193,7 +194,7 @@ DOCUMENTS = {
         "captured_at": (TIME, None, "YES"),
         "uploaded_at": (TIME, None, "NO"),
         "created_at": (TIME, None, "NO"),
-        "dedupe_key": ("bytea", None, "NO"),  # section 6
+        "dedupe_key": ("bytea", None, "NO"),  # in neither document
     },
 }
 DEFAULTS = {
@@ -209,13 +210,13 @@ DEFAULTS = {
 }
 
 
-def test_both_documents_tables_have_their_columns(dsn):
+def test_the_tables_have_the_columns_of_both_documents(dsn):
     columns, constraints, indexes, *_ = schema(dsn)
-    for table, wanted in DOCUMENTS.items():
-        got = {name: (kind, length, null) for t, name, kind, _, length, null, _, _ in columns if t == table}
-        assert got == wanted
+    for table, expected in DOCUMENTS.items():
+        found = {name: (kind, length, null) for t, name, kind, _, length, null, _, _ in columns if t == table}
+        assert found == expected
     defaults = {(table, name): default or "" for table, name, _, _, _, _, default, _ in columns}
-    assert {place: default for place, default in DEFAULTS.items() if not defaults[place].startswith(default)} == {}
+    assert {key: default for key, default in DEFAULTS.items() if not defaults[key].startswith(default)} == {}
     named = {name for _, name, _ in constraints} | {name for _, name, _ in indexes}
     assert named >= {
         "unique_step_per_test",
@@ -228,7 +229,7 @@ def test_both_documents_tables_have_their_columns(dsn):
     }
 
 
-def test_every_row_below_a_test_case_goes_with_it(dsn):
+def test_every_row_of_a_test_case_is_deleted_with_it(dsn):
     constraints = schema(dsn)[1]
     owned = {
         table
@@ -245,8 +246,8 @@ def test_every_row_below_a_test_case_goes_with_it(dsn):
     }
 
 
-def test_every_foreign_key_has_an_index_to_look_it_up(dsn):
-    """Without one, each delete of what it points to reads the whole table."""
+def test_every_foreign_key_has_an_index(dsn):
+    """Without one, each delete of a referenced row would scan the whole referencing table."""
     found = query(
         dsn,
         """
@@ -257,11 +258,11 @@ def test_every_foreign_key_has_an_index_to_look_it_up(dsn):
                 i.indkey[0] = c.conkey[array_length(c.conkey, 1)] OR array_length(c.conkey, 1) = 1))
         """,
     )
-    # Tokens are few, and no request deletes a project.
+    # The exception: there are few tokens, and no request deletes a project.
     assert {name for (name,) in found} <= {"tokens_project_id_fkey"}
 
 
-# --- what the database itself refuses --------------------------------------------------------------------------
+# --- constraints -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -305,7 +306,7 @@ def test_a_screenshot_of_another_test_case_is_refused(rows, two_cases):
     rows("UPDATE test_artifacts SET step_result_id = %s WHERE id = %s", step, own)
 
 
-def test_a_deleted_artifact_or_step_clears_only_the_reference(rows, two_cases):
+def test_deleting_an_artifact_or_step_clears_only_the_reference(rows, two_cases):
     (case, step, artifact), _ = two_cases
     rows("UPDATE test_step_results SET screenshot_artifact_id = %s WHERE id = %s", artifact, step)
     rows("UPDATE test_artifacts SET step_result_id = %s WHERE id = %s", step, artifact)
@@ -336,43 +337,43 @@ def test_a_deleted_artifact_or_step_clears_only_the_reference(rows, two_cases):
         ("INSERT INTO projects (name) VALUES ('default')", errors.UniqueViolation),
     ],
 )
-def test_wrong_rows_are_refused(rows, two_cases, statement, error):
+def test_rows_that_violate_a_constraint_are_refused(rows, two_cases, statement, error):
     with pytest.raises(error):
         rows(statement)
 
 
-def test_the_only_trigger_is_the_guard_of_the_audit_trail(dsn):
+def test_the_only_trigger_keeps_the_audit_log_append_only(dsn):
     assert [(table, name) for table, name, *_ in schema(dsn)[-1]] == [("audit_entries", "audit_entries_only_grows")]
 
 
-def test_the_default_project_is_there(rows):
+def test_the_default_project_exists(rows):
     assert [row["name"] for row in rows("SELECT name FROM projects")] == ["default"]
 
 
-# --- while servers run ----------------------------------------------------------------------------------------------
+# --- rolling upgrades -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
 def previous(tmp_path_factory):
-    """A checkout of the version before the newest migration. Skipped where there is no history to take it from."""
+    """A checkout of the version before the newest migration. Skips the test without a git history."""
     newest = sorted(migrate.versions())[-1]
     log = ["git", "log", "--format=%H", "--diff-filter=A", "--", f"migrations/{newest}.sql"]
     found = subprocess.run(log, cwd=CHECKOUT, capture_output=True, text=True)
     if found.returncode != 0:
-        pytest.skip("this is no git checkout")
+        pytest.skip("not a git checkout")
     commit = f"{found.stdout.split()[-1]}^" if found.stdout else "HEAD"
     folder = tmp_path_factory.mktemp("previous")
     archive = ["git", "archive", commit, "server", "sql", "migrations"]
     tar = subprocess.run(archive, cwd=CHECKOUT, capture_output=True)
     if tar.returncode != 0:
-        pytest.skip("the history is cut off")
+        pytest.skip("a shallow clone: the commit is missing")
     subprocess.run(["tar", "-x"], input=tar.stdout, cwd=folder, check=True)
     assert not (folder / f"migrations/{newest}.sql").exists()
     return folder
 
 
 class Worker(threading.Thread):
-    """Sends steps and a screenshot to new test cases, again and again; keeps which steps show one."""
+    """Sends steps and a screenshot to new test cases in a loop. `linked` records which steps have a screenshot."""
 
     def __init__(self, url, token):
         super().__init__()
@@ -393,7 +394,7 @@ class Worker(threading.Thread):
 
 
 class Api:
-    """The API of one server; every reply must be a success."""
+    """A client of one server. An error status raises HTTPError."""
 
     def __init__(self, url, token):
         self.url, self.headers = f"{url}/api/v1/reports", {"Authorization": f"Bearer {token}"}
@@ -414,7 +415,7 @@ class Api:
 
 @contextlib.contextmanager
 def serving(folder, dsn, storage):
-    """The server of a checkout on a database; its address."""
+    """Runs the server of a checkout inside the `with` block; its URL."""
     environ = {**ENVIRONMENT, "REPORTD_DATABASE_DSN": dsn, "REPORTD_ARTIFACTS_STORAGE_PATH": str(storage)}
     command = [*REPORTD, "serve", "--port", "0"]
     with subprocess.Popen(command, cwd=folder, env=environ, stdout=subprocess.PIPE, text=True) as process:
@@ -425,8 +426,8 @@ def serving(folder, dsn, storage):
             assert process.wait(60) == 0
 
 
-def test_an_old_server_goes_on_working_while_the_database_is_migrated(empty, previous, tmp_path):
-    """A rolling upgrade: migrate, then one server after the other, and --finish when the last old one has ended."""
+def test_an_old_server_keeps_working_while_the_database_is_migrated(empty, previous, tmp_path):
+    """A rolling upgrade: migrate, replace one server after the other, and --finish after the last old one has ended."""
     environ = {**ENVIRONMENT, "REPORTD_DATABASE_DSN": empty}
     subprocess.run([*REPORTD, "migrate"], cwd=previous, env=environ, check=True, capture_output=True)
     token = subprocess.run(
@@ -444,7 +445,7 @@ def test_an_old_server_goes_on_working_while_the_database_is_migrated(empty, pre
             workers[0].start()
             wait_for(lambda: workers[0].linked)
             migrate.apply(empty)
-            for _ in range(2):  # a whole round that began after that
+            for _ in range(2):  # the second new entry is of a round that began after the migration
                 before = len(workers[0].linked)
                 wait_for(lambda before=before: len(workers[0].linked) > before)
             workers.append(Worker(new.enter_context(serving(CHECKOUT, empty, storage)), token))
@@ -452,8 +453,8 @@ def test_an_old_server_goes_on_working_while_the_database_is_migrated(empty, pre
             wait_for(lambda: len(workers[1].linked) > 2)
             workers[0].end()
         migrate.apply(empty, finish=True)
-        seen = len(workers[1].linked)
-        wait_for(lambda: len(workers[1].linked) > seen + 2)
+        before = len(workers[1].linked)
+        wait_for(lambda: len(workers[1].linked) > before + 2)
         workers[1].end()
     assert all(shown == [False, True, False] for worker in workers for shown in worker.linked)
     assert not any(worker.is_alive() for worker in workers)

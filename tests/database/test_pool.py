@@ -1,4 +1,4 @@
-"""A database that is away, changes or refuses for a while: what a client is told, and that the server finds back."""
+"""A database that is temporarily unavailable, demoted or overloaded: the replies to clients, and the recovery."""
 
 import asyncio
 import socket
@@ -18,7 +18,7 @@ from server.services import SERVICES
 RUNS = "/api/v1/reports/suite-runs"
 
 
-async def told(reply) -> tuple[int, str]:
+async def status_and_code(reply) -> tuple[int, str]:
     assert int(reply.headers["Retry-After"]) >= 1
     return reply.status, (await reply.json())["code"]
 
@@ -41,10 +41,10 @@ async def told(reply) -> tuple[int, str]:
         "55000",
     ],
 )
-def test_what_passes_is_told_as_to_be_tried_again(sqlstate):
+def test_temporary_database_errors_are_503_with_retry_after(sqlstate):
     error = asyncpg.PostgresError.new({"C": sqlstate, "M": "x"})
-    known = as_report_error(error)
-    assert isinstance(known, Unavailable) and known.status == 503 and known.headers["Retry-After"]
+    reported = as_report_error(error)
+    assert isinstance(reported, Unavailable) and reported.status == 503 and reported.headers["Retry-After"]
 
 
 @pytest.mark.parametrize(
@@ -58,23 +58,23 @@ def test_what_passes_is_told_as_to_be_tried_again(sqlstate):
         asyncpg.ConnectionDoesNotExistError("x"),
     ],
 )
-def test_so_is_what_asyncpg_says_in_a_failover(error):
+def test_connection_errors_of_asyncpg_in_a_failover_are_503(error):
     assert isinstance(as_report_error(error), Unavailable)
 
 
-def test_what_is_our_own_mistake_is_not():
+def test_errors_in_the_server_itself_are_not_503():
     for sqlstate in ("42601", "42P01", "XX000"):
         assert as_report_error(asyncpg.PostgresError.new({"C": sqlstate, "M": "x"})) is None
     assert as_report_error(ValueError("x")) is None
 
 
-def test_a_database_without_space_is_a_storage_that_is_full():
+def test_a_database_without_disk_space_is_507_and_a_deadlock_is_try_again():
     error = as_report_error(asyncpg.PostgresError.new({"C": "53100", "M": "x"}))
     assert error is not None and (error.status, error.code) == (507, "storage_full")
     assert isinstance(as_report_error(asyncpg.DeadlockDetectedError("x")), TryAgain)
 
 
-async def test_connections_that_are_cut_are_replaced(client, dsn):
+async def test_terminated_connections_are_replaced(client, dsn):
     await asyncio.gather(*(client.get(RUNS) for _ in range(20)))
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(
@@ -87,20 +87,20 @@ async def test_connections_that_are_cut_are_replaced(client, dsn):
     assert client.app[SERVICES].pool.in_use == 0
 
 
-async def test_a_primary_that_was_demoted_is_left_for_the_next(client, dsn):
-    """Its sessions stay open and can read: nothing but a refused write tells. The first one drops them all."""
+async def test_a_refused_write_on_a_demoted_primary_replaces_all_connections(client, dsn):
+    """The sessions of a demoted primary stay open and can read. Only a refused write reveals the demotion."""
     name = dsn.partition("?")[0].rpartition("/")[2]
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-        await client.get(RUNS)  # notes that the token is used, in vain
+        await client.get(RUNS)  # tries to record the use of the token, and fails
         await asyncio.gather(*(client.get(RUNS) for _ in range(30)))
         assert len(sessions(connection)) > 2
-        assert await told(await client.post(RUNS, json={"name": "x"})) == (503, "database_unavailable")
+        assert await status_and_code(await client.post(RUNS, json={"name": "x"})) == (503, "database_unavailable")
         await asyncio.gather(*(client.get(RUNS) for _ in range(30)))
         assert len(sessions(connection)) > 2
         connection.execute("SET default_transaction_read_only = off")
         connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = off")
-    assert await told(await client.post(RUNS, json={"name": "x"})) == (503, "database_unavailable")
+    assert await status_and_code(await client.post(RUNS, json={"name": "x"})) == (503, "database_unavailable")
     assert {(await client.post(RUNS, json={"name": "x"})).status for _ in range(20)} == {201}
 
 
@@ -111,28 +111,28 @@ def sessions(connection):
 
 
 @asynccontextmanager
-async def mute():
-    """A port where connections are taken and nothing is ever said, as by a server that is frozen."""
+async def silent_port():
+    """A port that accepts connections and never replies, like a frozen server."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield listening.getsockname()[1]
 
 
-async def test_a_database_that_says_nothing_is_no_hang(start, make_token):
+async def test_a_database_that_never_replies_is_a_503_and_not_a_hang(start, make_token):
     token = make_token()
-    async with mute() as port:
+    async with silent_port() as port:
         client = await start(
             token=token,
             database={"dsn": f"postgresql://x@127.0.0.1:{port}/x", "connect_timeout": 0.3, "pool_timeout": 0.5},
         )
         for url in (RUNS, "/readyz"):
             async with asyncio.timeout(10):
-                assert await told(await client.get(url)) == (503, "database_unavailable")
+                assert await status_and_code(await client.get(url)) == (503, "database_unavailable")
         with pytest.raises(psycopg.OperationalError):
             await asyncio.to_thread(migrate.status, f"postgresql://x@127.0.0.1:{port}/x?connect_timeout=2")
 
 
-async def test_of_several_hosts_the_one_that_can_be_written_is_taken(start, make_token, dsn):
-    """A list of hosts as in a failover setup: the first refuses, the second is mute, the third is the primary."""
+async def test_the_writable_host_of_several_is_used(start, make_token, dsn):
+    """A list of hosts as in a failover setup: the first refuses connections, the second is the primary."""
     parts = psycopg.conninfo.conninfo_to_dict(dsn)
     with socket.create_server(("127.0.0.1", 0)) as closed:
         refusing = closed.getsockname()[1]
@@ -148,8 +148,8 @@ async def test_of_several_hosts_the_one_that_can_be_written_is_taken(start, make
 
 
 @pytest.mark.parametrize("size", range(2, 17))
-async def test_whatever_waits_leaves_a_connection_to_others(config, dsn, size):
-    """As many uploads and uses of links as there may be at once, all of them waiting for something else."""
+async def test_waiting_uploads_and_links_leave_a_connection_to_other_requests(config, dsn, size):
+    """All connections that uploads and evidence links may hold are in use by transactions that wait."""
     pool = await open_pool(DatabaseConfig(dsn=dsn, pool_size=size, pool_timeout=10))
     held, over = [], asyncio.Event()
 
@@ -162,7 +162,7 @@ async def test_whatever_waits_leaves_a_connection_to_others(config, dsn, size):
         lanes = [pool.acquire_for_files, pool.acquire_for_links]
         tasks = [asyncio.create_task(hold(lane)) for _ in range(size + 2) for lane in lanes]
         async with asyncio.timeout(20):
-            await asyncio.sleep(0.2)  # by now all have what they get
+            await asyncio.sleep(0.2)  # until every task holds a connection or waits for one
             assert await pool.fetchval("SELECT 1") == 1
         assert 1 <= len(held) < size
     finally:

@@ -1,4 +1,4 @@
-"""Every named query: it runs on the migrated schema, feeds its reply in the right order, and is used."""
+"""Every named query runs on the migrated schema, returns its columns in the expected order, and is used."""
 
 import ast
 import dataclasses
@@ -26,9 +26,9 @@ def fields(kind):
     return [field.name for field in dataclasses.fields(kind)]
 
 
-RUN = fields(suite_runs.SuiteRun)[:-2]  # the counts are another query's
+RUN = fields(suite_runs.SuiteRun)[:-2]  # the counts come from another query
 COUNTS = ["suite_run_id", *fields(suite_runs.TestCounts), "total_duration_ms"]
-# What a handler unpacks by position: the columns in the order of the dataclass.
+# Rows are unpacked by position: the columns of a query must be in the order of the dataclass fields.
 COLUMNS = {
     "suite_runs.by_id": RUN,
     "suite_runs.page": RUN,
@@ -74,7 +74,7 @@ async def connection(dsn):
     await connection.close()
 
 
-async def test_every_query_runs_on_the_schema_and_feeds_its_reply(connection):
+async def test_every_query_runs_on_the_schema_and_returns_its_columns_in_order(connection):
     assert len(QUERIES) > 50 and COLUMNS.keys() <= QUERIES.keys()
     wrong = {}
     for name, text in QUERIES.items():
@@ -89,22 +89,22 @@ async def test_every_query_runs_on_the_schema_and_feeds_its_reply(connection):
     assert wrong == {}
 
 
-async def test_text_and_arrays_go_in_as_they_are_declared(connection):
-    """A parameter whose type PostgreSQL has to guess takes values by the guess: none may be left to it."""
+async def test_every_parameter_has_a_type(connection):
+    """Otherwise PostgreSQL would guess the type of a parameter and convert its value to that type."""
     for name, text in QUERIES.items():
         types = [kind.name for kind in (await connection.prepare(text)).get_parameters()]
         assert not {"unknown", "anyelement"} & set(types), name
         assert len(types) == max([int(number) for number in re.findall(r"\$(\d+)", text)], default=0), name
 
 
-def test_every_table_wide_list_is_ordered():
+def test_every_query_with_a_limit_has_an_order():
     for name, text in QUERIES.items():
         assert "LIMIT" not in text or "ORDER BY" in text or name.rpartition(".")[2].startswith("sweep"), name
         assert not text.rstrip().endswith(";"), name
 
 
 def used(noun, name):
-    """Whether some module reads the query: `SQL.noun.name`, or `sql.name` where `sql` is that noun's."""
+    """Whether a module uses the query, as `SQL.noun.name` or as `sql.name` after `sql = SQL.noun`."""
     for text in SOURCES.values():
         if re.search(rf"\bSQL\.{noun}\.{name}\b", text):
             return True
@@ -119,7 +119,7 @@ def test_every_query_is_used():
 
 
 def test_no_sql_is_written_in_python():
-    """The migrations' lock and the making of a private database are the two that are."""
+    """The two exceptions: the lock of the migrations, and the creation of a private database."""
     words = re.compile(r"\b(SELECT|INSERT INTO|UPDATE \w+ SET|DELETE FROM|WITH \w+ AS)\b")
     found = []
     for name, text in SOURCES.items():
@@ -127,30 +127,30 @@ def test_no_sql_is_written_in_python():
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and words.search(node.value):
                 found.append(f"{name}:{node.lineno}")
     assert [place for place in found if not place.startswith(("database/migrate.py", "database/embedded.py"))] == []
-    assert found  # so that what is looked for can be found
+    assert found  # the exceptions are found: the search works
 
 
-def test_files_are_named_like_their_nouns():
+def test_every_sql_file_is_one_noun_of_the_queries():
     assert {path.stem for path in data_folder("sql").glob("*.sql")} == vars(SQL).keys()
 
 
 @pytest.mark.parametrize(
     "text", ["SELECT 1\n-- name: a\nSELECT 2", "-- name: a\nSELECT 1\n-- name: b\nSELECT 2\n-- name: a\nSELECT 3"]
 )
-def test_a_query_without_a_name_or_with_a_second_one_of_it_stops_the_start(tmp_path, text):
+def test_a_query_without_a_name_or_with_a_duplicate_name_is_an_error(tmp_path, text):
     (tmp_path / "x.sql").write_text(text, "utf-8")
     with pytest.raises(ValueError, match=r"x\.sql"):
         load_sql(tmp_path)
 
 
-def test_comments_before_and_within_are_fine(tmp_path):
+def test_comments_before_and_inside_a_query_are_allowed(tmp_path):
     (tmp_path / "x.sql").write_text("-- a file\n\n-- name: a\n-- why\nSELECT 1\n\n-- name: b\nSELECT 2\n", "utf-8")
     loaded = load_sql(tmp_path)
     assert (loaded.x.a, loaded.x.b) == ("-- why\nSELECT 1", "SELECT 2")
 
 
 def rows_touched(plan: dict) -> int:
-    """How many rows a plan's nodes have handed on or thrown away, in all."""
+    """How many rows all nodes of a plan returned or filtered out."""
     loops = plan.get("Actual Loops", 1)
     own = sum(
         plan.get(name, 0) * loops for name in ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Join Filter")
@@ -183,7 +183,7 @@ def large_case(rows):
 
 
 async def touched_by(connection, query, *arguments):
-    """How many rows a query touches, planned as the pool's connections plan it, for a table without statistics."""
+    """How many rows a query touches, with the session settings of the pool and a generic plan."""
     await connection.execute(_SESSION)
     await connection.execute("SET plan_cache_mode = force_generic_plan")
     plan = await connection.fetchval("EXPLAIN (ANALYZE, FORMAT JSON) " + query, *arguments)
@@ -191,7 +191,7 @@ async def touched_by(connection, query, *arguments):
 
 
 async def test_linking_a_large_test_case_is_linear(connection, rows, large_case):
-    """The planner takes the test case for one of a single step."""
+    """Without statistics, the planner expects a single step in the test case."""
     steps_of = [row["id"] for row in rows("SELECT id FROM test_step_results")]
     artifacts_of = [row["id"] for row in rows("SELECT id FROM test_artifacts")]
     touched = await touched_by(connection, SQL.steps.link, large_case, steps_of, artifacts_of)
@@ -202,7 +202,7 @@ async def test_linking_a_large_test_case_is_linear(connection, rows, large_case)
     assert len(rows("SELECT FROM test_artifacts WHERE step_result_id IS NOT NULL")) == 400
 
 
-async def test_a_small_upload_decides_only_what_it_can_touch(connection, rows, large_case):
+async def test_a_small_upload_links_only_its_own_steps(connection, rows, large_case):
     (new,) = rows("SELECT id FROM test_artifacts WHERE step_number = 7")
     await touched_by(connection, SQL.steps.link, large_case, [], [new["id"]])
     assert len(rows("SELECT FROM test_step_results WHERE screenshot_artifact_id IS NOT NULL")) == 1
@@ -220,7 +220,7 @@ async def link_all(connection, rows, case):
     await connection.execute(SQL.steps.own_artifacts, case, steps_of, [])
 
 
-async def test_steps_made_into_json_by_the_database_are_those_that_are_described(connection, rows, large_case):
+async def test_the_json_of_steps_built_in_sql_has_the_fields_of_the_models(connection, rows, large_case):
     await link_all(connection, rows, large_case)
     row = await connection.fetchrow(SQL.steps.illustrated, large_case, None, None, None, 1, 0)
     (step,) = json.loads(row["steps"])
@@ -232,10 +232,10 @@ async def test_steps_made_into_json_by_the_database_are_those_that_are_described
 
 
 @pytest.mark.parametrize("microsecond", [0, 1, 999, 1000, 123_000, 999_999])
-async def test_both_ways_to_write_a_time_agree(connection, microsecond):
+async def test_times_formatted_by_sql_and_by_python_are_equal(connection, microsecond):
     moment = datetime(1970, 1, 1, 0, 0, 0, microsecond, tzinfo=UTC)
     expected = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     assert json.loads(reply.encode(moment)) == expected
     (form,) = set(re.findall(r"to_char\([\w.]+ (AT TIME ZONE 'UTC', '[^']+')\)", SQL.steps.illustrated))
-    await connection.execute("SET timezone = 'Asia/Kathmandu'")  # whatever a pooler in between has set
+    await connection.execute("SET timezone = 'Asia/Kathmandu'")  # a connection pooler may have changed it
     assert await connection.fetchval(f"SELECT to_char($1::timestamptz {form})", moment) == expected

@@ -1,4 +1,4 @@
-"""More than the server can take, and clients that take their time: what is refused, and that the others go on."""
+"""Overload, slow clients, a slow database and a stalled or full disk: which requests are refused, and which go on."""
 
 import asyncio
 import gc
@@ -14,7 +14,7 @@ import pytest
 
 from server.http import decode
 from server.services import SERVICES
-from tests.api.test_artifacts_raw import head, wire
+from tests.api.test_artifacts_raw import connect, head
 from tests.forms import CONTENT_TYPE, a_field, batch, single
 from tests.makers import png
 from tests.up_server import CHECKOUT, PATIENCE
@@ -31,7 +31,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def new_case():
-    """await new_case(client): the address of a new test case result on that server."""
+    """await new_case(client): the URL of a new test case result on that server."""
 
     async def make(client) -> str:
         run = await (await client.post("/api/v1/reports/suite-runs", json={"name": "nightly"})).json()
@@ -43,7 +43,7 @@ def new_case():
 
 
 class Half:
-    """An upload of which the first half is sent, and then a little now and then: a client that is not slow."""
+    """An upload whose first half is sent. With `lively`, one more byte every 0.1 s: it does not count as slow."""
 
     def __init__(self, connection, rest: bytes, lively: bool) -> None:
         self.connection, self.rest = connection, rest
@@ -56,16 +56,16 @@ class Half:
             self.rest = self.rest[1:]
 
     async def finish(self) -> int:
-        """Sends the rest; the status of the answer."""
+        """Send the rest and return the status of the reply."""
         self.feeding.cancel()
         await self.connection.send(self.rest)
-        return (await self.connection.answer()).status
+        return (await self.connection.reply()).status
 
 
 @asynccontextmanager
 async def half_sent(client, case, body, lively: bool = True):
     middle = len(body) // 2
-    async with wire(client) as connection:
+    async with connect(client) as connection:
         await connection.send(head(client, f"{case}/artifacts", len(body)) + body[:middle])
         half = Half(connection, body[middle:], lively)
         try:
@@ -86,27 +86,27 @@ async def upload(client, case, step: int):
 
 
 async def overloaded(reply) -> bool:
-    """Whether that is what a refused upload is told."""
-    told = (reply.status, (await reply.json())["code"], reply.headers["Retry-After"])
-    return told == (503, "overloaded", "1")
+    """Whether this is the reply to a request that overload refused."""
+    found = (reply.status, (await reply.json())["code"], reply.headers["Retry-After"])
+    return found == (503, "overloaded", "1")
 
 
-# --- too many -----------------------------------------------------------------------------------------------
+# --- overload -----------------------------------------------------------------------------------------------
 
 
-async def test_one_upload_more_than_there_are_places_is_refused_before_its_body(start, new_case, stored_files):
+async def test_an_upload_above_max_uploads_is_refused_before_its_body(start, new_case, stored_files):
     client = await start(server={"max_uploads": 2, "min_body_rate": 1})
     case, admission = await new_case(client), client.app[SERVICES].admission
     async with half_sent(client, case, single(BIG, step_number=1)) as first:
         async with half_sent(client, case, single(BIG, step_number=2)):
             await until(lambda: admission.uploads == 2)
-            async with wire(client) as third:
+            async with connect(client) as third:
                 await third.send(head(client, f"{case}/artifacts", 10 * MIB, "Expect: 100-continue"))
-                answer = await third.answer()
-                assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "overloaded", "1")
-                assert answer.headers["connection"] == "close" and await third.ends()
+                reply = await third.reply()
+                assert (reply.status, reply.code, reply.headers["retry-after"]) == (503, "overloaded", "1")
+                assert reply.headers["connection"] == "close" and await third.closes()
             assert await overloaded(await upload(client, case, 3))
-            # All that is no upload goes on.
+            # Requests that are not uploads go on.
             assert (await client.post(f"{case}/steps", json={"steps": [a_step()]})).status == 201
             assert (await client.get(f"{case}/artifacts")).status == 200
         await until(lambda: admission.uploads == 1)
@@ -116,7 +116,7 @@ async def test_one_upload_more_than_there_are_places_is_refused_before_its_body(
     assert admission.refused_uploads == 2 and len(stored_files()) == 2
 
 
-async def test_overload_is_told_before_what_is_wrong_with_the_request_and_after_who_it_is(start, new_case):
+async def test_overload_is_checked_after_the_token_and_before_the_request_is_validated(start, new_case):
     client = await start(server={"max_uploads": 1, "min_body_rate": 1})
     case = await new_case(client)
     async with half_sent(client, case, single(BIG)):
@@ -126,7 +126,7 @@ async def test_overload_is_told_before_what_is_wrong_with_the_request_and_after_
         assert reply.status == 401
 
 
-async def test_every_way_to_end_gives_the_place_back(start, new_case):
+async def test_an_upload_releases_its_slot_however_it_ends(start, new_case):
     client = await start(server={"max_uploads": 1, "min_body_rate": 1})
     case, form = await new_case(client), {"Content-Type": CONTENT_TYPE}
     for body, status in [(b"garbage", 400), (single(b"", "a.png"), 422), (single(b"MZ\0", "a.exe", "x/y"), 415)]:
@@ -142,7 +142,7 @@ async def test_every_way_to_end_gives_the_place_back(start, new_case):
     assert client.app[SERVICES].admission.memory == 0
 
 
-async def test_an_upload_whose_client_is_slow_takes_no_place(start, new_case):
+async def test_an_upload_of_a_slow_client_takes_no_slot(start, new_case):
     client = await start(server={"max_uploads": 1})
     case, admission = await new_case(client), client.app[SERVICES].admission
     async with half_sent(client, case, single(BIG, step_number=1), lively=False) as slow:
@@ -153,8 +153,8 @@ async def test_an_upload_whose_client_is_slow_takes_no_place(start, new_case):
     await until(lambda: admission.uploads == 0)
 
 
-async def test_bodies_that_fill_the_memory_are_the_last_for_now(start, new_case):
-    """The window of the first fills the memory that there is for bodies."""
+async def test_bodies_above_body_memory_are_refused(start, new_case):
+    """The buffer of the first upload uses up the memory for bodies."""
     client = await start(server={"body_memory": 300 << 10})
     case, admission = await new_case(client), client.app[SERVICES].admission
     long = {"steps": [a_step(number, description="x" * 10_000) for number in range(1, 40)]}
@@ -163,22 +163,23 @@ async def test_bodies_that_fill_the_memory_are_the_last_for_now(start, new_case)
         admission._max_memory = admission.memory
         assert await overloaded(await upload(client, case, 3))
         assert await overloaded(await client.post(f"{case}/steps", json=long))
-        assert (await client.post(f"{case}/steps", json={"steps": [a_step()]})).status == 201  # a small one always
+        assert (await client.post(f"{case}/steps", json={"steps": [a_step()]})).status == 201  # small bodies always fit
         assert await first.finish() == 201
     assert (admission.memory, admission.refused_memory) == (0, 2)
     assert (await client.put(f"{case}/steps", json=long)).status == 200
     assert admission.memory == 0
 
 
-async def test_large_bodies_go_on_only_as_memory_lasts(start, new_case):
-    """One that is announced must find its room, one that is not, or that came while there was room, is cut off."""
+async def test_large_json_bodies_are_refused_when_memory_runs_out(start, new_case):
+    """A body with Content-Length is refused before it is read. A chunked body is refused while it arrives, and so is
+    one whose request began while there was still memory."""
     client = await start(server={"body_memory": 4 * MIB, "min_body_rate": 1})
     case, admission = await new_case(client), client.app[SERVICES].admission
-    body = b'{"steps": []' + b" " * (2 * MIB) + b"}"  # two of them are more than the memory
+    body = b'{"steps": []' + b" " * (2 * MIB) + b"}"  # two of these exceed body_memory
 
     @asynccontextmanager
     async def begun(chunked: bool = False):
-        async with wire(client) as connection:
+        async with connect(client) as connection:
             length = None if chunked else len(body)
             sent = head(client, f"{case}/steps", length, content_type="application/json")
             await connection.send(sent.replace(b"POST ", b"PUT ", 1))
@@ -188,26 +189,26 @@ async def test_large_bodies_go_on_only_as_memory_lasts(start, new_case):
         await first.send(body[:-1])
         await until(lambda: admission.memory == len(body) - 1)
         async with begun() as second:
-            answer = await second.answer()
-            assert (answer.status, answer.code) == (503, "overloaded")
+            reply = await second.reply()
+            assert (reply.status, reply.code) == (503, "overloaded")
         with suppress(ConnectionError):
             await early.send(body + b" " * 100)
-        answer = await early.answer()
-        assert (answer.status, answer.code) == (503, "overloaded")
+        reply = await early.reply()
+        assert (reply.status, reply.code) == (503, "overloaded")
         async with begun(chunked=True) as third:
             with suppress(ConnectionError):
                 for start_ in range(0, len(body), 64 << 10):
                     chunk = body[start_ : start_ + (64 << 10)]
                     await third.send(b"%x\r\n%s\r\n" % (len(chunk), chunk))
-            answer = await third.answer()
-            assert (answer.status, answer.code) == (503, "overloaded")
+            reply = await third.reply()
+            assert (reply.status, reply.code) == (503, "overloaded")
         await first.send(body[-1:])
-        assert (await first.answer()).status == 200
+        assert (await first.reply()).status == 200
     await until(lambda: admission.memory == 0)
     assert admission.refused_memory == 3
 
 
-async def test_the_fields_of_a_form_are_held_too(start, new_case):
+async def test_the_fields_of_a_form_count_as_memory(start, new_case):
     client = await start()
     case, admission = await new_case(client), client.app[SERVICES].admission
     fields = b"".join(a_field(f"field_{n}", "x" * 60_000) for n in range(50))
@@ -216,7 +217,7 @@ async def test_the_fields_of_a_form_are_held_too(start, new_case):
     await until(lambda: admission.memory == 0)
 
 
-async def test_many_uploads_at_once_hold_little_more_than_the_memory_they_may(start, new_case):
+async def test_concurrent_uploads_use_little_more_than_body_memory(start, new_case):
     client = await start(server={"body_memory": 2 * MIB})
     case, admission = await new_case(client), client.app[SERVICES].admission
     most, done = 0, asyncio.Event()
@@ -236,36 +237,36 @@ async def test_many_uploads_at_once_hold_little_more_than_the_memory_they_may(st
     done.set()
     await watching
     assert set(statuses) <= {201, 503} and 201 in statuses
-    assert MIB // 2 < most < 2 * MIB + 20 * (256 << 10), most  # of 20 windows of 1 MiB
+    assert MIB // 2 < most < 2 * MIB + 20 * (256 << 10), most  # 20 buffers of 1 MiB would be 20 MiB
     assert admission.memory == 0
 
 
-# --- too slow -----------------------------------------------------------------------------------------------
+# --- slow clients -------------------------------------------------------------------------------------------
 
 
-async def test_a_client_below_the_rate_is_dropped_and_one_that_pauses_is_not(start, new_case, stored_files):
+async def test_a_client_below_min_body_rate_is_refused_and_one_that_pauses_is_not(start, new_case, stored_files):
     client = await start(server={"body_timeout": 0.8, "min_body_rate": 100_000})
     case = await new_case(client)
     content = b"\n" * 400_000
     body = single(content, "a.txt", "text/plain")
 
     async def send(pieces: int, pause: float):
-        async with wire(client) as connection:
+        async with connect(client) as connection:
             await connection.send(head(client, f"{case}/artifacts", len(body)))
             for start_ in range(0, len(body), len(body) // pieces + 1):
                 await connection.send(body[start_ : start_ + len(body) // pieces + 1])
                 await asyncio.sleep(pause)
-            return await connection.answer()
+            return await connection.reply()
 
     async def trickle():
-        async with wire(client) as connection:
+        async with connect(client) as connection:
             await connection.send(head(client, f"{case}/artifacts", len(body)))
-            answer = asyncio.create_task(connection.answer())
+            reply = asyncio.create_task(connection.reply())
             for byte in body:
                 await connection.send(bytes([byte]))
                 await asyncio.sleep(0.01)
-                if answer.done():
-                    return await answer
+                if reply.done():
+                    return await reply
 
     pausing, trickling = await asyncio.gather(send(4, 0.3), trickle())
     assert pausing.status == 201
@@ -276,7 +277,7 @@ async def test_a_client_below_the_rate_is_dropped_and_one_that_pauses_is_not(sta
 
 @pytest.mark.parametrize("what", ["json", "upload"])
 @pytest.mark.parametrize("client_", ["leaves", "is too slow"])
-async def test_nothing_is_kept_of_a_body_that_is_cut_off(start, new_case, what, client_):
+async def test_the_memory_of_a_truncated_body_is_freed_at_once(start, new_case, what, client_):
     client = await start(server={"body_timeout": 0.5 if "slow" in client_ else 60.0})
     case = await new_case(client)
     target = f"{case}/artifacts" if what == "upload" else "/api/v1/reports/suite-runs"
@@ -286,13 +287,13 @@ async def test_nothing_is_kept_of_a_body_that_is_cut_off(start, new_case, what, 
         return sum(isinstance(found, decode.Body) for found in gc.get_objects())
 
     gc.collect()
-    gc.disable()  # it would find them at some time: when there are many more objects, however large these are
+    gc.disable()  # bodies must not wait for the garbage collector, which counts objects and not their size
     try:
-        async with wire(client) as connection:
+        async with connect(client) as connection:
             await connection.send(head(client, target, 2 * MIB) + part)
             await until(lambda: bodies() == 1)
             if "slow" in client_:
-                assert (await connection.answer()).status == 408
+                assert (await connection.reply()).status == 408
         await until(lambda: client.app[SERVICES].admission.requests == 0)
         assert bodies() == 0
     finally:
@@ -300,26 +301,26 @@ async def test_nothing_is_kept_of_a_body_that_is_cut_off(start, new_case, what, 
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /healthz HT", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: "])
-async def test_a_connection_that_brings_no_whole_head_is_closed(start, sent):
+async def test_a_connection_without_a_complete_request_head_is_closed(start, sent):
     client = await start(server={"idle_timeout": 0.5})
-    async with wire(client) as connection:
+    async with connect(client) as connection:
         for at in range(len(sent)):
             await connection.send(sent[at : at + 1])
-        assert await connection.ends()
+        assert await connection.closes()
 
 
 async def test_an_idle_connection_is_closed_and_a_busy_one_is_not(start):
     client = await start(server={"idle_timeout": 0.5})
-    async with wire(client) as connection:
+    async with connect(client) as connection:
         for _ in range(4):
             await connection.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert (await connection.answer()).status == 200
+            assert (await connection.reply()).status == 200
             await asyncio.sleep(0.2)
-        assert await connection.ends()
+        assert await connection.closes()
 
 
 @pytest.mark.parametrize("what", ["one large download", "many small ones", "a long list"])
-async def test_a_client_that_does_not_take_its_reply_is_dropped(start, new_case, what):
+async def test_a_client_that_does_not_read_its_reply_is_disconnected(start, new_case, what):
     client = await start(server={"body_timeout": 0.5}, artifacts={"max_file_size": 64 * MIB})
     case = await new_case(client)
     size, times = {"one large download": (40 * MIB, 1), "many small ones": (200_000, 200)}.get(what, (1, 1))
@@ -342,19 +343,19 @@ async def test_a_client_that_does_not_take_its_reply_is_dropped(start, new_case,
     writer.close()
 
 
-# --- a database that is slow --------------------------------------------------------------------------------
+# --- a slow database ----------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
 async def locked(dsn, case):
-    """The row of the test case is taken, so that every write to it waits."""
+    """Lock the row of the test case, so that every write to it waits."""
     async with await psycopg.AsyncConnection.connect(dsn) as connection:
         await connection.execute("SELECT 1 FROM test_case_results WHERE id = %s FOR UPDATE", [case.rpartition("/")[2]])
         yield
         await connection.rollback()
 
 
-async def test_who_waits_too_long_for_a_connection_is_told_to_come_again(start, new_case, dsn):
+async def test_waiting_longer_than_pool_timeout_for_a_connection_is_a_503(start, new_case, dsn):
     client = await start(database={"pool_size": 2, "pool_timeout": 0.3})
     case = await new_case(client)
     await client.get(case)
@@ -368,7 +369,7 @@ async def test_who_waits_too_long_for_a_connection_is_told_to_come_again(start, 
     assert (await client.get(case)).status == 200
 
 
-async def test_who_finds_a_long_queue_for_connections_is_told_at_once(start, new_case, dsn):
+async def test_a_request_that_finds_a_long_queue_for_connections_is_refused_at_once(start, new_case, dsn):
     client = await start(database={"pool_size": 1, "pool_timeout": 60})
     case, pool = await new_case(client), client.app[SERVICES].pool
     async with locked(dsn, case):
@@ -382,12 +383,12 @@ async def test_who_finds_a_long_queue_for_connections_is_told_at_once(start, new
     assert (pool.in_use, pool.waiting, pool.refused) == (0, 0, 1)
 
 
-# --- a disk that stalls -------------------------------------------------------------------------------------
+# --- a stalled disk -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def stall(monkeypatch):
-    """stall("link"): from now on that call of os waits. stall.end(): no more."""
+    """stall("link"): from now on os.link blocks. stall.end(): all blocked calls go on."""
 
     class Stall:
         def __init__(self) -> None:
@@ -413,7 +414,7 @@ def stall(monkeypatch):
 
 
 @pytest.mark.parametrize("call", ["writev", "fdatasync", "link", "fsync"])
-async def test_a_disk_that_stalls_stops_uploads_and_nothing_else(start, new_case, stall, stored_files, rows, call):
+async def test_a_stalled_disk_makes_only_uploads_and_downloads_fail(start, new_case, stall, stored_files, rows, call):
     client = await start(
         artifacts={"file_timeout": 0.5, "durability": "full"}, database={"pool_size": 4, "pool_timeout": 3}
     )
@@ -430,10 +431,10 @@ async def test_a_disk_that_stalls_stops_uploads_and_nothing_else(start, new_case
         assert ((await reply).status, body["code"]) in {(503, "storage_unavailable"), (503, "overloaded")}
         assert int((await reply).headers["Retry-After"]) >= 1
     more = 0
-    while not storage.stalled:  # one thread after the other, until all wait
+    while not storage.stalled:  # one storage thread after the other, until all are blocked
         more += 1
         assert (await upload(client, case, 20 + more)).status == 503 and more < 50
-    assert (await client.get(before["download_url"])).status == 503  # at once: there is no thread for it
+    assert (await client.get(before["download_url"])).status == 503  # at once, since no thread is free
     assert (await client.get("/readyz")).status == 503
     assert (await client.get(case)).status == 200
     stall.end()
@@ -441,14 +442,14 @@ async def test_a_disk_that_stalls_stops_uploads_and_nothing_else(start, new_case
     assert (await client.get(before["download_url"])).status == 200
     assert (await client.get("/readyz")).status == 200
     assert (await upload(client, case, 99)).status == 201
-    # What the threads did after all is taken back: there are the files of the two that were accepted.
+    # The files that the blocked threads wrote later are removed. Those of the two accepted uploads remain.
     await until(lambda: len(stored_files()) == 2)
     assert len(rows("SELECT 1 FROM test_artifacts")) == 2
     assert list(storage.staging.iterdir()) == []
 
 
-async def test_clients_that_leave_while_the_disk_is_stalled_do_not_hide_that_it_is(start, new_case, stall):
-    """What they leave behind is cleaned up by threads which then wait, too."""
+async def test_a_stalled_disk_is_detected_when_clients_disconnect(start, new_case, stall):
+    """The threads that clean up after them are blocked, too."""
     client = await start(artifacts={"file_timeout": 0.5})
     case, storage = await new_case(client), client.app[SERVICES].storage
     for name in ("writev", "unlink", "statvfs"):
@@ -465,13 +466,13 @@ async def test_clients_that_leave_while_the_disk_is_stalled_do_not_hide_that_it_
     assert storage.stalled and (await upload(client, case, 99)).status == 503 and storage.refused == refused + 1
     await client.get("/metrics")
     await client.get("/readyz")
-    assert storage.refused == refused + 1  # those who only look are no refused requests
+    assert storage.refused == refused + 1  # /metrics and /readyz do not count as refused requests
     stall.end()
     await until(lambda: not storage.stalled and list(storage.staging.iterdir()) == [])
     assert (await upload(client, case, 99)).status == 201
 
 
-def test_a_process_ends_while_its_disk_does_not_answer(tmp_path):
+def test_a_process_can_exit_while_a_storage_thread_is_blocked(tmp_path):
     code = """if True:
         import asyncio, sys, time
         from server.storage.folder import Storage, StorageAway
@@ -490,7 +491,7 @@ def test_a_process_ends_while_its_disk_does_not_answer(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "given up\n", "")
 
 
-async def test_a_server_stops_while_its_disk_is_stalled(start, new_case, stall):
+async def test_a_server_can_shut_down_while_its_disk_is_stalled(start, new_case, stall):
     client = await start(artifacts={"file_timeout": 0.3})
     case = await new_case(client)
     stall("writev")
@@ -500,10 +501,10 @@ async def test_a_server_stops_while_its_disk_is_stalled(start, new_case, stall):
     stall.end()
 
 
-# --- a disk that is full ------------------------------------------------------------------------------------
+# --- a full disk --------------------------------------------------------------------------------------------
 
 
-async def test_the_last_of_the_disk_is_kept_free(start, new_case, stored_files, rows):
+async def test_an_upload_that_would_leave_less_than_min_free_bytes_is_refused(start, new_case, stored_files, rows):
     client = await start(artifacts={"min_free_bytes": 1 << 49})
     case = await new_case(client)
     reply = await upload(client, case, 1)
@@ -513,8 +514,8 @@ async def test_the_last_of_the_disk_is_kept_free(start, new_case, stored_files, 
     assert stored_files() == [] and rows("SELECT 1 FROM test_artifacts") == []
 
 
-async def test_a_file_that_would_take_of_the_last_is_refused_and_a_smaller_one_is_not(start, new_case, monkeypatch):
-    """As if 1 MiB could still be written."""
+async def test_a_file_larger_than_the_space_left_is_refused_and_a_smaller_one_is_stored(start, new_case, monkeypatch):
+    """Simulates a disk with 1 MiB more than min_free_bytes."""
     client = await start(artifacts={"min_free_bytes": 1 << 30})
     case = await new_case(client)
     found = os.statvfs(client.app[SERVICES].storage.root)
@@ -522,47 +523,47 @@ async def test_a_file_that_would_take_of_the_last_is_refused_and_a_smaller_one_i
     monkeypatch.setattr(os, "statvfs", lambda path: free)
     body = batch([(png(900, 900), "big.png"), (png(20, 20), "small.png")])
     reply = await client.post(f"{case}/artifacts/batch", data=body, headers={"Content-Type": CONTENT_TYPE})
-    told = await reply.json()
-    assert reply.status == 207, told
-    assert [item["file_name"] for item in told["artifacts"]] == ["small.png"]
-    assert [(item["file_name"], item["error"]) for item in told["failed"]] == [("big.png", "Storage is full")]
+    result = await reply.json()
+    assert reply.status == 207, result
+    assert [item["file_name"] for item in result["artifacts"]] == ["small.png"]
+    assert [(item["file_name"], item["error"]) for item in result["failed"]] == [("big.png", "Storage is full")]
 
 
-# --- seeing it ----------------------------------------------------------------------------------------------
+# --- metrics ------------------------------------------------------------------------------------------------
 
 
-async def figures(client) -> dict[str, float]:
-    """Figure with its labels → value."""
+async def metrics(client) -> dict[str, float]:
+    """The values in /metrics, by name with labels."""
     text = await (await client.get("/metrics")).text()
     lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
     return {name: float(value) for name, _, value in lines}
 
 
-async def test_the_figures_tell_what_is_in_progress_and_what_was_refused(start, new_case, dsn):
+async def test_metrics_show_requests_in_progress_and_refused_requests(start, new_case, dsn):
     client = await start(server={"max_uploads": 1, "min_body_rate": 1}, database={"pool_size": 1, "pool_timeout": 60})
     case = await new_case(client)
-    before = await figures(client)
+    before = await metrics(client)
     async with half_sent(client, case, single(BIG)):
         await until(lambda: client.app[SERVICES].admission.uploads == 1)
         assert await overloaded(await upload(client, case, 1))
-        assert (await figures(client))["reportd_uploads_in_progress"] == 1
+        assert (await metrics(client))["reportd_uploads_in_progress"] == 1
     async with locked(dsn, case):
         writer = asyncio.create_task(client.put(f"{case}/steps", json={"steps": [a_step()]}))
         await until(lambda: client.app[SERVICES].pool.in_use == 1)
         readers = [asyncio.create_task(client.get(case)) for _ in range(25)]
         await until(lambda: client.app[SERVICES].pool.waiting == 25)
         assert await overloaded(await client.get(case))
-        now = await figures(client)
+        now = await metrics(client)
         assert now['reportd_pool_connections{state="in_use"}'] == 1
         assert now['reportd_pool_connections{state="waiting"}'] == 25
     await asyncio.gather(writer, *readers)
     await until(lambda: client.app[SERVICES].admission.uploads == 0)
-    after = await figures(client)
+    after = await metrics(client)
     assert after["reportd_uploads_in_progress"] == after['reportd_pool_connections{state="in_use"}'] == 0
     assert after['reportd_pool_connections{state="idle"}'] == 1
-    grown = {
+    increases = {
         reason: after[name] - before[name]
         for reason in ("uploads", "memory", "connections", "storage")
         if (name := f'reportd_overload_refusals_total{{reason="{reason}"}}')
     }
-    assert grown == {"uploads": 1, "memory": 0, "connections": 1, "storage": 0}
+    assert increases == {"uploads": 1, "memory": 0, "connections": 1, "storage": 0}

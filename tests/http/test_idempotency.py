@@ -1,4 +1,4 @@
-"""Idempotency keys on JSON: a POST that is sent again has one effect and one reply (contract, section 9)."""
+"""Idempotency keys on JSON: a POST that is sent twice has one effect and one reply."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ import pytest
 from server.auth.tokens import hash_of
 from server.database.queries import SQL
 from tests.api.test_steps import a_step
-from tests.http.test_requests import talk
+from tests.http.test_requests import send_raw
 
 RUNS = "/api/v1/reports/suite-runs"
 
@@ -21,8 +21,8 @@ async def post(client, url, body, key="k", **headers):
     return await client.post(url, data=data, headers={"Idempotency-Key": key, **headers})
 
 
-async def told(reply):
-    """What a client is told, for comparing."""
+async def content(reply):
+    """Status, body and content type of a reply, to be compared."""
     return reply.status, await reply.read(), reply.headers["Content-Type"]
 
 
@@ -34,10 +34,10 @@ async def code(reply):
     return reply.status, (await reply.json())["code"]
 
 
-# --- the same again --------------------------------------------------------------------------------------------
+# --- replays ---------------------------------------------------------------------------------------------------
 
 
-async def test_every_json_post_is_done_once(client, make_run, case_url, rows):
+async def test_every_json_post_with_a_key_is_executed_once(client, make_run, case_url, rows):
     run, case = await make_run(), await case_url()
     for url, body, table in [
         (RUNS, {"name": "x"}, "suite_runs"),
@@ -54,29 +54,29 @@ async def test_every_json_post_is_done_once(client, make_run, case_url, rows):
         written = rows(f"SELECT * FROM {table}")
         for _ in range(2):
             again = await post(client, url, body, key=url)
-            assert is_replay(again) and await told(again) == await told(first), url
+            assert is_replay(again) and await content(again) == await content(first), url
             assert again.headers["Cache-Control"] == "no-store"
         assert rows(f"SELECT * FROM {table}") == written
 
 
-async def test_a_replay_tells_the_first_reply_not_the_state(client, rows):
+async def test_a_replay_is_the_first_reply_and_not_the_current_state(client, rows):
     first = await post(client, RUNS, {"name": "x", "run_key": "r"})
     run = (await first.json())["id"]
     await client.patch(f"{RUNS}/{run}", json={"name": "changed"})
-    assert await told(await post(client, RUNS, {"name": "x", "run_key": "r"})) == await told(first)
+    assert await content(await post(client, RUNS, {"name": "x", "run_key": "r"})) == await content(first)
     other_key = await post(client, RUNS, {"name": "x", "run_key": "r"}, key="other")
     assert (other_key.status, (await other_key.json())["name"]) == (200, "changed")
     assert (await post(client, RUNS, {"name": "x", "run_key": "r"}, key="other")).status == 200
 
 
-async def test_without_a_key_each_request_counts(client, rows):
+async def test_without_a_key_each_request_is_executed(client, rows):
     for _ in range(2):
         assert not is_replay(await client.post(RUNS, json={"name": "x"}))
     assert len(rows("SELECT FROM suite_runs")) == 2
     assert rows("SELECT FROM idempotency_keys") == []
 
 
-# --- another request -------------------------------------------------------------------------------------------
+# --- a reused key ----------------------------------------------------------------------------------------------
 
 
 async def test_the_same_key_for_another_request_is_refused(client, make_run, rows):
@@ -98,7 +98,7 @@ async def test_the_same_key_for_another_request_is_refused(client, make_run, row
     assert is_replay(await post(client, url, {"name": "x"}))
 
 
-async def test_keys_belong_to_their_caller(client, start, make_token, rows):
+async def test_two_callers_may_use_the_same_key(client, start, make_token, rows):
     other = await start(token=make_token(project="default"))
     replies = [await post(caller, RUNS, {"name": "x"}) for caller in (client, other, client, other)]
     assert [reply.status for reply in replies] == [201] * 4
@@ -106,7 +106,7 @@ async def test_keys_belong_to_their_caller(client, start, make_token, rows):
     assert len({(await reply.json())["id"] for reply in replies}) == len(rows("SELECT FROM suite_runs")) == 2
 
 
-async def test_keys_differ_in_case_and_by_every_character(client, rows):
+async def test_keys_are_compared_exactly(client, rows):
     keys = ["k", "K", "k k", "x" * 200, "x" * 199, '!"#$%&()*+,-./:;<=>?@[]^_`{|}~']
     for key in keys:
         assert not is_replay(await post(client, RUNS, {"name": "x"}, key=key))
@@ -116,7 +116,7 @@ async def test_keys_differ_in_case_and_by_every_character(client, rows):
 # --- failures --------------------------------------------------------------------------------------------------
 
 
-async def test_a_failed_request_does_not_keep_its_key(client, case_url, rows):
+async def test_a_failed_request_does_not_store_its_key(client, case_url, rows):
     case = await case_url()
     assert (await post(client, f"{case}/steps", {"steps": [{"step_number": 1}]})).status == 422
     assert (await post(client, f"{case}/steps", b"{")).status == 400
@@ -125,12 +125,12 @@ async def test_a_failed_request_does_not_keep_its_key(client, case_url, rows):
     unknown = f"/api/v1/reports/test-case-results/{uuid.uuid4()}/steps"
     assert (await post(client, unknown, {"steps": []})).status == 404
     assert rows("SELECT FROM idempotency_keys") == []
-    # The key is free for a request that can be done.
+    # The key can still be used for a valid request.
     reply = await post(client, f"{case}/steps/bulk", {"steps": [a_step(2)]})
     assert (reply.status, is_replay(reply)) == (201, False)
 
 
-async def test_a_crash_in_the_work_keeps_neither_key_nor_rows(client, rows, monkeypatch):
+async def test_an_error_in_the_transaction_stores_neither_key_nor_rows(client, rows, monkeypatch):
     by_id = SQL.suite_runs.by_id
     monkeypatch.setattr(SQL.suite_runs, "by_id", "SELECT 1 / 0, $1::uuid, $2::uuid")
     assert (await post(client, RUNS, {"name": "x"})).status >= 400
@@ -140,12 +140,12 @@ async def test_a_crash_in_the_work_keeps_neither_key_nor_rows(client, rows, monk
     assert (reply.status, is_replay(reply)) == (201, False)
 
 
-# --- at once ---------------------------------------------------------------------------------------------------
+# --- concurrent requests with one key --------------------------------------------------------------------------
 
 
-async def test_twins_have_one_effect_and_the_same_reply(client, rows):
+async def test_concurrent_requests_with_one_key_have_one_effect_and_one_reply(client, rows):
     replies = await asyncio.gather(*(post(client, RUNS, {"name": "x"}) for _ in range(8)))
-    assert len({await told(reply) for reply in replies}) == 1
+    assert len({await content(reply) for reply in replies}) == 1
     assert [reply.status for reply in replies] == [201] * 8
     assert sorted(is_replay(reply) for reply in replies) == [False] + [True] * 7
     assert len(rows("SELECT FROM suite_runs")) == 1
@@ -153,7 +153,7 @@ async def test_twins_have_one_effect_and_the_same_reply(client, rows):
 
 @pytest.fixture
 def twin(dsn, rows, client):
-    """A transaction that holds the key `k` of the client's caller, as a twin does that is still running."""
+    """An open transaction that holds the key `k` of the client, as a concurrent request with that key does."""
     token = client.session.headers["Authorization"].removeprefix("Bearer ")
     (caller,) = rows("SELECT id FROM tokens WHERE token_hash = %s", hash_of(token))
     with psycopg.connect(dsn) as connection:
@@ -163,7 +163,7 @@ def twin(dsn, rows, client):
         connection.rollback()
 
 
-async def test_a_twin_that_runs_on_makes_the_second_come_back_later(client, twin, rows):
+async def test_a_request_whose_twin_does_not_finish_gets_409_and_retry_after(client, twin, rows):
     waiting = asyncio.create_task(post(client, RUNS, {"name": "x"}))
     free = await post(client, RUNS, {"name": "x"}, key="another")
     assert free.status == 201 and not waiting.done()
@@ -176,14 +176,14 @@ async def test_a_twin_that_runs_on_makes_the_second_come_back_later(client, twin
 
 
 async def until_waiting(rows):
-    """Until a request waits for the twin's row."""
+    """Wait until a request is blocked on the twin's row lock."""
     deadline = time.monotonic() + 30
     while not rows("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"):
-        assert time.monotonic() < deadline, "nothing waits"
+        assert time.monotonic() < deadline, "no request waits for a lock"
         await asyncio.sleep(0.01)
 
 
-async def test_a_twin_that_fails_lets_the_second_do_it(client, twin, rows):
+async def test_a_request_whose_twin_is_rolled_back_is_executed(client, twin, rows):
     waiting = asyncio.create_task(post(client, RUNS, {"name": "x"}))
     await until_waiting(rows)
     twin.rollback()
@@ -191,12 +191,12 @@ async def test_a_twin_that_fails_lets_the_second_do_it(client, twin, rows):
     assert (reply.status, is_replay(reply)) == (201, False)
 
 
-async def test_a_twin_that_ends_in_time_is_replayed(client, twin, rows):
+async def test_a_request_whose_twin_commits_uses_the_stored_reply(client, twin, rows):
     waiting = asyncio.create_task(post(client, RUNS, {"name": "x"}))
     await until_waiting(rows)
     twin.execute("UPDATE idempotency_keys SET status = 201, body = '{}'")
     twin.commit()
-    # It was another request: the fingerprint of the fixture is no hash.
+    # The twin counts as a different request, since the fixture's fingerprint matches none.
     assert await code(await waiting) == (422, "idempotency_key_reused")
     assert rows("SELECT FROM suite_runs") == []
 
@@ -211,13 +211,14 @@ async def test_bad_keys_are_refused(client, case_url, rows):
             reply = await post(client, url, body, key=key)
             assert reply.status == 422, key
             assert (await reply.json())["errors"][0]["path"] == "Idempotency-Key", key
-    for character in "\t\x01\x7f":  # no well-behaved client sends these
-        said = await talk(client, f"POST {RUNS} HTTP/1.1\r\nIdempotency-Key: a{character}b\r\nContent-Length: 2", b"{}")
-        assert said.split()[1] in (b"400", b"422"), said
+    for character in "\t\x01\x7f":  # a well-behaved client does not send these
+        head = f"POST {RUNS} HTTP/1.1\r\nIdempotency-Key: a{character}b\r\nContent-Length: 2"
+        received = await send_raw(client, head, b"{}")
+        assert received.split()[1] in (b"400", b"422"), received
     assert len(rows("SELECT FROM suite_runs")) == 1 and rows("SELECT FROM idempotency_keys") == []
 
 
-async def test_other_methods_ignore_it(client, make_run, case_url, rows):
+async def test_other_methods_ignore_the_key(client, make_run, case_url, rows):
     run, case = await make_run(), await case_url()
     await client.post(f"{case}/steps", json={"steps": [a_step(1)]})
     (step,) = (await (await client.get(f"{case}/steps")).json())["steps"]
@@ -237,12 +238,12 @@ async def test_other_methods_ignore_it(client, make_run, case_url, rows):
     assert rows("SELECT FROM idempotency_keys") == []
 
 
-# --- swept -----------------------------------------------------------------------------------------------------
+# --- expiry ----------------------------------------------------------------------------------------------------
 
 OLD = "UPDATE idempotency_keys SET created_at = created_at - make_interval(hours => %s) WHERE key = %s"
 
 
-async def test_old_keys_are_swept_in_bounded_portions(client, rows):
+async def test_old_keys_are_deleted_1000_at_a_time(client, rows):
     for key in ("young", "old"):
         await post(client, RUNS, {"name": "x"}, key=key)
     rows(OLD, 47, "young")
@@ -260,7 +261,7 @@ async def test_old_keys_are_swept_in_bounded_portions(client, rows):
     assert len(rows("SELECT FROM idempotency_keys")) == 1 + 1 + 1
 
 
-async def test_a_server_sweeps_when_it_starts(client, start, rows):
+async def test_a_server_deletes_old_keys_and_removed_files_when_it_starts(client, start, rows):
     rows(
         "INSERT INTO removed_files (storage_path, project_id, checksum, unlinked_at)"
         " SELECT n, gen_random_uuid(), '', now() - make_interval(hours => n) FROM generate_series(20, 2500) n"
@@ -274,14 +275,14 @@ async def test_a_server_sweeps_when_it_starts(client, start, rows):
     while len(rows("SELECT FROM removed_files")) > 4 and time.monotonic() < deadline:
         await asyncio.sleep(0.02)
     assert sorted(int(row["key"]) for row in rows("SELECT key FROM idempotency_keys")) == list(range(40, 48))
-    # Names of files that were unlinked within a day are still taken.
+    # Paths of files that were unlinked within a day stay reserved.
     assert sorted(row["storage_path"] for row in rows("SELECT storage_path FROM removed_files")) == list(
         map(str, range(20, 24))
     )
 
 
 @pytest.mark.parametrize("padding", [0, 400_000], ids=["small body", "large body"])
-async def test_nothing_is_replayed_of_what_is_gone(client, make_run, padding):
+async def test_a_reply_about_a_deleted_run_is_not_replayed(client, make_run, padding):
     run = await make_run()
     url = f"/api/v1/reports/suite-runs/{run}/test-cases"
     sent = {"json": {"name": "x", "ignored": "y" * padding}, "headers": {"Idempotency-Key": "k"}}

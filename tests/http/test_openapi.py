@@ -1,4 +1,4 @@
-"""The API's description of itself: a valid OpenAPI 3.1 document that real replies keep to, and a page of it."""
+"""The OpenAPI 3.1 document of the API: it is valid, real replies conform to it, and /docs shows it."""
 
 import re
 from datetime import datetime
@@ -20,8 +20,8 @@ from tests.makers import png
 from tests.people import LOGIN, PASSWORD
 
 BASE = "/api/v1/reports"
-# What a schema here may say. A word that `problems` does not check would make it pass everything.
-KNOWN_WORDS = {
+# The keywords that schemas may use. `problems` would ignore any other keyword, so a wrong value would pass.
+KNOWN_KEYWORDS = {
     "$ref",
     "type",
     "enum",
@@ -71,7 +71,7 @@ def resolved(api, schema):
 
 
 def problems(api, schema, value, path="$"):
-    """Where a value does not keep to a schema; a small part of JSON Schema, all that our document uses."""
+    """The errors of a value against a schema. Implements only the part of JSON Schema that the document uses."""
     schema = resolved(api, schema)
     if "anyOf" in schema:
         found = [problems(api, choice, value, path) for choice in schema["anyOf"]]
@@ -89,7 +89,7 @@ def problems(api, schema, value, path="$"):
         for name, child in value.items():
             if name in known or isinstance(rest, dict):
                 found += problems(api, known.get(name, rest), child, f"{path}.{name}")
-            elif not rest:  # a reply holds nothing that is not described
+            elif not rest:  # a reply must not have fields that are not described
                 found.append(f"{path}: {name} is not described")
     if isinstance(value, list):
         for number, child in enumerate(value):
@@ -119,7 +119,7 @@ def misshapen(kind, value, path):
 
 
 def schemas_of(node):
-    """Every schema in the document, also within schemas."""
+    """All schemas in the document, including nested ones."""
     if isinstance(node, dict):
         for key, child in node.items():
             if key in ("schema", "items", "contentSchema") or (
@@ -139,8 +139,8 @@ def schemas_of(node):
 # --- the document ----------------------------------------------------------------------------------------------
 
 
-def test_the_small_validator_finds_what_is_wrong(api):
-    """It is a test's measure, so it is measured itself."""
+def test_problems_finds_wrong_values(api):
+    """Checks the validator of the tests below: otherwise they could pass on wrong replies."""
     schema = {"$ref": "#/components/schemas/SuiteRunPage"}
     run = {
         **DESCRIBED,
@@ -180,15 +180,15 @@ def test_every_route_is_described(api):
         assert operation["responses"] and operation["tags"]
 
 
-def test_the_document_is_openapi(api):
+def test_the_document_is_valid_openapi(api):
     assert api["openapi"].startswith("3.1.") and api["info"]["title"] and api["info"]["version"] == __version__
     for path, operations in api["paths"].items():
         wanted = set(re.findall(r"{(\w+)}", path))
         for operation in operations.values():
             parameters = operation["parameters"]
-            places = [(parameter["in"], parameter["name"]) for parameter in parameters]
-            assert len(set(places)) == len(places)
-            assert {name for place, name in places if place == "path"} == wanted
+            keys = [(parameter["in"], parameter["name"]) for parameter in parameters]
+            assert len(set(keys)) == len(keys)
+            assert {name for location, name in keys if location == "path"} == wanted
             assert all(p["required"] for p in parameters if p["in"] == "path")
             assert all("schema" in p and p["in"] in ("path", "query", "header") for p in parameters)
             for status, response in operation["responses"].items():
@@ -197,22 +197,22 @@ def test_the_document_is_openapi(api):
             assert set(schemes) <= api["components"]["securitySchemes"].keys()
 
 
-def test_every_reference_resolves_and_every_word_is_known(api):
+def test_every_reference_resolves_and_every_keyword_is_known(api):
     found = list(schemas_of(api))
     assert len(found) > 300
     for schema in found:
-        assert schema.keys() <= KNOWN_WORDS, schema
+        assert schema.keys() <= KNOWN_KEYWORDS, schema
         assert isinstance(resolved(api, schema), dict)
         assert schema.get("type", "null") in TYPES
         assert set(schema.get("required", [])) <= schema.get("properties", {}).keys()
     used = {schema["$ref"] for schema in found if "$ref" in schema}
     made = {f"#/components/schemas/{name}" for name in api["components"]["schemas"]}
-    # Queries and forms are described where they are used; nothing else lies around.
+    # Queries and forms are described inline. No other schema may be unused.
     assert used <= made
     assert {name for name in made - used if not re.search("(Filter|Query|Fields|Form|Entry)$", name)} == set()
 
 
-def test_limits_and_words_are_those_that_validate(api):
+def test_limits_and_enums_are_those_of_the_validation(api):
     schemas = api["components"]["schemas"]
     steps = schemas["TypedSteps"]["properties"]["steps"]
     assert steps["maxItems"] == 10_000
@@ -225,16 +225,16 @@ def test_limits_and_words_are_those_that_validate(api):
 
 
 def test_times_in_replies_are_described_as_times(api):
-    untold = [
+    undescribed = [
         f"{name}.{field}"
         for name, schema in api["components"]["schemas"].items()
         for field, kind in schema["properties"].items()
         if field.endswith("_at") and "date-time" not in str(kind)
     ]
-    assert untold == []
+    assert undescribed == []
 
 
-def test_public_routes_ask_for_nothing_and_posts_take_a_key(api):
+def test_public_routes_need_no_token_and_posts_take_a_key(api):
     for route in ROUTES:
         operation = api["paths"][route.path][route.method.lower()]
         assert (operation.get("security") == []) == (route.access.public is True)
@@ -247,7 +247,7 @@ def test_public_routes_ask_for_nothing_and_posts_take_a_key(api):
 
 
 class Checked:
-    """Sends requests and compares each reply with what the document says of it."""
+    """Sends requests and compares each reply with its description in the document."""
 
     def __init__(self, client, api):
         self.client, self.api, self.seen, self.wrong = client, api, set(), []
@@ -274,9 +274,9 @@ class Checked:
             self.wrong.append(f"{method} {path} {status}: a body is sent and none described")
         return body
 
-    def told(self, described_wrongly):
-        """What is wrong but for the defects that are known."""
-        return [line for line in self.wrong if line not in described_wrongly]
+    def unexpected(self, known):
+        """The problems found, without the known ones."""
+        return [line for line in self.wrong if line not in known]
 
 
 RUN, CASE_PATH, ARTIFACT = f"{BASE}/suite-runs/{{suite_id}}", f"{BASE}/test-case-results/{{case_id}}", "{artifact_id}"
@@ -299,8 +299,8 @@ def a_batch(*files):
     return form
 
 
-async def use_everything(call, person):
-    """Every route, with replies that are as full and as empty as they get."""
+async def call_every_route(call, person):
+    """Call every route, with replies that have all fields and with empty replies."""
     await call("GET", f"{BASE}/suite-runs", 200)
     full = {**DESCRIBED, "run_key": "k", "project": "default"}
     run = (await call("POST", f"{BASE}/suite-runs", 201, json=full))["id"]
@@ -345,7 +345,7 @@ async def use_everything(call, person):
         await call("POST", f"{CASE_PATH}/{kind}", 201, case, json={"entries": entries})
         await call("GET", f"{CASE_PATH}/{kind}", 200, case)
     await call("GET", f"{CASE_PATH}/report", 200, case)
-    await use_links(call, run, case, sent["id"])
+    await call_link_routes(call, run, case, sent["id"])
     await call("DELETE", f"{BASE}/artifacts/{ARTIFACT}", 204, sent["id"])
     await call("GET", f"{BASE}/artifacts/{ARTIFACT}", 404, sent["id"])
     await call("DELETE", RUN, 204, run)
@@ -363,23 +363,23 @@ async def use_everything(call, person):
     await call("POST", "/api/v1/auth/session", 201)
 
 
-async def use_links(call, run, case, artifact):
+async def call_link_routes(call, run, case, artifact):
     shared, html = "/shared/{link}", {"headers": {"Accept": "text/html"}}
     for thing in ({"suite_run_id": run}, {"test_case_result_id": case}, {"artifact_id": artifact, "note": "x"}):
         made = await call("POST", f"{BASE}/links", 201, json=thing)
         link = made["url"].removeprefix("/shared/")
-        for asked in ({}, html):
-            await call("GET", shared, 200, link, **asked)
+        for options in ({}, html):
+            await call("GET", shared, 200, link, **options)
             if "artifact_id" not in thing:
-                await call("GET", f"{shared}/test-case-results/{{case_id}}", 200, link, case, **asked)
-            await call("GET", f"{shared}/artifacts/{ARTIFACT}", 200, link, artifact, **asked)
-            await call("GET", shared, 404, "rpl_x", **asked)
+                await call("GET", f"{shared}/test-case-results/{{case_id}}", 200, link, case, **options)
+            await call("GET", f"{shared}/artifacts/{ARTIFACT}", 200, link, artifact, **options)
+            await call("GET", shared, 404, "rpl_x", **options)
     await call("GET", f"{BASE}/links", 200)
     await call("GET", f"{BASE}/links", 200, query=f"?limit=1&active=true&artifact_id={artifact}")
     await call("DELETE", f"{BASE}/links/{{link_id}}", 204, made["id"])
 
 
-async def use_failures(call):
+async def call_with_errors(call):
     run = (await call("POST", f"{BASE}/suite-runs", 201, json={"name": "x"}))["id"]
     case = (await call("POST", f"{RUN}/test-cases", 201, run, json={"name": "x"}))["id"]
     steps = f"{CASE_PATH}/steps"
@@ -398,25 +398,25 @@ async def use_failures(call):
     await call("POST", f"{CASE_PATH}/artifacts/batch", 422, case, data=a_batch(b""))
 
 
-async def test_real_replies_are_as_described(client, api, make_user):
+async def test_real_replies_conform_to_the_document(client, api, make_user):
     call = Checked(client, api)
-    await use_everything(call, make_user(everywhere="viewer", default="admin"))
+    await call_every_route(call, make_user(everywhere="viewer", default="admin"))
     assert call.seen == {(route.method, route.path) for route in ROUTES}
-    assert call.told({"GET /docs: text/plain is described, text/html is sent"}) == []
+    assert call.unexpected({"GET /docs: text/plain is described, text/html is sent"}) == []
 
 
-async def test_real_failures_are_as_described(client, api):
+async def test_real_errors_conform_to_the_document(client, api):
     call = Checked(client, api)
-    await use_failures(call)
-    # A batch that kept nothing says more than the error object: see the contract, section 6.
-    more = {
+    await call_with_errors(call)
+    # The error of a batch without a valid file has more fields than the error object.
+    known = {
         f"POST {CASE_PATH}/artifacts/batch 422: $: {name} is not described"
         for name in ("message", "artifacts", "failed")
     }
-    assert call.told(more) == []
+    assert call.unexpected(known) == []
 
 
-async def test_every_status_of_success_is_described(client, api):
+async def test_every_success_status_is_described(client, api):
     call = Checked(client, api)
     await call("POST", f"{BASE}/suite-runs", 201, json={"name": "x", "run_key": "k"})
     run = (await call("POST", f"{BASE}/suite-runs", 200, json={"name": "x", "run_key": "k"}))["id"]
@@ -441,6 +441,8 @@ async def test_the_document_is_served(client, api):
 
 
 class Page(HTMLParser):
+    """The texts, tags, ids, links and loaded URLs of an HTML page."""
+
     def __init__(self, text):
         super().__init__()
         self.texts, self.loads, self.links, self.ids, self.tags = [], [], [], set(), []
@@ -462,7 +464,7 @@ class Page(HTMLParser):
         self.texts.append(data.strip())
 
 
-async def test_the_page_shows_every_path_and_loads_nothing(client, api):
+async def test_the_docs_page_shows_every_path_and_loads_nothing(client, api):
     reply = await client.get("/docs")
     text = await reply.text()
     page = Page(text)

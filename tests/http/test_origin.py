@@ -1,4 +1,4 @@
-"""Who asks and for which host: what a trusted proxy says is believed, what anybody else says is not."""
+"""The client address, scheme and host of a request: X-Forwarded-* headers count only from trusted proxies."""
 
 import asyncio
 import re
@@ -21,7 +21,7 @@ TRUSTED = ["127.0.0.0/8", "10.0.0.0/8", "fd00::/8", "unix"]
 
 
 def origin(peer="10.0.0.1", trusted=TRUSTED, secure=False, host="x", **headers):
-    """What is made of a request from this peer; the names of headers without their X-Forwarded-."""
+    """The Origin of a request from this peer. `headers` are named without their prefix X-Forwarded-."""
     lines = CIMultiDict({"Host": host})
     for name, values in headers.items():
         for value in [values] if isinstance(values, str) else values:
@@ -34,7 +34,7 @@ def origin(peer="10.0.0.1", trusted=TRUSTED, secure=False, host="x", **headers):
     ("hops", "remote"),
     [
         ("192.0.2.1", "192.0.2.1"),
-        ("198.51.100.9, 192.0.2.1", "192.0.2.1"),  # what stands before it, the client may have written
+        ("198.51.100.9, 192.0.2.1", "192.0.2.1"),  # the client may have sent the entries before it
         ("10.9.9.9, 192.0.2.1", "192.0.2.1"),
         ("192.0.2.1, 10.0.0.2", "192.0.2.1"),
         ("192.0.2.1,10.0.0.2 ,  10.0.0.3", "192.0.2.1"),
@@ -62,19 +62,20 @@ def test_the_client_is_the_nearest_hop_that_is_no_trusted_proxy(hops, remote):
 
 
 @pytest.mark.parametrize("peer", ["192.0.2.7", "11.0.0.1", "::1", "2001:db8::7"])
-def test_what_others_say_is_not_believed(peer):
+def test_forwarded_headers_of_untrusted_peers_are_ignored(peer):
     assert origin(peer, For="192.0.2.1", Proto="https", Host="other") == Origin(peer, False, "x")
     assert origin(peer, trusted=[], For="192.0.2.1", Proto="https", Host="other") == Origin(peer, False, "x")
 
 
-def test_an_address_is_written_in_one_way_also_without_a_proxy():
-    """A socket of systemd takes both: all that speak IPv4 would be one network of IPv6, and share its failed logins."""
+def test_an_ipv4_address_mapped_to_ipv6_is_converted_to_ipv4():
+    """A dual-stack socket reports IPv4 clients as ::ffff:a.b.c.d. Unconverted, all would share one IPv6 network, and
+    with it the limit on failed logins."""
     assert origin("::ffff:192.0.2.7").remote == origin("::ffff:192.0.2.7", For="192.0.2.1").remote == "192.0.2.7"
     assert origin("fe80::1%eth0").remote == "fe80::1"
 
 
 @pytest.mark.parametrize("peer", ["10.0.0.1", "127.0.0.9", "::ffff:10.0.0.1", "fd00::1", ""])
-def test_what_a_proxy_says_is(peer):
+def test_forwarded_headers_of_trusted_proxies_are_used(peer):
     assert origin(peer, For="192.0.2.1", Proto="https", Host="other") == Origin("192.0.2.1", True, "other")
     peer = peer.removeprefix("::ffff:")
     assert origin(peer, Proto="HTTPS") == Origin(peer, True, "x")
@@ -83,7 +84,7 @@ def test_what_a_proxy_says_is(peer):
     assert origin(peer, Proto=["https", "http, https"], Host=["a", "b, c"]) == Origin(peer, True, "c")
 
 
-def test_by_default_it_is_who_runs_on_the_same_machine():
+def test_by_default_only_proxies_on_the_same_machine_are_trusted():
     default = ServerConfig().trusted_proxies
     for peer in ("127.0.0.1", "::1", ""):
         assert origin(peer, default, For="192.0.2.1").remote == "192.0.2.1"
@@ -93,30 +94,30 @@ def test_by_default_it_is_who_runs_on_the_same_machine():
 
 
 @given(st.lists(st.text() | st.ip_addresses().map(str)), st.text(), st.text())
-def test_it_takes_whatever_is_sent(hops, proto, host):
+def test_any_forwarded_header_gives_a_valid_address(hops, proto, host):
     found = origin(For=hops, Proto=proto, Host=host)
     assert re.fullmatch(r"[0-9a-f.:]+", found.remote)
 
 
-async def test_the_log_has_the_clients_address(client, requests):
+async def test_the_log_has_the_client_address_from_a_trusted_proxy(client, requests):
     await client.get("/healthz", headers={"X-Forwarded-For": "198.51.100.9, 192.0.2.1"})
     await client.get("/healthz")
     assert [fields["remote"] for fields in requests()] == ["192.0.2.1", "127.0.0.1"]
 
 
-async def test_the_log_does_not_believe_others(start, requests):
+async def test_the_log_has_the_peer_address_of_an_untrusted_proxy(start, requests):
     client = await start(server={"trusted_proxies": ["10.0.0.0/8"]})
     await client.get("/healthz", headers={"X-Forwarded-For": "192.0.2.1"})
     assert [fields["remote"] for fields in requests()] == ["127.0.0.1"]
 
 
-async def test_behind_tls_the_cookie_is_for_tls_alone(client, start):
-    distrusting = await start(server={"trusted_proxies": []})
+async def test_behind_tls_the_cookie_is_secure(client, start):
+    untrusting = await start(server={"trusted_proxies": []})
     for caller, proto, secure in [
         (client, "https", True),
         (client, "http", False),
         (client, None, False),
-        (distrusting, "https", False),
+        (untrusting, "https", False),
     ]:
         headers = {"X-Forwarded-Proto": proto} if proto else {}
         reply = await caller.post("/api/v1/auth/session", headers=headers)
@@ -125,7 +126,7 @@ async def test_behind_tls_the_cookie_is_for_tls_alone(client, start):
         assert ("Strict-Transport-Security" in reply.headers) == secure
 
 
-async def test_any_host_is_served_unless_some_are_named(start, client):
+async def test_any_host_is_served_unless_allowed_hosts_is_set(start, client):
     assert (await client.get("/healthz", headers={"Host": "whatever"})).status == 200
     ours = await start(server={"allowed_hosts": ["Reports.example", "[::1]"]})
     for host, status in [
@@ -145,25 +146,25 @@ async def test_any_host_is_served_unless_some_are_named(start, client):
     for named, status in [("reports.example", 200), ("other.example", 421)]:
         headers = {"Host": "127.0.0.1:8000", "X-Forwarded-Host": named}
         assert (await ours.get("/healthz", headers=headers)).status == status
-    distrusting = await start(server={"allowed_hosts": ["reports.example"], "trusted_proxies": []})
+    untrusting = await start(server={"allowed_hosts": ["reports.example"], "trusted_proxies": []})
     headers = {"Host": "other.example", "X-Forwarded-Host": "reports.example"}
-    assert (await distrusting.get("/healthz", headers=headers)).status == 421
+    assert (await untrusting.get("/healthz", headers=headers)).status == 421
 
 
-async def test_a_request_without_a_host_asks_no_dns(start, monkeypatch):
-    """aiohttp's own answer would be the machine's name, for which it may wait."""
+async def test_a_request_without_a_host_causes_no_dns_lookup(start, monkeypatch):
+    """aiohttp's request.host falls back to the machine's name, and its DNS lookup may block."""
     client = await start(server={"allowed_hosts": ["reports.example"]})
-    asked = []
-    monkeypatch.setattr("socket.getfqdn", lambda *names: asked.append(names) or "reports.example")
+    lookups = []
+    monkeypatch.setattr("socket.getfqdn", lambda *names: lookups.append(names) or "reports.example")
     reader, writer = await asyncio.open_connection(client.host, client.port)
     writer.write(b"GET /healthz HTTP/1.0\r\n\r\n")
     async with asyncio.timeout(60):
         assert b" 421 " in (await reader.read()).splitlines()[0]
     writer.close()
-    assert asked == []
+    assert lookups == []
 
 
-async def test_a_unix_socket_has_no_address_but_its_proxy_has_clients(config, tmp_path, requests):
+async def test_on_a_unix_socket_the_log_has_only_forwarded_addresses(config, tmp_path, requests):
     runner = Runner(create_app(config))
     await runner.setup()
     try:

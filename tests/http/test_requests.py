@@ -1,4 +1,4 @@
-"""What every endpoint shares: request ids, error bodies, HEAD, 405, bodies of every kind, and a database that goes."""
+"""Behaviour that all endpoints share: request ids, error bodies, HEAD, 405, request bodies and database failures."""
 
 import asyncio
 import gzip
@@ -24,29 +24,29 @@ from server.http.fields import Sha256
 from server.http.route import RESOURCES
 from server.routes import ROUTES
 from tests.api.test_steps import a_step, send_png
-from tests.makers import bend
+from tests.makers import flip_byte
 
 RUNS = "/api/v1/reports/suite-runs"
 NOUNS = {name: error.__doc__ for name, (_, error) in RESOURCES.items()}
 
 
-async def talk(client, head, body=b""):
-    """What is said to a request that is written as here, up to the end of the last reply's body."""
+async def send_raw(client, head, body=b""):
+    """Send a request exactly as given and return the raw reply: its body, and an interim 100 reply before it."""
     reader, writer = await asyncio.open_connection(client.host, client.port)
     authorization = client.session.headers["Authorization"]
     writer.write(f"{head}\r\nHost: x\r\nConnection: close\r\nAuthorization: {authorization}\r\n\r\n".encode() + body)
     try:
-        said = await reader.readuntil(b"\r\n\r\n")
-        if said.startswith(b"HTTP/1.1 100 "):
-            said += await reader.readuntil(b"\r\n\r\n")
-        return said + await reader.readexactly(int(re.findall(rb"(?i)content-length: (\d+)", said)[-1]))
+        received = await reader.readuntil(b"\r\n\r\n")
+        if received.startswith(b"HTTP/1.1 100 "):
+            received += await reader.readuntil(b"\r\n\r\n")
+        return received + await reader.readexactly(int(re.findall(rb"(?i)content-length: (\d+)", received)[-1]))
     finally:
         writer.close()
 
 
 @pytest.fixture
 async def paths(client, make_run, case_url):
-    """fill(path, known): the path of a route with ids of things that are there."""
+    """fill(path, name=id…): the path of a route, filled with ids of existing objects except for the given ones."""
     run = await make_run()
     case = await case_url(run=run)
     artifact = await send_png(client, case)
@@ -73,7 +73,7 @@ async def paths(client, make_run, case_url):
 # --- ids and error bodies --------------------------------------------------------------------------------------
 
 
-async def test_a_sane_request_id_is_echoed(client):
+async def test_a_valid_request_id_is_echoed(client):
     for sent in ("a", "A-b_c.d:e/f+g=", "x" * 128, str(uuid.uuid4())):
         for url in (RUNS, "/nothing", "/docs"):
             reply = await client.get(url, headers={"X-Request-Id": sent})
@@ -93,7 +93,7 @@ async def test_any_other_request_id_is_replaced(client):
 
 
 async def failures(client, case):
-    """One reply for each way to fail."""
+    """One reply for each error status, by status."""
     steps = f"{case}/steps"
     await client.post(steps, json={"steps": [a_step()]})
     return {
@@ -108,7 +108,7 @@ async def failures(client, case):
     }
 
 
-async def test_every_error_has_the_same_shape(client, case_url):
+async def test_every_error_has_the_same_fields_and_headers(client, case_url):
     for status, reply in (await failures(client, await case_url())).items():
         body = await reply.json()
         assert reply.status == status
@@ -118,12 +118,12 @@ async def test_every_error_has_the_same_shape(client, case_url):
         assert reply.headers["Content-Type"] == "application/json"
         assert reply.headers["Cache-Control"] == "no-store"
         assert reply.headers["X-Content-Type-Options"] == "nosniff"
-        assert reply.headers["Server"] == "reportd"  # and no version of anything
+        assert reply.headers["Server"] == "reportd"  # without a version
         assert ("errors" in body) == (status == 422)
-    assert body["errors"] == [{"path": "steps[0].step_number", "message": "must be >= 0"}]
+    assert body["errors"] == [{"path": "steps[0].step_number", "message": "must be at least 0"}]
 
 
-async def test_json_is_never_kept_and_never_sniffed(client, paths):
+async def test_json_replies_are_no_store_and_nosniff(client, paths):
     seen = 0
     for route in ROUTES:
         if route.method != "GET":
@@ -149,7 +149,7 @@ async def test_json_is_never_kept_and_never_sniffed(client, paths):
 VARYING = {"Date", "X-Request-Id", "X-Request-ID"}
 
 
-async def test_head_is_get_without_a_body(client, paths):
+async def test_head_has_the_status_and_headers_of_get_and_no_body(client, paths):
     for route in ROUTES:
         if route.method != "GET":
             continue
@@ -159,13 +159,13 @@ async def test_head_is_get_without_a_body(client, paths):
             body = await whole.read()
             assert (head.status, await head.read()) == (whole.status, b""), url
             kept = [{k: v for k, v in r.headers.items() if k not in VARYING} for r in (whole, head)]
-            if route.path == "/metrics":  # it counts these very requests
+            if route.path == "/metrics":  # its text changes with every request
                 kept = [{k: v for k, v in headers.items() if k != "Content-Length"} for headers in kept]
             assert kept[0] == kept[1], url
             assert route.path == "/metrics" or int(head.headers["Content-Length"]) == len(body), url
 
 
-async def test_any_other_method_is_told_which_there_are(client):
+async def test_any_other_method_is_a_405_with_the_allowed_methods(client):
     by_path = {}
     for route in ROUTES:
         by_path.setdefault(route.path, set()).update(
@@ -179,7 +179,7 @@ async def test_any_other_method_is_told_which_there_are(client):
             assert {word.strip() for word in reply.headers["Allow"].split(",")} == methods
 
 
-async def test_a_target_that_is_no_path_is_nothing_here(client):
+async def test_a_target_without_a_route_is_a_404(client):
     for target in (
         "OPTIONS *",
         "CONNECT h:80",
@@ -188,12 +188,12 @@ async def test_a_target_that_is_no_path_is_nothing_here(client):
         "GET /healthz/",
         "GET /%2e%2e",
     ):
-        said = await talk(client, f"{target} HTTP/1.1")
-        assert said.startswith(b"HTTP/1.1 404 ") and b'"code":"route_not_found"' in said, (target, said)
-    assert (await talk(client, "GET http://other/healthz HTTP/1.1")).startswith(b"HTTP/1.1 200 ")
+        received = await send_raw(client, f"{target} HTTP/1.1")
+        assert received.startswith(b"HTTP/1.1 404 ") and b'"code":"route_not_found"' in received, (target, received)
+    assert (await send_raw(client, "GET http://other/healthz HTTP/1.1")).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_a_malformed_id_in_any_path_is_the_nouns_own_404(client, paths):
+async def test_a_malformed_id_gets_the_404_of_a_missing_object(client, paths):
     good = uuid.uuid4()
     malformed = [
         "x",
@@ -218,7 +218,7 @@ async def test_a_malformed_id_in_any_path_is_the_nouns_own_404(client, paths):
     assert asked > 200
 
 
-async def test_an_id_is_read_in_any_case(client, make_run):
+async def test_an_id_may_be_in_upper_case(client, make_run):
     run = await make_run()
     reply = await client.get(f"{RUNS}/{run.upper()}")
     assert (reply.status, (await reply.json())["id"]) == (200, run)
@@ -232,7 +232,7 @@ async def in_pieces(body, size):
         yield body[start : start + size]
 
 
-async def test_chunked_json(client, rows):
+async def test_chunked_json_is_accepted(client, rows):
     body = json.dumps({"name": "x", "tags": ["y" * 100] * 50}).encode()
     for size in (1, 1000, 10**6):
         assert (await client.post(RUNS, data=in_pieces(body, size))).status == 201
@@ -240,7 +240,7 @@ async def test_chunked_json(client, rows):
     assert len(rows("SELECT FROM suite_runs")) == 3
 
 
-async def test_compressed_json(client, rows):
+async def test_compressed_json_is_accepted(client, rows):
     body = json.dumps({"name": "x", "metadata": {"a": "b" * 60_000}}).encode()
     deflated = zlib.compress(body)
     for encoding, data in [("gzip", gzip.compress(body)), ("deflate", deflated), ("identity", body)]:
@@ -251,24 +251,24 @@ async def test_compressed_json(client, rows):
 
 async def test_broken_compression_is_malformed(client, rows):
     good = gzip.compress(b'{"name": "x"}')
-    for data in (b"no gzip", good[:-10], good[:5], b"", bend(good, 12), bend(good, -6)):
+    for data in (b"no gzip", good[:-10], good[:5], b"", flip_byte(good, 12), flip_byte(good, -6)):
         reply = await client.post(RUNS, data=data, headers={"Content-Encoding": "gzip"})
         assert (reply.status, (await reply.json())["code"]) == (400, "malformed_body"), data
     assert rows("SELECT FROM suite_runs") == []
 
 
-async def test_an_encoding_that_is_not_known_is_refused(client, rows):
+async def test_an_unsupported_content_encoding_is_refused(client, rows):
     for encoding in ("br", "zstd", "zebra", "gzip, gzip", "gzip;q=1"):
         reply = await client.post(RUNS, data=b'{"name": "x"}', headers={"Content-Encoding": encoding})
         assert (reply.status, (await reply.json())["code"]) == (415, "unknown_encoding"), encoding
     assert rows("SELECT FROM suite_runs") == []
 
 
-async def test_bytes_behind_a_compressed_body_count_too(start, rows):
-    """Of what inflates to nothing a client could otherwise send without end."""
+async def test_compressed_bytes_count_towards_the_maximum_size(start, rows):
+    """Otherwise a client could send without end what inflates to nothing: empty blocks, or bytes after the stream."""
     small = await start(api={"max_json_size": 2000})
     packed = gzip.compress(b'{"name": "x"}')
-    nothing = b"\x00\x00\x00\xff\xff"  # an empty stored block: five bytes that inflate to none
+    nothing = b"\x00\x00\x00\xff\xff"  # an empty stored block: five bytes that inflate to nothing
     endless = zlib.compressobj(wbits=31)
     head = endless.compress(b'{"name": "x"}') + endless.flush(zlib.Z_SYNC_FLUSH)
     for data in (packed + bytes(4000), head + nothing * 1000 + endless.flush()):
@@ -277,15 +277,15 @@ async def test_bytes_behind_a_compressed_body_count_too(start, rows):
     assert rows("SELECT FROM suite_runs") == []
 
 
-async def test_a_body_that_stops_coming_ends_the_request(start):
-    hasty = await start(server={"body_timeout": 0.2})
+async def test_a_body_that_stalls_is_refused_after_body_timeout(start):
+    client = await start(server={"body_timeout": 0.2})
     for head, body in [("Content-Length: 30", b'{"name": '), ("Transfer-Encoding: chunked", b'5\r\n{"nam')]:
-        said = await talk(hasty, f"POST {RUNS} HTTP/1.1\r\n{head}", body)
-        assert said.startswith(b"HTTP/1.1 408 ") and b'"code":"body_timeout"' in said
-        assert b"Connection: close" in said
+        received = await send_raw(client, f"POST {RUNS} HTTP/1.1\r\n{head}", body)
+        assert received.startswith(b"HTTP/1.1 408 ") and b'"code":"body_timeout"' in received
+        assert b"Connection: close" in received
 
 
-async def test_a_body_over_the_limit_is_refused_however_it_is_sent(client, make_run, start, rows):
+async def test_a_body_above_the_maximum_size_is_refused_however_it_is_sent(client, make_run, start, rows):
     body = b'{"name": "x"}'
     small = await start(api={"max_json_size": 2000})
     assert (await small.post(RUNS, data=body.ljust(2000))).status == 201
@@ -301,11 +301,11 @@ async def test_a_body_over_the_limit_is_refused_however_it_is_sent(client, make_
 
 
 async def test_a_refusal_reaches_a_client_that_is_still_sending(client):
-    """A socket that is closed with unread bytes would be reset, and the reply lost."""
+    """Closing a socket with unread bytes would reset the connection, and the client would lose the reply."""
     body = bytes(17 << 20)
     for url, known_length, unknown_length in [
         ("/nothing", 404, 404),
-        (f"{RUNS}/x/test-cases", 413, 404),  # what the head announces is looked at before the resource
+        (f"{RUNS}/x/test-cases", 413, 404),  # Content-Length is checked before the object is looked up
         (RUNS, 413, 413),
         (f"/api/v1/reports/test-case-results/{uuid.uuid4()}/artifacts", 413, 404),
         ("/api/v1/reports/test-case-results/x/artifacts", 413, 404),
@@ -316,29 +316,29 @@ async def test_a_refusal_reaches_a_client_that_is_still_sending(client):
             assert (reply.status, reply.headers["Connection"]) == (status, "close"), url
 
 
-async def test_continue_is_said_when_the_checks_are_passed(client, make_run):
+async def test_100_continue_is_sent_only_after_the_checks_have_passed(client, make_run):
     body = b'{"name": "x"}'
     expecting = f"Expect: 100-continue\r\nContent-Length: {len(body)}"
-    said = await talk(client, f"POST {RUNS} HTTP/1.1\r\n{expecting}", body)
-    assert said.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\n")
+    received = await send_raw(client, f"POST {RUNS} HTTP/1.1\r\n{expecting}", body)
+    assert received.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\n")
     for path in (f"{RUNS}/{uuid.uuid4()}/test-cases", f"{RUNS}/x/test-cases"):
-        said = await talk(client, f"POST {path} HTTP/1.1\r\n{expecting}")
-        assert said.startswith(b"HTTP/1.1 404 Not Found\r\n") and b"100 Continue" not in said
+        received = await send_raw(client, f"POST {path} HTTP/1.1\r\n{expecting}")
+        assert received.startswith(b"HTTP/1.1 404 Not Found\r\n") and b"100 Continue" not in received
     for method, path, status in [("POST", "/nothing", b"404"), ("PUT", RUNS, b"405"), ("POST", "/docs", b"405")]:
-        said = await talk(client, f"{method} {path} HTTP/1.1\r\n{expecting}")
-        assert said.startswith(b"HTTP/1.1 " + status) and b"100 Continue" not in said
+        received = await send_raw(client, f"{method} {path} HTTP/1.1\r\n{expecting}")
+        assert received.startswith(b"HTTP/1.1 " + status) and b"100 Continue" not in received
     too_large = f"Expect: 100-continue\r\nContent-Length: {1 << 30}"
-    said = await talk(client, f"POST {RUNS} HTTP/1.1\r\n{too_large}")
-    assert said.startswith(b"HTTP/1.1 413 ") and b"100 Continue" not in said
+    received = await send_raw(client, f"POST {RUNS} HTTP/1.1\r\n{too_large}")
+    assert received.startswith(b"HTTP/1.1 413 ") and b"100 Continue" not in received
 
 
-async def test_any_content_type_is_json(client):
+async def test_a_body_is_read_as_json_whatever_its_content_type(client):
     for kind in ("text/plain", "application/json; charset=utf-8", "application/x-www-form-urlencoded", "nonsense"):
         reply = await client.post(RUNS, data=b'{"name": "x"}', headers={"Content-Type": kind})
         assert reply.status == 201, kind
 
 
-async def test_nul_and_surrogates_hide_nowhere(client):
+async def test_nul_and_lone_surrogates_are_refused_in_any_field(client):
     for raw in (
         rb'{"name": "x", "unknown": "\u0000"}',
         rb'{"name": "x", "metadata": {"a": [{"\u0000": 1}]}}',
@@ -351,17 +351,17 @@ async def test_nul_and_surrogates_hide_nowhere(client):
     assert (fine.status, (await fine.json())["name"]) == (201, "\\u0000 🙂")
 
 
-async def test_a_number_beyond_floats_is_refused(client):
+async def test_a_number_too_large_for_a_float_is_refused(client):
     for raw in (b'{"name": "x", "metadata": {"a": 1e999}}', b'{"name": "x", "metadata": {"a": -1e999}}'):
         assert (await client.post(RUNS, data=raw)).status in (400, 422)
 
 
-# --- our own mistakes, and a database that is away -------------------------------------------------------------
+# --- server errors and an unreachable database -----------------------------------------------------------------
 
 LEAKS = ["Traceback", "SELEKT", "syntax", "asyncpg", ".py", "/server/", "/tmp", "postgres", "secret"]
 
 
-async def test_our_own_mistake_says_nothing_of_the_inside(client, monkeypatch, caplog):
+async def test_an_internal_error_is_logged_and_its_reply_reveals_nothing(client, monkeypatch, caplog):
     monkeypatch.setattr(SQL.suite_runs, "page", "SELEKT secret FROM nothing")
     reply = await client.get(RUNS, headers={"X-Request-Id": "find-me"})
     text = await reply.text()
@@ -381,7 +381,7 @@ async def unavailable(reply):
 
 
 async def settled(client, url, status, **request):
-    """The reply to a GET once it has this status."""
+    """Repeat a GET until it has this status, and return that reply."""
     deadline = time.monotonic() + 30
     while (reply := await client.get(url, **request)).status != status:
         assert time.monotonic() < deadline, await reply.text()
@@ -389,8 +389,8 @@ async def settled(client, url, status, **request):
     return reply
 
 
-async def test_a_database_that_stops_and_comes_back(config, aiohttp_client, make_token, tmp_path_factory):
-    """No restart of the server is needed, and it may start before its database."""
+async def test_the_server_recovers_when_its_database_comes_back(config, aiohttp_client, make_token, tmp_path_factory):
+    """The server may also start before its database."""
     database = Postgres(tmp_path_factory.mktemp("own"), settings={"fsync": "off"})
     changed = msgspec.structs.replace(config.database, dsn=database.dsn())
     caller = await aiohttp_client(create_app(msgspec.structs.replace(config, database=changed)))
@@ -401,7 +401,7 @@ async def test_a_database_that_stops_and_comes_back(config, aiohttp_client, make
         await asyncio.to_thread(database.start)
         await asyncio.to_thread(migrate.apply, database.dsn())
         assert (await caller.get(RUNS, headers=bearer)).status == 401  # the tokens are in the other database
-        await settled(caller, "/readyz", 200)  # it asks each second whether the storage folder is its own
+        await settled(caller, "/readyz", 200)  # the server retries the check of the storage folder every second
         await asyncio.to_thread(database.stop)
         await unavailable(await caller.get(RUNS, headers=bearer))
         await unavailable(await caller.post(RUNS, json={"name": "x"}, headers=bearer))
@@ -416,7 +416,7 @@ async def test_a_database_that_stops_and_comes_back(config, aiohttp_client, make
 KILL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
 
 
-async def test_connections_that_are_ended_are_made_again(client, postgres, rows):
+async def test_the_pool_replaces_terminated_connections(client, postgres, rows):
     assert (await client.get(RUNS)).status == 200
     name = rows("SELECT current_database() AS name")[0]["name"]
     with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as connection:
@@ -425,21 +425,21 @@ async def test_connections_that_are_ended_are_made_again(client, postgres, rows)
     assert (await reply.json())["items"] == []
 
 
-async def test_a_database_that_takes_no_connections(client, postgres, rows):
+async def test_a_database_that_refuses_connections_is_a_503(client, postgres, rows):
     name = rows("SELECT current_database() AS name")[0]["name"]
     with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as connection:
         connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
         connection.execute(KILL, [name])
         try:
-            for _ in range(5):  # the first may meet a connection that is ending
+            for _ in range(5):  # the first request may get a connection that is being terminated
                 await unavailable(await client.get(RUNS))
         finally:
             connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
     assert (await client.get(RUNS)).status == 200
 
 
-async def test_a_connection_that_is_lost_in_the_middle(client, case_url, rows, dsn):
-    """The work in progress is answered with 503: nobody told us how it ended."""
+async def test_a_connection_lost_during_a_statement_is_a_503_with_unknown_outcome(client, case_url, rows, dsn):
+    """The server cannot tell whether the transaction was committed."""
     case = await case_url()
     with psycopg.connect(dsn) as other:
         other.execute("LOCK TABLE test_step_results IN EXCLUSIVE MODE")
@@ -455,7 +455,7 @@ async def test_a_connection_that_is_lost_in_the_middle(client, case_url, rows, d
     assert (await client.post(f"{case}/steps", json={"steps": [a_step()]})).status == 201
 
 
-def test_a_pattern_is_explained_by_what_it_stands_for():
+def test_an_error_describes_a_pattern_or_shows_it():
     class Colour(Struct):
         value: Annotated[str, Meta(pattern="^#[0-9a-f]{6}$")]
         checksum: Sha256 | None = None

@@ -1,7 +1,7 @@
-"""Over plain sockets: what two readers of HTTP/1.1 could understand in two ways is refused, and the connection closed.
+"""Request smuggling: the server refuses ambiguous HTTP/1.1 messages and closes the connection (RFC 9112, 11.2).
 
-Behind each message stands a second one. It is a request of its own, or it is never answered; it is never part of the
-first, and no part of the first is ever a request (RFC 9112, 11.2).
+Each test sends a second request right after the first. The second must be served as a separate request, or not at all.
+No part of the first request may be served as a request.
 """
 
 import asyncio
@@ -99,8 +99,8 @@ REFUSED = {
     "LF in a trailer": POST + TE + b"\r\nd\r\n" + BODY + b"\r\n0\r\nX: y\n\r\n",
     "5000 trailers": POST + TE + b"\r\nd\r\n" + BODY + b"\r\n0\r\n" + b"X: y\r\n" * 5000 + b"\r\n",
 }
-# How it is answered, and that there is one way to read it.
-UNDERSTOOD = {
+# Unusual but unambiguous requests, with the status of their reply.
+UNAMBIGUOUS = {
     "length": (POST + CL + b"\r\n" + BODY, 201),
     "chunks": (POST + TE + b"\r\n" + CHUNKED, 201),
     "chunks in capitals": (POST + b"TRANSFER-ENCODING: CHUNKED\r\n\r\n" + CHUNKED, 201),
@@ -129,10 +129,10 @@ UPGRADES = [
 
 
 @pytest.fixture
-async def say(client):
-    """await say(pieces…): all that is answered up to the end of the connection."""
+async def send(client):
+    """await send(pieces…): sends the bytes on a new connection and returns everything received until it closes."""
 
-    async def said(*pieces: bytes) -> bytes:
+    async def exchange(*pieces: bytes) -> bytes:
         token = client.session.headers["Authorization"].encode()
         reader, writer = await asyncio.open_connection(client.host, client.port)
         try:
@@ -145,53 +145,53 @@ async def say(client):
         finally:
             writer.close()
 
-    return said
+    return exchange
 
 
-def statuses(said):
-    return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", said)]
+def statuses(received):
+    return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", received)]
 
 
-async def test_what_can_be_read_in_two_ways_is_refused(say, rows, requests):
+async def test_an_ambiguous_request_is_refused(send, rows, requests):
     for number, (name, message) in enumerate(REFUSED.items(), 1):
-        said = await say(message + SECOND)
-        head, _, body = said.partition(b"\r\n\r\n")
-        assert statuses(said) == [400], (name, said)
+        received = await send(message + SECOND)
+        head, _, body = received.partition(b"\r\n\r\n")
+        assert statuses(received) == [400], (name, received)
         assert json.loads(body)["code"] == "malformed_request", name
-        assert b"\r\nConnection: close" in head and b"second" not in said, name
+        assert b"\r\nConnection: close" in head and b"second" not in received, name
         assert len(requests()) == number, name
     assert rows("SELECT FROM suite_runs") == []
 
 
-async def test_in_pieces_it_is_refused_too(say, rows, requests):
-    """A body that breaks after its request has begun ends that request; it does not wait for the time-out."""
+async def test_an_ambiguous_request_sent_in_pieces_is_refused(send, rows, requests):
+    """A malformed body ends a request that has already begun at once, and not only after the timeout."""
     for number, (name, whole) in enumerate(REFUSED.items(), 1):
         at = whole.find(b"\r\n\r\n") + 4 if TE in whole else len(whole) // 2
-        said = await say(whole[:at], whole[at:] + SECOND)
-        assert statuses(said) == [400], (name, said)
-        assert json.loads(said.partition(b"\r\n\r\n")[2])["code"] in {"malformed_request", "malformed_body"}, name
-        assert b"second" not in said and len(requests()) == number, name
+        received = await send(whole[:at], whole[at:] + SECOND)
+        assert statuses(received) == [400], (name, received)
+        assert json.loads(received.partition(b"\r\n\r\n")[2])["code"] in {"malformed_request", "malformed_body"}, name
+        assert b"second" not in received and len(requests()) == number, name
     assert rows("SELECT FROM suite_runs") == []
 
 
-async def test_what_has_one_meaning_is_one_request(say, requests):
-    for name, (message, status) in UNDERSTOOD.items():
+async def test_an_unambiguous_request_is_one_request(send, requests):
+    for name, (message, status) in UNAMBIGUOUS.items():
         for pieces in ([message + SECOND + LAST], [message, SECOND, LAST]):
             before = len(requests())
-            assert statuses(await say(*pieces)) == [status, 200, 200], name
+            assert statuses(await send(*pieces)) == [status, 200, 200], name
             assert [fields["request_id"] for fields in requests()[before + 1 :]] == ["second", "last"], name
 
 
-async def test_an_upgrade_is_not_done_and_is_the_last_request(say):
-    """aiohttp would drop what it has of the next one, and take the rest for a request."""
+async def test_an_upgrade_is_ignored_and_closes_the_connection(send):
+    """aiohttp alone would drop the received part of the next request, and parse the rest of it as a new request."""
     for message in UPGRADES:
         for pieces in ([message + SECOND], [message + SECOND[:20], LAST]):
-            said = await say(*pieces)
-            assert statuses(said) in ([200], [201]) and b"\r\nConnection: close" in said, message
-            assert b"second" not in said and b"last" not in said, message
+            received = await send(*pieces)
+            assert statuses(received) in ([200], [201]) and b"\r\nConnection: close" in received, message
+            assert b"second" not in received and b"last" not in received, message
 
 
-async def test_the_target_wins_over_the_host(start):
+async def test_the_host_of_an_absolute_target_overrides_the_host_header(start):
     """RFC 9112, 3.2.2."""
     client = await start(server={"allowed_hosts": ["ours.example"]})
     for target, host, status in [
@@ -208,30 +208,31 @@ async def test_the_target_wins_over_the_host(start):
 
 
 @pytest.mark.parametrize("kind", [b"application/json", b"multipart/form-data; boundary=x"])
-async def test_broken_chunks_end_the_request_whatever_reads_it(kind, say, case_url, requests):
+async def test_malformed_chunks_end_json_requests_and_uploads(kind, send, case_url, requests):
     path = (await case_url()).encode() + (b"/artifacts" if kind.startswith(b"multipart") else b"/steps")
     head = b"POST " + path + b" HTTP/1.1\r\nHost: x\r\nAuthorization: $TOKEN\r\nContent-Type: " + kind + b"\r\n" + TE
     before = len(requests())
     with lines_as(TextLines()) as lines:
-        said = await say(head + b"\r\n5\r\n--x\r\n\r\n", b"zz hunter2\r\n" + SECOND)
-    assert statuses(said) == [400] and b'"code":"malformed_body"' in said and b"\r\nConnection: close" in said
-    assert b"hunter2" not in said and "hunter2" not in "".join(lines)
+        received = await send(head + b"\r\n5\r\n--x\r\n\r\n", b"zz hunter2\r\n" + SECOND)
+    assert statuses(received) == [400] and b"\r\nConnection: close" in received
+    assert b'"code":"malformed_body"' in received
+    assert b"hunter2" not in received and "hunter2" not in "".join(lines)
     assert len(requests()) == before + 1
     assert [line for line in lines if not TEXT.fullmatch(line) or " ERROR " in line] == []
 
 
-async def test_broken_chunks_behind_an_answer_are_no_error(client, say, case_url, caplog):
-    """A download is on its way when the body of its request breaks."""
+async def test_malformed_chunks_after_the_reply_has_begun_are_no_error(client, send, case_url, caplog):
+    """The download is being sent when the malformed chunk of its request arrives."""
     _, artifact = await post(client, f"{await case_url()}/artifacts", single(png(900, 900)))
     head = f"GET {artifact['download_url']} HTTP/1.1\r\nHost: x\r\nAuthorization: $TOKEN\r\n".encode() + TE
-    said = await say(head + b"\r\n5\r\nhello\r\n", b"zz\r\n" + SECOND)
-    assert statuses(said) == [200] and b"second" not in said
+    received = await send(head + b"\r\n5\r\nhello\r\n", b"zz\r\n" + SECOND)
+    assert statuses(received) == [200] and b"second" not in received
     assert [item for item in caplog.records if item.levelname in ("WARNING", "ERROR")] == []
 
 
-async def test_nothing_is_said_of_what_was_sent_nor_of_what_we_are_made_of(say):
+async def test_a_refusal_reveals_neither_the_request_nor_the_software(send):
     for name, message in REFUSED.items():
-        said = await say(message.replace(b"X: ", b"hunter2: ") + b"hunter2" + SECOND)
-        assert not re.search(rb"(?i)aiohttp|python|hunter2", said), name
+        received = await send(message.replace(b"X: ", b"hunter2: ") + b"hunter2" + SECOND)
+        assert not re.search(rb"(?i)aiohttp|python|hunter2", received), name
         for header in (b"Server: reportd", b"X-Content-Type-Options: nosniff", b"X-Request-Id: "):
-            assert b"\r\n" + header in said, name
+            assert b"\r\n" + header in received, name

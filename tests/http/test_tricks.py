@@ -1,4 +1,4 @@
-"""Addresses and names that want to lead elsewhere: over plain sockets, for clients tidy up what they send."""
+"""Path traversal in URLs and file names. Uses plain sockets, because HTTP clients normalize the URLs they send."""
 
 import asyncio
 import json
@@ -10,16 +10,16 @@ import pytest
 
 from server.routes import ROUTES
 from tests.forms import CONTENT_TYPE, a_body, a_field, a_part, post, single
-from tests.test_access import everything as everything  # fixtures
 from tests.test_access import make_things as make_things
+from tests.test_access import snapshot as snapshot  # fixtures
 
 TEXT = b"what an artifact holds"
-SECRET = b"what no artifact holds"  # just as long
-# What must not be in a reply: the page, the figures, the files of the machine and of the server, where things lie.
+SECRET = b"what no artifact holds"  # of the same length
+# Must not be in a refusal: the docs page, metrics, files of the machine or the server, and storage paths.
 LEAKS = re.compile(rb"<!doctype|# HELP|root:x|what an artifact|what no artifact|Traceback|/artifacts/20\d\d/")
 
-# `{file}` is the path of a download, `{id}` its artifact's, `{path}` where its bytes lie.
-NOTHING = [
+# `{file}` is the URL path of a download, `{id}` the id of its artifact, `{path}` its path in the storage folder.
+NO_ROUTE = [
     *(
         "{file}/",
         "{file}//",
@@ -124,8 +124,8 @@ NO_REQUEST = [
         "x:docs",
     ),
 ]
-# One address may be written in several ways (RFC 3986, 6.2.2): these are not tricks.
-THE_SAME = ["/d%6fcs", "/docs?../../etc/passwd", "/docs?%00", "http://x/docs", "HTTP://x/docs", "https://x/docs"]
+# Equivalent spellings of valid URLs (RFC 3986, 6.2.2).
+SAME_PAGE = ["/d%6fcs", "/docs?../../etc/passwd", "/docs?%00", "http://x/docs", "HTTP://x/docs", "https://x/docs"]
 SAME_FILE = ["{file}", "{file}?x=../..", "{FILE}", "http://x{file}"]
 
 
@@ -137,10 +137,10 @@ async def artifact(client, case_url):
 
 
 @pytest.fixture
-def say(client):
-    """await say(method, target, …): status, head and body of what comes back for just these bytes."""
+def send(client):
+    """await send(method, target, …): sends exactly this target. Returns status, head and body of the reply."""
 
-    async def said(
+    async def exchange(
         method: str, target: str, *headers: str, body: bytes = b"", client=client
     ) -> tuple[int, bytes, bytes]:
         bearer = f"Authorization: {client.session.headers['Authorization']}"
@@ -154,7 +154,7 @@ def say(client):
             writer.close()
         return int(head.split()[1]), head, body
 
-    return said
+    return exchange
 
 
 def filled(target: str, artifact: dict) -> str:
@@ -165,38 +165,38 @@ def filled(target: str, artifact: dict) -> str:
     return target.replace("{path_quoted}", quote(artifact["path"], safe=""))
 
 
-def check_refusal(said: tuple[int, bytes, bytes], status: int, code: str, of: str) -> None:
-    """It is the API's own error, and tells nothing but that."""
-    found, head, body = said
-    assert (found, json.loads(body)["code"]) == (status, code), (of, said)
+def check_refusal(reply: tuple[int, bytes, bytes], status: int, code: str, of: str) -> None:
+    """Assert that the reply is this JSON error of the API, and that it leaks nothing."""
+    found, head, body = reply
+    assert (found, json.loads(body)["code"]) == (status, code), (of, reply)
     assert b"\r\nContent-Type: application/json" in head and b"nosniff" in head and b"X-Accel-Redirect" not in head, of
     assert not LEAKS.search(head + body) and b"\r\nX:" not in head and b"\r\nLocation" not in head, of
 
 
-async def test_a_target_leads_to_what_it_names_or_nowhere(say, artifact, everything, start):
-    """Also with [artifacts] accel_redirect, by whose word a proxy would send any file."""
-    before = everything()
+async def test_a_target_that_is_not_exactly_a_route_is_refused(send, artifact, snapshot, start):
+    """Also with [artifacts] accel_redirect, where nginx would send any file that the server names."""
+    before = snapshot()
     accelerated = await start(artifacts={"accel_redirect": "/_files/"})
-    before = everything()
+    before = snapshot()
     below = [f"/api/v1/reports/artifacts/{each}/download" for each in NO_ARTIFACT]
     for client in ({}, {"client": accelerated}):
         for method in ("GET", "DELETE"):
             for targets, status, code in [
-                (NOTHING, 404, "route_not_found"),
+                (NO_ROUTE, 404, "route_not_found"),
                 (below, 404, "artifact_not_found") if method == "GET" else ([], 0, ""),
                 (NO_REQUEST, 400, "malformed_request"),
             ]:
                 for target in targets:
-                    said = await say(method, filled(target, artifact), **client)
-                    check_refusal(said, status, code, f"{method} {target!r:.200}")
-    for target in THE_SAME:
-        status, _, body = await say("GET", filled(target, artifact))
+                    reply = await send(method, filled(target, artifact), **client)
+                    check_refusal(reply, status, code, f"{method} {target!r:.200}")
+    for target in SAME_PAGE:
+        status, _, body = await send("GET", filled(target, artifact))
         assert status == 200 and body.startswith(b"<!doctype html>"), target
     for target in SAME_FILE:
-        assert (await say("GET", filled(target, artifact)))[::2] == (200, TEXT), target
-        _, head, _ = await say("GET", filled(target, artifact), client=accelerated)
+        assert (await send("GET", filled(target, artifact)))[::2] == (200, TEXT), target
+        _, head, _ = await send("GET", filled(target, artifact), client=accelerated)
         assert f"\r\nX-Accel-Redirect: /_files/{artifact['path']}\r\n".encode() in head, target
-    assert everything() == before
+    assert snapshot() == before
 
 
 TRICKS = {
@@ -226,19 +226,19 @@ TRICKS = {
 }
 
 
-async def test_no_route_is_reached_by_a_trick(say, make_things, everything):
-    """And none does anything: what each would do is asked for, by one who may."""
+async def test_no_route_is_reached_by_a_manipulated_path(send, make_things, snapshot):
+    """No request changes data, although its token would be allowed to do so on the real route."""
     ids = await make_things()
-    before, asked = everything(), 0
+    before, requests = snapshot(), 0
     for route in ROUTES:
         path = route.path.format_map(ids)
         for name, trick in TRICKS.items():
-            said = await say(route.method, trick(path), "Content-Type: application/json", body=b'{"name": "x"}')
-            asked += 1
-            status, head, body = said
-            assert status in (400, 404, 405, 415) and json.loads(body)["request_id"], (route.path, name, said)
+            reply = await send(route.method, trick(path), "Content-Type: application/json", body=b'{"name": "x"}')
+            requests += 1
+            status, head, body = reply
+            assert status in (400, 404, 405, 415) and json.loads(body)["request_id"], (route.path, name, reply)
             assert b"\r\nContent-Type: application/json" in head and not LEAKS.search(body), (route.path, name)
-    assert asked == len(ROUTES) * len(TRICKS) and everything() == before
+    assert requests == len(ROUTES) * len(TRICKS) and snapshot() == before
 
 
 WRITTEN = [
@@ -285,8 +285,8 @@ WRITTEN = [
 
 
 @pytest.mark.parametrize("step", [None, 7])
-async def test_a_name_leads_to_no_other_folder(client, case_url, storage, stored_files, tmp_path, step):
-    """Whatever else a client calls a path is a field that nobody knows, or words that nobody opens."""
+async def test_a_file_name_cannot_lead_to_another_folder(client, case_url, storage, stored_files, tmp_path, step):
+    """Paths in other form fields are ignored, or stored as plain text."""
     (tmp_path / "evil.png").write_bytes(SECRET)
     case = await case_url()
     case_id = case.rpartition("/")[2]
@@ -310,7 +310,7 @@ async def test_a_name_leads_to_no_other_folder(client, case_url, storage, stored
     assert {path.name for path in tmp_path.iterdir()} == {"artifacts", "evil.png"}
 
 
-async def test_what_a_step_calls_its_screenshot_is_not_opened(client, case_url, everything):
+async def test_the_screenshot_path_of_a_step_is_not_opened(client, case_url, snapshot):
     case = await case_url()
     step = {"step_number": 1, "step_type": "click", "screenshot_path": "../../../../etc/passwd"}
     assert (await client.post(f"{case}/steps", json={"steps": [step]})).status == 201
@@ -319,30 +319,32 @@ async def test_what_a_step_calls_its_screenshot_is_not_opened(client, case_url, 
         assert "root:" not in text and '"screenshot":null' in text
 
 
-# --- what others put into the folder or into the database -------------------------------------------------------
+# --- manipulated rows and files ---------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["", "/_files/"], ids=["sent by us", "sent by nginx"])
+@pytest.fixture(params=["", "/_files/"], ids=["sent by the server", "sent by nginx"])
 async def reader(start, request):
-    """A client of a server that sends its files itself, and of one that has them sent."""
+    """A client of a server that sends files itself, and of one that lets nginx send them."""
     return await start(artifacts={"accel_redirect": request.param})
 
 
 @pytest.mark.parametrize(
     "path", ["../secret", "/etc/passwd", "2026/../../secret", "..", "a/..", "../artifacts/../secret"]
 )
-async def test_a_row_cannot_name_a_file_outside(reader, say, artifact, rows, tmp_path, path, caplog):
-    """Rows that were restored, or written by others."""
+async def test_a_storage_path_outside_the_folder_is_neither_read_nor_deleted(
+    reader, send, artifact, rows, tmp_path, path, caplog
+):
+    """Such a row could come from a restored backup or from another program."""
     (tmp_path / "secret").write_bytes(SECRET)
     rows("UPDATE test_artifacts SET storage_path = %s", path)
-    check_refusal(await say("GET", artifact["download_url"], client=reader), 410, "artifact_content_missing", path)
-    status, head, _ = await say("DELETE", f"/api/v1/reports/artifacts/{artifact['id']}", client=reader)
+    check_refusal(await send("GET", artifact["download_url"], client=reader), 410, "artifact_content_missing", path)
+    status, head, _ = await send("DELETE", f"/api/v1/reports/artifacts/{artifact['id']}", client=reader)
     assert status == 204 and b"secret" not in head and (tmp_path / "secret").read_bytes() == SECRET
-    assert [record.levelname for record in caplog.records if "stays" in record.getMessage()] == ["ERROR"]
+    assert [record.levelname for record in caplog.records if "cannot unlink" in record.getMessage()] == ["ERROR"]
 
 
-async def test_a_link_in_the_place_of_a_file_is_no_file(say, artifact, storage, tmp_path):
-    """Nor is anything else that is none. Whoever may write into the folder put it there; nobody else profits."""
+async def test_a_symlink_or_special_file_in_place_of_a_file_is_not_read(send, artifact, storage, tmp_path):
+    """Otherwise an account that may write into the storage folder could read any file through the server."""
     (tmp_path / "secret").write_bytes(SECRET)
     file = storage / artifact["path"]
     for plant in (
@@ -354,7 +356,7 @@ async def test_a_link_in_the_place_of_a_file_is_no_file(say, artifact, storage, 
     ):
         file.unlink()
         plant()
-        check_refusal(await say("GET", artifact["download_url"]), 410, "artifact_content_missing", str(os.lstat(file)))
+        check_refusal(await send("GET", artifact["download_url"]), 410, "artifact_content_missing", str(os.lstat(file)))
         if file.is_dir():
             file.rmdir()
             file.touch()

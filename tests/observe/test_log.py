@@ -1,4 +1,4 @@
-"""The log: one line a request, whatever it is; what a client sends never makes another, nor shows a secret."""
+"""The log: one line for each request. Client input cannot forge a second line, and no secret is logged."""
 
 import asyncio
 import errno
@@ -39,7 +39,7 @@ def record(message, *args, fields=None, error=None):
 
 @pytest.fixture
 def requests(caplog):
-    """requests(): the fields of the lines of requests so far."""
+    """requests(): the `fields` of all request log records so far."""
     caplog.set_level(logging.INFO)
 
     def logged(level: str | None = None):
@@ -57,7 +57,7 @@ async def eventually(condition):
 
 @contextmanager
 def lines_as(formatter):
-    """The lines that the log has meanwhile, in this format."""
+    """Collects the log lines written inside the `with` block, in this format."""
     lines = []
 
     class Collect(logging.Handler):
@@ -79,8 +79,8 @@ def lines_as(formatter):
 
 
 @given(st.text(), st.dictionaries(st.sampled_from(FIELDS), st.text() | st.integers() | st.none()))
-def test_whatever_is_said_is_one_line(said, fields):
-    for made in (record("%s", said), record("x", fields=fields), record("%s", said, fields=fields)):
+def test_any_message_and_fields_make_one_line(message, fields):
+    for made in (record("%s", message), record("x", fields=fields), record("%s", message, fields=fields)):
         text, line = TextLines().format(made), JsonLines().format(made)
         assert text.isprintable() and TEXT.fullmatch(text)
         assert line.isprintable()
@@ -105,17 +105,17 @@ def test_whatever_is_said_is_one_line(said, fields):
         ("a\nb", r'"a\nb"'),
         ("a\x1b[2J", r"a\x1b[2J"),
         ("a\u202eb", r"a\u202eb"),
-        ("a\u2028b", r'"a\u2028b"'),  # to `re`, that is a space
+        ("a\u2028b", r'"a\u2028b"'),  # `\s` of `re` matches it
         (3.4, "3.4"),
         (-1, "-1"),
     ],
 )
-def test_a_value_ends_where_the_next_field_begins(value, shown):
+def test_a_value_cannot_be_mistaken_for_the_next_field(value, shown):
     line = TextLines().format(record("x", fields={"caller": value, "received": 1}))
     assert line.endswith(f": x caller={shown} received=1")
 
 
-def test_the_lines_of_a_traceback_look_like_no_record():
+def test_the_lines_of_a_traceback_do_not_look_like_log_records():
     forged = "2026-11-20T10:00:00.123Z INFO reportd: all is well"
     try:
         raise ValueError(f"x\n{forged}\r{forged}\x85{forged}")
@@ -130,7 +130,7 @@ def test_the_lines_of_a_traceback_look_like_no_record():
     assert entry["message"] == "failed" and entry["traceback"].startswith("Traceback") and forged in entry["traceback"]
 
 
-def test_bytes_that_are_no_text_are_logged_all_the_same():
+def test_bytes_that_are_not_utf_8_can_be_logged():
     made = record("%s", "/a\udcff", fields={"path": "/a\udcff", "other": object})
     with pytest.raises(orjson.JSONEncodeError):
         orjson.dumps("/a\udcff")
@@ -138,7 +138,7 @@ def test_bytes_that_are_no_text_are_logged_all_the_same():
     assert TextLines().format(made).isascii()
 
 
-OTHERS = """if True:
+LIBRARY_LOGS = """if True:
     import asyncio, gc, logging, sys
     from server.observe import log
     from server.config import LogConfig
@@ -163,9 +163,9 @@ OTHERS = """if True:
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_what_asyncio_and_aiohttp_say_has_the_format_too(form):
+def test_log_records_of_asyncio_and_aiohttp_have_the_format_too(form):
     done = subprocess.run(
-        [sys.executable, "-c", OTHERS, form], capture_output=True, text=True, cwd=CHECKOUT, timeout=60
+        [sys.executable, "-c", LIBRARY_LOGS, form], capture_output=True, text=True, cwd=CHECKOUT, timeout=60
     )
     lines = done.stderr.splitlines()
     if form == "json":
@@ -179,10 +179,10 @@ def test_what_asyncio_and_aiohttp_say_has_the_format_too(form):
     assert set(found) == {"asyncio", "aiohttp.server"}
 
 
-# --- one line a request ----------------------------------------------------------------------------------------
+# --- one line for each request ---------------------------------------------------------------------------------
 
 
-async def test_a_line_says_who_asked_for_what_and_what_came(start, make_token, requests):
+async def test_a_request_line_has_caller_request_and_response(start, make_token, requests):
     client = await start(token=make_token(name="ci"))
     body = b'{"name": "nightly"}'
     reply = await client.post(RUNS, data=body, headers={"X-Request-Id": "find-me"})
@@ -201,7 +201,7 @@ async def test_a_line_says_who_asked_for_what_and_what_came(start, make_token, r
     }
 
 
-async def test_callers_are_told_apart_and_nobody_is_one_of_them(start, make_token, requests, client):
+async def test_a_request_line_has_the_name_of_the_caller_or_none(start, make_token, requests, client):
     await client.get("/healthz")
     await client.get(RUNS, headers={"Authorization": "Bearer wrong"})
     opened = await start(auth={"required": False})
@@ -211,20 +211,20 @@ async def test_callers_are_told_apart_and_nobody_is_one_of_them(start, make_toke
     session = await project.post("/api/v1/auth/session")
     cookie = session.cookies["reportd_session"].value
     await client.get(RUNS, headers={"Authorization": "", "Cookie": f"reportd_session={cookie}"})
-    told = [fields["caller"] for fields in requests()]
-    assert told == [None, None, None, "of one project", "of one project", "of one project"]
+    names = [fields["caller"] for fields in requests()]
+    assert names == [None, None, None, "of one project", "of one project", "of one project"]
 
 
-async def test_routes_are_patterns_and_paths_are_as_they_were_sent(client, requests):
+async def test_a_request_line_has_the_route_pattern_and_the_path_as_sent(client, requests):
     await client.get(f"{RUNS}/nonsense?a=%41")
     await client.get("/nothing/here")
     assert [(fields["route"], fields["path"]) for fields in requests()] == [
-        (f"{RUNS}/{{suite_id}}", f"{RUNS}/nonsense?a=A"),  # the test's client writes %41 so
+        (f"{RUNS}/{{suite_id}}", f"{RUNS}/nonsense?a=A"),  # aiohttp's client sends %41 as A
         ("unknown", "/nothing/here"),
     ]
 
 
-async def test_bytes_are_those_of_the_bodies(client, case_url, requests):
+async def test_received_and_sent_count_the_bytes_of_the_bodies(client, case_url, requests):
     case = await case_url()
     picture, body = png(), single(png())
     _, artifact = await post(client, f"{case}/artifacts", body)
@@ -235,22 +235,22 @@ async def test_bytes_are_those_of_the_bodies(client, case_url, requests):
         before = len(requests())
         async with client.request(method, path, headers=headers) as reply:
             content = await reply.read()
-        await eventually(lambda: len(requests()) > before)  # the last byte of a download goes before its line
+        await eventually(lambda: len(requests()) > before)  # the line is logged after the last byte is sent
         return content, requests()[-1]
 
-    for ask, status, sent in (
+    for headers, status, sent in (
         ({}, 200, len(picture)),
         ({"Range": "bytes=5-14"}, 206, 10),
         ({"If-None-Match": "*"}, 304, 0),
     ):
-        content, line = await line_of("GET", url, **ask)
+        content, line = await line_of("GET", url, **headers)
         assert (line["status"], line["sent"], line["received"], len(content)) == (status, sent, 0, sent)
     for path in (url, case):
         _, line = await line_of("HEAD", path)
         assert (line["method"], line["status"], line["sent"]) == ("HEAD", 200, 0)
 
 
-async def test_a_body_that_is_refused_counts_as_far_as_it_came(client, requests):
+async def test_received_counts_only_the_bytes_read_of_a_refused_body(client, requests):
     reply = await client.post(f"{RUNS}/nonsense/test-cases", data=b"x" * (8 << 20))
     assert reply.status == 404
     (fields,) = requests()
@@ -265,27 +265,27 @@ SECRETS = [
 ]
 
 
-async def raw(client, *heads: bytes) -> None:
-    """Sends each on a connection of its own, and waits until that is closed."""
+async def send_raw(client, *heads: bytes) -> None:
+    """Sends each on a new connection, and waits until the server closes it."""
     for head in heads:
         reader, writer = await asyncio.open_connection(client.host, client.port)
         writer.write(head)
         async with asyncio.timeout(60):
-            with suppress(ConnectionError):  # of one who is still sending when the answer is there
+            with suppress(ConnectionError):  # when the client is still sending while the server replies
                 await reader.read()
         writer.close()
 
 
 @pytest.mark.parametrize(("path", "shown"), SECRETS)
-async def test_a_secret_in_an_address_is_not_logged(client, requests, path, shown, caplog):
-    await raw(client, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+async def test_a_secret_in_a_url_is_not_logged(client, requests, path, shown, caplog):
+    await send_raw(client, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
     (fields,) = requests()
     assert fields["path"] == shown
     assert "hunter2" not in caplog.text + str(fields)
 
 
 @pytest.mark.parametrize("formatter", [TextLines(), JsonLines()], ids=["text", "json"])
-async def test_names_and_addresses_forge_no_line(start, make_token, formatter):
+async def test_token_names_and_paths_cannot_forge_a_line(start, make_token, formatter):
     forged = "2026-11-20T10:00:00.123Z INFO reportd: all is well"
     name = f"ci\x85\u2028\x9b2J\n{forged}"
     client = await start(token=make_token(name=name))
@@ -293,13 +293,13 @@ async def test_names_and_addresses_forge_no_line(start, make_token, formatter):
     with lines_as(formatter) as lines:
         for path in (b"/a\x0b\x1b[2J", b"/a\xff\xfe", "/ä\u2028\u202e".encode(), RUNS.encode()):
             end = f" HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer}\r\nX-Request-Id: a b=c\r\nConnection: close\r\n\r\n"
-            await raw(client, b"GET " + path + end.encode())
-    told = [line for line in lines if "reportd.requests" in line]
-    assert len(told) == 4 and all(line.isprintable() for line in lines)
+            await send_raw(client, b"GET " + path + end.encode())
+    request_lines = [line for line in lines if "reportd.requests" in line]
+    assert len(request_lines) == 4 and all(line.isprintable() for line in lines)
     if isinstance(formatter, TextLines):
         assert all(TEXT.fullmatch(line) for line in lines)
     else:
-        assert json.loads(told[-1])["caller"] == name
+        assert json.loads(request_lines[-1])["caller"] == name
 
 
 FORGED = b"\r\n2026-11-20T10:00:00.123Z INFO reportd: all is well"
@@ -330,7 +330,7 @@ HEADERS = [
 
 
 def heads(bearer, case, piece):
-    """Requests that carry `piece` wherever one can stand, each by the name of the place."""
+    """Yields (place, request): one request for each place in which `piece` can stand."""
     end = b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: " + bearer.encode()
     escaped = b"".join(b"%%%02X" % byte for byte in piece[:2000])
     runs = RUNS.encode()
@@ -373,19 +373,19 @@ def heads(bearer, case, piece):
 
 @pytest.mark.parametrize("formatter", [TextLines(), JsonLines()], ids=["text", "json"])
 @pytest.mark.parametrize("piece", PIECES.values(), ids=list(PIECES))
-async def test_whatever_a_client_sends_wherever_is_one_line(client, case_url, formatter, piece):
-    """The lines of others, like asyncio's, must be as harmless; they are not counted."""
-    case, bearer, asked = await case_url(), client.session.headers["Authorization"], 0
+async def test_client_input_makes_one_line_wherever_it_stands(client, case_url, formatter, piece):
+    """Lines of other loggers, such as asyncio's, are not counted but must have the format, too."""
+    case, bearer, count = await case_url(), client.session.headers["Authorization"], 0
     for place, head in heads(bearer, case, piece):
         with lines_as(formatter) as lines:
-            await raw(client, head)
+            await send_raw(client, head)
         assert len([line for line in lines if "reportd.requests" in line]) == 1, (place, lines)
         for line in lines:
             assert line.isprintable(), (place, line)
-            assert len(line) < 20_000, place  # as aiohttp bounds a head
+            assert len(line) < 20_000, place  # aiohttp limits the size of a head
             assert TEXT.fullmatch(line) if isinstance(formatter, TextLines) else json.loads(line), place
-        asked += 1
-    assert asked > 35
+        count += 1
+    assert count > 35
 
 
 NOT_HTTP = [
@@ -402,56 +402,56 @@ NOT_HTTP = [
 ]
 
 
-async def test_what_is_no_http_is_one_line_without_traceback_and_without_its_bytes(client, caplog):
+async def test_a_request_that_is_not_http_is_one_line_without_traceback_or_its_bytes(client, caplog):
     caplog.set_level(logging.DEBUG)
     for head in NOT_HTTP:
         caplog.clear()
         with lines_as(TextLines()) as lines:
-            await raw(client, head)
-        told = [item for item in caplog.records if item.name.startswith(("reportd", "aiohttp"))]
-        assert len(told) == 1, (head[:50], lines)
-        assert told[0].exc_info is None and told[0].levelno == logging.INFO
-        assert told[0].fields["status"] == 400 and told[0].fields["remote"] == "127.0.0.1"
+            await send_raw(client, head)
+        found = [item for item in caplog.records if item.name.startswith(("reportd", "aiohttp"))]
+        assert len(found) == 1, (head[:50], lines)
+        assert found[0].exc_info is None and found[0].levelno == logging.INFO
+        assert found[0].fields["status"] == 400 and found[0].fields["remote"] == "127.0.0.1"
         assert "hunter2" not in "".join(lines) and "Traceback" not in "".join(lines)
 
 
-# --- 5xx: once, with the request id, its cause, and nothing of it in the reply -----------------------------------
+# --- 5xx: logged once with the request id and the cause, which is not in the reply -------------------------------
 
 
-async def failing(client, requests, caplog, method, url, **request):
-    """The reply to a request that the server fails, and the one record of it."""
+async def send_failing(client, requests, caplog, method, url, **request):
+    """Sends a request that must get a 5xx: status, body and the one log record of the failure."""
     caplog.clear()
     named = {"X-Request-Id": "find-me", **request.pop("headers", {})}
     reply = await client.request(method, url, headers=named, **request)
     text = await reply.text()
-    loud = [item for item in caplog.records if item.levelno >= logging.WARNING and item.name.startswith("reportd")]
-    assert len(loud) == 1, [item.getMessage() for item in loud]
-    assert loud[0].fields["request_id"] == json.loads(text)["request_id"] == "find-me"
-    assert loud[0].fields["status"] == reply.status
+    failures = [item for item in caplog.records if item.levelno >= logging.WARNING and item.name.startswith("reportd")]
+    assert len(failures) == 1, [item.getMessage() for item in failures]
+    assert failures[0].fields["request_id"] == json.loads(text)["request_id"] == "find-me"
+    assert failures[0].fields["status"] == reply.status
     assert len(requests()) == 1
-    return reply.status, text, loud[0]
+    return reply.status, text, failures[0]
 
 
 @pytest.mark.parametrize("logged", [True, False])
-async def test_our_own_mistake_is_logged_with_its_traceback(start, monkeypatch, caplog, requests, logged):
+async def test_an_internal_error_is_logged_with_its_traceback(start, monkeypatch, caplog, requests, logged):
     client = await start(log={"requests": logged})
     monkeypatch.setattr(SQL.suite_runs, "page", "SELEKT 1")
-    status, text, item = await failing(client, requests, caplog, "GET", RUNS)
+    status, text, item = await send_failing(client, requests, caplog, "GET", RUNS)
     assert (status, item.levelname) == (500, "ERROR")
     assert isinstance(item.exc_info[1], asyncpg.PostgresSyntaxError) and item.exc_info[2] is not None
     assert "SELEKT" not in text and "SELEKT" in item.fields["error"]
 
 
-async def test_a_database_that_is_away_is_logged_as_the_cause(start, caplog, requests):
+async def test_an_unreachable_database_is_logged_as_the_cause(start, caplog, requests):
     client = await start(database={"dsn": "postgresql://postgres@/x?host=/nonexistent"})
-    await eventually(lambda: "sweeping: " in caplog.text)  # which says so, too, once
+    await eventually(lambda: "a clean-up job failed" in caplog.text)  # it logs one warning of its own
     for url in (RUNS, "/readyz"):
-        status, text, item = await failing(client, requests, caplog, "GET", url)
+        status, text, item = await send_failing(client, requests, caplog, "GET", url)
         assert (status, item.levelname, item.exc_info) == (503, "WARNING", None)
         assert "FileNotFoundError" in item.fields["error"] and "FileNotFound" not in text
 
 
-async def test_a_storage_that_is_away_or_full_is_logged(client, case_url, storage, monkeypatch, caplog, requests):
+async def test_a_missing_or_full_storage_is_logged(client, case_url, storage, monkeypatch, caplog, requests):
     case = await case_url()
     kind = {"Content-Type": CONTENT_TYPE}
 
@@ -461,46 +461,46 @@ async def test_a_storage_that_is_away_or_full_is_logged(client, case_url, storag
     with monkeypatch.context() as patch:
         patch.setattr(os, "writev", full)
         for url, body in ((f"{case}/artifacts", single(png())), (f"{case}/artifacts/batch", batch([(png(), "a.png")]))):
-            status, _, item = await failing(client, requests, caplog, "POST", url, data=body, headers=kind)
+            status, _, item = await send_failing(client, requests, caplog, "POST", url, data=body, headers=kind)
             assert (status, item.levelname, item.exc_info) == (507, "WARNING", None)
     shutil.rmtree(storage)
-    status, text, item = await failing(
+    status, text, item = await send_failing(
         client, requests, caplog, "POST", f"{case}/artifacts", data=single(png()), headers=kind
     )
     assert (status, item.levelname) == (503, "WARNING")
     assert "FileNotFoundError" in item.fields["error"] and str(storage) not in text
 
 
-async def test_without_lines_for_requests_only_failures_have_one(start, monkeypatch, requests, caplog):
+async def test_only_failures_are_logged_when_request_lines_are_off(start, monkeypatch, requests, caplog):
     client = await start(log={"requests": False})
     for url in ("/healthz", RUNS, "/nothing"):
         await client.get(url)
-    await raw(client, b"nonsense\r\n\r\n")
+    await send_raw(client, b"nonsense\r\n\r\n")
     assert requests() == []
     monkeypatch.setattr(SQL.suite_runs, "page", "SELEKT 1")
     await client.get(RUNS)
     assert [fields["status"] for fields in requests()] == [500]
 
 
-# --- a whole server --------------------------------------------------------------------------------------------
+# --- a server process ------------------------------------------------------------------------------------------
 
 
 def json_lines(server):
     return [json.loads(line) for line in server.log.read_text().split("\n") if line]
 
 
-def told(server):
+def request_lines(server):
     return [line for line in json_lines(server) if line["logger"] == "reportd.requests"]
 
 
-def test_a_client_that_leaves_is_a_499_and_no_error(tmp_path, dsn, make_token):
+def test_a_client_that_disconnects_is_logged_as_499_and_not_as_an_error(tmp_path, dsn, make_token):
     with serving(tmp_path / "data", dsn, make_token(), REPORTD_LOG_FORMAT="json") as server:
         with half_an_upload(server):
             pass
-        wait_for(lambda: [line for line in told(server) if line["status"] == 499], server.log.read_text)
-        (gone,) = [line for line in told(server) if line["status"] == 499]
-        assert (gone["level"], gone["method"], gone["sent"] >= 0) == ("info", "POST", True)
-        assert gone["received"] > 100_000
+        wait_for(lambda: [line for line in request_lines(server) if line["status"] == 499], server.log.read_text)
+        (aborted,) = [line for line in request_lines(server) if line["status"] == 499]
+        assert (aborted["level"], aborted["method"], aborted["sent"] >= 0) == ("info", "POST", True)
+        assert aborted["received"] > 100_000
 
         run = server.ask_json("POST", RUNS, {"name": "x"}, status=201)["id"]
         case = server.ask_json("POST", f"{RUNS}/{run}/test-cases", {"name": "x"}, status=201)["id"]
@@ -510,29 +510,33 @@ def test_a_client_that_leaves_is_a_499_and_no_error(tmp_path, dsn, make_token):
         with socket.create_connection(("127.0.0.1", server.port)) as sock:
             sock.sendall(f"GET {url} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token}\r\n\r\n".encode())
             assert sock.recv(1000).startswith(b"HTTP/1.1 200")
-        left = wait_for(lambda: [line for line in told(server) if line["path"] == url], server.log.read_text)[0]
-        assert (left["status"], left["level"]) == (499, "info") and left["sent"] < len(picture)
+        found = wait_for(lambda: [line for line in request_lines(server) if line["path"] == url], server.log.read_text)
+        assert (found[0]["status"], found[0]["level"]) == (499, "info") and found[0]["sent"] < len(picture)
         assert not [line for line in json_lines(server) if line["level"] in ("warning", "error") or "traceback" in line]
 
 
 def test_every_line_of_a_server_has_the_format(tmp_path, dsn, make_token):
-    """Also what aiohttp and asyncio say."""
+    """Including the lines of aiohttp and asyncio."""
     with serving(tmp_path / "data", dsn, make_token()) as server:
         assert server.ask("GET", "/healthz").status == 200
+        ids = []
         for head in NOT_HTTP:
             with socket.create_connection(("127.0.0.1", server.port), timeout=60) as sock:
                 sock.sendall(head)
-                assert b" 400 Bad Request" in sock.recv(1000)
+                reply = sock.recv(1000)
+                assert b" 400 Bad Request" in reply
+                ids.append(re.search(rb"X-Request-Id: (\w+)", reply)[1].decode())
         lines = server.log.read_text().splitlines()
-    assert len([line for line in lines if "not an HTTP request" in line]) == len(NOT_HTTP)
+    not_http = [line for line in lines if "not an HTTP request" in line]
+    assert [re.search(r"request_id=(\w+)", line)[1] for line in not_http] == ids
     assert [line for line in lines if not TEXT.fullmatch(line)] == []
 
 
-def test_a_request_that_the_server_cuts_off_has_its_line(tmp_path, dsn, make_token):
+def test_a_request_that_the_shutdown_cancels_is_logged(tmp_path, dsn, make_token):
     options = {"REPORTD_LOG_FORMAT": "json", "REPORTD_SERVER_SHUTDOWN_TIMEOUT": "0.1"}
     with serving(tmp_path / "data", dsn, make_token(), **options) as server:
         with half_an_upload(server):
             assert end(server.process, signal.SIGTERM) == 0
-        (cut,) = [line for line in told(server) if line["path"].endswith("/artifacts")]
+        (cut,) = [line for line in request_lines(server) if line["path"].endswith("/artifacts")]
         assert (cut["status"], cut["level"], cut["error"]) == (503, "warning", "CancelledError()")
         assert not [line for line in json_lines(server) if "traceback" in line]

@@ -1,4 +1,4 @@
-"""What evidence links open: what they are on and its images, nothing else, and only as long as they hold."""
+"""Opening evidence links: a link shows its object and the object's images, nothing else, and only while it is valid."""
 
 import asyncio
 import logging
@@ -19,9 +19,9 @@ from server.http.authenticate import COOKIE
 from server.observe.log import JsonLines, TextLines
 from server.viewer import render as viewer
 from tests import makers
-from tests.chromium import program
+from tests.chromium import chromium_path
 from tests.forms import CONTENT_TYPE, PATIENCE, single
-from tests.http.test_headers import check
+from tests.http.test_headers import check_security_headers
 from tests.http.test_openapi import Page
 from tests.makers import jpeg, png
 from tests.test_access import queries
@@ -53,7 +53,7 @@ async def post(client, url, body):
 
 @pytest.fixture
 async def world(client, make_run, make_case):
-    """Runs and cases by name, artifacts by (case, name): two cases of a run, one of another, one of another project."""
+    """Ids of runs and cases by name, and of artifacts by (case, name). One run has two cases, the other has one."""
     runs = {"ours": await make_run(project="default"), "next": await make_run(project="default")}
     cases = {
         "failed": await make_case(run=runs["ours"], status="Failed", error_message="no", stack_trace="at x"),
@@ -78,7 +78,7 @@ async def world(client, make_run, make_case):
 
 @pytest.fixture
 def link_on(client):
-    """await link_on(suite_run_id=…): where the link leads."""
+    """await link_on(suite_run_id=…): the URL of a new link."""
 
     async def make(**body):
         return (await post(client, f"{BASE}/links", body))["url"]
@@ -88,7 +88,7 @@ def link_on(client):
 
 @pytest.fixture
 async def three(world, link_on):
-    """A link on each kind of thing: a run, a test case result and an artifact that is no image."""
+    """The URLs of a link on a run, on a test case result, and on an artifact that is not an image."""
     return {
         "run": await link_on(suite_run_id=world["runs"]["ours"]),
         "case": await link_on(test_case_result_id=world["cases"]["failed"]),
@@ -97,20 +97,20 @@ async def three(world, link_on):
 
 
 async def ended(reply):
-    """Whether a reply is the refusal of a link, of whatever kind it is."""
+    """Assert that the reply is the 404 for invalid links, which is the same for every reason. Returns True."""
     assert reply.status == 404, await reply.text()
     if reply.method != "HEAD":
-        told = await reply.json()
-        assert (told["code"], told["detail"]) == ("link_not_found", ENDED)
+        error = await reply.json()
+        assert (error["code"], error["detail"]) == ("link_not_found", ENDED)
     assert "X-Robots-Tag" not in reply.headers
     return reply.headers["Cache-Control"] == "no-store"
 
 
-# --- what is covered -------------------------------------------------------------------------------------------
+# --- what a link shows -----------------------------------------------------------------------------------------
 
 
-async def test_a_link_covers_its_thing_and_that_ones_images(nobody, world, three):
-    """Every artifact and every test case, asked for through every link."""
+async def test_a_link_shows_only_its_object_and_the_images_of_that(nobody, world, three):
+    """Requests every artifact and every test case through every link."""
     covered = {
         "run": {(case, name) for case in ("failed", "passed") for name in IMAGES},
         "case": {("failed", name) for name in IMAGES},
@@ -132,13 +132,13 @@ async def test_a_link_covers_its_thing_and_that_ones_images(nobody, world, three
                     if method == "GET" and name in wanted and path == "artifacts":
                         assert await reply.read() == FILES[name[1]][0]
                     if method == "GET" and name not in wanted:
-                        told = await reply.json()
-                        refusals.add((told["code"], told["detail"]))
+                        error = await reply.json()
+                        refusals.add((error["code"], error["detail"]))
             assert {code for code, _ in refusals} == {missing} and len(refusals) == 1
     assert asked > 120
 
 
-async def test_a_link_on_a_run_shows_its_results_and_where_they_are(nobody, world, three, client):
+async def test_a_link_on_a_run_shows_its_results_and_their_urls(nobody, world, three, client):
     reply = await nobody.get(three["run"])
     shown = await reply.json()
     assert reply.headers["Cache-Control"] == "no-store" and reply.headers["X-Robots-Tag"] == "noindex"
@@ -151,7 +151,7 @@ async def test_a_link_on_a_run_shows_its_results_and_where_they_are(nobody, worl
     assert [(await nobody.get(url)).status for url in urls] == [200, 200]
 
 
-async def test_results_come_in_pages_and_by_status(nobody, client, make_run, link_on):
+async def test_the_results_of_a_run_are_paged_and_filtered(nobody, client, make_run, link_on):
     run = await make_run()
     cases = [{"name": f"case {n}", "status": "Failed" if n % 5 == 0 else "Passed"} for n in range(12)]
     await post(client, f"{BASE}/suite-runs/{run}/test-cases/bulk", {"test_cases": cases})
@@ -166,10 +166,10 @@ async def test_results_come_in_pages_and_by_status(nobody, client, make_run, lin
         assert [case["name"] for case in page["items"]] == names, query
     for query in ("page=0", "per_page=x", "status=Nonsense", "download=maybe"):
         assert (await nobody.get(f"{url}?{query}")).status == 422
-        assert await ended(await nobody.get(f"{url[:-1]}?{query}"))  # the link comes first
+        assert await ended(await nobody.get(f"{url[:-1]}?{query}"))  # the link is checked first
 
 
-async def test_a_report_has_images_alone_and_addresses_that_the_link_opens(nobody, world, three, client):
+async def test_a_report_has_only_images_and_only_urls_that_the_link_opens(nobody, world, three, client):
     case, artifacts = world["cases"]["failed"], world["artifacts"]
     whole = await (await client.get(f"{BASE}/test-case-results/{case}/report")).json()
     for url, address in [(three["case"], three["case"]), (three["run"], f"{three['run']}/test-case-results/{case}")]:
@@ -195,7 +195,7 @@ async def test_a_report_has_images_alone_and_addresses_that_the_link_opens(nobod
             artifacts["failed", "shot"],
             artifacts["failed", "picture of a log"],
         }
-        # Its screenshot is a page, and so is the only artifact it has.
+        # The only artifact of the second step is its screenshot, an HTML page.
         assert whole["steps"][1]["screenshot"] and second["screenshot"] is second["screenshot_artifact_id"] is None
         assert second["artifacts"] == []
         found += [first["screenshot"]["url"], first["screenshot"]["download_url"]]
@@ -208,7 +208,7 @@ async def test_a_report_has_images_alone_and_addresses_that_the_link_opens(nobod
         ]
 
 
-async def test_a_link_on_an_artifact_is_its_download_but_for_how_long_it_is_kept(nobody, client, world, link_on):
+async def test_a_link_on_an_artifact_has_the_reply_of_its_download_except_for_caching(nobody, client, world, link_on):
     for name, (content, _, _) in FILES.items():
         id_ = world["artifacts"]["failed", name]
         url, download = await link_on(artifact_id=id_), f"{BASE}/artifacts/{id_}/download"
@@ -240,7 +240,7 @@ async def test_a_link_on_an_artifact_is_its_download_but_for_how_long_it_is_kept
                 assert shared.headers.getall("Cache-Control") == [wanted]
 
 
-async def test_nginx_is_told_not_to_keep_it_either(start, aiohttp_client, world, link_on):
+async def test_with_accel_redirect_a_shared_file_is_no_store_too(start, aiohttp_client, world, link_on):
     url = await link_on(artifact_id=world["artifacts"]["failed", "shot"])
     accelerated = await start(artifacts={"accel_redirect": "/_files/"})
     reply = await accelerated.get(url)
@@ -248,18 +248,18 @@ async def test_nginx_is_told_not_to_keep_it_either(start, aiohttp_client, world,
     assert reply.headers["X-Accel-Cache-Control"] == "private, no-store" and "Cache-Control" not in reply.headers
 
 
-async def test_missing_bytes_are_said_and_counted_as_ever(nobody, three, world, storage, rows):
+async def test_a_shared_artifact_whose_file_is_missing_is_a_410(nobody, three, world, storage, rows):
     (row,) = rows("SELECT storage_path FROM test_artifacts WHERE id = %s", world["artifacts"]["failed", "page"])
     (storage / row["storage_path"]).unlink()
     reply = await nobody.get(three["artifact"])
     assert reply.status == 410 and (await reply.json())["code"] == "artifact_content_missing"
 
 
-# --- what lets nobody in ---------------------------------------------------------------------------------------
+# --- invalid links ---------------------------------------------------------------------------------------------
 
 
 def forged(text):
-    """Texts that are no link, though they come from one or are near."""
+    """Invalid links, made from the valid link `text`."""
     body = text.removeprefix("rpl_")
     bend = lambda at: text[: 4 + at] + ("A" if body[at] != "A" else "B") + body[at + 1 :]  # noqa: E731
     return {
@@ -283,7 +283,7 @@ def forged(text):
     }
 
 
-async def test_what_was_forged_opens_nothing_and_asks_no_database(nobody, three, world, queries):
+async def test_a_forged_link_is_refused_without_a_query(nobody, three, world, queries):
     case, shot = world["cases"]["failed"], world["artifacts"]["failed", "shot"]
     assert (await nobody.get(three["case"])).status == 200
     for name, text in forged(three["case"].removeprefix("/shared/")).items():
@@ -296,8 +296,9 @@ async def test_what_was_forged_opens_nothing_and_asks_no_database(nobody, three,
                     assert await ended(reply), name
 
 
-async def test_a_link_that_has_ended_opens_nothing(nobody, client, three, world, rows, link_on):
-    """Expired, revoked, and of a thing that is gone: all are as if they had never been."""
+async def test_an_expired_or_revoked_link_or_one_on_a_deleted_object_is_a_404(
+    nobody, client, three, world, rows, link_on
+):
     image = f"/artifacts/{world['artifacts']['failed', 'shot']}"
     by_hand = await link_on(suite_run_id=world["runs"]["ours"])
     rows("UPDATE evidence_links SET expires_at = now() WHERE id = (SELECT max(id::text)::uuid FROM evidence_links)")
@@ -307,7 +308,7 @@ async def test_a_link_that_has_ended_opens_nothing(nobody, client, three, world,
     listed = (await (await client.get(f"{BASE}/links?active=true")).json())["items"]
     (revoked,) = [link["id"] for link in listed if link["suite_run_id"]]
     assert (await client.delete(f"{BASE}/links/{revoked}")).status == 204
-    for _ in range(2):  # and again
+    for _ in range(2):  # twice: the reply must stay the same
         assert await ended(await nobody.get(three["run"])) and await ended(await nobody.get(three["run"] + image))
         assert await ended(await nobody.head(three["run"]))
     assert (await client.delete(f"{BASE}/artifacts/{world['artifacts']['failed', 'page']}")).status == 204
@@ -317,8 +318,8 @@ async def test_a_link_that_has_ended_opens_nothing(nobody, client, three, world,
         assert await ended(await nobody.get(three["case"] + path))
 
 
-async def test_a_short_link_ends_by_itself(nobody, client, three, rows):
-    """Its own text says when, whatever the row says."""
+async def test_the_expiry_in_the_text_of_a_link_counts(nobody, client, three, rows):
+    """Also if the row in the database has a later one."""
     (row,) = rows("SELECT key FROM signing_keys")
     (link,) = rows(
         "SELECT id, extract(epoch FROM expires_at)::bigint AS ends FROM evidence_links WHERE artifact_id IS NOT NULL"
@@ -329,7 +330,7 @@ async def test_a_short_link_ends_by_itself(nobody, client, three, rows):
     assert await ended(await nobody.get(f"/shared/{over}"))
 
 
-async def test_a_link_is_no_token_and_a_token_no_link(nobody, three, world, make_token):
+async def test_a_link_is_not_accepted_as_a_token_or_a_token_as_a_link(nobody, three, world, make_token):
     token = make_token()
     for url in three.values():
         text = url.removeprefix("/shared/")
@@ -351,7 +352,7 @@ async def test_a_link_is_no_token_and_a_token_no_link(nobody, three, world, make
     assert (await nobody.get(three["run"], headers={"Authorization": "Bearer wrong"})).status == 200
 
 
-async def test_nothing_is_changed_through_a_link(nobody, three, world, rows):
+async def test_a_link_allows_only_get_and_head(nobody, three, world, rows):
     before = rows("SELECT * FROM evidence_links ORDER BY id")
     image = f"{three['case']}/artifacts/{world['artifacts']['failed', 'shot']}"
     for url in (*three.values(), image, f"{three['case']}/test-case-results/{world['cases']['failed']}"):
@@ -363,8 +364,10 @@ async def test_nothing_is_changed_through_a_link(nobody, three, world, rows):
     assert rows("SELECT * FROM evidence_links ORDER BY id") == before
 
 
-async def test_links_that_are_used_do_not_hinder_a_deletion(nobody, client, make_run, make_case, link_on):
-    """Openings take a link's row, making one its thing's, a deletion all of them: nobody waits for each other."""
+async def test_opening_and_creating_links_does_not_deadlock_with_a_deletion(
+    nobody, client, make_run, make_case, link_on
+):
+    """Opening locks the row of the link, creating locks the row of the object, and a deletion locks all of them."""
     for _ in range(5):
         run = await make_run()
         cases = [await make_case(run=run) for _ in range(4)]
@@ -381,8 +384,8 @@ async def test_links_that_are_used_do_not_hinder_a_deletion(nobody, client, make
 # --- counting --------------------------------------------------------------------------------------------------
 
 
-async def test_a_link_that_must_wait_leaves_connections_to_others(start, aiohttp_client, dsn):
-    """Whoever has a link can ask as often as he likes, while what it shows is being deleted or not."""
+async def test_links_blocked_by_a_row_lock_leave_connections_for_other_requests(start, aiohttp_client, dsn):
+    """Anyone with a link can send many requests, for example while its object is being deleted."""
     client = await start(database={"pool_size": 4, "pool_timeout": 3.0})
     nobody = await aiohttp_client(client.server, cookie_jar=DummyCookieJar())
     run = (await post(client, f"{BASE}/suite-runs", {"name": "x"}))["id"]
@@ -398,7 +401,7 @@ async def test_a_link_that_must_wait_leaves_connections_to_others(start, aiohttp
     assert (await nobody.get(url)).status == 200
 
 
-async def test_each_use_is_counted(nobody, client, three, world):
+async def test_openings_and_downloads_are_counted(nobody, client, three, world):
     image = f"/artifacts/{world['artifacts']['failed', 'shot']}"
     case = f"/test-case-results/{world['cases']['failed']}"
 
@@ -425,7 +428,7 @@ async def test_each_use_is_counted(nobody, client, three, world):
     assert await counts() == now
 
 
-async def test_openings_at_once_are_all_counted(nobody, three, rows):
+async def test_concurrent_openings_are_all_counted(nobody, three, rows):
     replies = await asyncio.gather(*(nobody.get(three["case"]) for _ in range(30)))
     assert {reply.status for reply in replies} == {200}
     assert rows("SELECT sum(opened)::int AS n FROM evidence_links") == [{"n": 30}]
@@ -450,10 +453,10 @@ async def test_openings_at_once_are_all_counted(nobody, three, rows):
         ("text/html;q=nonsense", False),
         ("image/avif,image/webp,image/png,*/*;q=0.8", False),
         (",;,q=1", False),
-        ("," * 5000 + "text/html", False),  # nobody may keep the server busy with it
+        ("," * 5000 + "text/html", False),  # only 1000 characters are parsed: more would block the event loop
     ],
 )
-async def test_a_page_is_for_who_would_rather_have_one(nobody, three, accept, page):
+async def test_the_accept_header_decides_between_html_and_json(nobody, three, accept, page):
     reply = await nobody.get(three["run"], headers={"Accept": accept})
     assert reply.content_type == ("text/html" if page else "application/json")
     assert reply.headers["Vary"] == "Accept"
@@ -465,12 +468,12 @@ def policy_of(text):
     return f"style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
-async def test_pages_may_use_their_style_and_images_of_the_server(nobody, three, world):
+async def test_the_policy_of_pages_allows_only_their_style_and_images_of_the_server(nobody, three, world):
     urls = [three["run"], three["case"], f"{three['run']}/test-case-results/{world['cases']['failed']}"]
     for url in urls:
         reply = await nobody.get(url, headers=BROWSER)
         text = await reply.text()
-        check(reply, f"default-src 'none'; img-src 'self'; {policy_of(text)}")
+        check_security_headers(reply, f"default-src 'none'; img-src 'self'; {policy_of(text)}")
         assert (reply.headers["Cache-Control"], reply.headers["X-Robots-Tag"]) == ("no-store", "noindex")
         assert reply.charset == "utf-8" and text.startswith("<!doctype html>")
         page = Page(text)
@@ -490,7 +493,7 @@ async def test_the_page_of_a_test_case_shows_why_it_failed(nobody, three, world)
     ids = world["artifacts"]
     for name in IMAGES:
         assert page.loads.count(f"{three['case']}/artifacts/{ids['failed', name]}") == 1 + (name == "shot"), name
-    assert len(page.loads) == 4  # the checkpoint shows the step's screenshot, too
+    assert len(page.loads) == 4  # three images, and the step's screenshot again in the checkpoint
     for name in FILES.keys() - IMAGES:
         assert ids["failed", name] not in text and FILES[name][1] not in text
     assert {"login works", "no", "at x", "Steps", "Checkpoints", "Other images"} <= set(page.texts)
@@ -503,7 +506,7 @@ async def test_the_page_of_a_test_case_shows_why_it_failed(nobody, three, world)
     assert "said aloud" not in text and "1 console and 0 network log entries" in text
 
 
-async def test_the_pages_of_a_run_lead_to_all_its_results(nobody, client, make_run, link_on):
+async def test_the_pages_of_a_run_link_to_all_its_results(nobody, client, make_run, link_on):
     run = await make_run(build_url="https://ci.example/1?a=1&b=2", tags=["x", "y"])
     cases = [{"name": f"case {n:03}", "status": "Failed" if n % 50 == 0 else "Passed"} for n in range(203)]
     await post(client, f"{BASE}/suite-runs/{run}/test-cases/bulk", {"test_cases": cases})
@@ -533,7 +536,7 @@ async def test_the_pages_of_a_run_lead_to_all_its_results(nobody, client, make_r
     assert re.search(r'href="[^"]+page=3" rel="prev"', beyond) and 'rel="next"' not in beyond
 
 
-async def test_whatever_is_stored_is_shown_as_text(nobody, client, make_run, make_case, link_on):
+async def test_pages_escape_all_stored_texts(nobody, client, make_run, make_case, link_on):
     run = await make_run(
         name=HOSTILE,
         branch=HOSTILE,
@@ -577,45 +580,45 @@ async def test_whatever_is_stored_is_shown_as_text(nobody, client, make_run, mak
     assert "<dd>javascript:alert(3)</dd>" in await (await nobody.get(on_run, headers=BROWSER)).text()
 
 
-async def test_a_person_is_told_in_a_page_what_a_program_is_told_in_json(nobody, three, world):
+async def test_errors_are_pages_for_browsers_and_json_for_others(nobody, three, world):
     missing = f"{three['case']}/artifacts/{uuid.uuid4()}"
     for url, status, detail in [
         ("/shared/rpl_x", 404, ENDED),
         (three["run"][:-1], 404, ENDED),
         (missing, 404, "Artifact not found"),
         (f"{three['run']}/test-case-results/x", 404, "Test case result not found"),
-        (f"{three['run']}?page=0", 422, "page: must be &gt;= 1"),
+        (f"{three['run']}?page=0", 422, "page: must be at least 1"),
     ]:
         reply = await nobody.get(url, headers=BROWSER)
         text = await reply.text()
         assert (reply.status, reply.content_type) == (status, "text/html") and f"<h1>{detail}</h1>" in text
-        check(reply, f"default-src 'none'; {policy_of(text)}")
+        check_security_headers(reply, f"default-src 'none'; {policy_of(text)}")
         assert reply.headers["Cache-Control"] == "no-store"
         assert (await nobody.get(url)).content_type == "application/json"
         assert (await nobody.get(url, headers={"Accept": "image/png,*/*;q=0.8"})).content_type == "application/json"
 
 
-async def test_a_mistake_of_ours_is_json_and_in_the_log(nobody, client, three, monkeypatch):
+async def test_an_internal_error_is_json_also_for_browsers(nobody, client, three, monkeypatch):
     monkeypatch.setattr(SQL.links, "open", "SELEKT $1, $2, $3")
     reply = await nobody.get(three["run"], headers=BROWSER)
     assert reply.status == 500 and (await reply.json())["code"] == "internal_error"
 
 
-def test_times_and_durations_are_written_for_people():
+def test_times_and_durations_are_formatted_for_people():
     assert [viewer._duration(n) for n in (0, 999, 1000, 59_999, 60_000, 3_599_999, 3_600_000, 90_061_000)] == [
         *("0 ms", "999 ms", "1.0 s", "60.0 s", "1 min 0 s", "59 min 59 s", "1 h 0 min 0 s", "25 h 1 min 1 s"),
     ]
     assert viewer._moment("2026-01-24T12:00:00.123Z") == "24 Jan 2026, 12:00:00 UTC"
 
 
-def test_every_template_is_strict():
+def test_an_undefined_variable_is_an_error_only_in_strict_templates():
     with pytest.raises(Exception, match="undefined"):
         viewer._TEMPLATES.from_string("{{ nothing }}").render()
     assert viewer._LENIENT.from_string("{{ nothing }}").render() == ""
 
 
-def test_a_browser_shows_pages_and_images(up_server, tmp_path):
-    """It has loaded every image, and refused nothing of what the page asks for."""
+def test_a_browser_shows_a_page_with_its_images(up_server, tmp_path):
+    """The browser loads every image and reports no policy violation."""
     run = up_server.ask_json("POST", f"{BASE}/suite-runs", {"name": "x"}, 201)["id"]
     case = up_server.ask_json("POST", f"{BASE}/suite-runs/{run}/test-cases", {"name": "x"}, 201)["id"]
     for number in (1, 2):
@@ -625,7 +628,7 @@ def test_a_browser_shows_pages_and_images(up_server, tmp_path):
     url = up_server.ask_json("POST", f"{BASE}/links", {"test_case_result_id": case}, 201)["url"]
     done = subprocess.run(
         [
-            *(program(), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"),
+            *(chromium_path(), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"),
             *(f"--user-data-dir={tmp_path}", "--dump-dom", up_server.url + url),
         ],
         capture_output=True,
@@ -641,11 +644,11 @@ def test_a_browser_shows_pages_and_images(up_server, tmp_path):
 # --- the log ---------------------------------------------------------------------------------------------------
 
 
-async def test_no_line_of_the_log_has_a_link(nobody, client, three, world, caplog, monkeypatch):
+async def test_links_are_not_logged(nobody, client, three, world, caplog, monkeypatch):
     caplog.set_level(logging.DEBUG)
     text, case = three["case"].removeprefix("/shared/"), world["cases"]["failed"]
     encoded = "".join(f"%{ord(character):02x}" for character in text)
-    ways = [
+    targets = [
         f"/shared/{text}",
         f"/shared/{text}x",
         f"/shared/{text}/test-case-results/{case}?page={text}",
@@ -662,39 +665,39 @@ async def test_no_line_of_the_log_has_a_link(nobody, client, three, world, caplo
         f"http://reports.example/%73hared/{encoded}/artifacts/{case}",
     ]
 
-    async def ask(target):
+    async def send(target):
         reader, writer = await asyncio.open_connection(nobody.host, nobody.port)
         writer.write(f"GET {target} HTTP/1.1\r\nHost: x\r\nX-Request-Id: {text}\r\nConnection: close\r\n\r\n".encode())
         async with asyncio.timeout(PATIENCE.total):
-            answer = await reader.read()
+            reply = await reader.read()
         writer.close()
-        return answer
+        return reply
 
     def lines():
         return [line for record in caplog.records for line in (TextLines().format(record), JsonLines().format(record))]
 
     statuses = []
-    for target in ways:
+    for target in targets:
         caplog.clear()
-        answer = await ask(target)
-        statuses.append(int(answer.split()[1]))
-        body = answer.partition(b"\r\n\r\n")[2]
+        reply = await send(target)
+        statuses.append(int(reply.split()[1]))
+        body = reply.partition(b"\r\n\r\n")[2]
         assert statuses[-1] == 200 or b'"request_id"' in body.replace(text.encode(), b"", 1)
-        told = lines()
-        assert any("reportd.requests" in line for line in told), target
+        logged = lines()
+        assert any("reportd.requests" in line for line in logged), target
         for secret in (text, encoded, text[-20:]):
-            assert not any(secret in line for line in told), (target, told)
+            assert not any(secret in line for line in logged), (target, logged)
     assert statuses.count(200) >= 4
     monkeypatch.setattr(SQL.links, "open", "SELEKT $1, $2, $3")
     caplog.clear()
-    assert (await ask(f"/shared/{text}")).startswith(b"HTTP/1.1 500 ")
+    assert (await send(f"/shared/{text}")).startswith(b"HTTP/1.1 500 ")
     assert any("SELEKT" in line and "Traceback" in line for line in lines())
     logging.getLogger("reportd").error("this has %s", text, exc_info=ValueError(text))
     assert not any(text[4:] in line for line in lines()) and any("this has [redacted]" in line for line in lines())
 
 
-async def test_a_head_writes_nothing(nobody, three, world, rows):
-    """Neither a count nor a new version of the row: a look that shows nothing is no use."""
+async def test_a_head_request_does_not_count_as_a_use(nobody, three, world, rows):
+    """It does not even write a new row version."""
     versions = "SELECT id, xmin::text FROM evidence_links ORDER BY id"
     before = rows(versions)
     for rest in (

@@ -1,4 +1,4 @@
-"""What is never stored: what was typed into password fields, and what a site's own patterns find in logs."""
+"""Text that is redacted before it is stored: input of password fields, and matches of the configured patterns."""
 
 import asyncio
 import random
@@ -12,7 +12,7 @@ from server.redact.patterns import Patterns
 from server.redact.rules import REDACTED, is_password_field
 from tests.api.test_steps import a_step
 
-PASSWORDS = [
+PASSWORD_FIELDS = [
     "#password",
     "input[type=password]",
     "input[type='password']",
@@ -48,7 +48,7 @@ PASSWORDS = [
     "type_password",
     "Type into the password field",
 ]
-OTHERS = [
+OTHER_FIELDS = [
     "",
     "#username",
     "spinner",
@@ -72,18 +72,18 @@ OTHERS = [
 ]
 
 
-@pytest.mark.parametrize("name", PASSWORDS)
-def test_fields_for_passwords(name):
+@pytest.mark.parametrize("name", PASSWORD_FIELDS)
+def test_password_fields_are_recognized(name):
     assert is_password_field(None, "", "#x", name)
 
 
-@pytest.mark.parametrize("name", OTHERS)
-def test_other_fields(name):
+@pytest.mark.parametrize("name", OTHER_FIELDS)
+def test_other_fields_are_not_password_fields(name):
     assert not is_password_field(name) and not is_password_field(None)
 
 
 @pytest.mark.parametrize("unit", ["pass", "one_time_", "Pi", "a", "-pin", "seCre", "passwor"])
-def test_its_time_grows_with_the_length_and_no_faster(unit):
+def test_recognizing_password_fields_takes_linear_time(unit):
     def seconds(text):
         return min(_time(is_password_field, text) for _ in range(3))
 
@@ -91,9 +91,9 @@ def test_its_time_grows_with_the_length_and_no_faster(unit):
     assert seconds(long) < 30 * max(seconds(short), 0.0005)
 
 
-def _time(work, *arguments):
+def _time(function, *arguments):
     started = time.process_time()
-    work(*arguments)
+    function(*arguments)
     return time.process_time() - started
 
 
@@ -102,7 +102,7 @@ STEP_FIELDS = ["element_selector", "element_name", "element_type", "action"]
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "steps"), ("POST", "steps/bulk"), ("PUT", "steps")])
-async def test_what_is_typed_into_a_password_field_is_not_stored(client, case_url, rows, method, path):
+async def test_input_of_a_password_field_is_not_stored(client, case_url, rows, method, path):
     case = await case_url()
     steps = [
         *(a_step(number, **{field: "the password"}, input_value="hunter2") for number, field in enumerate(STEP_FIELDS)),
@@ -119,7 +119,7 @@ async def test_what_is_typed_into_a_password_field_is_not_stored(client, case_ur
     assert len(stored) == 8 and "hunter2" not in str(stored)
 
 
-async def test_a_repeated_request_is_masked_too(client, case_url, rows):
+async def test_a_replayed_reply_is_masked_too(client, case_url, rows):
     case = await case_url()
     body = {"steps": [a_step(1, element_selector="#pin", input_value="hunter2")]}
     for _ in range(2):
@@ -128,7 +128,7 @@ async def test_a_repeated_request_is_masked_too(client, case_url, rows):
     assert "hunter2" not in str(rows("SELECT * FROM idempotency_keys"))
 
 
-async def test_it_can_be_turned_off(start, case_url):
+async def test_masking_passwords_can_be_turned_off(start, case_url):
     case, plain = await case_url(), await start(api={"mask_passwords": False})
     body = {"steps": [a_step(1, element_selector="#password", input_value="hunter2")]}
     reply = await plain.post(f"{case}/steps/bulk", json=body)
@@ -164,16 +164,16 @@ def hide(patterns, *texts):
         (["(?m)^secret.*$"], "a\nsecret: 1\nb", "a\n*\nb"),
     ],
 )
-def test_patterns(patterns, text, clean):
+def test_matches_of_patterns_are_hidden(patterns, text, clean):
     assert hide(patterns, text) == [clean and clean.replace("*", REDACTED)]
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
-def test_what_does_not_match_stays(texts):
+def test_texts_without_a_match_are_unchanged(texts):
     assert hide([r"\x00\x00\x00never"], *texts) == texts
 
 
-def test_long_texts_are_hidden_as_well():
+def test_matches_in_long_texts_are_hidden():
     filler = "ü" * 100_000
     assert hide(["hunter2"], f"{filler}hunter2{filler}", filler, None) == [f"{filler}{REDACTED}{filler}", filler, None]
 
@@ -186,33 +186,35 @@ def test_long_texts_are_hidden_as_well():
         ("(?:a?){30}a{30}x", "a" * 100_000),
         (r"(\w+\s?)+:$", "word " * 20_000 + "!"),
         (".*.*=.*", "x" * 100_000),
-        ("[ab]*a[ab]{30}x", MIXED),  # more states than RE2 keeps: it goes on with its slow way
-        ("x[^y]*y|x", "x" * 100_000),  # each search behind a match looks to the end of the text
+        ("[ab]*a[ab]{30}x", MIXED),  # more states than RE2 caches: it falls back to its slow NFA
+        ("x[^y]*y|x", "x" * 100_000),  # each search after a match scans to the end of the text
         ("x", "xy" * 50_000),
     ],
 )
-def test_no_pattern_and_text_take_long(pattern, text):
-    """The time of four times as much is no more than some times as long, where it would be sixteen times or endless.
-    What would take too many searches is hidden whole."""
+def test_no_pattern_takes_quadratic_time(pattern, text):
+    """Four times the text takes less than 12 times as long. Quadratic time would be 16 times, exponential time endless.
+
+    A text that would need too many searches is hidden completely.
+    """
     short, long = (min(_time(hide, [pattern], text[: len(text) // part]) for _ in range(3)) for part in (4, 1))
     assert long < 12 * max(short, 0.002)
     assert len(hide([pattern], text)[0]) <= 6 * len(text)
 
 
-def test_too_many_matches_hide_the_text_and_not_those_without_any():
+def test_too_many_matches_hide_all_further_texts_that_match():
     many = "xy" * 500_000
     assert hide(["x"], "before x", many, "y", "after x") == [f"before {REDACTED}", REDACTED, "y", REDACTED]
 
 
-async def test_the_loop_goes_on_meanwhile():
+async def test_a_slow_search_does_not_block_the_event_loop():
     masks = Patterns(["[ab]*a[ab]{200}x"])
-    turns = 0
+    ticks = 0
 
     async def count():
-        nonlocal turns
+        nonlocal ticks
         while True:
             await asyncio.sleep(0.001)
-            turns += 1
+            ticks += 1
 
     counting = asyncio.create_task(count())
     try:
@@ -220,10 +222,10 @@ async def test_the_loop_goes_on_meanwhile():
     finally:
         counting.cancel()
         masks.close()
-    assert turns > 3
+    assert ticks > 3
 
 
-async def test_patterns_hide_in_logs(start, case_url, rows):
+async def test_patterns_are_applied_to_console_and_network_logs(start, case_url, rows):
     case, client = await case_url(), await start(api={"mask_patterns": ["hunter[0-9]", "sk_live_[a-z]+"]})
     console = {"level": "info", "message": "is hunter2 sk_live_abc", "source_url": "https://h/hunter2.js"}
     network = {

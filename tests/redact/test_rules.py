@@ -1,4 +1,4 @@
-"""Credentials of the system under test: hidden, and nothing else with them."""
+"""Redaction of credentials and evidence links: they are hidden, and all other text is unchanged."""
 
 import time
 
@@ -22,13 +22,13 @@ def test_credential_headers_are_hidden_in_any_case(name):
     assert redact_headers({name: ""}) == {name: REDACTED}
 
 
-def test_other_headers_stay():
+def test_other_headers_are_unchanged():
     headers = {"Accept": "a", "X-Author": "b", "Cookie-Policy": "c", "X-Api-Key-Id": ["d"], "": "e"}
     assert redact_headers(headers) == headers
     assert list(redact_headers({"b": "1", "Cookie": "2", "a": "3"})) == ["b", "Cookie", "a"]
 
 
-# --- addresses -------------------------------------------------------------------------------------------------
+# --- URLs ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_other_headers_stay():
         ("https://h/?token=", "https://h/?token=*"),
     ],
 )
-def test_credentials_in_addresses_are_hidden(url, clean):
+def test_credentials_in_urls_are_hidden(url, clean):
     assert redact_url(url) == clean.replace("*", REDACTED)
 
 
@@ -78,7 +78,7 @@ def test_credentials_in_addresses_are_hidden(url, clean):
         "https://h/?q=a:b@c",
     ],
 )
-def test_what_is_no_credential_stays(url):
+def test_urls_without_credentials_are_unchanged(url):
     assert redact_url(url) == url
 
 
@@ -99,14 +99,14 @@ def test_credentials_in_unusual_places_are_hidden(url):
 
 
 @given(st.text(), st.text(alphabet="hunter2", min_size=6), st.text())
-def test_no_surroundings_keep_a_token(before, secret, after):
+def test_a_token_is_hidden_whatever_surrounds_it(before, secret, after):
     assert secret not in redact_url(f"https://h/?{before.replace(secret, '')}&token={secret}").removeprefix(
         "https://h/"
     )
 
 
 @given(st.text())
-def test_it_takes_any_text_and_twice_is_once(text):
+def test_redaction_accepts_any_text_and_is_idempotent(text):
     once = redact_url(text)
     assert redact_url(once) == once
     assert redact_headers({text: text}).keys() == {text}
@@ -136,7 +136,7 @@ LINK = "rpl_AaH6UrYLdMiO8du1ie_zIwBrCdK-uT-iCbUkj-oFqvaxBKff3g"
         ("/x/rpl_short?token=X", "/x/rpl_short?token=*"),
     ],
 )
-def test_evidence_links_are_hidden_in_targets_of_requests(target, shown):
+def test_evidence_links_are_hidden_in_request_targets(target, shown):
     assert redact_target(target) == shown.replace("*", REDACTED)
 
 
@@ -145,7 +145,7 @@ def test_evidence_links_are_hidden_in_any_text():
 
 
 @given(st.text(max_size=20), st.text(max_size=20))
-def test_no_surroundings_keep_a_link(before, after):
+def test_a_link_is_hidden_whatever_surrounds_it(before, after):
     for target in (f"/{before}/{LINK}{after}", f"/shared/{LINK}{after}?{before}", f"{before}{LINK}"):
         assert LINK not in redact_target(target)
         assert redact_target(redact_target(target)) == redact_target(target)
@@ -179,7 +179,7 @@ UNITS = [
 
 
 def seconds(url):
-    """The best of three, in this process's own time: others on the machine do not count."""
+    """The best of three runs, in CPU time of this process: load of other processes does not count."""
     taken = []
     for _ in range(3):
         started = time.process_time()
@@ -189,7 +189,7 @@ def seconds(url):
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_time_grows_with_the_length_and_no_faster(unit):
-    """Eight times the input takes about eight times as long; quadratic growth would be sixty-four times."""
+def test_redacting_a_url_takes_linear_time(unit):
+    """8 times the input takes about 8 times as long. Quadratic time would be 64 times."""
     short, long = ("https://u:p/?a=1" + unit * (size // len(unit)) for size in (20_000, 160_000))
     assert seconds(long) < 30 * max(seconds(short), 0.0005)

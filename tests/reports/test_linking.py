@@ -1,5 +1,5 @@
-"""Which screenshot a step shows, and which step an artifact belongs to: after any history, what the rule says of the
-rows that are there. And the lock that keeps two writers of one test case apart."""
+"""Links between steps and artifacts: after any sequence of writes they must match a reference implementation of the
+rule. Also the row lock that serializes two writers of one test case."""
 
 import asyncio
 import random
@@ -21,7 +21,7 @@ RANKS = {"error": 0, "after": 1, None: 2, "before": 3, "checkpoint": 3}
 
 @pytest.fixture
 async def connect(dsn):
-    """await connect(): one more connection to this test's database, as the pool makes them."""
+    """await connect(): a new connection to the test database, configured like those of the pool."""
     opened = []
 
     async def made():
@@ -38,7 +38,7 @@ async def connect(dsn):
 
 @pytest.fixture
 def new_case(rows):
-    """new_case(): the id of a test case without anything in it."""
+    """new_case(): the id of a new, empty test case."""
     project = rows("SELECT id FROM projects")[0]["id"]
     run = rows("INSERT INTO suite_runs (project_id, name) VALUES (%s, 'x') RETURNING id", project)[0]["id"]
     insert = (
@@ -47,7 +47,7 @@ def new_case(rows):
     return lambda: rows(insert, run, project)[0]["id"]
 
 
-# --- what the rule says, in Python ----------------------------------------------------------------------------------
+# --- the rule, in Python --------------------------------------------------------------------------------------------
 
 
 def base_name(path):
@@ -55,24 +55,24 @@ def base_name(path):
 
 
 def best(step, shots):
-    """The best of some artifacts for a step; None without any."""
+    """The id of the screenshot that the step must show, of these artifacts; None without a match."""
     named = [a for a in shots if a["file_name"] == base_name(step["screenshot_path"])]
     chosen = named or [a for a in shots if a["step_number"] == step["step_number"]]
     return min(chosen, key=lambda a: (RANKS[a["artifact_category"]], a["id"]))["id"] if chosen else None
 
 
 def expected(all_steps, all_artifacts):
-    """The screenshot of each step and the step of each artifact."""
+    """Two dicts: the screenshot of each step, and the step of each artifact."""
     shown = {}
     for step in all_steps:
         shots = [a for a in all_artifacts if a["artifact_type"] == "screenshot"]
         shots = [a for a in shots if a["iteration_number"] == step["iteration_number"]]
         shown[step["id"]] = step["screenshot_artifact_id"] if step["screenshot_pinned"] else best(step, shots)
-    places = {(step["iteration_number"], step["step_number"]): step["id"] for step in all_steps}
+    by_position = {(step["iteration_number"], step["step_number"]): step["id"] for step in all_steps}
     owners = {}
     for artifact in all_artifacts:
         showing = sorted(step for step, shot in shown.items() if shot == artifact["id"])
-        by_number = places.get((artifact["iteration_number"], artifact["step_number"]))
+        by_number = by_position.get((artifact["iteration_number"], artifact["step_number"]))
         owners[artifact["id"]] = by_number or (showing[0] if showing else None)
     return shown, owners
 
@@ -82,7 +82,7 @@ def expected(all_steps, all_artifacts):
 
 @dataclass
 class History:
-    """Writes at random to a small test case, each as the server does it, so that all of them meet."""
+    """Random writes to one test case, done as the server does them. Numbers and names are few, so that they collide."""
 
     connection: object
     case: object
@@ -98,21 +98,21 @@ class History:
         path = self.draw.choice([None, None, f"a/b/{self.draw.randint(1, 5)}.png", f"x\\{self.draw.randint(1, 5)}.png"])
         return NewStep(number, "click", iteration, screenshot_path=path)
 
-    def places(self):
+    def positions(self):
         return {(self.draw.randint(1, 2), self.draw.randint(1, 5)) for _ in range(self.draw.randint(1, 4))}
 
     async def insert_steps(self):
         taken = {(step["iteration_number"], step["step_number"]) for step in await self.steps()}
         await steps.insert_many(
-            self.connection, self.case, None, [self.step(*place) for place in self.places() - taken]
+            self.connection, self.case, None, [self.step(*position) for position in self.positions() - taken]
         )
 
     async def replace_steps(self):
-        places = sorted(self.places())
-        new, prune = [self.step(*place) for place in places], self.draw.random() < 0.5
-        call = steps.Actor("token", None, "x", None, None)
+        positions = sorted(self.positions())
+        new, prune = [self.step(*position) for position in positions], self.draw.random() < 0.5
+        actor = steps.Actor("token", None, "x", None, None)
         async with self.connection.transaction():
-            await steps.replace_many(self.connection, self.case, None, new, places, prune, call)
+            await steps.replace_many(self.connection, self.case, None, new, positions, prune, actor)
 
     async def insert_artifacts(self):
         ids = new_ids(0, self.draw.randint(1, 3))
@@ -154,7 +154,7 @@ class History:
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_after_any_history_the_links_are_those_of_the_rule(connect, new_case, seed):
+async def test_links_match_the_rule_after_any_sequence_of_writes(connect, new_case, seed):
     connection = await connect()
     for number in range(12):
         draw = random.Random(seed * 1000 + number)
@@ -178,7 +178,7 @@ def numbered(first):
 
 
 async def insert(connection, case, new):
-    """As a POST does it."""
+    """Inserts steps the way a POST does."""
     ids = await steps.insert_at_once(connection, case, None, new, [1])
     if ids is None:
         async with connection.transaction():
@@ -186,8 +186,8 @@ async def insert(connection, case, new):
     return ids
 
 
-async def test_of_two_posts_for_one_iteration_one_wins(connect, new_case, rows):
-    """Disjoint numbers, so that no constraint tells them apart."""
+async def test_only_one_of_two_concurrent_posts_for_one_iteration_succeeds(connect, new_case, rows):
+    """The step numbers are disjoint, so that no unique constraint decides."""
     one, other = await connect(), await connect()
     for _ in range(150):
         case = new_case()
@@ -202,7 +202,7 @@ async def test_of_two_posts_for_one_iteration_one_wins(connect, new_case, rows):
 
 
 @pytest.mark.parametrize("writer", ["insert_many", "replace_many"])
-async def test_a_post_that_has_waited_for_a_writer_sees_its_steps(connect, new_case, writer):
+async def test_a_post_sees_the_steps_of_the_writer_that_it_waited_for(connect, new_case, writer):
     one, other = await connect(), await connect()
     case = new_case()
     held = one.transaction()
@@ -219,17 +219,17 @@ async def test_a_post_that_has_waited_for_a_writer_sees_its_steps(connect, new_c
         await waiting
 
 
-async def test_a_server_of_the_version_before_is_a_writer_like_any_other(connect, new_case, dsn):
-    """It writes by a stored function, while servers are replaced one after the other (migration 0016)."""
-    await asyncio.to_thread(migrate.rollback, dsn, 1)  # the one that drops those functions
+async def test_a_post_sees_the_steps_of_a_server_of_the_previous_version(connect, new_case, dsn):
+    """During a rolling upgrade, the previous version writes through stored functions (see migration 0016)."""
+    await asyncio.to_thread(migrate.rollback, dsn, 1)  # restores the stored functions
     one, other = await connect(), await connect()
     case = new_case()
     held = one.transaction()
     await held.start()
-    nothing = ", ".join(["ARRAY[NULL]::text[]"] * 10)
+    null_columns = ", ".join(["ARRAY[NULL]::text[]"] * 10)
     await one.execute(
         "SELECT insert_steps($1, NULL, true, $2, ARRAY[1], ARRAY[1], ARRAY['click'], ARRAY[NULL]::text[], "
-        "ARRAY[NULL]::text[], ARRAY['Passed'], ARRAY[NULL]::int[], " + nothing + ", "
+        "ARRAY[NULL]::text[], ARRAY['Passed'], ARRAY[NULL]::int[], " + null_columns + ", "
         "ARRAY[NULL]::timestamptz[], ARRAY[NULL]::timestamptz[])",
         case,
         [new_id(0)],
@@ -241,7 +241,7 @@ async def test_a_server_of_the_version_before_is_a_writer_like_any_other(connect
         await waiting
 
 
-async def test_steps_that_have_waited_for_an_upload_show_its_screenshots(connect, new_case, rows):
+async def test_steps_show_the_screenshots_of_the_upload_that_they_waited_for(connect, new_case, rows):
     one, other = await connect(), await connect()
     case = new_case()
     history = History(one, case, random.Random(1))
@@ -260,7 +260,7 @@ async def test_steps_that_have_waited_for_an_upload_show_its_screenshots(connect
     assert rows("SELECT step_result_id FROM test_artifacts") == [{"step_result_id": first}]
 
 
-async def test_an_upload_that_has_waited_for_steps_knows_of_them(connect, new_case):
+async def test_an_upload_sees_the_steps_that_it_waited_for(connect, new_case):
     one, other = await connect(), await connect()
     case = new_case()
     held = one.transaction()
@@ -273,37 +273,47 @@ async def test_an_upload_that_has_waited_for_steps_knows_of_them(connect, new_ca
 
 
 @pytest.mark.parametrize("writer", ["steps", "artifacts"])
-async def test_a_writer_that_has_waited_does_not_then_wait_for_a_deletion(connect, new_case, rows, writer):
-    """The deletion has the run and waits for the test case: a writer that now asked for the run would be a deadlock."""
-    one, other, third = await connect(), await connect(), await connect()
-    case = new_case()
-    run = rows("SELECT suite_run_id FROM test_case_results WHERE id = %s", case)[0]["suite_run_id"]
+async def test_a_writer_that_waited_for_a_test_case_does_not_deadlock_with_a_deletion(connect, rows, writer):
+    """The deletion locks the run and waits for the test case. A writer that then locked the run would deadlock.
 
-    async def write():
+    Either of the two may get the test case first. Ten rounds: without the fix, one in two deadlocks.
+    """
+    one, other, third = await connect(), await connect(), await connect()
+
+    async def write(case):
         async with other.transaction():
             if writer == "steps":
-                return await steps.insert_many(other, case, None, numbered(1), [1])
-            return await artifacts._lock(other, case, None, [], [])
+                await steps.insert_many(other, case, None, numbered(1), [1])
+            else:
+                await artifacts._lock(other, case, None, [], [])
 
-    async def delete():
+    async def delete(run):
         async with third.transaction():
-            actor = steps.Actor("token", None, "x", None, None)
-            return await suite_runs.delete(third, run, None, actor)
+            await suite_runs.delete(third, run, None, steps.Actor("token", None, "x", None, None))
 
-    held = one.transaction()
-    await held.start()
-    await test_cases.touch(one, case, None)
-    writing = asyncio.create_task(write())
-    await until_blocked(one)
-    deleting = asyncio.create_task(delete())
-    await until_blocked(one, 2)
-    await held.commit()
-    assert await writing
-    await deleting
-    assert rows("SELECT FROM test_case_results") == []
+    for _ in range(10):
+        insert = "INSERT INTO suite_runs (project_id, name) SELECT id, 'x' FROM projects RETURNING id"
+        run = rows(insert)[0]["id"]
+        insert = (
+            "INSERT INTO test_case_results (suite_run_id, project_id, name, test_id)"
+            " SELECT id, project_id, 'x', 'x' FROM suite_runs WHERE id = %s RETURNING id"
+        )
+        case = rows(insert, run)[0]["id"]
+        held = one.transaction()
+        await held.start()
+        await test_cases.touch(one, case, None)
+        writing = asyncio.create_task(write(case))
+        await until_blocked(one)
+        deleting = asyncio.create_task(delete(run))
+        await until_blocked(one, 2)
+        await held.commit()
+        written, deleted = await asyncio.gather(writing, deleting, return_exceptions=True)
+        assert deleted is None
+        assert written is None or isinstance(written, CaseNotFound), repr(written)
+        assert rows("SELECT FROM test_case_results") == []
 
 
-async def test_steps_of_no_test_case_are_refused(connect, new_case):
+async def test_steps_for_an_unknown_test_case_are_refused(connect, new_case):
     connection = await connect()
     for scope in (None, new_id(0)):
         case = new_id(0) if scope is None else new_case()
@@ -313,10 +323,10 @@ async def test_steps_of_no_test_case_are_refused(connect, new_case):
 
 
 async def until_blocked(connection, sessions=1):
-    """Until so many sessions wait for a lock. Within the transaction that they wait for, so on its connection."""
+    """Waits until `sessions` sessions are blocked on a lock. `connection` may be the one that holds it."""
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     for _ in range(500):
         if await connection.fetchval(waiting) >= sessions:
             return
         await asyncio.sleep(0.01)
-    pytest.fail("nothing waits")
+    pytest.fail(f"not {sessions} sessions are blocked on a lock within 5 seconds")

@@ -1,4 +1,4 @@
-"""The order in which an upload becomes durable, as the kernel sees it: strace on a real server."""
+"""The order of the system calls of an upload, recorded by strace on a real server."""
 
 import re
 import shutil
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace i
 
 @dataclass
 class Call:
-    """One system call: its name and arguments; the lines of the trace at which it began and ended."""
+    """One system call. `began` and `ended` are line numbers of the trace."""
 
     name: str
     arguments: str
@@ -26,7 +26,7 @@ class Call:
 
 
 def calls_of(trace: str) -> list[Call]:
-    """What `strace -f` has written. A call during which another thread ran is written in two halves."""
+    """Parses the output of `strace -f`, which splits a call in two lines when another thread runs meanwhile."""
     found, open_calls = [], {}
     for number, line in enumerate(trace.splitlines()):
         if again := re.match(r"(\d+) +<\.\.\. (\w+) resumed>(.*)", line):
@@ -41,7 +41,7 @@ def calls_of(trace: str) -> list[Call]:
     return found
 
 
-def test_the_trace_is_read_as_strace_writes_it():
+def test_the_parser_joins_calls_that_strace_splits():
     trace = """1 fsync(3</a>) = 0
 2 fdatasync(4</b> <unfinished ...>
 1 sendto(5, "x", 1, 0, NULL, 0) = 1
@@ -53,9 +53,9 @@ def test_the_trace_is_read_as_strace_writes_it():
 
 @pytest.fixture
 def traced(tmp_path, dsn, make_token):
-    """A server under strace with a test case: the server, the case's address, and traced.since(offset): its calls."""
+    """(server, calls_during): a server under strace. calls_during(send) is the reply of send(url), and the calls."""
     output = tmp_path / "trace"
-    # -D: the process that we start is the server, and strace the one that only looks.
+    # -D: the server is our child process, and strace a detached grandchild. Signals of the test reach the server.
     prefix = ["strace", "-D", "-f", "-y", "-s", "64", "-e", f"trace={CALLS}", "-o", str(output)]
     with serving(tmp_path / "data", dsn, make_token(), prefix=prefix) as server:
         run = server.ask_json("POST", f"{BASE}/suite-runs", {"name": "nightly"}, status=201)["id"]
@@ -64,16 +64,16 @@ def traced(tmp_path, dsn, make_token):
 
         def calls_during(send) -> tuple[dict, list[Call]]:
             before = output.stat().st_size
-            replied = send(url)
-            # strace writes a call when it has ended, which may be after we have got what it sent
+            reply = send(url)
+            # strace writes a call after it has ended, perhaps after its data has arrived here
             wait_for(lambda: "HTTP/1.1 201" in output.read_text()[before:])
-            return replied, calls_of(output.read_text()[before:])
+            return reply, calls_of(output.read_text()[before:])
 
         yield server, calls_during
 
 
-def proved(calls: list[Call], storage, artifacts: list[dict]) -> None:
-    """Data, name, folder, COMMIT, reply: each durable before the next is begun."""
+def check_order(calls: list[Call], storage, artifacts: list[dict]) -> None:
+    """Asserts the order for each artifact: sync of the file, hard link, sync of the folder, COMMIT, reply."""
     (reply,) = [call for call in calls if "HTTP/1.1 201" in call.arguments]
     (commit,) = [call for call in calls if "COMMIT" in call.arguments]
     assert commit.ended < reply.began
@@ -93,19 +93,19 @@ def proved(calls: list[Call], storage, artifacts: list[dict]) -> None:
         assert synced[staged].name == "fdatasync" and synced[staged].ended < link.began
         folder = synced[str(final.parent)]  # the last one of this folder
         assert link.ended < folder.began and folder.ended < commit.began
-        # A new folder is an entry, too, of the folder above it.
+        # The parent of a new folder must be synced, too: otherwise a power failure could lose the folder itself.
         for above in final.parent.relative_to(storage).parents:
             assert synced[str(storage / above)].ended < commit.began
 
 
-def test_a_single_upload_is_durable_before_it_is_committed_and_committed_before_it_is_answered(traced):
+def test_a_single_upload_is_synced_then_committed_then_acknowledged(traced):
     server, calls_during = traced
     form = [("artifact_type", "screenshot"), ("step_number", "1")]
     reply, calls = calls_during(lambda url: server.send(url, ("file", "a.png", png(20, 20), "image/png"), *form))
-    proved(calls, server.data / "artifacts", [reply])
+    check_order(calls, server.data / "artifacts", [reply])
 
 
-def test_so_is_every_file_of_a_batch(traced):
+def test_every_file_of_a_batch_is_synced_then_committed_then_acknowledged(traced):
     server, calls_during = traced
     entries = ",".join(
         f'{{"file_index": {n}, "artifact_type": "screenshot", "step_number": {n}, "iteration_number": {1 + n % 2}}}'
@@ -114,4 +114,4 @@ def test_so_is_every_file_of_a_batch(traced):
     files = [("files", "a.png", png(40, 40, seed=n), "image/png") for n in range(5)]
     reply, calls = calls_during(lambda url: server.send(f"{url}/batch", *files, ("metadata", f"[{entries}]")))
     assert len(reply["artifacts"]) == 5
-    proved(calls, server.data / "artifacts", reply["artifacts"])
+    check_order(calls, server.data / "artifacts", reply["artifacts"])

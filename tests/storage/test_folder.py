@@ -1,4 +1,4 @@
-"""Storage, its stages and the way of bytes into them, without HTTP and without a database."""
+"""Storage, staging and receiving file uploads, without HTTP and without a database."""
 
 import asyncio
 import errno
@@ -20,14 +20,14 @@ from server.storage.disk import Placement, Removal, Watch
 from server.storage.folder import Storage, StorageAway
 from server.storage.paths import content_path
 from server.storage.stage import Stage
-from server.uploads import receive as spool
+from server.uploads import receive as receiving
 from server.uploads.refusals import STORAGE_FULL, too_large
 from tests.forms import BOUNDARY, a_body, a_file
 from tests.up_server import CHECKOUT as ROOT
 
 OURS, THEIRS = UUID(int=1), UUID(int=2)
 FOLDER = "2026/01/24/case"
-RULES = spool.Rules(frozenset({"file"}), max_file_size=4 << 20, max_files=50, max_total=64 << 20, too_many="")
+RULES = receiving.Rules(frozenset({"file"}), max_file_size=4 << 20, max_files=50, max_total=64 << 20, too_many="")
 
 
 def sha256(content: bytes) -> str:
@@ -36,7 +36,7 @@ def sha256(content: bytes) -> str:
 
 @pytest.fixture
 def open_storage(tmp_path):
-    """open_storage(durability=…): an open storage in this test's folder; they are closed at the end."""
+    """open_storage(durability=…): an open Storage in tmp_path that is closed at the end of the test."""
     opened = []
 
     def make(root: Path | None = None, durability: str = "none") -> Storage:
@@ -56,12 +56,12 @@ def storage(open_storage) -> Storage:
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, what is staged and the cache of contents included."""
+    """Every file below a folder, including staged files and the content cache."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def kept(storage: Storage) -> dict[str, bytes]:
-    """The files that have a name of their own."""
+def artifact_files(storage: Storage) -> dict[str, bytes]:
+    """The published files: name to content, without staged files and the content cache."""
     return {name: content for name, content in files_below(storage.root).items() if not name.startswith(".")}
 
 
@@ -69,17 +69,17 @@ def contents(storage: Storage) -> list[str]:
     return [name for name in files_below(storage.root) if name.startswith(".content/")]
 
 
-def put(stage, content: bytes, *candidates: str, project: UUID = OURS, existing: bool = False) -> Placement:
-    """A staged file that wishes for these names."""
+def stage_file(stage, content: bytes, *candidates: str, project: UUID = OURS, existing: bool = False) -> Placement:
+    """Stages a file that is to get the first free name of `candidates`."""
     path = stage.new_path()
     Path(path).write_bytes(content)
     return Placement(path, len(content), sha256(content), project, candidates, existing)
 
 
-async def keep(storage: Storage, content: bytes, *candidates: str, project: UUID = OURS) -> str:
-    """Publishes one file; the name it got."""
+async def publish(storage: Storage, content: bytes, *candidates: str, project: UUID = OURS) -> str:
+    """Publishes one file; the name that it got."""
     async with Stage(storage) as stage:
-        (path,) = await stage.publish([put(stage, content, *candidates, project=project)])
+        (path,) = await stage.publish([stage_file(stage, content, *candidates, project=project)])
     return path
 
 
@@ -88,39 +88,38 @@ def inode(storage: Storage, path: str) -> int:
 
 
 async def receive(
-    stage, *files: bytes, rules: spool.Rules = RULES, size: int = 64 << 10, memory: Admission | None = None
-) -> list[spool.StagedFile]:
-    """What spool makes of a body with these files, in chunks of `size`."""
+    stage, *files: bytes, rules: receiving.Rules = RULES, size: int = 64 << 10, memory: Admission | None = None
+) -> list[receiving.StagedFile]:
+    """The files that receive() stages from a body sent in chunks of `size` bytes."""
     body = a_body(*(a_file(content, f"{number}.txt") for number, content in enumerate(files)))
     chunks = iter([body[at : at + size] for at in range(0, len(body), size)])
 
     async def next_chunk() -> bytes:
         return next(chunks, b"")
 
-    return (
-        await spool.receive(next_chunk, BOUNDARY.encode(), rules, stage, (memory or Admission(1, 1 << 30)).reserve())
-    ).files
+    reservation = (memory or Admission(1, 1 << 30)).reserve()
+    return (await receiving.receive(next_chunk, BOUNDARY.encode(), rules, stage, reservation)).files
 
 
-# --- from staging to a name ---------------------------------------------------------------------------------
+# --- publishing ---------------------------------------------------------------------------------------------
 
 
 async def test_published_files_have_their_names_and_bytes_and_staging_is_empty(storage):
     async with Stage(storage) as stage:
-        items = [put(stage, f"file {n}".encode(), f"{FOLDER}/step_00{n}.txt") for n in range(3)]
+        items = [stage_file(stage, f"file {n}".encode(), f"{FOLDER}/step_00{n}.txt") for n in range(3)]
         assert await stage.publish(items) == [item.candidates[0] for item in items]
-    assert kept(storage) == {f"{FOLDER}/step_00{n}.txt": f"file {n}".encode() for n in range(3)}
+    assert artifact_files(storage) == {f"{FOLDER}/step_00{n}.txt": f"file {n}".encode() for n in range(3)}
     assert list(storage.staging.iterdir()) == []
 
 
-async def test_what_is_not_published_is_removed(storage):
+async def test_staged_files_that_are_not_published_are_removed(storage):
     async with Stage(storage) as stage:
-        put(stage, b"unwanted", "a.txt")
+        stage_file(stage, b"unwanted", "a.txt")
         stage.new_path()  # never written
     assert files_below(storage.root) == {}
 
 
-async def test_files_are_for_the_owner_and_the_group(storage):
+async def test_other_users_cannot_read_files_and_folders(storage):
     async with Stage(storage) as stage:
         (file,) = await receive(stage, b"secret")
         await stage.publish([Placement(file.path, file.size, file.checksum, OURS, [f"{FOLDER}/a.txt"])])
@@ -128,118 +127,119 @@ async def test_files_are_for_the_owner_and_the_group(storage):
     assert (storage.root / FOLDER).stat().st_mode & 0o007 == 0
 
 
-async def test_a_taken_name_is_never_overwritten(storage):
-    wishes = [f"{FOLDER}/a.txt", f"{FOLDER}/a_2.txt", f"{FOLDER}/a_3.txt"]
-    taken = [await keep(storage, f"file {n}".encode(), *wishes) for n in range(3)]
-    assert taken == wishes
+async def test_an_existing_file_is_never_overwritten(storage):
+    candidates = [f"{FOLDER}/a.txt", f"{FOLDER}/a_2.txt", f"{FOLDER}/a_3.txt"]
+    taken = [await publish(storage, f"file {n}".encode(), *candidates) for n in range(3)]
+    assert taken == candidates
     with pytest.raises(StorageAway):
-        await keep(storage, b"one too many", *wishes)
-    assert kept(storage) == {name: f"file {n}".encode() for n, name in enumerate(wishes)}
+        await publish(storage, b"one too many", *candidates)
+    assert artifact_files(storage) == {name: f"file {n}".encode() for n, name in enumerate(candidates)}
 
 
-async def test_the_same_bytes_do_not_overwrite_either(storage):
+async def test_a_link_to_cached_content_does_not_overwrite_either(storage):
     (storage.root / FOLDER).mkdir(parents=True)
     (storage.root / FOLDER / "a.txt").write_bytes(b"someone else's")
-    assert await keep(storage, b"ours", f"{FOLDER}/b.txt") == f"{FOLDER}/b.txt"
-    assert await keep(storage, b"ours", f"{FOLDER}/a.txt", f"{FOLDER}/c.txt") == f"{FOLDER}/c.txt"
+    assert await publish(storage, b"ours", f"{FOLDER}/b.txt") == f"{FOLDER}/b.txt"
+    assert await publish(storage, b"ours", f"{FOLDER}/a.txt", f"{FOLDER}/c.txt") == f"{FOLDER}/c.txt"
     assert (storage.root / FOLDER / "a.txt").read_bytes() == b"someone else's"
 
 
-async def test_many_at_once_never_share_a_name(storage):
-    wishes = [f"{FOLDER}/a_{n}.txt" for n in range(24)]
-    names = await asyncio.gather(*(keep(storage, f"file {n}".encode(), *wishes) for n in range(24)))
-    assert sorted(names) == sorted(wishes)
-    assert kept(storage) == {name: f"file {n}".encode() for n, name in enumerate(names)}
+async def test_concurrent_uploads_never_get_the_same_name(storage):
+    candidates = [f"{FOLDER}/a_{n}.txt" for n in range(24)]
+    names = await asyncio.gather(*(publish(storage, f"file {n}".encode(), *candidates) for n in range(24)))
+    assert sorted(names) == sorted(candidates)
+    assert artifact_files(storage) == {name: f"file {n}".encode() for n, name in enumerate(names)}
 
 
-# --- the same bytes -----------------------------------------------------------------------------------------
+# --- deduplication ------------------------------------------------------------------------------------------
 
 
 async def test_the_same_bytes_are_stored_once_in_a_project(storage):
-    first = await keep(storage, b"same", f"{FOLDER}/a.txt")
-    second = await keep(storage, b"same", "2026/01/25/other/b.txt")
+    first = await publish(storage, b"same", f"{FOLDER}/a.txt")
+    second = await publish(storage, b"same", "2026/01/25/other/b.txt")
     assert inode(storage, first) == inode(storage, second) == inode(storage, content_path(OURS, sha256(b"same")))
     assert contents(storage) == [content_path(OURS, sha256(b"same"))]
 
 
 async def test_the_same_bytes_in_one_request_are_stored_once(storage):
     async with Stage(storage) as stage:
-        first, second = await stage.publish([put(stage, b"same", "a/1.txt"), put(stage, b"same", "a/2.txt")])
+        items = [stage_file(stage, b"same", f"a/{n}.txt") for n in (1, 2)]
+        first, second = await stage.publish(items)
     assert inode(storage, first) == inode(storage, second)
 
 
 async def test_projects_never_share_bytes(storage):
-    ours = await keep(storage, b"same", "a/1.txt")
-    theirs = await keep(storage, b"same", "a/2.txt", project=THEIRS)
+    ours = await publish(storage, b"same", "a/1.txt")
+    theirs = await publish(storage, b"same", "a/2.txt", project=THEIRS)
     assert inode(storage, ours) != inode(storage, theirs)
     assert inode(storage, theirs) == inode(storage, content_path(THEIRS, sha256(b"same")))
 
 
-async def test_a_content_entry_of_the_wrong_size_is_not_used_but_replaced(storage):
-    first = await keep(storage, b"the same", "a/1.txt")
-    (storage.root / first).write_bytes(b"cut")  # its content entry is the same file
-    second = await keep(storage, b"the same", "a/2.txt")
-    third = await keep(storage, b"the same", "a/3.txt")
-    assert kept(storage) == {first: b"cut", second: b"the same", third: b"the same"}
+async def test_a_cache_entry_of_the_wrong_size_is_replaced(storage):
+    first = await publish(storage, b"the same", "a/1.txt")
+    (storage.root / first).write_bytes(b"cut")  # the content cache has a hard link to the same file
+    second = await publish(storage, b"the same", "a/2.txt")
+    third = await publish(storage, b"the same", "a/3.txt")
+    assert artifact_files(storage) == {first: b"cut", second: b"the same", third: b"the same"}
     assert inode(storage, second) == inode(storage, third)
 
 
-async def test_what_is_no_file_in_the_cache_is_not_used(storage, tmp_path):
+async def test_a_symlink_in_the_content_cache_is_not_used(storage, tmp_path):
     secret = tmp_path / "secret"
     secret.write_bytes(b"not for everyone")
     content = b"x" * len(str(secret))  # the size that the link itself has
     entry = storage.root / content_path(OURS, sha256(content))
     entry.parent.mkdir(parents=True)
     entry.symlink_to(secret)
-    path = await keep(storage, content, "a/1.txt")
+    path = await publish(storage, content, "a/1.txt")
     assert not (storage.root / path).is_symlink() and (storage.root / path).read_bytes() == content
     assert secret.read_bytes() == b"not for everyone"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"cut", b"longer than it was"])
-async def test_an_existing_file_is_made_whole_again(storage, content):
-    path = await keep(storage, b"all of it", f"{FOLDER}/a.txt")
+async def test_a_damaged_or_missing_file_is_restored(storage, content):
+    path = await publish(storage, b"all of it", f"{FOLDER}/a.txt")
     (storage.root / path).unlink()
     if content is not None:
         (storage.root / path).write_bytes(content)
     else:
         (storage.root / FOLDER).rmdir()
     async with Stage(storage) as stage:
-        assert await stage.publish([put(stage, b"all of it", path, existing=True)]) == [path]
-    assert kept(storage) == {path: b"all of it"}
+        assert await stage.publish([stage_file(stage, b"all of it", path, existing=True)]) == [path]
+    assert artifact_files(storage) == {path: b"all of it"}
     assert list(storage.staging.iterdir()) == []
 
 
-async def test_an_existing_file_that_is_whole_stays_the_same_file(storage):
-    path = await keep(storage, b"all of it", f"{FOLDER}/a.txt")
+async def test_an_intact_file_is_not_replaced(storage):
+    path = await publish(storage, b"all of it", f"{FOLDER}/a.txt")
     before = inode(storage, path)
     async with Stage(storage) as stage:
-        await stage.publish([put(stage, b"all of it", path, existing=True)])
+        await stage.publish([stage_file(stage, b"all of it", path, existing=True)])
     assert inode(storage, path) == before
     assert list(storage.staging.iterdir()) == []
 
 
-# --- taking back --------------------------------------------------------------------------------------------
+# --- rolling back -------------------------------------------------------------------------------------------
 
 
-async def test_an_exception_takes_everything_back(storage):
-    before = await keep(storage, b"shared", "a/before.txt")
+async def test_an_exception_removes_everything_published(storage):
+    before = await publish(storage, b"shared", "a/before.txt")
     with pytest.raises(ZeroDivisionError):
         async with Stage(storage) as stage:
-            await stage.publish([put(stage, b"new", "a/new.txt"), put(stage, b"shared", "a/shared.txt")])
-            assert len(kept(storage)) == 3
+            await stage.publish([stage_file(stage, b"new", "a/new.txt"), stage_file(stage, b"shared", "a/shared.txt")])
+            assert len(artifact_files(storage)) == 3
             raise ZeroDivisionError
-    assert kept(storage) == {before: b"shared"}
+    assert artifact_files(storage) == {before: b"shared"}
     assert contents(storage) == [content_path(OURS, sha256(b"shared"))]
     assert list(storage.staging.iterdir()) == []
 
 
-async def test_a_cancelled_request_takes_everything_back(storage):
+async def test_a_cancelled_request_removes_everything_published(storage):
     published = asyncio.Event()
 
     async def request():
         async with Stage(storage) as stage:
-            await stage.publish([put(stage, b"new", "a/new.txt")])
+            await stage.publish([stage_file(stage, b"new", "a/new.txt")])
             published.set()
             await asyncio.sleep(3600)
 
@@ -251,31 +251,31 @@ async def test_a_cancelled_request_takes_everything_back(storage):
     assert files_below(storage.root) == {}
 
 
-async def test_what_was_there_before_is_not_taken_back(storage):
-    path = await keep(storage, b"all of it", "a/1.txt")
+async def test_a_restored_file_is_not_removed_on_an_exception(storage):
+    path = await publish(storage, b"all of it", "a/1.txt")
     (storage.root / path).write_bytes(b"cut")
     with pytest.raises(ZeroDivisionError):
         async with Stage(storage) as stage:
-            await stage.publish([put(stage, b"all of it", path, existing=True)])
+            await stage.publish([stage_file(stage, b"all of it", path, existing=True)])
             raise ZeroDivisionError
-    assert kept(storage) == {path: b"all of it"}
+    assert artifact_files(storage) == {path: b"all of it"}
 
 
 @pytest.mark.parametrize("error", [OutcomeUnknown, asyncio.CancelledError, ZeroDivisionError])
-async def test_files_whose_rows_may_be_saved_are_kept(storage, error):
+async def test_files_are_kept_when_their_commit_may_have_succeeded(storage, error):
     with pytest.raises(error):
         async with Stage(storage) as stage:
-            await stage.publish([put(stage, b"perhaps", "a/1.txt")])
+            await stage.publish([stage_file(stage, b"perhaps", "a/1.txt")])
             stage.settle(True)
             raise error
-    assert kept(storage) == {"a/1.txt": b"perhaps"}
+    assert artifact_files(storage) == {"a/1.txt": b"perhaps"}
     assert list(storage.staging.iterdir()) == []
 
 
-async def test_files_whose_rows_are_known_not_to_be_saved_are_taken_back(storage):
+async def test_files_are_removed_when_their_commit_failed(storage):
     with pytest.raises(ZeroDivisionError):
         async with Stage(storage) as stage:
-            await stage.publish([put(stage, b"no", "a/1.txt")])
+            await stage.publish([stage_file(stage, b"no", "a/1.txt")])
             stage.settle(True)
             stage.settle(False)
             raise ZeroDivisionError
@@ -283,7 +283,7 @@ async def test_files_whose_rows_are_known_not_to_be_saved_are_taken_back(storage
 
 
 @pytest.mark.parametrize(("number", "error"), [(errno.ENOSPC, StorageFull), (errno.EIO, StorageAway)])
-async def test_a_publish_that_fails_half_way_takes_back_the_first_half(storage, monkeypatch, number, error):
+async def test_a_publish_that_fails_halfway_removes_the_first_half(storage, monkeypatch, number, error):
     link = os.link
 
     def failing(source, target, **options):
@@ -294,60 +294,60 @@ async def test_a_publish_that_fails_half_way_takes_back_the_first_half(storage, 
     monkeypatch.setattr(os, "link", failing)
     with pytest.raises(error):
         async with Stage(storage) as stage:
-            await stage.publish([put(stage, f"{n}".encode(), f"a/{n}.txt") for n in range(5)])
+            await stage.publish([stage_file(stage, f"{n}".encode(), f"a/{n}.txt") for n in range(5)])
     assert files_below(storage.root) == {}
 
 
 # --- removing -----------------------------------------------------------------------------------------------
 
 
-async def test_removing_takes_the_file_and_its_folder_but_not_the_neighbours(storage):
-    one = await keep(storage, b"1", f"{FOLDER}/a.txt")
-    two = await keep(storage, b"2", f"{FOLDER}/b.txt")
+async def test_removing_deletes_the_file_and_its_folder_once_it_is_empty(storage):
+    one = await publish(storage, b"1", f"{FOLDER}/a.txt")
+    two = await publish(storage, b"2", f"{FOLDER}/b.txt")
     assert await storage.remove([Removal(one, OURS, sha256(b"1"))]) == [one]
-    assert kept(storage) == {two: b"2"} and contents(storage) == [content_path(OURS, sha256(b"2"))]
+    assert artifact_files(storage) == {two: b"2"} and contents(storage) == [content_path(OURS, sha256(b"2"))]
     await storage.remove([Removal(two, OURS, sha256(b"2")), Removal(two, OURS, sha256(b"2"))])
     assert files_below(storage.root) == {}
     assert not (storage.root / FOLDER).exists()
 
 
-async def test_removing_takes_the_content_entry_with_the_last_file(storage):
-    first, second = await keep(storage, b"same", "a/1.txt"), await keep(storage, b"same", "a/2.txt")
-    theirs = await keep(storage, b"same", "a/3.txt", project=THEIRS)
+async def test_removing_the_last_file_of_a_content_deletes_the_cache_entry(storage):
+    first, second = await publish(storage, b"same", "a/1.txt"), await publish(storage, b"same", "a/2.txt")
+    theirs = await publish(storage, b"same", "a/3.txt", project=THEIRS)
     await storage.remove([Removal(first, OURS, sha256(b"same"))])
     assert len(contents(storage)) == 2
     await storage.remove([Removal(second, OURS, sha256(b"same"))])
     assert contents(storage) == [content_path(THEIRS, sha256(b"same"))]
-    assert kept(storage) == {theirs: b"same"}
+    assert artifact_files(storage) == {theirs: b"same"}
 
 
-async def test_removing_an_iteration_takes_the_folder_above_only_when_it_is_empty(storage):
-    deep = await keep(storage, b"2", f"{FOLDER}/iteration_002/a.txt")
-    flat = await keep(storage, b"1", f"{FOLDER}/a.txt")
+async def test_removing_an_iteration_deletes_the_parent_folder_only_when_it_is_empty(storage):
+    deep = await publish(storage, b"2", f"{FOLDER}/iteration_002/a.txt")
+    flat = await publish(storage, b"1", f"{FOLDER}/a.txt")
     await storage.remove([Removal(deep, OURS, sha256(b"2"))])
-    assert kept(storage) == {flat: b"1"} and not (storage.root / FOLDER / "iteration_002").exists()
-    deep = await keep(storage, b"2", f"{FOLDER}/iteration_002/a.txt")
+    assert artifact_files(storage) == {flat: b"1"} and not (storage.root / FOLDER / "iteration_002").exists()
+    deep = await publish(storage, b"2", f"{FOLDER}/iteration_002/a.txt")
     await storage.remove([Removal(flat, OURS, sha256(b"1")), Removal(deep, OURS, sha256(b"2"))])
     assert not (storage.root / FOLDER).exists()
 
 
 @pytest.mark.parametrize("durability", ["none", "full"])
-async def test_removing_what_is_gone_is_fine(open_storage, durability):
+async def test_removing_a_missing_file_succeeds(open_storage, durability):
     storage = open_storage(durability=durability)
-    gone = ["2020/01/01/x/a.txt", "b.txt"]
-    assert sorted(await storage.remove([Removal(path, OURS, "ab" * 32) for path in gone])) == gone
+    missing = ["2020/01/01/x/a.txt", "b.txt"]
+    assert sorted(await storage.remove([Removal(path, OURS, "ab" * 32) for path in missing])) == missing
 
 
 @pytest.mark.parametrize("durability", ["none", "full"])
-async def test_removing_what_lies_below_a_file_is_fine(open_storage, durability):
+async def test_removing_a_path_below_a_file_succeeds(open_storage, durability):
     storage = open_storage(durability=durability)
-    path = await keep(storage, b"1", "a/1.txt")
+    path = await publish(storage, b"1", "a/1.txt")
     assert await storage.remove([Removal(f"{path}/x.txt", OURS, "ab" * 32)]) == [f"{path}/x.txt"]
-    assert kept(storage) == {path: b"1"}
+    assert artifact_files(storage) == {path: b"1"}
 
 
-async def test_what_cannot_be_removed_is_not_called_removed_and_hurts_no_other(storage, monkeypatch, caplog):
-    paths = [await keep(storage, f"{n}".encode(), f"a/{n}.txt") for n in range(3)]
+async def test_a_file_that_cannot_be_removed_is_not_reported_as_removed(storage, monkeypatch, caplog):
+    paths = [await publish(storage, f"{n}".encode(), f"a/{n}.txt") for n in range(3)]
     unlink = os.unlink
 
     def failing(path, **options):
@@ -357,67 +357,67 @@ async def test_what_cannot_be_removed_is_not_called_removed_and_hurts_no_other(s
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "unlink", failing)
-        gone = await storage.remove([Removal(path, OURS, sha256(f"{n}".encode())) for n, path in enumerate(paths)])
-    assert sorted(gone) == [paths[0], paths[2]] and kept(storage) == {paths[1]: b"1"}
+        removed = await storage.remove([Removal(path, OURS, sha256(f"{n}".encode())) for n, path in enumerate(paths)])
+    assert sorted(removed) == [paths[0], paths[2]] and artifact_files(storage) == {paths[1]: b"1"}
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert await storage.remove([Removal(paths[1], OURS, sha256(b"1"))]) == [paths[1]]
     assert files_below(storage.root) == {}
 
 
-async def test_nothing_is_called_removed_when_the_storage_is_away(storage):
-    path = await keep(storage, b"1", "a/1.txt")
-    away = storage.root.rename(storage.root.with_name("unmounted"))
+async def test_no_file_is_reported_as_removed_when_the_storage_is_unavailable(storage):
+    path = await publish(storage, b"1", "a/1.txt")
+    unmounted = storage.root.rename(storage.root.with_name("unmounted"))
     with pytest.raises(StorageAway):
         await storage.remove([Removal(path, OURS, sha256(b"1"))])
-    away.rename(storage.root)
-    assert kept(storage) == {path: b"1"}
+    unmounted.rename(storage.root)
+    assert artifact_files(storage) == {path: b"1"}
 
 
-async def test_a_folder_that_was_removed_is_made_again(storage):
-    path = await keep(storage, b"1", f"{FOLDER}/a.txt")
+async def test_a_removed_folder_is_created_again(storage):
+    path = await publish(storage, b"1", f"{FOLDER}/a.txt")
     await storage.remove([Removal(path, OURS, sha256(b"1"))])
-    assert await keep(storage, b"2", f"{FOLDER}/a.txt") == path
-    assert kept(storage) == {path: b"2"}
+    assert await publish(storage, b"2", f"{FOLDER}/a.txt") == path
+    assert artifact_files(storage) == {path: b"2"}
 
 
-async def test_a_folder_that_is_removed_just_before_the_link_is_made_again(storage, monkeypatch):
+async def test_a_folder_that_is_removed_just_before_the_link_is_created_again(storage, monkeypatch):
     link, races = os.link, []
 
     def racing(source, target, **options):
         if not races:
             races.append(target)
-            Path(target).parent.rmdir()  # what remove() does in another thread when the folder's last file goes
+            Path(target).parent.rmdir()  # as remove() in another thread would after the folder's last file
         link(source, target, **options)
 
     monkeypatch.setattr(os, "link", racing)
-    assert await keep(storage, b"1", f"{FOLDER}/a.txt") == f"{FOLDER}/a.txt"
-    assert races and kept(storage) == {f"{FOLDER}/a.txt": b"1"}
+    assert await publish(storage, b"1", f"{FOLDER}/a.txt") == f"{FOLDER}/a.txt"
+    assert races and artifact_files(storage) == {f"{FOLDER}/a.txt": b"1"}
 
 
-async def test_removing_and_publishing_in_one_folder_at_once(storage):
-    async def come_and_go(name: str) -> int:
+async def test_concurrent_publishing_and_removing_in_one_folder(storage):
+    async def publish_and_remove(name: str) -> int:
         done = 0
         for n in range(20):
             content = f"{name} {n}".encode()
             try:
-                path = await keep(storage, content, f"{FOLDER}/{name}.txt")
-            except StorageAway:  # the folder went twice in a row: to be sent again, and nothing is lost or left
+                path = await publish(storage, content, f"{FOLDER}/{name}.txt")
+            except StorageAway:  # the folder was removed twice in a row: the client retries
                 continue
             assert (storage.root / path).read_bytes() == content
             await storage.remove([Removal(path, OURS, sha256(content))])
             done += 1
         return done
 
-    assert min(await asyncio.gather(*(come_and_go(name) for name in "abcd"))) > 0
+    assert min(await asyncio.gather(*(publish_and_remove(name) for name in "abcd"))) > 0
     assert files_below(storage.root) == {}
 
 
-# --- file systems that cannot link --------------------------------------------------------------------------
+# --- file systems without hard links ------------------------------------------------------------------------
 
 
 @pytest.fixture
 def no_links(monkeypatch) -> None:
-    """As on a file system without hard links: Linux looks for the folder first, then refuses."""
+    """Simulates a file system without hard links. Like Linux, it looks up both paths before it returns EPERM."""
 
     def refusing(source, target, **_):
         os.stat(source)  # noqa: PTH116
@@ -427,61 +427,61 @@ def no_links(monkeypatch) -> None:
     monkeypatch.setattr(os, "link", refusing)
 
 
-async def test_without_hard_links_files_get_their_names_all_the_same(storage, no_links):
-    wishes = [f"{FOLDER}/a.txt", f"{FOLDER}/b.txt"]
-    assert await keep(storage, b"1", *wishes) == wishes[0]
-    assert await keep(storage, b"2", *wishes) == wishes[1]
-    assert await keep(storage, b"1", "other/a.txt") == "other/a.txt"
+async def test_without_hard_links_files_are_published_under_their_names(storage, no_links):
+    candidates = [f"{FOLDER}/a.txt", f"{FOLDER}/b.txt"]
+    assert await publish(storage, b"1", *candidates) == candidates[0]
+    assert await publish(storage, b"2", *candidates) == candidates[1]
+    assert await publish(storage, b"1", "other/a.txt") == "other/a.txt"
     with pytest.raises(StorageAway):
-        await keep(storage, b"3", *wishes)
-    assert files_below(storage.root) == {wishes[0]: b"1", wishes[1]: b"2", "other/a.txt": b"1"}
+        await publish(storage, b"3", *candidates)
+    assert files_below(storage.root) == {candidates[0]: b"1", candidates[1]: b"2", "other/a.txt": b"1"}
 
 
-async def test_without_hard_links_an_exception_takes_everything_back(storage, no_links):
+async def test_without_hard_links_an_exception_removes_everything_published(storage, no_links):
     with pytest.raises(ZeroDivisionError):
         async with Stage(storage) as stage:
-            await stage.publish([put(stage, b"1", "a/1.txt"), put(stage, b"1", "a/2.txt")])
+            await stage.publish([stage_file(stage, b"1", "a/1.txt"), stage_file(stage, b"1", "a/2.txt")])
             raise ZeroDivisionError
     assert files_below(storage.root) == {}
 
 
-async def test_without_hard_links_a_folder_that_was_removed_is_made_again(storage, no_links):
-    path = await keep(storage, b"1", f"{FOLDER}/a.txt")
+async def test_without_hard_links_a_removed_folder_is_created_again(storage, no_links):
+    path = await publish(storage, b"1", f"{FOLDER}/a.txt")
     await storage.remove([Removal(path, OURS, sha256(b"1"))])
-    assert await keep(storage, b"2", f"{FOLDER}/a.txt") == path
+    assert await publish(storage, b"2", f"{FOLDER}/a.txt") == path
     assert files_below(storage.root) == {path: b"2"}
 
 
-async def test_without_hard_links_a_failed_move_leaves_nothing(storage, no_links, monkeypatch):
+async def test_without_hard_links_a_failed_rename_leaves_no_file(storage, no_links, monkeypatch):
     def failing(source, target):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "replace", failing)
     with pytest.raises(StorageFull):
-        await keep(storage, b"1", f"{FOLDER}/a.txt")
+        await publish(storage, b"1", f"{FOLDER}/a.txt")
     assert files_below(storage.root) == {}
 
 
 async def test_a_file_with_too_many_links_is_copied(storage, monkeypatch):
-    first = await keep(storage, b"same", "a/1.txt")
+    first = await publish(storage, b"same", "a/1.txt")
     link = os.link
 
     def limited(source, target, **options):
-        if os.stat(source).st_nlink >= 2:  # noqa: PTH116 - ext4 says it at 65,000
+        if os.stat(source).st_nlink >= 2:  # noqa: PTH116 - ext4's limit is 65,000
             raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
         return link(source, target, **options)
 
     monkeypatch.setattr(os, "link", limited)
-    second = await keep(storage, b"same", "a/2.txt")
-    assert kept(storage) == {first: b"same", second: b"same"}
+    second = await publish(storage, b"same", "a/2.txt")
+    assert artifact_files(storage) == {first: b"same", second: b"same"}
     assert inode(storage, first) != inode(storage, second)
     assert list(storage.staging.iterdir()) == []
 
 
-# --- what is told of it, for the figures ---------------------------------------------------------------------
+# --- metrics -------------------------------------------------------------------------------------------------
 
 
-class Told(Watch):
+class RecordingWatch(Watch):
     def __init__(self):
         self.links, self.syncs = [], []
 
@@ -494,18 +494,18 @@ class Told(Watch):
 
 
 @pytest.fixture
-def told(storage):
-    storage.disk.watch = Told()
+def watch(storage):
+    storage.disk.watch = RecordingWatch()
     return storage.disk.watch
 
 
-async def test_only_what_shares_the_bytes_of_another_file_is_called_linked(storage, told, monkeypatch):
-    first = await keep(storage, b"same", "a/1.txt")
-    await keep(storage, b"other", "a/2.txt")
-    await keep(storage, b"same", "a/3.txt", project=THEIRS)
-    assert told.links == []
-    third = await keep(storage, b"same", "a/1.txt", "a/4.txt")
-    assert told.links == [4] and inode(storage, first) == inode(storage, third)
+async def test_only_hard_links_to_existing_content_are_counted_as_linked(storage, watch, monkeypatch):
+    first = await publish(storage, b"same", "a/1.txt")
+    await publish(storage, b"other", "a/2.txt")
+    await publish(storage, b"same", "a/3.txt", project=THEIRS)
+    assert watch.links == []
+    third = await publish(storage, b"same", "a/1.txt", "a/4.txt")
+    assert watch.links == [4] and inode(storage, first) == inode(storage, third)
 
     def full(source, target):
         if "/.content/" in str(source):
@@ -513,23 +513,23 @@ async def test_only_what_shares_the_bytes_of_another_file_is_called_linked(stora
         os.rename(source, target)  # noqa: PTH104
 
     monkeypatch.setattr(os, "link", full)
-    await keep(storage, b"same", "a/5.txt")
-    assert told.links == [4]
-    assert told.syncs == []  # durability is "none" here
+    await publish(storage, b"same", "a/5.txt")
+    assert watch.links == [4]
+    assert watch.syncs == []  # durability is "none" here
 
 
-async def test_each_fsync_is_told(open_storage):
+async def test_each_fsync_is_reported(open_storage):
     storage = open_storage(durability="full")
-    storage.disk.watch = told = Told()
+    storage.disk.watch = watch = RecordingWatch()
     async with Stage(storage) as stage:
         (file,) = await receive(stage, b"x")
-        assert told.syncs == ["file"]
+        assert watch.syncs == ["file"]
         await stage.publish([Placement(file.path, file.size, file.checksum, OURS, [f"{FOLDER}/a.txt"])])
-    made = len(FOLDER.split("/"))
-    assert told.syncs == ["file", *["folder"] * (made + 1)]  # each new folder's entry, and that of the file
+    new_folders = len(FOLDER.split("/"))
+    assert watch.syncs == ["file", *["folder"] * (new_folders + 1)]  # the parent of each new folder, and of the file
 
 
-# --- bytes on their way in ----------------------------------------------------------------------------------
+# --- receiving ----------------------------------------------------------------------------------------------
 
 
 async def test_files_are_written_hashed_and_counted(storage):
@@ -542,7 +542,7 @@ async def test_files_are_written_hashed_and_counted(storage):
         assert files_below(storage.root) == {}
 
 
-async def test_a_body_byte_by_byte(storage):
+async def test_a_body_that_arrives_byte_by_byte_is_written(storage):
     async with Stage(storage) as stage:
         (file,) = await receive(stage, b"\r\n--" * 2000, size=1)
         assert Path(file.path).read_bytes() == b"\r\n--" * 2000
@@ -557,9 +557,9 @@ async def test_a_partial_write_is_completed(storage, monkeypatch):
         assert (Path(file.path).read_bytes(), file.checksum) == (content, sha256(content))
 
 
-async def test_an_oversized_file_leaves_the_disk_as_soon_as_it_ends(storage):
+async def test_an_oversized_file_is_deleted_as_soon_as_it_ends(storage):
     async with Stage(storage) as stage:
-        rules = spool.Rules(frozenset({"file"}), 1 << 20, 50, 64 << 20, "")
+        rules = receiving.Rules(frozenset({"file"}), 1 << 20, 50, 64 << 20, "")
         big, exact, small = await receive(stage, b"x" * (3 << 20), b"y" * (1 << 20), b"z", rules=rules)
         assert big.refusal == too_large(1 << 20) and big.size == 3 << 20
         assert exact.refusal is None and small.refusal is None
@@ -574,12 +574,12 @@ async def test_a_broken_body_leaves_nothing_staged(storage):
 
     with pytest.raises(MalformedBody):
         async with Stage(storage) as stage:
-            await spool.receive(next_chunk, BOUNDARY.encode(), RULES, stage, Admission(1, 1 << 30).reserve())
+            await receiving.receive(next_chunk, BOUNDARY.encode(), RULES, stage, Admission(1, 1 << 30).reserve())
     assert files_below(storage.root) == {}
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-async def test_a_full_disk_refuses_the_file_that_met_it_and_no_other(storage, monkeypatch, number):
+async def test_a_full_disk_refuses_only_the_file_being_written(storage, monkeypatch, number):
     write = os.writev
 
     def full(descriptor, views):
@@ -594,7 +594,7 @@ async def test_a_full_disk_refuses_the_file_that_met_it_and_no_other(storage, mo
         assert sorted(files_below(storage.staging).values()) == [b"first", b"last"]
 
 
-async def test_a_disk_that_is_full_only_when_synced_refuses_the_file(open_storage, monkeypatch):
+async def test_a_disk_that_reports_full_at_fdatasync_refuses_the_file(open_storage, monkeypatch):
     storage, synced = open_storage(durability="full"), []
 
     def full(descriptor):
@@ -629,12 +629,12 @@ def small_disk(tmp_path) -> Iterator[Path]:
         ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True, check=False
     )
     if not mounted or mounted.returncode:
-        pytest.skip("a file system can only be mounted by root")
+        pytest.skip("mounting needs root")
     yield folder
     subprocess.run(["umount", folder], check=True)
 
 
-async def test_a_really_full_disk(open_storage, small_disk):
+async def test_a_small_file_fits_after_a_file_too_large_for_the_disk(open_storage, small_disk):
     storage = open_storage(small_disk / "artifacts", durability="full")
     try:
         async with Stage(storage) as stage:
@@ -642,12 +642,13 @@ async def test_a_really_full_disk(open_storage, small_disk):
             assert [fits.refusal, too_big.refusal, small.refusal] == [None, STORAGE_FULL, None]
             items = [Placement(f.path, f.size, f.checksum, OURS, [f"a/{f.index}.txt"]) for f in (fits, small)]
             await stage.publish(items)
-        assert {name: len(content) for name, content in kept(storage).items()} == {"a/0.txt": 1 << 20, "a/2.txt": 1000}
+        sizes = {name: len(content) for name, content in artifact_files(storage).items()}
+        assert sizes == {"a/0.txt": 1 << 20, "a/2.txt": 1000}
     finally:
         storage.close()
 
 
-async def test_checking_a_full_disk_leaves_nothing(open_storage, small_disk):
+async def test_checking_a_full_disk_leaves_no_file(open_storage, small_disk):
     storage = open_storage(small_disk / "artifacts")
     try:
         await storage.check()
@@ -661,17 +662,17 @@ async def test_checking_a_full_disk_leaves_nothing(open_storage, small_disk):
         storage.close()
 
 
-async def test_what_a_cancelled_reception_uses_stays_until_the_thread_that_writes_for_it_ends(storage, monkeypatch):
-    started, go_on, seen = threading.Event(), threading.Event(), []
+async def test_a_cancelled_upload_keeps_its_file_until_its_writer_thread_ends(storage, monkeypatch):
+    started, proceed, paths = threading.Event(), threading.Event(), []
     write = os.writev
 
     def slow(descriptor, views):
         started.set()
-        go_on.wait(10)
+        proceed.wait(10)
         try:
-            seen.append(os.readlink(f"/proc/self/fd/{descriptor}"))  # noqa: PTH115
+            paths.append(os.readlink(f"/proc/self/fd/{descriptor}"))  # noqa: PTH115
         except OSError as error:
-            seen.append(error)
+            paths.append(error)
             raise
         return write(descriptor, views)
 
@@ -686,11 +687,11 @@ async def test_what_a_cancelled_reception_uses_stays_until_the_thread_that_write
     with pytest.raises(asyncio.CancelledError):
         await task
     assert len(list(storage.staging.iterdir())) == 1
-    go_on.set()
+    proceed.set()
     async with asyncio.timeout(10):
         while list(storage.staging.iterdir()):
             await asyncio.sleep(0.01)
-    assert len(seen) == 1 and str(seen[0]).startswith(str(storage.staging))
+    assert len(paths) == 1 and str(paths[0]).startswith(str(storage.staging))
 
 
 # --- durable before visible ---------------------------------------------------------------------------------
@@ -698,7 +699,7 @@ async def test_what_a_cancelled_reception_uses_stays_until_the_thread_that_write
 
 @pytest.fixture
 def disk_calls(monkeypatch) -> list[tuple[str, ...]]:
-    """What is asked of the disk, in order: ("fdatasync", path), ("fsync", path), ("link", source, target)."""
+    """The system calls in order: ("fdatasync", path), ("fsync", path), ("link", source, target)."""
     calls: list[tuple[str, ...]] = []
     fdatasync, fsync, link = os.fdatasync, os.fsync, os.link
 
@@ -723,8 +724,8 @@ def disk_calls(monkeypatch) -> list[tuple[str, ...]]:
     return calls
 
 
-async def published(storage: Storage, *names: str) -> list[str]:
-    """Sends a file for each name through spool and publishes them; where they were staged."""
+async def receive_and_publish(storage: Storage, *names: str) -> list[str]:
+    """Receives and publishes a file for each name; the paths where they were staged."""
     async with Stage(storage) as stage:
         files = await receive(stage, *(name.encode() for name in names))
         await stage.publish(
@@ -739,42 +740,42 @@ async def published(storage: Storage, *names: str) -> list[str]:
 async def test_files_and_folders_are_durable_when_publish_returns(open_storage, disk_calls):
     storage = open_storage(durability="full")
     names = [f"{FOLDER}/a.txt", f"{FOLDER}/b.txt", f"{FOLDER}/iteration_002/a.txt"]
-    staged = await published(storage, *names)
+    staged = await receive_and_publish(storage, *names)
     for path, name in zip(staged, names, strict=True):
         final = storage.root / name
         link = disk_calls.index(("link", path, str(final)))
-        # The bytes before the name, the name before the reply: the last sync of its folder is after the link.
+        # The data is synced before the link, and the folder after it.
         assert disk_calls.index(("fdatasync", path)) < link
         assert ("fsync", str(final.parent)) in disk_calls[link:]
-    made = [storage.root / part for part in ("2026", "2026/01", "2026/01/24", FOLDER, f"{FOLDER}/iteration_002")]
-    for folder in made:  # a folder is only found again when the folder above it is durable too
+    new_folders = [storage.root / part for part in ("2026", "2026/01", "2026/01/24", FOLDER, f"{FOLDER}/iteration_002")]
+    for folder in new_folders:  # a new folder survives a power failure only when its parent is synced, too
         assert ("fsync", str(folder.parent)) in disk_calls, folder
 
 
-async def test_a_folder_known_to_be_durable_is_not_synced_with_all_above_it_again(open_storage, disk_calls):
+async def test_the_parents_of_a_synced_folder_are_not_synced_again(open_storage, disk_calls):
     storage = open_storage(durability="full")
-    await published(storage, f"{FOLDER}/a.txt")
+    await receive_and_publish(storage, f"{FOLDER}/a.txt")
     disk_calls.clear()
-    (staged,) = await published(storage, f"{FOLDER}/b.txt")
+    (staged,) = await receive_and_publish(storage, f"{FOLDER}/b.txt")
     final = storage.root / FOLDER / "b.txt"
     without_cache = [call for call in disk_calls if "/.content/" not in call[-1]]
     assert without_cache == [("fdatasync", staged), ("link", staged, str(final)), ("fsync", str(final.parent))]
 
 
-async def test_a_folder_that_was_removed_and_made_again_is_made_durable_again(open_storage, disk_calls):
+async def test_a_folder_that_was_removed_and_created_again_is_synced_again(open_storage, disk_calls):
     storage = open_storage(durability="full")
-    await published(storage, f"{FOLDER}/a.txt")
+    await receive_and_publish(storage, f"{FOLDER}/a.txt")
     name = f"{FOLDER}/a.txt"
     await storage.remove([Removal(name, OURS, sha256(name.encode()))])
     disk_calls.clear()
-    await published(storage, name)
+    await receive_and_publish(storage, name)
     assert ("fsync", str(storage.root / "2026/01/24")) in disk_calls
 
 
-async def test_a_restored_file_is_durable(open_storage, disk_calls):
+async def test_a_restored_file_is_synced(open_storage, disk_calls):
     storage = open_storage(durability="full")
     name = f"{FOLDER}/a.txt"
-    await published(storage, name)
+    await receive_and_publish(storage, name)
     (storage.root / name).unlink()
     disk_calls.clear()
     async with Stage(storage) as stage:
@@ -786,9 +787,9 @@ async def test_a_restored_file_is_durable(open_storage, disk_calls):
     assert (storage.root / name).read_bytes() == name.encode()
 
 
-async def test_a_removal_is_durable_when_it_returns(open_storage, disk_calls):
+async def test_a_removal_is_synced_when_it_returns(open_storage, disk_calls):
     storage = open_storage(durability="full")
-    await published(storage, f"{FOLDER}/a.txt", f"{FOLDER}/b.txt")
+    await receive_and_publish(storage, f"{FOLDER}/a.txt", f"{FOLDER}/b.txt")
     disk_calls.clear()
     name = f"{FOLDER}/a.txt"
     await storage.remove([Removal(name, OURS, sha256(name.encode()))])
@@ -796,7 +797,7 @@ async def test_a_removal_is_durable_when_it_returns(open_storage, disk_calls):
 
 
 async def test_without_durability_nothing_is_synced(storage, disk_calls):
-    await published(storage, f"{FOLDER}/a.txt")
+    await receive_and_publish(storage, f"{FOLDER}/a.txt")
     assert {call[0] for call in disk_calls} == {"link"}
 
 
@@ -804,7 +805,7 @@ async def test_without_durability_nothing_is_synced(storage, disk_calls):
 
 
 async def test_a_file_of_another_size_is_not_read(storage):
-    path = await keep(storage, b"12345", "a/1.txt")
+    path = await publish(storage, b"12345", "a/1.txt")
     assert await storage.read(path, 5, 0, 5) == b"12345"
     assert await storage.read(path, 5, 1, 3) == b"234"
     assert await storage.read(path, 5, 0, 0) == b""
@@ -825,7 +826,7 @@ sys.stdin.read()
 """
 
 
-def test_only_the_staging_of_dead_processes_is_swept(open_storage, tmp_path):
+def test_only_the_staging_folders_of_dead_processes_are_swept(open_storage, tmp_path):
     root = tmp_path / "artifacts"
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, root], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -841,12 +842,12 @@ def test_only_the_staging_of_dead_processes_is_swept(open_storage, tmp_path):
         assert not staged.parent.exists()
 
 
-def test_processes_that_start_together_do_not_sweep_each_other(open_storage, tmp_path):
+def test_processes_that_start_together_do_not_sweep_each_others_staging_folders(open_storage, tmp_path):
     stages = [open_storage(tmp_path / "artifacts").staging for _ in range(5)]
     assert len(set(stages)) == 5 and all(folder.is_dir() for folder in stages)
 
 
-def test_processes_may_make_the_folder_together(tmp_path):
+def test_concurrent_processes_can_create_the_folder(tmp_path):
     barrier, errors = threading.Barrier(4), []
 
     def start() -> None:
@@ -866,16 +867,16 @@ def test_processes_may_make_the_folder_together(tmp_path):
     assert errors == []
 
 
-def test_what_an_earlier_boot_left_is_swept(open_storage, tmp_path):
-    left = tmp_path / "artifacts/.staging" / f"{socket.gethostname()}-0badb007" / ("a" * 32)
-    left.mkdir(parents=True)
-    (left / "half-written").write_bytes(b"x")
+def test_staged_files_of_an_earlier_boot_are_swept(open_storage, tmp_path):
+    orphaned = tmp_path / "artifacts/.staging" / f"{socket.gethostname()}-0badb007" / ("a" * 32)
+    orphaned.mkdir(parents=True)
+    (orphaned / "half-written").write_bytes(b"x")
     open_storage(tmp_path / "artifacts")
-    assert not left.exists()
+    assert not orphaned.exists()
 
 
 @pytest.mark.parametrize("other", ["another", f"{socket.gethostname()}-2", f"{socket.gethostname()}x"])
-def test_the_staging_of_other_hosts_is_never_touched(open_storage, tmp_path, other):
+def test_the_staging_folder_of_another_host_is_not_swept(open_storage, tmp_path, other):
     theirs = tmp_path / "artifacts/.staging" / f"{other}-0badb007" / ("b" * 32) / "half-written"
     theirs.parent.mkdir(parents=True)
     theirs.write_bytes(b"x")
@@ -892,13 +893,13 @@ def test_closing_removes_the_staging_folder(tmp_path):
     assert files_below(storage.root) == {} and not storage.staging.exists()
 
 
-def test_a_folder_that_cannot_be_made_is_an_error_at_the_start(tmp_path):
+def test_a_folder_that_cannot_be_created_is_an_error_at_the_start(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OSError):
         Storage(tmp_path / "file").open()
 
 
-async def test_check_says_whether_files_can_be_written(storage):
+async def test_check_fails_when_no_file_can_be_written(storage):
     await storage.check()
     assert files_below(storage.root) == {}
     storage.staging.rmdir()
@@ -906,28 +907,28 @@ async def test_check_says_whether_files_can_be_written(storage):
         await storage.check()
 
 
-async def test_a_start_on_a_disk_that_stalls_is_given_up(tmp_path, monkeypatch):
-    over = threading.Event()
-    monkeypatch.setattr("server.storage.folder.try_lock", lambda folder: over.wait(60) and None)
+async def test_a_start_on_a_stalled_disk_times_out(tmp_path, monkeypatch):
+    released = threading.Event()
+    monkeypatch.setattr("server.storage.folder.try_lock", lambda folder: released.wait(60) and None)
     storage = Storage(tmp_path / "artifacts", file_timeout=0.1)
     try:
         with pytest.raises(OSError, match=r"artifacts does not answer within 0\.1 seconds"):
             await storage.start()
     finally:
         monkeypatch.setattr("server.storage.folder.try_lock", lambda folder: os.open(folder, os.O_RDONLY))
-        over.set()
+        released.set()
         await storage.stop()
 
 
-def test_a_process_ends_while_its_disk_stalls(tmp_path):
-    """However the server waits for the storage: at its end, Python would wait for the threads of its own pools."""
+def test_a_process_can_exit_while_its_disk_stalls(tmp_path):
+    """At exit, Python joins the threads of its thread pools. A thread blocked on the disk must not be in one."""
     code = """
 import asyncio, threading, sys
 from server.storage.folder import Storage
 async def main():
     storage = Storage(sys.argv[1], file_timeout=1.0)
     await storage.start()
-    for call in (storage.run, storage.ask):
+    for call in (storage.run, storage.run_unchecked):
         try:
             await call(threading.Event().wait)
         except Exception as error:

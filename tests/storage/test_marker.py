@@ -1,4 +1,4 @@
-"""Whose files a storage folder holds: a server takes no other folder for its own, and no empty one instead of it."""
+"""The marker of a storage folder: a server refuses the folder of another database, and an empty mount point."""
 
 import asyncio
 import shutil
@@ -21,7 +21,7 @@ from tests.up_server import reportd, serving
 
 @pytest.fixture
 def starts(config):
-    """await starts(section={…}): a server starts and ends again. Raises what keeps it from starting."""
+    """await starts(section={…}): starts and stops a server. Raises the error that prevents the start."""
 
     async def start(**sections) -> None:
         changed = {name: msgspec.structs.replace(getattr(config, name), **keys) for name, keys in sections.items()}
@@ -36,14 +36,14 @@ def starts(config):
 
 @pytest.fixture
 async def used(client, case_url, storage):
-    """The folder of a database that has an artifact."""
+    """The storage folder, after one artifact was uploaded."""
     body = single(png(20, 20))
     case = await case_url()
     assert (await client.post(f"{case}/artifacts", data=body, headers={"Content-Type": CONTENT_TYPE})).status == 201
     return storage
 
 
-async def test_a_new_folder_is_marked_and_found_again(starts, storage, rows):
+async def test_the_first_start_writes_the_marker_and_later_starts_keep_it(starts, storage, rows):
     await starts()
     (row,) = rows("SELECT id FROM storage_folder")
     assert (storage / MARKER).read_text() == f"{row['id']}\n"
@@ -52,13 +52,13 @@ async def test_a_new_folder_is_marked_and_found_again(starts, storage, rows):
     assert [path.name for path in storage.glob(f"{MARKER}*")] == [MARKER]
 
 
-async def test_servers_that_start_first_together_agree(starts, storage, rows):
+async def test_concurrent_first_starts_agree_on_one_marker(starts, storage, rows):
     await asyncio.gather(*(starts() for _ in range(6)))
     (row,) = rows("SELECT id FROM storage_folder")
     assert (storage / MARKER).read_text() == f"{row['id']}\n"
 
 
-async def test_a_disk_that_is_not_mounted_is_noticed(used, starts, tmp_path):
+async def test_an_empty_mount_point_is_refused(used, starts, tmp_path):
     used.rename(tmp_path / "away")
     used.mkdir()
     with pytest.raises(WrongFolder, match="Is its disk mounted"):
@@ -71,18 +71,18 @@ async def test_a_disk_that_is_not_mounted_is_noticed(used, starts, tmp_path):
 async def test_the_folder_of_another_database_is_refused(used, starts):
     other = uuid4()
     (used / MARKER).write_text(f"{other}\n")
-    with pytest.raises(WrongFolder, match=f"of another database: .* says {other}"):
+    with pytest.raises(WrongFolder, match=f"of another database: .* contains {other}"):
         await starts()
 
 
 @pytest.mark.parametrize("text", ["", "x\n", "0\n1\n"])
-async def test_a_mark_that_is_none_is_named(used, starts, text):
+async def test_a_marker_without_an_id_is_refused(used, starts, text):
     (used / MARKER).write_text(text)
     with pytest.raises(WrongFolder, match="holds no id"):
         await starts()
 
 
-async def test_what_the_refusal_says_helps(used, starts, rows):
+async def test_the_refusal_explains_how_to_restore_the_marker(used, starts, rows):
     (used / MARKER).unlink()
     with pytest.raises(WrongFolder) as refused:
         await starts()
@@ -92,7 +92,7 @@ async def test_what_the_refusal_says_helps(used, starts, rows):
     await starts()
 
 
-async def test_a_folder_without_anything_in_the_database_may_be_lost(starts, storage, rows):
+async def test_a_lost_folder_is_marked_again_when_the_database_has_no_artifacts(starts, storage, rows):
     await starts()
     own = rows("SELECT id FROM storage_folder")[0]["id"]
     shutil.rmtree(storage)
@@ -100,7 +100,7 @@ async def test_a_folder_without_anything_in_the_database_may_be_lost(starts, sto
     assert UUID((storage / MARKER).read_text().strip()) == own
 
 
-async def test_a_new_database_takes_a_folder_as_it_is(starts, storage, rows):
+async def test_a_new_database_adopts_the_marker_of_an_existing_folder(starts, storage, rows):
     storage.mkdir()
     own = uuid4()
     (storage / MARKER).write_text(f"{own}\n")
@@ -109,8 +109,8 @@ async def test_a_new_database_takes_a_folder_as_it_is(starts, storage, rows):
 
 
 @contextmanager
-def away(postgres, dsn):
-    """The database has another name meanwhile."""
+def database_unavailable(postgres, dsn):
+    """Renames the database inside the `with` block, so that a server cannot connect."""
     name = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
     with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as connection:
         connection.execute(
@@ -124,21 +124,21 @@ def away(postgres, dsn):
             connection.execute(f"ALTER DATABASE {name}_away RENAME TO {name}")
 
 
-async def comes(condition) -> None:
+async def wait_until(condition) -> None:
     async with asyncio.timeout(30):
         while not await condition():
             await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("mounted", [True, False])
-async def test_a_server_that_starts_before_its_database_stores_nothing_until_it_knows_where(
+async def test_a_server_that_starts_before_its_database_stores_nothing_until_the_marker_is_checked(
     used, start, make_token, postgres, dsn, rows, tmp_path, mounted
 ):
     token, (artifact,) = make_token(), rows("SELECT id, test_case_result_id AS case FROM test_artifacts")
     if not mounted:
         used.rename(tmp_path / "disk")
         used.mkdir()
-    with away(postgres, dsn):
+    with database_unavailable(postgres, dsn):
         late = await start(token=token)
         assert (await late.get("/readyz")).status == 503
     download, form = f"/api/v1/reports/artifacts/{artifact['id']}/download", {"Content-Type": CONTENT_TYPE}
@@ -165,13 +165,13 @@ async def test_a_server_that_starts_before_its_database_stores_nothing_until_it_
     async def is_ready() -> bool:
         return (await late.get("/readyz")).status == 200
 
-    await comes(is_ready)
+    await wait_until(is_ready)
     assert (await late.get(download)).status == 200
     assert (await upload()).status == 201
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_server_that_must_not_start_says_why_and_ends(tmp_path, dsn, make_token, workers):
+def test_a_server_that_refuses_its_folder_exits_with_the_reason(tmp_path, dsn, make_token, workers):
     data = tmp_path / "data"
     with serving(data, dsn, make_token()) as server:
         run = server.ask_json("POST", "/api/v1/reports/suite-runs", {"name": "x"}, status=201)["id"]

@@ -1,4 +1,4 @@
-"""server/storage/paths.py: where artifacts lie, and that no name leads anywhere else."""
+"""server/storage/paths.py: the paths of artifacts, and that no file name escapes its folder."""
 
 import re
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ def names(step=1, category=None, file_name="shot.png", extension=".png", iterati
 @pytest.mark.parametrize(
     ("arguments", "path"),
     [
-        ({"step": 1, "category": "after"}, "step_001_after.png"),  # S1, "File Storage Structure"
+        ({"step": 1, "category": "after"}, "step_001_after.png"),  # the specification, "File Storage Structure"
         ({"step": 3, "category": "error"}, "step_003_error.png"),
         ({"step": 1, "category": "after", "iteration": 2}, "iteration_002/step_001_after.png"),
         ({"step": 1}, "step_001.png"),
@@ -45,17 +45,17 @@ def names(step=1, category=None, file_name="shot.png", extension=".png", iterati
         ({"step": None, "file_name": "shot.png", "iteration": 3}, "iteration_003/shot.png"),
     ],
 )
-def test_the_best_name(arguments, path):
+def test_the_first_candidate_path(arguments, path):
     assert names(**arguments)[0] == FOLDER + path
 
 
-def test_a_taken_name_has_followers_and_the_last_is_its_own():
+def test_further_candidates_have_a_number_and_the_last_one_the_id():
     expected = ["", *(f"_{n}" for n in range(2, 10)), "_ba9876543210"]
     assert names(category="before") == [f"{FOLDER}step_001_before{end}.png" for end in expected]
     assert names(step=None) == [f"{FOLDER}shot{end}.png" for end in expected]
 
 
-def test_the_last_name_differs_for_ids_that_were_made_together():
+def test_the_last_candidate_differs_for_consecutive_ids():
     others = [names(artifact_id=UUID(int=ID.int + n))[-1] for n in range(100)]
     assert len(set(others)) == 100
 
@@ -66,7 +66,7 @@ def test_the_last_name_differs_for_ids_that_were_made_together():
     st.integers(1, 5),
     st.none() | st.integers(0, 2**31 - 1),
 )
-def test_no_name_leads_out_of_its_folder(file_name, category, iteration, step):
+def test_no_file_name_escapes_its_folder(file_name, category, iteration, step):
     paths = names(step, category, file_name, iteration=iteration)
     assert len(set(paths)) == len(paths) == 10
     for path in paths:
@@ -76,7 +76,7 @@ def test_no_name_leads_out_of_its_folder(file_name, category, iteration, step):
         assert len(name) <= 80 + 1 + 12 + 4
 
 
-def test_contents_are_found_by_project_and_checksum():
+def test_cached_contents_are_addressed_by_project_and_checksum():
     checksum = "ab" + "0" * 62
     assert content_path(CASE, checksum) == f".content/{CASE}/ab/{checksum}"
-    assert (STAGING, CONTENT) == (".staging", ".content")  # no year, so never in the way of an artifact
+    assert (STAGING, CONTENT) == (".staging", ".content")  # not a year, so they cannot collide with an artifact

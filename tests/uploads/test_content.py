@@ -1,4 +1,4 @@
-"""What server/uploads/content.py tells of real, cut, bent, mislabelled and meaningless bytes."""
+"""server/uploads/content.py: verdicts on valid, truncated, damaged, mislabelled and random files."""
 
 import io
 import random
@@ -35,7 +35,7 @@ def ebml(doc_type: bytes, size: bytes = b"\x84") -> bytes:
 
 
 def chunk(kind: bytes, data: bytes = b"", length: int | None = None) -> bytes:
-    """A PNG chunk with the right checksum, whatever else is wrong with it."""
+    """A PNG chunk with a valid checksum. `kind`, `data` and `length` may be invalid."""
     return pack(">I", len(data) if length is None else length) + kind + data + pack(">I", crc32(kind + data))
 
 
@@ -48,7 +48,7 @@ BOM = b"\xef\xbb\xbf"
 MATROSKA = ebml(b"matroska", b"\x88")
 GARBAGE = b"\x80" + random.Random(7).randbytes(5000)
 
-# Images longer than the head that decides the type: a shorter one reaches its format in one piece anyhow.
+# Images longer than the head that decides the type: the inspector buffers a shorter file and checks it in one piece.
 FILES = {
     "shot.png": (makers.png(30, 30), "image/png"),
     "noise.png": (makers.png(200, 200), "image/png"),  # several chunks
@@ -92,25 +92,25 @@ def type_of(data: bytes, name: str = "file", declared: str = "") -> str | None:
     return judge(data, name, declared).mime_type
 
 
-# --- every format, in any cut ---
+# --- every format, in any chunks ---
 
 
 @every_file
-def test_real_file_is_recognised_and_whole(name: str, data: bytes, mime_type: str) -> None:
+def test_a_valid_file_is_recognised_and_intact(name: str, data: bytes, mime_type: str) -> None:
     verdict = judge(data, name)
 
-    assert (verdict.mime_type, verdict.whole, verdict.corrupted) == (mime_type, True, False)
+    assert (verdict.mime_type, verdict.intact, verdict.corrupted) == (mime_type, True, False)
 
 
 @every_file
-def test_one_byte_at_a_time(name: str, data: bytes, mime_type: str) -> None:
+def test_the_verdict_is_the_same_one_byte_at_a_time(name: str, data: bytes, mime_type: str) -> None:
     assert judge(data, name, cuts=list(range(len(data)))) == judge(data, name)
 
 
 @every_file
-def test_neither_name_nor_declared_type_decides(name: str, data: bytes, mime_type: str) -> None:
+def test_the_type_depends_on_the_content_and_not_on_the_name(name: str, data: bytes, mime_type: str) -> None:
     if mime_type == "application/json":
-        mime_type = "text/plain"  # JSON is plain text unless it is called JSON
+        mime_type = "text/plain"  # JSON is plain text unless its name or declared type says JSON
     for wrong in ("a.txt", "a.png", "a.pdf", "a", ""):
         for declared in ("image/jpeg", "text/html", "video/mp4", "application/octet-stream"):
             verdict = judge(data, wrong, declared)
@@ -118,7 +118,7 @@ def test_neither_name_nor_declared_type_decides(name: str, data: bytes, mime_typ
 
 
 @pytest.mark.parametrize("name", [n for n, (_, t) in FILES.items() if t.startswith("image/")])
-def test_the_maker_makes_what_a_real_reader_reads(name: str) -> None:
+def test_pillow_reads_the_generated_images(name: str) -> None:
     data, mime_type = FILES[name]
     image = Image.open(io.BytesIO(data))
     image.load()
@@ -126,7 +126,7 @@ def test_the_maker_makes_what_a_real_reader_reads(name: str) -> None:
     assert image.get_format_mimetype() == mime_type
 
 
-def test_makers_repeat_themselves_and_differ_by_seed() -> None:
+def test_generated_files_depend_only_on_the_seed() -> None:
     for name in ("png", "jpeg", "gif", "webp", "pdf", "html", "json", "text"):
         make = getattr(makers, name)
         assert make(seed=1) == make(seed=1) != make(seed=2)
@@ -137,13 +137,13 @@ def damaged_files(draw: st.DrawFn) -> tuple[str, bytes]:
     name = draw(st.sampled_from(sorted(FILES)))
     data = FILES[name][0]
     for at in draw(st.lists(st.integers(0, len(data) - 1), max_size=2)):
-        data = makers.bend(data, at)
+        data = makers.flip_byte(data, at)
     data += draw(st.sampled_from([b"", b"\0", b"trailing \xff\xd9"]))
     return name, makers.cut(data, draw(st.just(0) | st.integers(0, len(data))))
 
 
 @given(damaged_files(), st.data())
-def test_the_cut_of_feeding_never_matters(file: tuple[str, bytes], data: st.DataObject) -> None:
+def test_the_verdict_is_the_same_in_any_chunks(file: tuple[str, bytes], data: st.DataObject) -> None:
     name, content = file
     near_the_start = st.integers(0, min(len(content), 1500))
     anywhere = st.integers(0, len(content))
@@ -173,28 +173,28 @@ def test_arbitrary_bytes_never_raise(beginning: bytes, rest: bytes, name: str, d
     assert verdict == judge(beginning + rest, name, declared, cuts=[1, 7, 100, 1500])
 
 
-def test_nothing_fed_does_not_raise() -> None:
+def test_an_empty_file_has_a_verdict() -> None:
     assert Inspector("a.png", "image/png").finish().mime_type is None
     assert Inspector("a.txt", "").finish() == judge(b"", "a.txt", cuts=[0, 0])
 
 
-def test_an_extension_for_every_known_type() -> None:
+def test_every_known_type_has_an_extension() -> None:
     assert {extension(mime_type) for _, mime_type in FILES.values()} == {
         ".png", ".jpg", ".gif", ".webp", ".pdf", ".html", ".json", ".txt", ".zip", ".mp4", ".webm",
     }  # fmt: skip
     assert {mime_type for _, mime_type in FILES.values()} == KNOWN_TYPES
 
 
-# --- what is kept between feeds ---
+# --- memory ---
 
 
 @every_file
-def test_the_callers_buffer_is_free_after_a_feed(name: str, data: bytes, mime_type: str) -> None:
+def test_feed_keeps_no_view_of_the_buffer(name: str, data: bytes, mime_type: str) -> None:
     inspector = Inspector(name, "")
     for start in range(0, len(data), 700):
         buffer = bytearray(data[start : start + 700])
         inspector.feed(memoryview(buffer))
-        buffer[:] = b""  # a BufferError here: somebody still holds a view
+        buffer[:] = b""  # raises BufferError while a view of it exists
     assert inspector.finish() == judge(data, name)
 
 
@@ -222,45 +222,45 @@ def test_memory_does_not_grow_with_the_file(beginning: bytes) -> None:
     assert peak < len(window) / 2
 
 
-# --- wholeness ---
+# --- completeness ---
 
 
 @small_image
 def test_every_proper_prefix_is_corrupted(name: str, data: bytes) -> None:
-    assert judge(data, name).whole
+    assert judge(data, name).intact
     for length in range(1, len(data)):
         assert judge(data[:length], name).corrupted, length
 
 
 @small_image
-def test_trailing_bytes_are_fine(name: str, data: bytes) -> None:
+def test_trailing_bytes_are_allowed(name: str, data: bytes) -> None:
     for trailing in (b"\0", b"\xff", b"more", data, GARBAGE):
-        assert judge(data + trailing, name).whole
-        assert judge(data + trailing, name, cuts=[len(data) - 1, len(data), len(data) + 1]).whole
+        assert judge(data + trailing, name).intact
+        assert judge(data + trailing, name, cuts=[len(data) - 1, len(data), len(data) + 1]).intact
 
 
-def test_every_flipped_bit_of_a_png_is_noticed() -> None:
+def test_every_flipped_bit_of_a_png_is_detected() -> None:
     data = makers.png(4, 4)
     for at in range(len(data)):
         for bit in range(8):
-            bent = bytearray(data + b"trailing")
-            bent[at] ^= 1 << bit
-            assert judge(bytes(bent), "a.png").corrupted, (at, bit)
-    assert judge(makers.bend(data + b"trailing", -1), "a.png").whole
+            damaged = bytearray(data + b"trailing")
+            damaged[at] ^= 1 << bit
+            assert judge(bytes(damaged), "a.png").corrupted, (at, bit)
+    assert judge(makers.flip_byte(data + b"trailing", -1), "a.png").intact
 
 
-def test_big_png() -> None:
+def test_damage_in_a_big_png_is_detected() -> None:
     data = makers.big_png()
     windows = list(range(0, len(data), 1 << 20))
 
     assert len(data) > 8_000_000
-    assert judge(data, "a.png", cuts=windows) == Verdict("image/png", whole=True, claimed=True)
-    assert judge(makers.bend(data, 5_000_000), "a.png", cuts=windows).corrupted
+    assert judge(data, "a.png", cuts=windows) == Verdict("image/png", intact=True, claimed=True)
+    assert judge(makers.flip_byte(data, 5_000_000), "a.png", cuts=windows).corrupted
     assert judge(makers.cut(data, 1), "a.png", cuts=windows).corrupted
 
 
 @pytest.mark.parametrize(
-    ("chunks", "whole"),
+    ("chunks", "intact"),
     [
         (IHDR + IDAT + IEND, True),
         (IHDR + IDAT * 3000 + IEND, True),
@@ -280,15 +280,15 @@ def test_big_png() -> None:
         (b"", False),
     ],
 )
-def test_png_chunks(chunks: bytes, whole: bool) -> None:
+def test_png_chunks_must_be_valid_and_in_order(chunks: bytes, intact: bool) -> None:
     data = SIGNATURE + chunks
 
-    assert judge(data) == judge(data, cuts=list(range(0, len(data), 5))) == Verdict("image/png", whole, False)
+    assert judge(data) == judge(data, cuts=list(range(0, len(data), 5))) == Verdict("image/png", intact, False)
     longer = data.replace(IDAT, IDAT + chunk(b"tEXt", bytes(1500)), 1)
-    assert judge(longer, cuts=list(range(len(longer)))) == Verdict("image/png", whole, False)
+    assert judge(longer, cuts=list(range(len(longer)))) == Verdict("image/png", intact, False)
 
 
-def test_jpeg_cut_right_after_the_end_of_its_thumbnail() -> None:
+def test_a_jpeg_truncated_right_after_its_thumbnail_is_corrupted() -> None:
     data = makers.jpeg(thumbnail=True)
     end = data.index(makers.jpeg(8, 8, seed=1)) + len(makers.jpeg(8, 8, seed=1))
 
@@ -297,22 +297,22 @@ def test_jpeg_cut_right_after_the_end_of_its_thumbnail() -> None:
     assert judge(data[:end], "a.jpg", cuts=[30, end - 2, end - 1]).corrupted
 
 
-def test_progressive_jpeg_needs_all_its_scans() -> None:
+def test_a_progressive_jpeg_without_all_its_scans_is_corrupted() -> None:
     data = makers.jpeg(64, 64, progressive=True)
     scans = [at for at in range(len(data)) if data[at : at + 2] == b"\xff\xda"]
 
     assert len(scans) > 3
-    assert judge(data).whole
+    assert judge(data).intact
     for at in scans:
         assert judge(data[:at]).corrupted
 
 
-def test_jpeg_with_restart_markers() -> None:
+def test_a_jpeg_with_restart_markers_is_intact() -> None:
     file = io.BytesIO()
     Image.open(io.BytesIO(makers.jpeg(64, 64))).save(file, "JPEG", restart_marker_blocks=1)
 
     assert b"\xff\xd0" in file.getvalue()
-    assert judge(file.getvalue()).whole
+    assert judge(file.getvalue()).intact
     assert judge(file.getvalue()[:-2]).corrupted
 
 
@@ -320,12 +320,12 @@ SCAN = b"\xff\xda\0\4ab" + b"scan\xff\0scan"
 
 
 @pytest.mark.parametrize(
-    ("rest", "whole"),
+    ("rest", "intact"),
     [
         (SCAN + b"\xff\xd9", True),
         (SCAN + b"\xff\xff\xff\xd9", True),  # fill bytes
         (SCAN + b"\xff\xd3\xff\x01scan\xff\xd9", True),  # RST, TEM
-        (b"\xff\xff\xe1\0\4\xff\xd9" + SCAN + b"\xff\xd9", True),  # an end marker within a segment
+        (b"\xff\xff\xe1\0\4\xff\xd9" + SCAN + b"\xff\xd9", True),  # an end marker inside a segment
         (b"\xff\xe1\0\2stray" + SCAN + b"\xff\xd9", True),
         (SCAN + b"\xff\xdd\0\4\0\0" + SCAN + b"\xff\xd9", True),
         (SCAN + b"\xff\xfe\0\2\xff\xd9", True),
@@ -339,10 +339,10 @@ SCAN = b"\xff\xda\0\4ab" + b"scan\xff\0scan"
         (SCAN + b"\xff\0\xd9", False),
     ],
 )
-def test_jpeg_segments(rest: bytes, whole: bool) -> None:
+def test_jpeg_segments_must_be_valid(rest: bytes, intact: bool) -> None:
     data = b"\xff\xd8\xff\xfe\x08\0" + bytes(2046) + rest
 
-    assert judge(data) == judge(data, cuts=list(range(len(data)))) == Verdict("image/jpeg", whole, False)
+    assert judge(data) == judge(data, cuts=list(range(len(data)))) == Verdict("image/jpeg", intact, False)
 
 
 COMMENT = b"\x21\xfe" + (b"\xff" + b";" * 255) * 8 + b"\0"
@@ -351,11 +351,11 @@ PICTURE = b"\x2c" + bytes(8) + b"\0" + b"\2" + b"\3;;;\0"
 
 
 @pytest.mark.parametrize(
-    ("data", "whole"),
+    ("data", "intact"),
     [
         (SCREEN + PICTURE + b";", True),
         (b"GIF87a\1\0\1\0\x81\0\0" + b";" * 12 + COMMENT + PICTURE + b";", True),  # 4 colours
-        (SCREEN + b"\x2c" + bytes(8) + b"\x80" + b";" * 6 + b"\2\1;\0;", True),  # 2 colours of its own
+        (SCREEN + b"\x2c" + bytes(8) + b"\x80" + b";" * 6 + b"\2\1;\0;", True),  # a local table of 2 colours
         (SCREEN + b"\x21\xfe\3;;;\0" + PICTURE + PICTURE + b";", True),
         (SCREEN + b";", False),
         (SCREEN + b"\x21\xfe\3;;;\0;", False),
@@ -364,25 +364,25 @@ PICTURE = b"\x2c" + bytes(8) + b"\0" + b"\2" + b"\3;;;\0"
         (SCREEN + PICTURE[:-1] + b";", False),
     ],
 )
-def test_gif_blocks(data: bytes, whole: bool) -> None:
-    assert judge(data) == judge(data, cuts=list(range(len(data)))) == Verdict("image/gif", whole, False)
+def test_gif_blocks_must_be_valid(data: bytes, intact: bool) -> None:
+    assert judge(data) == judge(data, cuts=list(range(len(data)))) == Verdict("image/gif", intact, False)
 
 
-def test_pdf_end_mark_in_the_last_kibibyte() -> None:
+def test_a_pdf_must_have_its_end_mark_in_the_last_kib() -> None:
     body = b"%PDF-1.7\n" + bytes(4000)
 
-    assert judge(body + b"%%EOF" + bytes(1019)).whole
-    assert judge(body + b"%%EOF" + bytes(1019), cuts=list(range(0, 5000, 3))).whole
+    assert judge(body + b"%%EOF" + bytes(1019)).intact
+    assert judge(body + b"%%EOF" + bytes(1019), cuts=list(range(0, 5000, 3))).intact
     assert judge(body + b"%%EOF" + bytes(1020)).corrupted
     assert judge(body + b"%%EOF" + bytes(1020), cuts=list(range(0, 5000, 3))).corrupted
     assert judge(body + b"%%EO").corrupted
     assert judge(makers.cut(makers.pdf(), 8), "a.pdf").corrupted
 
 
-def test_webp_is_as_long_as_it_says() -> None:
+def test_a_webp_must_be_as_long_as_its_header_says() -> None:
     data = makers.webp()
 
-    assert judge(data + b"trailing").whole
+    assert judge(data + b"trailing").intact
     assert judge(makers.cut(data, 1)).corrupted
     assert judge(makers.cut(data, 1), cuts=[5, 500]).corrupted
 
@@ -420,7 +420,7 @@ def test_text_is_utf8_without_nul(data: bytes, mime_type: str | None) -> None:
 
 
 @given(st.text(min_size=1), st.lists(st.integers(0, 4000)))
-def test_any_text_is_text_in_any_cut(characters: str, cuts: list[int]) -> None:
+def test_any_utf8_text_is_text_in_any_chunks(characters: str, cuts: list[int]) -> None:
     data = ("ü" + characters.replace("\0", "") * 20).encode()
 
     assert judge(data, "a.log", cuts=[cut for cut in cuts if cut < len(data)]).mime_type == "text/plain"
@@ -455,12 +455,12 @@ def test_any_text_is_text_in_any_cut(characters: str, cuts: list[int]) -> None:
         (b"\x0b<html>", "text/plain"),
     ],
 )
-def test_html_by_the_patterns_of_whatwg(data: bytes, mime_type: str) -> None:
+def test_html_is_recognised_by_the_patterns_of_whatwg(data: bytes, mime_type: str) -> None:
     assert type_of(data) == mime_type
     assert judge(data, cuts=list(range(len(data)))) == judge(data)
 
 
-def test_every_html_pattern() -> None:
+def test_every_html_tag_of_whatwg_is_recognised() -> None:
     tags = "html|head|script|iframe|h1|div|font|table|a|style|title|b|body|br|p|!--|!doctype html"
     for tag in tags.split("|"):
         assert type_of(f"<{tag}>".encode()) == type_of(f"<{tag.upper()} x".encode()) == "text/html"
@@ -468,7 +468,7 @@ def test_every_html_pattern() -> None:
 
 
 @pytest.mark.parametrize("data", [b'{"a":1}', b" \n[1]", b'"a"', b"-1", b"0", b"9.5", b"true", b"false", b"nul"])
-def test_json_when_named_or_declared_so(data: bytes) -> None:
+def test_json_is_recognised_when_its_name_or_declared_type_says_so(data: bytes) -> None:
     for content in (data, BOM + data):
         for name in ("a.json", "a.JSON", "trace.har", "a.Har"):
             assert type_of(content, name, "text/plain") == "application/json"
@@ -484,39 +484,39 @@ def test_json_must_begin_like_json() -> None:
     assert type_of(b"<html>", "a.json", "application/json") == "text/html"
 
 
-# --- wrong and unknown ---
+# --- wrong and unknown types ---
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.PNG", "a.jpg", "a.jpeg", "a.gif", "a.webp", "a.pdf", "a.bmp"])
-def test_garbage_that_claims_an_image_by_its_name_is_corrupted(name: str) -> None:
-    assert judge(GARBAGE, name) == Verdict(None, whole=True, claimed=True)
+def test_random_bytes_with_the_name_of_an_image_are_corrupted(name: str) -> None:
+    assert judge(GARBAGE, name) == Verdict(None, intact=True, claimed=True)
     assert judge(GARBAGE, name).corrupted
 
 
 @pytest.mark.parametrize("declared", ["image/png", "IMAGE/JPEG", " image/gif; q=1", "application/pdf", "image/x"])
-def test_garbage_that_claims_an_image_by_its_type_is_corrupted(declared: str) -> None:
+def test_random_bytes_with_the_declared_type_of_an_image_are_corrupted(declared: str) -> None:
     assert judge(GARBAGE, "a.bin", declared).corrupted
 
 
 @pytest.mark.parametrize("name", ["a.bin", "png", "a.png.gz", "a.txt", "a.json", "a.mp4", "a.zip", ""])
-def test_garbage_that_claims_nothing_is_only_unknown(name: str) -> None:
+def test_other_random_bytes_are_unknown_but_not_corrupted(name: str) -> None:
     verdict = judge(GARBAGE, name, "application/octet-stream")
 
     assert (verdict.mime_type, verdict.corrupted) == (None, False)
 
 
 def test_text_named_like_an_image_is_text() -> None:
-    assert judge(b"plain", "a.png", "image/png") == Verdict("text/plain", whole=True, claimed=True)
+    assert judge(b"plain", "a.png", "image/png") == Verdict("text/plain", intact=True, claimed=True)
     assert not judge(b"plain", "a.png", "image/png").corrupted
 
 
-def test_broken_image_is_corrupted_under_any_name() -> None:
+def test_a_truncated_image_is_corrupted_under_any_name() -> None:
     assert judge(makers.cut(makers.png(), 1), "a.txt", "text/plain").corrupted
 
 
-def test_the_beginning_of_a_signature_is_text_unless_it_claims_an_image() -> None:
+def test_a_partial_signature_is_text_unless_the_name_is_that_of_an_image() -> None:
     for beginning in (b"GIF8", b"GIF87", b"%PDF", b"RIFF"):
-        assert judge(beginning, "notes.txt") == Verdict("text/plain", whole=True, claimed=False)
+        assert judge(beginning, "notes.txt") == Verdict("text/plain", intact=True, claimed=False)
         assert judge(beginning, "a.gif").corrupted
 
 
@@ -549,6 +549,6 @@ def test_the_beginning_of_a_signature_is_text_unless_it_claims_an_image() -> Non
         (b"\x7fELF\2\1\1\0", None),
     ],
 )
-def test_signatures(data: bytes, mime_type: str | None) -> None:
+def test_the_type_is_recognised_by_its_signature(data: bytes, mime_type: str | None) -> None:
     assert type_of(data, "a.png", "image/png") == mime_type
     assert judge(data, cuts=list(range(len(data)))) == judge(data)

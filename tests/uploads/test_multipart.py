@@ -1,4 +1,4 @@
-"""server/uploads/multipart.py: whatever a client writes, cut wherever the network cuts it."""
+"""server/uploads/multipart.py: valid and malformed bodies, in chunks of any sizes."""
 
 import pytest
 from hypothesis import example, given
@@ -13,7 +13,7 @@ _ALLOWED = "0123456789ABCXYZabcxyz'()+_,-./:=?"
 
 
 def events(boundary: bytes, chunks: list[bytes]) -> list[tuple[Part, bytes]]:
-    """The parts of a whole body; checks that heads, data and ends come in the order they must."""
+    """The parts of a complete body. Asserts the order of the events: head, data, end of the part."""
     parser, parts, content = Parser(boundary), [], None
     for chunk in chunks:
         for event in parser.feed(chunk):
@@ -33,7 +33,7 @@ def events(boundary: bytes, chunks: list[bytes]) -> list[tuple[Part, bytes]]:
 
 
 def pieces(body: bytes, sizes: list[int]) -> list[bytes]:
-    """`body` in chunks of these sizes, over and over."""
+    """`body` in chunks whose sizes cycle through `sizes`."""
     chunks, at, turn = [], 0, 0
     while at < len(body):
         size = sizes[turn % len(sizes)]
@@ -43,7 +43,7 @@ def pieces(body: bytes, sizes: list[int]) -> list[bytes]:
 
 
 def outcome(boundary: bytes, chunks: list[bytes]) -> object:
-    """The parts, or the kind of error; anything but a ReportError is a failure of the test."""
+    """The parts, or the type of the ReportError. Any other exception fails the test."""
     try:
         return events(boundary, chunks)
     except ReportError as error:
@@ -68,7 +68,7 @@ padding = st.text(" \t", max_size=20).map(str.encode)
 
 @st.composite
 def bodies(draw) -> tuple[bytes, list[tuple[Part, bytes]], bytes]:
-    """A boundary, the parts that a body holds, and the body. Contents are full of what looks like a boundary."""
+    """(boundary, parts, body). The contents are full of pieces that look like the boundary."""
     boundary = draw(boundaries).encode()
     delimiter = b"\r\n--" + boundary
     lookalikes = st.one_of(
@@ -102,21 +102,21 @@ def bodies(draw) -> tuple[bytes, list[tuple[Part, bytes]], bytes]:
 
 
 @given(bodies(), sizes)
-def test_every_cut_gives_back_exactly_the_parts(made, sizes):
+def test_the_parts_are_the_same_in_chunks_of_any_sizes(made, sizes):
     boundary, parts, body = made
     assert events(boundary, pieces(body, sizes)) == parts
 
 
 @given(bodies(), sizes, st.data())
-def test_a_damaged_body_means_the_same_however_it_is_cut(made, sizes, data):
+def test_a_damaged_body_has_the_same_outcome_in_chunks_of_any_sizes(made, sizes, data):
     boundary, _, body = made
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(body)))
-        gone = data.draw(st.integers(0, 12))
+        removed = data.draw(st.integers(0, 12))
         body = (
             body[:at]
             + data.draw(st.sampled_from([b"", b"\r\n", b"\r", b"-", b'"', b"\0", b"\xff"]))
-            + body[at + gone :]
+            + body[at + removed :]
         )
     assert outcome(boundary, pieces(body, sizes)) == outcome(boundary, [body])
 
@@ -138,13 +138,13 @@ TOKENS = [
 
 
 @given(st.lists(st.one_of(st.sampled_from(TOKENS), st.binary(max_size=10)), max_size=30).map(b"".join), sizes)
-def test_arbitrary_bytes_are_parts_or_an_error_of_ours(body, sizes):
+def test_arbitrary_bytes_are_parsed_or_raise_a_report_error(body, sizes):
     assert outcome(b"X", pieces(body, sizes)) == outcome(b"X", [body])
 
 
 @given(st.binary(max_size=200).map(lambda raw: raw.decode("utf-8", "surrogateescape")))
-@example("\udcff")  # as aiohttp hands over a header with bytes that are no UTF-8
-def test_arbitrary_header_values_are_a_boundary_or_an_error_of_ours(text):
+@example("\udcff")  # how aiohttp decodes header bytes that are not UTF-8
+def test_arbitrary_content_types_have_a_boundary_or_raise_a_report_error(text):
     for header in (text, f"multipart/form-data; boundary={text}", f'multipart/form-data; boundary="{text}"'):
         try:
             Parser(boundary_of(header))
@@ -153,26 +153,26 @@ def test_arbitrary_header_values_are_a_boundary_or_an_error_of_ours(text):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 1 << 20])
-def test_empty_parts(size):
+def test_empty_parts_are_parsed(size):
     body = b"--X\r\n" + NAMED + b"\r\n\r\n\r\n--X\r\n" + NAMED + b"\r\n\r\n\r\n--X--\r\n"
     assert parse(body, size=size) == [(Part("a", None, ""), b"")] * 2
-    # RFC 2046, 5.1.1: the line end before a boundary belongs to the boundary, here it closes the headers as well.
+    # RFC 2046, 5.1.1: the line end before a boundary belongs to the boundary. Here it also ends the headers.
     short = b"--X\r\n" + NAMED + b"\r\n\r\n--X\r\n" + NAMED + b"\r\n\r\n--X--"
     assert parse(short, size=size) == [(Part("a", None, ""), b"")] * 2
 
 
 @pytest.mark.parametrize("size", [1, 1 << 20])
-def test_a_body_without_parts(size):
+def test_a_body_without_parts_is_valid(size):
     assert parse(b"--X--", size=size) == parse(b"preamble\r\n--X--\r\nepilogue", size=size) == []
 
 
-def test_what_follows_the_final_boundary_means_nothing():
+def test_bytes_after_the_final_boundary_are_ignored():
     body = a_body(a_file(b"one")) + a_body(a_file(b"two")) + b"\0" * 100_000
     ((_, content),) = parse(body, b"----reportd-test-7MA4YWxk", 1000)
     assert content == b"one"
 
 
-def test_a_lone_line_feed_makes_no_boundary():
+def test_a_boundary_needs_a_carriage_return_and_a_line_feed():
     content = b"\n--X\n--X--\n--X\r\n"
     assert parse(b"--X\r\n" + NAMED + b"\r\n\r\n" + content + b"\r\n--X--")[0][1] == content
     with pytest.raises(MalformedBody):
@@ -180,18 +180,18 @@ def test_a_lone_line_feed_makes_no_boundary():
 
 
 @pytest.mark.parametrize("size", [1, 7, 1 << 20])
-def test_padding_after_a_boundary(size):
+def test_blanks_after_a_boundary_are_ignored(size):
     body = b"--X \t \r\n" + NAMED + b"\r\n\r\ndata\r\n--X--\t \r\n"
     assert parse(body, size=size) == [(Part("a", None, ""), b"data")]
 
 
 @pytest.mark.parametrize("count", [255, 256, 257, 258, 300])
-def test_endless_padding_is_judged_alike_however_it_is_cut(count):
+def test_long_padding_has_the_same_outcome_in_chunks_of_any_sizes(count):
     body = b"--X" + b" " * count + b"\r\n" + NAMED + b"\r\n\r\ndata\r\n--X--"
     assert outcome(b"X", pieces(body, [1])) == outcome(b"X", [body])
 
 
-def test_endless_padding_is_not_collected():
+def test_endless_padding_is_refused_and_not_buffered():
     parser = Parser(b"X")
     with pytest.raises(MalformedBody):
         list(parser.feed(b"--X"))
@@ -201,36 +201,36 @@ def test_endless_padding_is_not_collected():
 
 @pytest.mark.parametrize("size", [1, 1 << 20])
 @pytest.mark.parametrize("after", [b"Y\r\n", b"-\r\n", b" x\r\n", b"\n", b"Y" * 300, b"\x0b\r\n"])
-def test_a_boundary_followed_by_something_else(after, size):
+def test_a_boundary_followed_by_other_characters_is_refused(after, size):
     with pytest.raises(MalformedBody):
         parse(b"--X" + after + NAMED + b"\r\n\r\ndata\r\n--X--", size=size)
 
 
-WHOLE = b"--X\r\n" + NAMED + b"\r\n\r\ndata\r\n--X--"
+COMPLETE = b"--X\r\n" + NAMED + b"\r\n\r\ndata\r\n--X--"
 
 
-@pytest.mark.parametrize("end", range(len(WHOLE)))
-def test_a_body_that_ends_before_its_final_boundary(end):
+@pytest.mark.parametrize("end", range(len(COMPLETE)))
+def test_a_body_that_ends_before_its_final_boundary_is_refused(end):
     for size in (1, 1 << 20):
         with pytest.raises(MalformedBody):
-            parse(WHOLE[:end], size=size)
+            parse(COMPLETE[:end], size=size)
 
 
-def test_the_final_boundary_is_enough():
-    assert parse(WHOLE) == [(Part("a", None, ""), b"data")]
+def test_a_body_may_end_right_after_its_final_boundary():
+    assert parse(COMPLETE) == [(Part("a", None, ""), b"data")]
 
 
 @pytest.mark.parametrize(
     "boundary", [b"", b"x" * 71, b"ends with blank ", b"a\r\nb", b"\xc3\xbc", b'a"b', b"a;b", b"a\n"]
 )
-def test_boundaries_that_rfc_2046_does_not_allow(boundary):
+def test_boundaries_that_rfc_2046_does_not_allow_are_refused(boundary):
     with pytest.raises(MalformedBody):
         Parser(boundary)
 
 
-def test_the_longest_boundary():
+def test_a_boundary_may_have_70_characters():
     boundary = b"x" * 70
-    assert parse(WHOLE.replace(b"X", boundary), boundary, 1)[0][1] == b"data"
+    assert parse(COMPLETE.replace(b"X", boundary), boundary, 1)[0][1] == b"data"
 
 
 @pytest.mark.parametrize(
@@ -248,26 +248,26 @@ def test_the_longest_boundary():
         ("multipart/form-data; xboundary=abc", b""),
     ],
 )
-def test_the_boundary_of_a_content_type(header, boundary):
+def test_the_boundary_is_read_from_the_content_type(header, boundary):
     assert boundary_of(header) == boundary
 
 
 @pytest.mark.parametrize(
     "header", ["", "application/json", "multipart/mixed; boundary=a", "text/plain; multipart/form-data"]
 )
-def test_other_content_types(header):
+def test_other_content_types_are_refused(header):
     with pytest.raises(NotMultipart):
         boundary_of(header)
 
 
-def test_parts_are_counted():
+def test_the_number_of_parts_is_limited():
     part = b"--X\r\n" + NAMED + b"\r\n\r\n\r\n"
     assert len(parse(part * MAX_PARTS + b"--X--")) == MAX_PARTS == 200
     with pytest.raises(TooLarge):
         parse(part * (MAX_PARTS + 1) + b"--X--")
 
 
-def test_headers_may_be_8_kib():
+def test_the_headers_of_a_part_are_limited_to_8_kib():
     for length, fits in [(8000, True), (8150, True), (8250, False), (20_000, False)]:
         body = b"--X\r\n" + NAMED + b"\r\nX-Long: " + b"x" * (length - 60) + b"\r\n\r\ndata\r\n--X--"
         for size in (1, 100, 1 << 20):
@@ -275,13 +275,13 @@ def test_headers_may_be_8_kib():
 
 
 @pytest.mark.parametrize("length", range(8185, 8197))
-def test_the_header_limit_is_the_same_however_it_is_cut(length):
+def test_the_header_limit_is_the_same_in_chunks_of_any_sizes(length):
     lines = NAMED + b"\r\nX-Long: "
     body = b"--X\r\n" + lines + b"x" * (length - len(lines)) + b"\r\n\r\ndata\r\n--X--"
     assert outcome(b"X", pieces(body, [1])) == outcome(b"X", [body])
 
 
-def test_headers_that_never_end_are_not_collected():
+def test_endless_headers_are_refused_and_not_buffered():
     parser = Parser(b"X")
     list(parser.feed(b"--X\r\n" + NAMED))
     with pytest.raises(TooLarge):
@@ -307,18 +307,18 @@ def test_headers_that_never_end_are_not_collected():
     ],
     ids=str,
 )
-def test_malformed_heads(lines):
+def test_malformed_part_headers_are_refused(lines):
     with pytest.raises(MalformedBody):
         head(*lines)
 
 
 @pytest.mark.parametrize("encoding", [b"7bit", b"8bit", b"BINARY", b" binary ", b""])
-def test_encodings_that_change_nothing(encoding):
+def test_identity_transfer_encodings_are_accepted(encoding):
     assert head(NAMED, b"Content-Transfer-Encoding:" + encoding) == Part("a", None, "")
 
 
 @pytest.mark.parametrize("encoding", [b"base64", b"quoted-printable", b"Base64", b"x-unknown"])
-def test_encodings_that_would_change_the_bytes(encoding):
+def test_other_transfer_encodings_are_refused(encoding):
     with pytest.raises(MalformedBody, match="Content-Transfer-Encoding"):
         head(NAMED, b"Content-Transfer-Encoding: " + encoding)
 
@@ -358,23 +358,23 @@ def test_encodings_that_would_change_the_bytes(encoding):
         ('filename="cod\u202egnp.exe"', "cod\u202egnp.exe", "codgnp.exe"),  # would show as codexe.png
     ],
 )
-def test_file_names(written, sent, cleaned):
+def test_file_names_are_decoded_and_cleaned(written, sent, cleaned):
     part = head(f'Content-Disposition: form-data; name="file"; {written}'.encode(), b"Content-Type: image/png")
     assert part == Part("file", sent, "image/png")
     assert clean_file_name(sent) == cleaned
 
 
-def test_no_file_name_is_not_an_empty_one():
+def test_a_missing_file_name_differs_from_an_empty_one():
     assert head(NAMED).file_name is None
     assert head(NAMED + b'; filename=""').file_name == ""
 
 
-def test_names_are_unquoted_too():
+def test_field_names_are_unquoted():
     assert head(b'Content-Disposition: form-data; name="a; \\"b\\""').name == 'a; "b"'
     assert head(b"content-disposition:FORM-DATA;NAME=files[]").name == "files[]"
 
 
-def test_a_long_name_keeps_its_ending():
+def test_a_long_file_name_keeps_its_extension():
     assert clean_file_name("x" * 4000 + ".png") == "x" * 251 + ".png"
     assert clean_file_name("x" * 4000) == "x" * 255
     assert clean_file_name("ü" * 4000 + ".jpeg") == "ü" * 250 + ".jpeg"
@@ -384,12 +384,12 @@ def test_a_long_name_keeps_its_ending():
 
 
 @given(st.text())
-def test_a_cleaned_name_is_a_name(sent):
+def test_a_cleaned_file_name_is_safe(sent):
     name = clean_file_name(sent)
     assert 1 <= len(name) <= 255
     assert not set(name) & set("/\\\0\r\n\x1b\x7f\u2028\u202e")
     assert name not in {".", ".."}
-    name.encode()  # no lone surrogates: PostgreSQL takes it
+    name.encode()  # no lone surrogates, which PostgreSQL would refuse
     assert clean_file_name(name) == name
 
 
@@ -401,5 +401,5 @@ def test_file_data_is_not_copied():
     assert view.obj is chunk and len(view) == len(chunk)
 
 
-def test_the_part_maker_of_these_tests_writes_what_it_should():
+def test_a_part_builds_the_expected_bytes():
     assert a_part(b"data", "A: b", boundary="X") == b"--X\r\nA: b\r\n\r\ndata\r\n"

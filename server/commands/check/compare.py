@@ -1,8 +1,8 @@
-"""`reportd check`: holds the artifacts' rows and the files in the storage folder against each other.
+"""`reportd check`: compares the artifact rows with the files in the storage folder.
 
-Goes through both in portions, so that memory is bounded and no transaction long, while servers write and delete. What
-looks wrong is therefore looked at again, in an order in which no upload or DELETE can have made it look so. Never
-writes to the database; prints nothing itself (findings.py).
+The check reads rows and files in portions, to bound memory and to avoid long transactions. Servers may write and delete
+meanwhile: each suspect is checked a second time, in an order that rules out a concurrent upload or DELETE as its cause.
+The check never writes to the database; findings.py does all printing.
 """
 
 import asyncio
@@ -14,10 +14,11 @@ from typing import Any
 
 import asyncpg
 
-from server.commands.check.context import DATABASE_ERRORS, THREADS, CannotTell, Context, Options
+from server.commands.check.context import DATABASE_ERRORS, THREADS, CheckFailed, Context, Options
 from server.commands.check.files import Files
 from server.commands.check.findings import Report
 from server.commands.check.rows import Rows
+from server.commands.console import connect
 from server.commands.serve import OldSchema
 from server.config import Config
 from server.database import migrate
@@ -27,14 +28,16 @@ from server.storage.orphans import alone
 
 
 async def check(dsn: str, config: Config, options: Options, report: Report) -> int:
-    """The exit code: 0 clean, 1 findings, 2 cannot tell. Raises CannotTell, OSError or an error of asyncpg's when it
-    cannot begin."""
+    """Run the check; the exit code: 0 no findings, 1 findings, 2 the check is incomplete.
+
+    Raises CheckFailed, OSError or an error of asyncpg when it cannot start.
+    """
     root = _folder(config)
     connection = await _connect(dsn, config)
     try:
         with alone(Path(root)) if options.repair else nullcontext(True) as is_alone:
             if not is_alone:
-                raise CannotTell(f"Another `reportd check --repair` is at work in {root}.")
+                raise CheckFailed(f"Another `reportd check --repair` runs on {root}. Wait until it has ended.")
             durable = config.artifacts.durability == "full"
             with ThreadPoolExecutor(THREADS, thread_name_prefix="check") as threads:
                 context = Context(connection, root, durable, options, report, threads)
@@ -47,52 +50,58 @@ async def check(dsn: str, config: Config, options: Options, report: Report) -> i
 def _folder(config: Config) -> str:
     root = os.path.abspath(config.artifacts.storage_path)
     if not os.path.isdir(root):
-        raise CannotTell(f"The storage folder {root} is not there.")
+        raise CheckFailed(
+            f"The storage folder {root} does not exist. Is its disk mounted, and is [artifacts] storage_path right?"
+        )
     return root
 
 
 async def _connect(dsn: str, config: Config) -> Any:
     database = config.database
-    return await asyncpg.connect(
+    return await connect(
         dsn,
         timeout=database.connect_timeout,
         command_timeout=database.command_timeout,
-        statement_cache_size=0,  # PgBouncer may come in between
-        target_session_attrs="primary",  # a standby lags behind: rows that it does not have yet have files
+        target_session_attrs="primary",  # a standby may lag: the files of rows that it lacks would be findings
         server_settings={"application_name": "reportd check"},
     )
 
 
 async def _begin(context: Context) -> None:
-    """Raises CannotTell unless the folder's files are this database's."""
+    """Raise CheckFailed unless the storage folder belongs to this database, OldSchema when migrations are missing."""
     try:
         (state,) = await context.fetch(SQL.check.state)
     except asyncpg.UndefinedTableError:
         raise OldSchema(OldSchema.__doc__) from None
     if missing := sorted(migrate.needed_versions() - set(state["versions"] or [])):
         raise OldSchema(f"{OldSchema.__doc__} Missing: {', '.join(missing)}")
-    context.estimate = state["estimate"]
+    context.estimated_artifacts = state["estimate"]
     own = await context.fetch(SQL.storage_folder.id)
     marker = await context.run(read_marker, Path(context.root))
     if not own:
-        raise CannotTell("The database does not know its storage folder yet: start the server once.")
+        raise CheckFailed("No server has used this database yet: its storage folder is unknown. Start the server once.")
     if marker is None:
-        raise CannotTell(f"{context.root} is not this database's storage folder: no {MARKER} is in it. Is it mounted?")
+        raise CheckFailed(
+            f"{context.root} is not this database's storage folder: it has no file {MARKER}. Is its disk mounted?"
+        )
     if marker != own[0]["id"]:
-        raise CannotTell(f"{context.root} is the storage folder of another database.")
+        raise CheckFailed(
+            f"{context.root} is the storage folder of another database. Correct [artifacts] storage_path or [database] "
+            "dsn in the configuration."
+        )
 
 
 async def _compare(context: Context) -> int:
-    """Goes through everything. What stops it half-way is told in the summary."""
+    """Compare everything and print the summary, which also reports an error that ended the check early."""
     failure = None
     try:
         await Rows(context).compare()
         await Files(context).compare()
-        context.must_be_mounted()
-    except (CannotTell, OSError, *DATABASE_ERRORS) as error:
+        context.ensure_mounted()
+    except (CheckFailed, OSError, *DATABASE_ERRORS) as error:
         failure = str(error) or type(error).__name__
     except asyncio.CancelledError:
-        context.report.summary("It was interrupted.")
+        context.report.summary("It was interrupted. Run it again.")
         raise
     finally:
         context.stopped = True

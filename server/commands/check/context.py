@@ -1,4 +1,4 @@
-"""What both halves of `reportd check` work with: the database, the storage folder, threads, and where findings go."""
+"""Shared by both halves of `reportd check`: database connection, storage folder, thread pool and report."""
 
 import asyncio
 import os
@@ -21,21 +21,21 @@ T = TypeVar("T")
 
 PORTION = 1000
 HASHED_PORTION = 100
-THREADS = 4  # a disk that has to seek serves several at once faster
-MOST_REMEMBERED = 100_000  # of what is remembered of single files, that memory stays bounded
-# Seconds by which a file system's clock, which ticks a few hundred times a second, and ours may differ.
-TICKS = 2.0
-# asyncpg raises the last one, too, when a connection is lost or no host is a primary.
+THREADS = 4  # a disk that seeks serves several concurrent reads faster
+MAX_REMEMBERED = 100_000  # entries of a set of checksums or inodes, to bound memory
+# Seconds. A file system's clock ticks only a few hundred times a second, so it may lag behind the system clock.
+CLOCK_SKEW = 2.0
+# InternalClientError: the connection is lost, or none of the hosts is a primary.
 DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
-class CannotTell(Exception):
-    """The check cannot be made, or not be ended; the text says why."""
+class CheckFailed(Exception):
+    """The check could not start or finish; the message gives the reason and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`grace` in seconds: files that were touched later are not judged."""
+    """`grace` in seconds: files with a more recent ctime are skipped."""
 
     grace: float = 3600.0
     repair: bool = False
@@ -43,7 +43,7 @@ class Options:
 
 
 class Context:
-    """Those of one check. `root` is absolute."""
+    """The state of one check. `root` is the absolute path of the storage folder."""
 
     def __init__(
         self, connection: Any, root: str, durable: bool, options: Options, report: Report, threads: ThreadPoolExecutor
@@ -53,32 +53,32 @@ class Context:
         self.report = report
         self.orphans = Orphans(root, durable)
         self.began = time.time()
-        self.estimate = 0  # of the number of artifacts
-        # Checksums of artifacts whose file is not whole: a content entry may hold the last copy of their bytes.
-        self.wanted: set[bytes] = set()
-        self.stopped = False  # asked by what runs in threads, where nothing can be cancelled
+        self.estimated_artifacts = 0  # from the table statistics, for the progress display
+        # SHA-256 of artifacts whose file is missing or damaged: a content entry may hold the last copy of the bytes.
+        self.missing: set[bytes] = set()
+        self.stopped = False  # polled by the worker threads, which asyncio cannot cancel
         self._connection = connection
-        self._asking = asyncio.Lock()  # one connection, and the next portion is fetched while this one is looked at
+        self._connection_lock = asyncio.Lock()  # prefetch() may query while another query runs
         self._threads = threads
-        self._mount = inode(os.stat(root))
+        self._root_inode = inode(os.stat(root))
 
     async def fetch(self, query: str, *arguments: Any) -> list[Any]:
-        """Rows. Raises asyncpg's errors."""
-        async with self._asking:
+        """Rows. Raises the errors of asyncpg."""
+        async with self._connection_lock:
             rows: list[Any] = await self._connection.fetch(query, *arguments)
             return rows
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`work` in a thread."""
+        """Run `work` in the thread pool."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(*args, **kwargs))
 
     def walked(self, top: str, number: int, ignored: frozenset[str] = frozenset()) -> AsyncGenerator[list[str], None]:
-        """Portions of the files below a folder, each read while the one before is worked on."""
+        """Paths of the files below `top`, `number` at a time; reads the next portion while the caller uses this one."""
         walker = self.readable(walk(self.root, top, ignored))
-        return ahead(lambda: self.run(lambda: list(islice(walker, number))))
+        return prefetch(lambda: self.run(lambda: list(islice(walker, number))))
 
     def readable(self, found: Iterator[str | OSError]) -> Iterator[str]:
-        """The files of a walk; what could not be read is told."""
+        """The files of a walk; reports files and folders that cannot be read."""
         for each in found:
             if self.stopped:
                 return
@@ -88,44 +88,48 @@ class Context:
                 yield each
 
     def remove(self, path: str, found: os.stat_result) -> bool | None:
-        """Blocking. Whether it is removed; None when it has changed since it was found, so that it is another's now.
-        What cannot be removed is told."""
+        """Unlink a file. True: done; None: it has changed since `found`; False: error, which is reported. Blocking."""
         try:
             return self.orphans.remove(path, found) or None
         except OSError as error:
             self.report.unreadable(error, path)
             return False
 
-    def want(self, checksum: str) -> None:
-        """Notes that an artifact lacks its bytes."""
-        if len(self.wanted) <= MOST_REMEMBERED:
-            self.wanted.add(bytes.fromhex(checksum))
+    def add_missing(self, checksum: str) -> None:
+        """Record that the file of an artifact with this SHA-256 is missing or damaged."""
+        if len(self.missing) <= MAX_REMEMBERED:
+            self.missing.add(bytes.fromhex(checksum))
 
-    def is_wanted(self, checksum: str) -> bool:
-        """Whether an artifact lacks these bytes, or may: where so many do, not all are remembered."""
-        return len(self.wanted) > MOST_REMEMBERED or bytes.fromhex(checksum) in self.wanted
+    def may_be_missing(self, checksum: str) -> bool:
+        """Whether an artifact's file with this SHA-256 is missing or damaged. Always True once the set is full."""
+        return len(self.missing) > MAX_REMEMBERED or bytes.fromhex(checksum) in self.missing
 
-    def must_be_mounted(self) -> None:
-        """A storage folder that goes away in the middle has not lost each single file. Raises CannotTell."""
+    def ensure_mounted(self) -> None:
+        """Raise CheckFailed when the storage folder was unmounted or replaced during the check.
+
+        Without this, every artifact would be reported as missing.
+        """
         with suppress(OSError):
-            if inode(os.stat(self.root)) == self._mount:
+            if inode(os.stat(self.root)) == self._root_inode:
                 return
-        raise CannotTell(f"The storage folder {self.root} went away.")
+        raise CheckFailed(
+            f"The storage folder {self.root} disappeared during the check. Mount its disk and run the check again."
+        )
 
 
-async def ahead(portion: Callable[[], Awaitable[list[T]]]) -> AsyncGenerator[list[T], None]:
-    """Portions until there is an empty one; the next is fetched while this one is worked on."""
-    coming = asyncio.ensure_future(portion())
+async def prefetch(portion: Callable[[], Awaitable[list[T]]]) -> AsyncGenerator[list[T], None]:
+    """Portions until an empty one; fetches the next portion while the caller uses this one."""
+    following = asyncio.ensure_future(portion())
     try:
-        while current := await coming:
-            coming = asyncio.ensure_future(portion())
+        while current := await following:
+            following = asyncio.ensure_future(portion())
             yield current
     finally:
-        coming.cancel()
+        following.cancel()
         with suppress(asyncio.CancelledError, Exception):
-            await coming
+            await following
 
 
 def inode(found: os.stat_result) -> tuple[int, int]:
-    """What tells a file from every other, whatever its names."""
+    """The identity of a file, the same for all its hard links."""
     return found.st_dev, found.st_ino

@@ -1,5 +1,7 @@
-"""The half of `reportd check` that goes from files to rows: does anything refer to each file? With --repair, what
-nothing refers to is removed."""
+"""The half of `reportd check` that goes from files to rows: does a row refer to each file?
+
+With --repair, it removes files that no row refers to.
+"""
 
 import os
 import time
@@ -7,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import aclosing, suppress
 from itertools import groupby
 
-from server.commands.check.context import PORTION, TICKS, Context
+from server.commands.check.context import CLOCK_SKEW, PORTION, Context
 from server.commands.check.findings import Finding
 from server.database.queries import SQL
 from server.storage.orphans import abandoned, is_of_this_machine, staging_folder
 from server.storage.paths import CONTENT, STAGING, content_checksum
-from server.storage.walk import NOT_OURS, look, walk
+from server.storage.walk import NOT_OURS, stat_or_none, walk
 
 _DAY = 86_400.0
 
@@ -26,10 +28,10 @@ class Files:
         self._tally = context.report.tally
 
     async def compare(self) -> None:
-        """Goes through all files."""
+        """Check every file in the storage folder."""
         await self._files()
         await self._context.run(self._staging)
-        # After the files: what was removed among them may have been the last to share an entry's bytes.
+        # Last: removing a file may leave its content entry without any other hard link.
         await self._contents()
 
     async def _files(self) -> None:
@@ -39,19 +41,20 @@ class Files:
                 referenced = await self._referenced(paths)
                 self._tally.pending_removal += sum(referenced.values())
                 if suspects := [path for path in paths if path not in referenced]:
-                    await self._look_for_rows_again(suspects)
+                    await self._recheck(suspects)
                 self._report.progress("files", self._tally.files, self._tally.artifacts)
 
-    async def _look_for_rows_again(self, paths: list[str]) -> None:
-        """Rows first, then the file, which is removed at once if it is to be.
+    async def _recheck(self, paths: list[str]) -> None:
+        """Query the rows again, then judge (and remove) each file that still has none.
 
-        The file of a DELETE is noted for removal until it is gone. The file of an upload has a younger ctime than its
-        transaction, or else that has ended, and its rows are there: transactions are asked for before rows. So what is
-        older than both the grace period and every transaction that still writes, and has no row, never will have one.
+        A DELETE lists its file in removed_files until the file is unlinked. An upload links its file inside its
+        transaction, so the file's ctime is later than the start of that transaction. The oldest writing transaction is
+        queried before the rows. Therefore a file without a row that is older than this transaction and than the grace
+        period belongs to no running upload and will never get a row.
         """
         now = time.time()
         (oldest,) = (await self._context.fetch(SQL.check.oldest_writer))[0]
-        cutoff = now - max(self._options.grace, 0.0 if oldest is None else oldest + TICKS)
+        cutoff = now - max(self._options.grace, 0.0 if oldest is None else oldest + CLOCK_SKEW)
         referenced = await self._referenced(paths)
 
         def judge() -> None:
@@ -63,13 +66,20 @@ class Files:
         await self._context.run(judge)
 
     async def _referenced(self, paths: list[str]) -> dict[str, bool]:
-        """Those that a row is for; True when it only waits to be unlinked. No row can have a name that is no text."""
-        texts = [path for path in paths if _is_text(path)]
+        """The paths that a row refers to; True for files of deleted artifacts that are still to be unlinked.
+
+        Paths that are not valid UTF-8 are not queried: PostgreSQL cannot store them, so no row has one.
+        """
+        texts = [path for path in paths if _is_utf8(path)]
         return {row["storage_path"]: row["pending"] for row in await self._context.fetch(SQL.check.referenced, texts)}
 
     def _staging(self) -> None:
-        """Blocking. Of this machine, what no living process holds; of another one, whose locks we may not see, only
-        files so old that no upload can still need them, and never the folder, which a server keeps for its life."""
+        """Find staged files of processes that have ended. Blocking.
+
+        The lock on a staging folder shows whether its process lives, but a lock of another machine may not be visible
+        here. In folders of other machines, this reports only files older than a day, and keeps the folder itself: a
+        live server may still use it.
+        """
         now = time.time()
         paths = self._context.readable(walk(self._root, STAGING))
         for folder, staged in groupby(paths, key=staging_folder):
@@ -94,9 +104,12 @@ class Files:
                 os.rmdir(f"{self._root}/{folder}")
 
     def _judge_file(self, path: str, cutoff: float, kind: str, most_links: int | None = None) -> None:
-        """Blocking. A file that nothing refers to is a finding once it is old, and goes if it may."""
+        """Report a file that no row refers to when it is older than `cutoff`; with --repair, remove it. Blocking.
+
+        `most_links`: skip a file with more hard links than this.
+        """
         try:
-            found = look(f"{self._root}/{path}")
+            found = stat_or_none(f"{self._root}/{path}")
             if found is None or (most_links is not None and found.st_nlink > most_links):
                 return
             if not self._context.orphans.is_old(found, cutoff):
@@ -113,9 +126,12 @@ class Files:
             self._report.finding(Finding(kind, path, found.st_size, removed=removed))
 
     async def _contents(self) -> None:
-        """Entries that nothing else shares. Whatever an upload does to one meanwhile, removing it costs disk space at
-        most: an upload that finds it gone keeps its own bytes. But what an artifact lacks stays, and is no finding:
-        it may be the last copy of those bytes."""
+        """Find content entries without any other hard link.
+
+        Removing an entry that a concurrent upload was about to link costs disk space at most: the upload then keeps its
+        own copy. An entry is kept, and not reported, when the file of an artifact with these bytes is missing or
+        damaged: the entry may be their last copy.
+        """
 
         def judge(paths: list[str]) -> None:
             cutoff = time.time() - self._options.grace
@@ -125,7 +141,7 @@ class Files:
                     self._judge_file(path, cutoff, "unknown_file")
                     continue
                 self._tally.content_entries += 1
-                if not self._context.is_wanted(checksum):
+                if not self._context.may_be_missing(checksum):
                     self._judge_file(path, cutoff, "unused_content", most_links=1)
             self._context.orphans.tidy()
 
@@ -135,7 +151,7 @@ class Files:
                 self._report.progress("content entries", self._tally.content_entries)
 
 
-def _is_text(path: str) -> bool:
+def _is_utf8(path: str) -> bool:
     try:
         path.encode()
     except UnicodeEncodeError:

@@ -1,6 +1,6 @@
-"""What `reportd check` prints: findings one by one as they are found, then a summary; progress on a terminal.
+"""Output of `reportd check`: each finding as soon as it is found, then a summary; progress on a terminal.
 
-Holds counts, never a list: there may be ten million of anything.
+Keeps counts, never lists: there may be ten million artifacts, files or findings.
 """
 
 import json
@@ -10,37 +10,37 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-# In the order of the summary. The first four are rows, which nothing here ever mends; the rest are files.
+# In the order of the summary. The first four are about rows, which the check never changes; the others about files.
 KINDS = {
     "missing_file": "artifacts whose file is missing",
-    "not_a_file": "artifacts that have something else than a file",
-    "wrong_size": "artifacts whose file has another size",
-    "wrong_hash": "artifacts whose file has other bytes",
-    "file_without_row": "files that no artifact has",
-    "unknown_file": "files in places where reportd stores none; never removed",
-    "stale_staging": "files of uploads whose server is gone",
+    "not_a_file": "artifacts whose path is not a regular file",
+    "wrong_size": "artifacts whose file has the wrong size",
+    "wrong_hash": "artifacts whose file has the wrong SHA-256",
+    "file_without_row": "files without an artifact row",
+    "unknown_file": "files at paths that reportd never uses; never removed",
+    "stale_staging": "staged files of server processes that have ended",
     "unused_content": "content entries that no artifact shares",
-    "wrong_content": "content entries whose bytes are not what their name says",
+    "wrong_content": "content entries whose SHA-256 is not their name",
 }
-_MOST_PRINTED = 1000
+_MAX_PRINTED = 1000  # findings of each kind, in text output
 _PROGRESS_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is not as it should be. `size` in bytes: what the row says, or what the file takes."""
+    """One problem. `size` in bytes: the size in the row, or of the file when there is no row."""
 
     kind: str
     path: str
     size: int
     artifact_id: str | None = None
-    found: str | None = None  # the other size or hash
+    found: str | None = None  # the wrong size, or the wrong SHA-256
     removed: bool = False
 
 
 @dataclass(slots=True)
 class Tally:
-    """What was gone through. Sizes in bytes; `stored` is what the artifacts' bytes take, each counted once."""
+    """Counts of the check. Sizes in bytes; `stored_bytes` counts files that share an inode once."""
 
     artifacts: int = 0
     artifact_bytes: int = 0
@@ -56,17 +56,17 @@ class Tally:
 
 
 class Report:
-    """Where a check tells what it finds. `as_json`: a line for each finding, then one for the summary."""
+    """Counts and prints findings. `as_json`: one JSON object per line, each finding and then the summary."""
 
     def __init__(self, as_json: bool) -> None:
         self.tally = Tally()
         self._as_json = as_json
-        self._lock = threading.RLock()  # a walk tells what it cannot read from a thread of its own
+        self._lock = threading.RLock()  # worker threads report errors and findings, too
         self._shows_progress = sys.stderr.isatty()
         self._phase, self._began, self._shown = "", 0.0, 0.0
 
     def finding(self, finding: Finding) -> None:
-        """Counts and prints one; for people, not more than 1000 of a kind."""
+        """Count and print one finding; as text, at most 1000 of a kind are printed."""
         with self._lock:
             self._count(finding)
             self._print_finding(finding)
@@ -83,29 +83,29 @@ class Report:
             self._print(json.dumps({"finding": plain.pop("kind"), **plain}))
             return
         number = self.tally.findings[finding.kind]
-        if number <= _MOST_PRINTED:
+        if number <= _MAX_PRINTED:
             notes = [
                 f"{finding.size} bytes",
                 f"found: {finding.found}" if finding.found else "",
                 f"artifact {finding.artifact_id}" if finding.artifact_id else "",
                 "removed" if finding.removed else "",
             ]
-            self._print(f"{finding.kind:16}  {shown(finding.path)}  ({', '.join(filter(None, notes))})")
-        elif number == _MOST_PRINTED + 1:
+            self._print(f"{finding.kind:16}  {printable(finding.path)}  ({', '.join(filter(None, notes))})")
+        elif number == _MAX_PRINTED + 1:
             self._print(f"{finding.kind:16}  … more of them are only counted; --json prints all")
 
     def unreadable(self, error: OSError, path: str = "") -> None:
-        """What could not be looked at, or not be removed. The check goes on, and cannot say that all is well."""
+        """Report a file or folder that could not be read or removed. The check continues, but is then incomplete."""
         with self._lock:
             self.tally.unreadable += 1
-            if self.tally.unreadable > _MOST_PRINTED:
+            if self.tally.unreadable > _MAX_PRINTED:
                 return
             self._clear()
-            place = shown(path or str(error.filename or ""))
+            place = printable(path or str(error.filename or ""))
             print(f"reportd: {place}: {error.strerror or type(error).__name__}", file=sys.stderr, flush=True)
 
     def summary(self, failure: str | None = None) -> int:
-        """Prints it; the exit code: 0 clean, 1 findings, 2 cannot tell."""
+        """Print the summary; the exit code: 0 no findings, 1 findings, 2 the check is incomplete."""
         tally = self.tally
         if failure is None and tally.unreadable:
             failure = f"{tally.unreadable} files or folders could not be read or removed."
@@ -115,7 +115,7 @@ class Report:
         else:
             self._print("\n".join(self._lines()))
             if failure is not None:
-                self._print(f"Cannot tell: {failure}")
+                self._print(f"The check is incomplete: {failure}")
             elif tally.findings:
                 number = sum(tally.findings.values())
                 self._print(f"{number} findings, {tally.removed} of them removed, {number - tally.removed} left.")
@@ -124,7 +124,7 @@ class Report:
         return code
 
     def progress(self, phase: str, done: int, total: int | None = None) -> None:
-        """Shown on a terminal alone, twice a second."""
+        """Show progress, at most twice a second, and only when standard error is a terminal."""
         if not self._shows_progress:
             return
         now = time.monotonic()
@@ -147,12 +147,12 @@ class Report:
         stored = round(tally.stored_bytes)
         lines: list[tuple[str, int | str, int | str]] = [
             ("artifacts", tally.artifacts, tally.artifact_bytes),
-            ("bytes that they take on disk", "", stored),
-            ("bytes saved by hard links", "", max(0, tally.artifact_bytes - stored)),
+            ("disk space that they take", "", stored),
+            ("disk space saved by hard links", "", max(0, tally.artifact_bytes - stored)),
             ("files", tally.files, ""),
             ("content entries", tally.content_entries, ""),
-            ("files of deleted artifacts, yet to be removed", tally.pending_removal, ""),
-            ("files too young to tell", tally.younger_than_grace, ""),
+            ("files of deleted artifacts, not removed yet", tally.pending_removal, ""),
+            ("files younger than --grace, skipped", tally.younger_than_grace, ""),
             *(
                 (KINDS[kind], tally.findings[kind], tally.finding_bytes[kind])
                 for kind in KINDS
@@ -173,8 +173,8 @@ class Report:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
-def shown(path: str) -> str:
-    """A name as one line that a terminal can show."""
+def printable(path: str) -> str:
+    """A path as one printable line."""
     return path if path.isascii() and path.isprintable() else json.dumps(path)
 
 

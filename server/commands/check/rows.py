@@ -1,4 +1,4 @@
-"""The half of `reportd check` that goes from rows to files: is each artifact's file there, and what its row says?"""
+"""The half of `reportd check` that goes from rows to files: does each artifact's file exist and match its row?"""
 
 import asyncio
 import os
@@ -10,24 +10,24 @@ from typing import Any
 from uuid import UUID
 
 from server.commands.check.context import (
+    CLOCK_SKEW,
     HASHED_PORTION,
-    MOST_REMEMBERED,
+    MAX_REMEMBERED,
     PORTION,
     THREADS,
-    TICKS,
     Context,
-    ahead,
     inode,
+    prefetch,
 )
 from server.commands.check.findings import Finding
 from server.database.queries import SQL
 from server.storage.paths import CONTENT, content_checksum, content_path
-from server.storage.walk import look, sha256
+from server.storage.walk import sha256, stat_or_none
 
 
 @dataclass(slots=True)
-class _Looked:
-    """What a portion of rows came to."""
+class _Result:
+    """The result for some rows. Sizes in bytes; `stored` counts files that share an inode once."""
 
     size: int = 0
     stored: float = 0.0
@@ -42,10 +42,10 @@ class Rows:
         self._options = context.options
         self._report = context.report
         self._tally = context.report.tally
-        self._wrong: set[tuple[int, int]] = set()  # inodes of content entries that are not what their name says
+        self._wrong: set[tuple[int, int]] = set()  # inodes of content entries with wrong bytes
 
     async def compare(self) -> None:
-        """Goes through all artifacts."""
+        """Check the file of every artifact."""
         if self._options.verify_hashes:
             await self._verify_contents()
         after = ""
@@ -57,62 +57,65 @@ class Rows:
             after = rows[-1]["storage_path"] if rows else after
             return rows
 
-        async with aclosing(ahead(portion)) as portions:
+        async with aclosing(prefetch(portion)) as portions:
             async for rows in portions:
                 contents = await self._contents_of(rows) if self._options.verify_hashes else {}
-                share = -(-len(rows) // THREADS)
-                parts = [rows[start : start + share] for start in range(0, len(rows), share)]
-                looked = await asyncio.gather(*(self._context.run(self._look, part, contents) for part in parts))
+                size = -(-len(rows) // THREADS)
+                parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+                results = await asyncio.gather(*(self._context.run(self._check, part, contents) for part in parts))
                 self._tally.artifacts += len(rows)
-                for part in looked:
-                    self._tally.artifact_bytes += part.size
-                    self._tally.stored_bytes += part.stored
-                    self._tell_unreadable(part)
-                if suspects := [row for part in looked for row, _ in part.suspects]:
-                    await self._look_again(suspects, contents)
-                self._report.progress("artifacts", self._tally.artifacts, self._context.estimate)
+                for result in results:
+                    self._tally.artifact_bytes += result.size
+                    self._tally.stored_bytes += result.stored
+                    self._report_unreadable(result)
+                if suspects := [row for result in results for row, _ in result.suspects]:
+                    await self._recheck(suspects, contents)
+                self._report.progress("artifacts", self._tally.artifacts, self._context.estimated_artifacts)
 
-    def _tell_unreadable(self, looked: _Looked) -> None:
-        for path, error in looked.unreadable:
+    def _report_unreadable(self, result: _Result) -> None:
+        for path, error in result.unreadable:
             self._report.unreadable(error, path)
 
-    async def _look_again(self, rows: list[Any], contents: dict[UUID, str]) -> None:
-        """The file first, then the row: a row that is there after the look was there before it, too, since no name is
-        given a second time within a day of its DELETE. So no DELETE took the file away between, and an upload of the
-        same bytes that made the file whole meanwhile has mended it."""
-        looked = await self._context.run(self._look, rows, contents)
-        self._tell_unreadable(looked)
-        there = await self._context.fetch(SQL.check.still_there, [row["id"] for row, _ in looked.suspects])
-        self._context.must_be_mounted()
-        ids = {row["id"] for row in there}
-        for row, finding in looked.suspects:
+    async def _recheck(self, rows: list[Any], contents: dict[UUID, str]) -> None:
+        """Check the files again, then query which rows still exist; report only those.
+
+        A row that still exists was not deleted in the meantime. No DELETE of another row has removed its file either,
+        because a file name is not reused within a day of its DELETE. So a concurrent DELETE causes no finding. Neither
+        does an upload of the same bytes that has restored the file in the meantime.
+        """
+        result = await self._context.run(self._check, rows, contents)
+        self._report_unreadable(result)
+        existing = await self._context.fetch(SQL.check.still_there, [row["id"] for row, _ in result.suspects])
+        self._context.ensure_mounted()
+        ids = {row["id"] for row in existing}
+        for row, finding in result.suspects:
             if row["id"] in ids:
                 self._report.finding(finding)
-                self._context.want(row["checksum"])
+                self._context.add_missing(row["checksum"])
 
-    def _look(self, rows: Sequence[Any], contents: dict[UUID, str]) -> _Looked:
-        """Blocking."""
-        looked = _Looked()
+    def _check(self, rows: Sequence[Any], contents: dict[UUID, str]) -> _Result:
+        """Check the files of some rows. Blocking."""
+        result = _Result()
         for row in rows:
             if self._context.stopped:
                 break
-            looked.size += row["file_size"]
+            result.size += row["file_size"]
             try:
                 finding, found = self._judge(row, contents)
             except OSError as error:
-                looked.unreadable.append((row["storage_path"], error))
+                result.unreadable.append((row["storage_path"], error))
                 continue
             if finding is not None:
-                looked.suspects.append((row, finding))
+                result.suspects.append((row, finding))
             if found is not None:
-                # The names that share the bytes, but for the content entry, which is there wherever links are.
-                looked.stored += found.st_size / max(1, found.st_nlink - 1)
-        return looked
+                # An equal share for each artifact of this inode. Linked files have one more link: the content entry.
+                result.stored += found.st_size / max(1, found.st_nlink - 1)
+        return result
 
     def _judge(self, row: Any, contents: dict[UUID, str]) -> tuple[Finding | None, os.stat_result | None]:
         path, size = row["storage_path"], row["file_size"]
         absolute = f"{self._root}/{path}"
-        found = look(absolute)
+        found = stat_or_none(absolute)
 
         def wrong(kind: str, instead: str | None = None) -> Finding:
             return Finding(kind, path, size, artifact_id=str(row["id"]), found=instead)
@@ -133,10 +136,11 @@ class Rows:
         return None, found
 
     async def _verify_contents(self) -> None:
-        """Comes first: a file that shares its inode with a good entry need not be read a second time.
+        """Read every content entry. Runs first: a file that shares the inode of a good entry need not be read again.
 
-        A wrong entry is removed whatever its age: the next upload of these bytes would be linked to it, and each that
-        was made it younger. No artifact loses anything by it, as an entry is a cache, and so is a race for one.
+        With --repair, a wrong entry is removed whatever its age. Otherwise the next upload of these bytes would be
+        linked to wrong bytes, and each such link would renew its ctime. Removing it, even in a race with an upload,
+        loses no artifact: content entries are only a cache.
         """
         done = 0
         async with aclosing(self._context.walked(CONTENT, HASHED_PORTION * THREADS)) as portions:
@@ -148,15 +152,15 @@ class Rows:
                 self._report.progress("content entries verified", done)
 
     def _wrong_among(self, paths: list[str]) -> list[tuple[str, os.stat_result, str]]:
-        """Blocking. Each with what it is and its real hash."""
+        """The entries whose bytes are wrong, each with its stat result and actual SHA-256. Blocking."""
         wrong = []
         for path in paths:
             checksum = content_checksum(path)
             if self._context.stopped or checksum is None:
                 continue
             try:
-                found = look(f"{self._root}/{path}")
-                if found is not None and stat.S_ISREG(found.st_mode):  # else it is gone, or _contents() tells
+                found = stat_or_none(f"{self._root}/{path}")
+                if found is not None and stat.S_ISREG(found.st_mode):  # _contents() in files.py reports the others
                     actual = sha256(f"{self._root}/{path}")
                     if actual != checksum:
                         wrong.append((path, found, actual))
@@ -167,31 +171,31 @@ class Rows:
         return wrong
 
     def _report_wrong(self, wrong: list[tuple[str, os.stat_result, str]]) -> None:
-        """Blocking. One that has changed since it was read is another entry, and none of ours."""
+        """Report wrong entries, and with --repair remove them. Skips those replaced since they were read. Blocking."""
         for path, found, actual in wrong:
-            now = look(f"{self._root}/{path}")
+            now = stat_or_none(f"{self._root}/{path}")
             if now is None or inode(now) != inode(found):
                 continue
             removed = self._options.repair and self._context.remove(path, now)
             if removed is None:
                 continue
-            if len(self._wrong) <= MOST_REMEMBERED:
+            if len(self._wrong) <= MAX_REMEMBERED:
                 self._wrong.add(inode(now))
             self._report.finding(Finding("wrong_content", path, now.st_size, found=actual, removed=removed))
         self._context.orphans.tidy()
 
     def _is_verified(self, found: os.stat_result, content: str | None) -> bool:
-        """Whether a file's bytes are those of an entry that _verify_contents() has read and found good.
+        """Whether the file shares the inode of a content entry that _verify_contents() has read and found good.
 
-        One whose inode has not changed since before that began was linked to its entry then, and met there.
+        The ctime must be older than the start of the check: a later link could be to an entry that was not read.
         """
-        if content is None or len(self._wrong) > MOST_REMEMBERED or found.st_ctime >= self._context.began - TICKS:
+        if content is None or len(self._wrong) > MAX_REMEMBERED or found.st_ctime >= self._context.began - CLOCK_SKEW:
             return False
-        entry = look(f"{self._root}/{content}")
+        entry = stat_or_none(f"{self._root}/{content}")
         return entry is not None and inode(entry) == inode(found) and inode(found) not in self._wrong
 
     async def _contents_of(self, rows: list[Any]) -> dict[UUID, str]:
-        """Where the bytes of artifacts are found again, by artifact."""
+        """The path of the content entry of each artifact."""
         cases = {row["test_case_result_id"] for row in rows}
         projects = {row["id"]: row["project_id"] for row in await self._context.fetch(SQL.check.projects, list(cases))}
         return {

@@ -1,4 +1,4 @@
-"""S0, "Test Report Sync Endpoints": its six verification steps, literally, against `reportd up`."""
+"""The sync document ("Test Report Sync Endpoints"): its six verification steps, literally, against `reportd up`."""
 
 import uuid
 from dataclasses import replace
@@ -13,7 +13,7 @@ __all__ = ["up_server"]  # a fixture
 
 BASE = "/api/v1/reports"
 
-# S0, "1. Bulk Create Step Results", request body.
+# Section "1. Bulk Create Step Results", request body.
 STEPS_BODY = {
     "steps": [
         {
@@ -45,7 +45,7 @@ STEPS_BODY = {
         },
     ]
 }
-# S0, "2. Upload Artifact (Screenshot)", every form field of its table.
+# Section "2. Upload Artifact (Screenshot)", all form fields of the table.
 UPLOAD_FIELDS = {
     "artifact_type": "screenshot",
     "step_number": "1",
@@ -54,7 +54,7 @@ UPLOAD_FIELDS = {
     "description": "The page after it was opened",
     "captured_at": "2026-01-24T12:00:00Z",
 }
-# S0, "Database Schema Verification".
+# Section "Database Schema Verification".
 COLUMNS = {
     "test_step_results": "id test_case_result_id step_number action description status duration_ms error_message"
     " screenshot_path screenshot_artifact_id created_at updated_at",
@@ -64,9 +64,9 @@ COLUMNS = {
 
 
 @pytest.fixture
-def s0_client(up_server) -> UpServer:
-    """The server as S0's existing client sees it: its token gives it the bare arrays that it reads."""
-    name = f"s0-{uuid.uuid4()}"
+def array_client(up_server) -> UpServer:
+    """The server with a token of shape "array": lists come as bare arrays, as the sync document's client reads them."""
+    name = f"array-{uuid.uuid4()}"
     made = reportd("token", "create", "--data", str(up_server.data), "--name", name, "--shape", "array")
     assert made.returncode == 0, made.stderr
     return replace(up_server, token=made.stdout.strip())
@@ -81,8 +81,8 @@ def is_now(text: str) -> bool:
     return text.endswith("Z") and abs((datetime.now(UTC) - moment).total_seconds()) < 600
 
 
-def test_the_six_verification_steps(s0_client):
-    server, logged = s0_client, s0_client.log.stat().st_size
+def test_the_six_verification_steps(array_client):
+    server, logged = array_client, array_client.log.stat().st_size
     suite_id = server.ask_json("POST", f"{BASE}/suite-runs", {"name": "nightly"}, status=201)["id"]
 
     # 1. Create a test case result.
@@ -145,7 +145,7 @@ def test_the_six_verification_steps(s0_client):
     assert (download.status, download.headers["Content-Type"]) == (200, "image/png")
     assert download.body == picture
 
-    # "Please provide": what the tables hold, and what the server logged.
+    # "Please provide": the rows of the tables, and the server's log.
     rows = server.rows("SELECT id::text, screenshot_artifact_id::text FROM test_step_results ORDER BY id")
     assert [row for row in rows if row[0] in step_ids] == list(zip(step_ids, [artifact["id"], None, None], strict=True))
     rows = server.rows("SELECT id::text, step_result_id::text FROM test_artifacts")
@@ -157,7 +157,7 @@ def test_the_six_verification_steps(s0_client):
     assert not [line for line in lines if " INFO " not in line]
 
 
-def test_the_tables_have_its_columns(up_server):
+def test_the_tables_have_the_columns_of_the_sync_document(up_server):
     query = "SELECT column_name FROM information_schema.columns WHERE table_name = %s"
     for table, columns in COLUMNS.items():
         found = {row[0] for row in up_server.rows(query, table)}

@@ -1,4 +1,4 @@
-"""S1, "Full Test Report Artifact Storage": its client's flow and its example replies, against `reportd up`."""
+"""The specification ("Full Test Report Artifact Storage"): its client's flow and example replies, on `reportd up`."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ __all__ = ["up_server"]  # a fixture
 
 BASE = "/api/v1/reports"
 
-# S1, "1. Upload Step Results (Bulk)", request body.
+# Section "1. Upload Step Results (Bulk)", request body.
 STEPS_BODY = {
     "steps": [
         {
@@ -78,7 +78,7 @@ STEPS_BODY = {
         },
     ]
 }
-# S1, "4. Upload Multiple Artifacts (Batch)", and a third entry for the screenshot of step 3 in its other examples.
+# Section "4. Upload Multiple Artifacts (Batch)", and a third entry for step 3, whose screenshot is in other examples.
 METADATA = [
     {
         "file_index": 0,
@@ -104,7 +104,7 @@ METADATA = [
 ]
 NAMES = ["step_001_navigate.png", "step_002_type.png", "step_003_click_error.png"]
 PICTURES = [png(120, 120, seed) for seed in range(3)]
-# S1, "File Storage Structure".
+# Section "File Storage Structure".
 STORED = ["step_001_after.png", "step_002_after.png", "step_003_error.png"]
 COLUMNS = {
     "test_step_results": "id test_case_result_id step_number step_type action description status duration_ms"
@@ -128,7 +128,7 @@ def is_id(text: str) -> bool:
 
 
 def is_now(text: str) -> bool:
-    """A time as in S1's examples, with three digits and Z."""
+    """Whether this is the current time, written as in the examples: with milliseconds and Z."""
     moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
     return len(text) == 24 and abs((datetime.now(UTC) - moment).total_seconds()) < 600
 
@@ -137,7 +137,7 @@ def a_png(name: str, data: bytes, field: str = "files") -> tuple[str, str, bytes
     return field, name, data, "image/png"
 
 
-def test_the_flow_of_the_client(up_server, case_id):
+def test_the_client_flow_of_the_specification(up_server, case_id):
     server, case_url = up_server, f"{BASE}/test-case-results/{case_id}"
 
     # After test completion: POST /steps with all step data.
@@ -188,7 +188,7 @@ def test_the_flow_of_the_client(up_server, case_id):
     assert [step["id"] for step in failed["steps"]] == step_ids[2:]
     assert failed["total_steps"] == 3
 
-    # GET /artifacts: the page.
+    # GET /artifacts: the list with its paging fields.
     page = server.ask_json("GET", f"{case_url}/artifacts")
     assert (page["total"], page["page"], page["per_page"]) == (3, 1, 100)
     items = [
@@ -236,13 +236,13 @@ def test_the_flow_of_the_client(up_server, case_id):
         }
         assert {name: download.headers[name] for name in headers} == headers
 
-        # The files lie as "File Storage Structure" shows.
+        # The stored path is that of "File Storage Structure".
         day = metadata["uploaded_at"][:10].replace("-", "/")
         assert metadata["storage_path"] == f"artifacts/{day}/{case_id}/{STORED[i]}"
         assert (server.data / metadata["storage_path"]).read_bytes() == PICTURES[i]
 
 
-def test_the_browser_shows_a_screenshot_with_its_cookie(up_server, case_id):
+def test_a_screenshot_can_be_downloaded_with_the_session_cookie(up_server, case_id):
     file = a_png("a.png", PICTURES[0], "file")
     sent = up_server.send(f"{BASE}/test-case-results/{case_id}/artifacts", file, ("artifact_type", "screenshot"))
     cookie = up_server.ask("POST", "/api/v1/auth/session").headers["Set-Cookie"].partition(";")[0]
@@ -252,9 +252,9 @@ def test_the_browser_shows_a_screenshot_with_its_cookie(up_server, case_id):
     assert up_server.ask("GET", sent["download_url"], Authorization="").status == 401
 
 
-def test_the_example_with_curl(up_server, case_id, tmp_path):
+def test_the_curl_example_of_the_specification(up_server, case_id, tmp_path):
     if shutil.which("curl") is None:
-        pytest.skip("there is no curl")
+        pytest.skip("curl is not installed")
     (tmp_path / "screenshot.png").write_bytes(PICTURES[1])
     script = r"""
     curl -sS -X POST \
@@ -288,7 +288,7 @@ def test_the_example_with_curl(up_server, case_id, tmp_path):
     assert artifact["storage_path"] == f"artifacts/{day}/{case_id}/step_001_after.png"
 
 
-def test_a_second_iteration_has_a_folder_of_its_own(up_server, case_id):
+def test_a_second_iteration_has_its_own_folder(up_server, case_id):
     fields = {"artifact_type": "screenshot", "step_number": "1", "artifact_category": "after"}
     url = f"{BASE}/test-case-results/{case_id}/artifacts"
     paths = [
@@ -299,7 +299,7 @@ def test_a_second_iteration_has_a_folder_of_its_own(up_server, case_id):
     assert paths == [f"{folder}/step_001_after.png", f"{folder}/iteration_002/step_001_after.png"]
 
 
-def test_part_of_a_batch_is_kept(up_server, case_id):
+def test_a_batch_stores_its_valid_files_and_reports_the_others(up_server, case_id):
     files = [a_png("step_001.png", PICTURES[0]), a_png("step_002.png", cut(PICTURES[1], 20))]
     metadata = ("metadata", json.dumps(METADATA[:2]))
     reply = up_server.send(f"{BASE}/test-case-results/{case_id}/artifacts/batch", *files, metadata, status=207)
@@ -316,7 +316,7 @@ def test_part_of_a_batch_is_kept(up_server, case_id):
     assert {key: failed[key] for key in expected} == expected
 
 
-def test_its_error_replies(up_server, case_id):
+def test_the_error_replies_of_the_specification(up_server, case_id):
     case_url, unknown = f"{BASE}/test-case-results/{case_id}", uuid.uuid4()
     screenshot = ("artifact_type", "screenshot")
 
@@ -338,7 +338,7 @@ def test_its_error_replies(up_server, case_id):
     assert missing["detail"] == "Artifact not found"
 
 
-def test_the_tables_have_its_columns(up_server):
+def test_the_tables_have_the_columns_of_the_specification(up_server):
     query = "SELECT column_name FROM information_schema.columns WHERE table_name = %s"
     for table, columns in COLUMNS.items():
         found = {row[0] for row in up_server.rows(query, table)}

@@ -1,0 +1,80 @@
+"""Notes and examples that `--help` prints below the options of a command."""
+
+REPORTD = """\
+Try it in this directory, without any configuration:
+  reportd up
+
+Run it on an existing PostgreSQL database:
+  export REPORTD_DATABASE_DSN=postgresql://reportd:PASSWORD@localhost/reportd
+  export REPORTD_ARTIFACTS_STORAGE_PATH=/var/data/test-artifacts
+  reportd migrate
+  reportd token create --name ci
+  reportd serve
+
+`reportd COMMAND --help` explains a command and its options."""
+
+UP = """\
+Runs until Ctrl-C. The first start creates the folder and an admin token in
+DIR/admin-token.
+
+example:
+  reportd up --port 9000"""
+
+SERVE = """\
+Needs [database] dsn and [artifacts] storage_path in the configuration, and the
+tables that `reportd migrate` creates.
+
+example:
+  reportd serve --config config.toml --workers 4"""
+
+MIGRATE = """\
+Servers of the previous version keep working on the updated tables. When the
+last of them has stopped, run `reportd migrate --finish`.
+
+example:
+  reportd migrate --config config.toml"""
+
+CONFIG = """\
+example:
+  reportd config --config config.toml"""
+
+OPENAPI = """\
+example:
+  reportd openapi > openapi.json"""
+
+CHECK = """\
+exit code:
+  0  no findings
+  1  findings, even if --repair has removed all of them
+  2  the check could not start or finish
+
+example, for a restored backup:
+  reportd check --verify-hashes --grace 0s"""
+
+VERIFY = """\
+Creates a run, uploads files, reads everything back and deletes the run.
+
+example:
+  reportd verify --url https://reports.example --token "$TOKEN\""""
+
+AUDIT = """\
+example:
+  reportd audit --action suite_run.deleted --since 7d"""
+
+CREATE_TOKEN = """\
+example:
+  reportd token create --name ci --project shop --expires 90d"""  # noqa: S105 - no secret
+
+ROTATE_TOKEN = """\
+example, for a token that leaked:
+  reportd token rotate ci --overlap 0h"""  # noqa: S105
+
+ADD_USER = """\
+A password has at least 12 characters.
+
+example: anna may read all projects, and administer the project shop
+  reportd user add anna --role viewer --role shop=admin"""
+
+SET_ROLES = """\
+example:
+  reportd user set-roles anna --role uploader"""
