@@ -2,15 +2,23 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SHORT := $(addprefix tests/,test_config.py test_wrong_values.py commands/test_console.py reports uploads/test_multipart.py \
+	$(addprefix api/test_,specification.py sync_document.py artifacts.py steps.py suite_runs.py) \
+	$(addprefix database/test_,migrate.py queries.py pool.py))
 UP ?=
 
-.PHONY: up test lint chaos bench clean
+.PHONY: up test short lint chaos bench clean
 
 up: $(VENV)/installed
 	$(BIN)/reportd up $(UP)
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# What another Python or PostgreSQL could break, in a minute or two: make short VENV=.venv-3.13 PYTHON=python3.13.
+# In the environment, TEST_POSTGRES is a folder with PostgreSQL's programs, instead of the wheel's.
+short: $(VENV)/installed-test
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(SHORT)
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
