@@ -100,6 +100,12 @@ def pin_to_core(core: int | None) -> None:
     os.sched_setaffinity(0, {secrets.choice(list(os.sched_getaffinity(0))) if core is None else core})
 
 
+def stop_signals(terminal: bool = True) -> set[signal.Signals]:
+    """The signals that stop a server. `terminal`: also SIGHUP, when a terminal is closed, unless `nohup` ignores it."""
+    hangup = terminal and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    return {signal.SIGINT, signal.SIGTERM} | ({signal.SIGHUP} if hangup else set())
+
+
 async def run(
     config: Config,
     ready: Ready,
@@ -124,13 +130,8 @@ async def run(
         pin_to_core(core)
     service = service or Service()
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    stops = {signal.SIGINT, signal.SIGTERM}
-    # A closed terminal sends SIGHUP; nohup ignores it. In a worker of gunicorn it stays with gunicorn.
-    if not sockets and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        stops.add(signal.SIGHUP)
-    for number in stops:
-        loop.add_signal_handler(number, stop.set)
+    for number in stop_signals(terminal=not sockets):  # gunicorn's workers leave SIGHUP to gunicorn
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     app = create_app(config)
     admission = app[SERVICES].admission
     runner = Runner(

@@ -16,7 +16,7 @@ from typing import Any
 import asyncpg
 
 from server.auth.tokens import hash_of, is_token, new_token
-from server.commands.serve import log_size, run
+from server.commands.serve import log_size, run, stop_signals
 from server.commands.settings import load
 from server.config import Config
 from server.database import migrate
@@ -77,10 +77,8 @@ def server_here() -> tuple[str, str | None] | None:
 def up(data: Path, config: Config) -> None:
     """Run until SIGINT, SIGTERM or SIGHUP. Raises InUse, EmbeddedError, OSError."""
     # Until the server installs its handlers, these raise SystemExit: the `finally` below then stops PostgreSQL.
-    stops = [signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores the signal of a closed terminal
-        stops.append(signal.SIGHUP)
-    for number in stops:
+    stops = stop_signals()
+    for number in stops - {signal.SIGINT}:
         signal.signal(number, lambda *_: sys.exit(0))
     try:
         data.mkdir(parents=True, exist_ok=True)
@@ -98,7 +96,7 @@ def up(data: Path, config: Config) -> None:
             log_size(config)
             asyncio.run(run(config, lambda url: _announce(data, url), lambda: _watch(database)))
         finally:
-            for number in (signal.SIGINT, *stops):
+            for number in stops:
                 signal.signal(number, signal.SIG_IGN)  # a second signal must not leave PostgreSQL running
             announced.unlink(missing_ok=True)
             database.stop()
