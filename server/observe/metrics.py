@@ -25,6 +25,15 @@ _FSYNC = Histogram(
 )
 _SYNCED = {"file": _FSYNC.labels("file"), "folder": _FSYNC.labels("folder")}
 
+_DAMAGED = Counter(
+    "reportd_damaged_files_replaced",
+    "Stored files that did not have the bytes of the same file when it was uploaded again, and were replaced. "
+    "what=artifact: the file of the artifact that was sent again. what=content: the entry of .content that equal files "
+    "are linked to.",
+    ["what"],
+)
+_FOUND_DAMAGED = {"artifact": _DAMAGED.labels("artifact"), "content": _DAMAGED.labels("content")}
+
 _UPLOADS = Gauge(
     "reportd_uploads_in_progress",
     "Uploads in progress. Uploads that wait for a slow client are not counted.",
@@ -53,6 +62,9 @@ class DiskWatch:
 
     def linked(self, size: int) -> None:
         _LINKED.inc(size)
+
+    def damaged(self, what: Literal["artifact", "content"]) -> None:
+        _FOUND_DAMAGED[what].inc()
 
 
 class Load:

@@ -238,7 +238,7 @@ def _placement(item: Accepted, names: Sequence[str], project_id: UUID) -> Placem
 
 
 def _existing(row: tuple[Any, ...], item: Accepted, project_id: UUID) -> Placement:
-    """The placement of a duplicate: its stored file is only restored if it is missing or has the wrong size."""
+    """The placement of a duplicate: its stored file is only replaced if it is missing or has other bytes."""
     stored = Artifact(*row).storage_path.removeprefix("artifacts/")
     return replace(_placement(item, [stored], project_id), existing=True)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 from uuid import UUID
 
+from server.storage.equal import is_equal
 from server.storage.paths import STAGING, content_path, leads_out
 
 LOG = logging.getLogger("reportd.storage")
@@ -33,7 +34,7 @@ _CACHED_FOLDERS = 10_000
 class Placement:
     """A staged file and the relative paths that it may be stored at, best first.
 
-    `existing`: the artifact is stored already. Its file is only restored if it is missing or has the wrong size.
+    `existing`: the artifact is stored already. Its file is only replaced if it is missing or has other bytes.
     """
 
     staged: str
@@ -62,6 +63,9 @@ class Watch(Protocol):
     def linked(self, size: int) -> None:
         """`size` bytes were stored as a hard link to content that the project already had."""
 
+    def damaged(self, what: Literal["artifact", "content"]) -> None:
+        """The file of an artifact, or a content entry, did not have the bytes that were just received again."""
+
 
 class _NoWatch:
     """Records nothing."""
@@ -70,6 +74,9 @@ class _NoWatch:
         pass
 
     def linked(self, size: int) -> None:
+        pass
+
+    def damaged(self, what: Literal["artifact", "content"]) -> None:
         pass
 
 
@@ -140,14 +147,16 @@ class Disk:
     def place(self, item: Placement) -> str:
         """Moves a staged file to the first candidate path that is free, and returns that relative path.
 
-        New content takes a link and a rename; content that the project already has takes a link and an unlink. More
-        system calls would cost time: each one releases the GIL and has to wait to get it back.
+        New content takes a link and a rename. Content that the project already has is compared with the staged file,
+        then takes a link and an unlink: without the comparison, one damaged file would spread to all later uploads of
+        the same content. More system calls would cost time: each one releases the GIL and has to wait to get it back.
         """
         if item.existing:
             self._restore(item)
             return item.candidates[0]
-        content = self._absolute(content_path(item.project_id, item.checksum))
-        known = _has_size(content, item.size)
+        entry = content_path(item.project_id, item.checksum)
+        content = self._absolute(entry)
+        known = self._is_intact(entry, item, "content")
         for relative in item.candidates:
             try:
                 linked = self._link(content if known else item.staged, item.staged, self._absolute(relative))
@@ -252,20 +261,22 @@ class Disk:
 
     def _restore(self, item: Placement) -> None:
         final = self._absolute(item.candidates[0])
-        if _has_size(final, item.size):
+        if self._is_intact(item.candidates[0], item, "artifact"):
             os.unlink(item.staged)
             return
         self._durable_folders.clear()
         self.make_folder(os.path.dirname(final))
         os.replace(item.staged, final)
 
-
-def _has_size(path: str, size: int) -> bool:
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return False
-    return stat.S_ISREG(found.st_mode) and found.st_size == size
+    def _is_intact(self, relative: str, item: Placement, what: Literal["artifact", "content"]) -> bool:
+        """Whether a stored file exists and has the bytes of the staged file. Logs and counts one with other bytes."""
+        equal = is_equal(self._absolute(relative), item.staged, item.size)
+        if equal is False:
+            LOG.error(
+                "%s is damaged: its bytes are not those that were sent. They were sent again; replacing it", relative
+            )
+            self.watch.damaged(what)
+        return bool(equal)
 
 
 def _moved(staged: str, content: str) -> bool:

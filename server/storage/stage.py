@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
@@ -16,6 +16,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _CLEAN_SECONDS = 1.0
+_PORTION = 64 << 20  # bytes of files that one disk call places
 
 
 class Stage:
@@ -74,9 +75,14 @@ class Stage:
     async def publish(self, items: Sequence[Placement]) -> list[str]:
         """Moves staged files to their final paths, and returns these in the order of `items`. They are durable then.
 
-        Raises StorageFull, StorageAway.
+        Stored files with the same content are read to compare them. So many or large files take several disk calls:
+        a single call could exceed its timeout on a slow disk, and again with each retry of the upload. Raises
+        StorageFull, StorageAway.
         """
-        return await self.run(self._publish, items)
+        paths: list[str] = []
+        for portion in _portions(items):
+            paths += await self.run(self._publish, portion)
+        return paths
 
     def _publish(self, items: Sequence[Placement]) -> list[str]:
         paths = []
@@ -97,3 +103,13 @@ class Stage:
         if unpublish and self._published:
             with contextlib.suppress(OSError):
                 self._storage.remove_now(self._published)
+
+
+def _portions(items: Sequence[Placement]) -> Iterator[Sequence[Placement]]:
+    """The placements in their order, about `_PORTION` bytes at a time."""
+    start = size = 0
+    for end, item in enumerate(items, 1):
+        size += item.size
+        if size >= _PORTION or end == len(items):
+            yield items[start:end]
+            start, size = end, 0

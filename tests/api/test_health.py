@@ -17,7 +17,7 @@ from server.database import migrate
 from server.ids import lowest_id
 from server.services import SERVICES
 from tests.forms import batch, post, single
-from tests.makers import png
+from tests.makers import flip_byte, png
 
 
 async def ready(client):
@@ -182,6 +182,36 @@ async def test_files_are_counted_as_new_duplicate_or_refused(client, case_url, i
     got = await increases()
     assert got['reportd_dedupe_saved_bytes_total{how="hard_link"}'] == len(second)
     assert 'reportd_dedupe_saved_bytes_total{how="resend"}' not in got
+
+
+@pytest.mark.parametrize("how", ["batch", "single"])
+async def test_damaged_files_are_replaced_and_counted(client, case_url, increases, storage, how):
+    content = png(8, 8, 1)
+    body = single(content, "a.png") if how == "single" else batch([(content, "a.png")])
+    end = "" if how == "single" else "/batch"
+
+    async def send(case: str) -> tuple[dict, dict[str, float]]:
+        await increases()
+        status, got = await post(client, f"{case}/artifacts{end}", body)
+        assert status == 201
+        got = got["artifacts"][0] if how == "batch" else got
+        counted = {name: value for name, value in (await increases()).items() if "damaged" in name}
+        assert await (await client.get(got["download_url"])).read() == content
+        return got, counted
+
+    first = await case_url()
+    stored, counted = await send(first)
+    assert counted == {}
+    file = storage / stored["storage_path"].removeprefix("artifacts/")
+    file.write_bytes(flip_byte(content, 40))
+    # The same bytes in another test case: the damaged content entry is replaced, not linked.
+    _, counted = await send(await case_url())
+    assert counted == {'reportd_damaged_files_replaced_total{what="content"}': 1}
+    # The same file for the same test case: its stored file is replaced.
+    again, counted = await send(first)
+    assert counted == {'reportd_damaged_files_replaced_total{what="artifact"}': 1}
+    assert (again["id"], again["duplicate"]) == (stored["id"], True)
+    assert (await send(first))[1] == (await send(await case_url()))[1] == {}
 
 
 async def test_files_of_a_failed_transaction_are_not_counted(client, case_url, increases, rows):

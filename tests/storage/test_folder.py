@@ -101,6 +101,27 @@ async def receive(
     return (await receiving.receive(next_chunk, BOUNDARY.encode(), rules, stage, reservation)).files
 
 
+class RecordingWatch(Watch):
+    def __init__(self):
+        self.links, self.syncs, self.damages = [], [], []
+
+    def synced(self, what, seconds):
+        assert seconds > 0
+        self.syncs.append(what)
+
+    def linked(self, size):
+        self.links.append(size)
+
+    def damaged(self, what):
+        self.damages.append(what)
+
+
+@pytest.fixture
+def watch(storage):
+    storage.disk.watch = RecordingWatch()
+    return storage.disk.watch
+
+
 # --- publishing ---------------------------------------------------------------------------------------------
 
 
@@ -184,6 +205,116 @@ async def test_a_cache_entry_of_the_wrong_size_is_replaced(storage):
     assert inode(storage, second) == inode(storage, third)
 
 
+def damage(file: Path, at: int) -> bytes:
+    """Flips a bit of a file in place, which all its hard links show; the bytes that it has now."""
+    content = bytearray(file.read_bytes())
+    content[at] ^= 1
+    file.write_bytes(content)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("size", [1, 100, 256 << 10, (256 << 10) + 1, (1 << 20) - 1])
+@pytest.mark.parametrize("place", ["first", "middle", "last"])
+async def test_a_damaged_cache_entry_is_never_linked_and_is_replaced(storage, watch, caplog, size, place):
+    content = os.urandom(size)
+    first = await publish(storage, content, "a/1.txt")
+    damaged = damage(storage.root / first, {"first": 0, "middle": size // 2, "last": size - 1}[place])
+    second = await publish(storage, content, "a/2.txt")
+    third = await publish(storage, content, "a/3.txt")
+    assert artifact_files(storage) == {first: damaged, second: content, third: content}
+    entry = content_path(OURS, sha256(content))
+    assert inode(storage, second) == inode(storage, third) == inode(storage, entry)
+    assert watch.damages == ["content"] and watch.links == [size]
+    (record,) = caplog.records
+    assert record.levelname == "ERROR" and entry in record.getMessage()
+    assert list(storage.staging.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "unreadable", "dangling"])
+async def test_a_cache_entry_that_is_no_readable_file_is_not_linked(storage, watch, kind, monkeypatch):
+    content = b"x" * 100
+    entry = storage.root / content_path(OURS, sha256(content))
+    entry.parent.mkdir(parents=True)
+    if kind == "folder":
+        entry.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(entry)
+    elif kind == "dangling":
+        entry.symlink_to("nothing")
+    else:
+        entry.write_bytes(content)
+        fail_reads(monkeypatch, entry)
+    path = await publish(storage, content, "a/1.txt")
+    monkeypatch.undo()
+    assert (storage.root / path).read_bytes() == content and watch.damages == ["content"]
+    if kind != "folder":  # a folder cannot be replaced, only left alone
+        assert entry.is_file() and inode(storage, "a/1.txt") == entry.stat().st_ino
+    assert list(storage.staging.iterdir()) == []
+
+
+def fail_reads(monkeypatch, file: Path) -> None:
+    """Reading this file fails like a bad sector."""
+    read = os.read
+
+    def failing(descriptor, count):
+        if os.readlink(f"/proc/self/fd/{descriptor}") == str(file):  # noqa: PTH115
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(descriptor, count)
+
+    monkeypatch.setattr(os, "read", failing)
+
+
+async def test_a_staged_file_that_cannot_be_read_back_fails_the_request(storage, watch, monkeypatch):
+    first = await publish(storage, b"the same", "a/1.txt")
+    with pytest.raises(StorageAway):
+        async with Stage(storage) as stage:
+            item = stage_file(stage, b"the same", "a/2.txt")
+            fail_reads(monkeypatch, Path(item.staged))
+            await stage.publish([item])
+    assert artifact_files(storage) == {first: b"the same"} and watch.damages == []
+
+
+async def test_too_many_open_files_are_no_damage(storage, watch, monkeypatch):
+    first = await publish(storage, b"the same", "a/1.txt")
+    opened = os.open
+
+    def failing(path, *args, **options):
+        if "/.content/" in str(path):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(os, "open", failing)
+    with pytest.raises(StorageAway):
+        await publish(storage, b"the same", "a/2.txt")
+    assert artifact_files(storage) == {first: b"the same"} and watch.damages == []
+
+
+async def test_only_content_that_would_be_linked_is_read(storage, monkeypatch):
+    await publish(storage, b"ours", "a/1.txt")
+    monkeypatch.setattr(os, "read", None)
+    await publish(storage, b"new", "a/2.txt")
+    await publish(storage, b"ours", "a/3.txt", project=THEIRS)
+    async with Stage(storage) as stage:
+        await receive(stage, b"ours")
+
+
+async def test_many_bytes_are_placed_in_several_disk_calls(storage, monkeypatch):
+    """Each call has a timeout, and a retry of the upload would compare the same bytes again."""
+    monkeypatch.setattr("server.storage.stage._PORTION", 10)
+    calls, run = [], Stage.run
+
+    async def counted(self, work, items):
+        calls.append([item.candidates[0] for item in items])
+        return await run(self, work, items)
+
+    monkeypatch.setattr(Stage, "run", counted)
+    async with Stage(storage) as stage:
+        items = [stage_file(stage, b"x" * size, f"a/{n}") for n, size in enumerate([4, 5, 6, 30, 1, 2])]
+        assert await stage.publish(items) == [f"a/{n}" for n in range(6)]
+        assert await stage.publish([]) == []
+    assert calls == [["a/0", "a/1", "a/2"], ["a/3"], ["a/4", "a/5"]]
+
+
 async def test_a_symlink_in_the_content_cache_is_not_used(storage, tmp_path):
     secret = tmp_path / "secret"
     secret.write_bytes(b"not for everyone")
@@ -196,8 +327,8 @@ async def test_a_symlink_in_the_content_cache_is_not_used(storage, tmp_path):
     assert secret.read_bytes() == b"not for everyone"
 
 
-@pytest.mark.parametrize("content", [None, b"", b"cut", b"longer than it was"])
-async def test_a_damaged_or_missing_file_is_restored(storage, content):
+@pytest.mark.parametrize("content", [None, b"", b"cut", b"longer than it was", b"all of xt"])
+async def test_a_damaged_or_missing_file_is_restored(storage, watch, content):
     path = await publish(storage, b"all of it", f"{FOLDER}/a.txt")
     (storage.root / path).unlink()
     if content is not None:
@@ -207,7 +338,18 @@ async def test_a_damaged_or_missing_file_is_restored(storage, content):
     async with Stage(storage) as stage:
         assert await stage.publish([stage_file(stage, b"all of it", path, existing=True)]) == [path]
     assert artifact_files(storage) == {path: b"all of it"}
+    assert watch.damages == ([] if content is None else ["artifact"])
     assert list(storage.staging.iterdir()) == []
+
+
+async def test_restoring_a_file_leaves_the_others_that_share_its_damaged_bytes(storage):
+    """They are restored when they are sent again themselves; later uploads are linked to none of them."""
+    first, second = await publish(storage, b"all of it", "a/1.txt"), await publish(storage, b"all of it", "a/2.txt")
+    damaged = damage(storage.root / first, 3)
+    async with Stage(storage) as stage:
+        await stage.publish([stage_file(stage, b"all of it", first, existing=True)])
+    third = await publish(storage, b"all of it", "a/3.txt")
+    assert artifact_files(storage) == {first: b"all of it", second: damaged, third: b"all of it"}
 
 
 async def test_an_intact_file_is_not_replaced(storage):
@@ -479,24 +621,6 @@ async def test_a_file_with_too_many_links_is_copied(storage, monkeypatch):
 
 
 # --- metrics -------------------------------------------------------------------------------------------------
-
-
-class RecordingWatch(Watch):
-    def __init__(self):
-        self.links, self.syncs = [], []
-
-    def synced(self, what, seconds):
-        assert seconds > 0
-        self.syncs.append(what)
-
-    def linked(self, size):
-        self.links.append(size)
-
-
-@pytest.fixture
-def watch(storage):
-    storage.disk.watch = RecordingWatch()
-    return storage.disk.watch
 
 
 async def test_only_hard_links_to_existing_content_are_counted_as_linked(storage, watch, monkeypatch):
