@@ -3,14 +3,22 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One wrong value. `path` is like `steps[2].status`, or empty for the whole body."""
+    """One wrong value. `path` is like `steps[2].status`, or empty for the whole body. It is cut at MAX_PATH characters:
+    a client's keys may be as long as its body."""
+
+    MAX_PATH: ClassVar[int] = 200
 
     path: str
     message: str
+
+    def __post_init__(self) -> None:
+        if len(self.path) > self.MAX_PATH:
+            object.__setattr__(self, "path", self.path[: self.MAX_PATH - 1] + "…")
 
 
 class ReportError(Exception):

@@ -1,7 +1,6 @@
 """Uploads: stores files as artifacts of a test case, one alone or several in a batch."""
 
 import hashlib
-import json
 from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
@@ -184,9 +183,9 @@ def _entries(form: Form) -> list[Entry]:
     if "metadata" not in form.fields:
         raise Invalid(Problem("metadata", "is required: a JSON array with an object for each file"))
     try:
-        # Python's decoder accepts lone surrogates: _entry() then refuses one file instead of the whole batch.
-        entries = json.loads(form.fields["metadata"])
-    except (ValueError, RecursionError):
+        # Not msgspec, which refuses lone surrogates: _entry() then refuses one file instead of the whole batch.
+        entries = decode.parse(form.fields["metadata"], "metadata")
+    except ValueError:
         entries = None
     if not isinstance(entries, list) or len(entries) > 1000 or not all(isinstance(item, dict) for item in entries):
         raise Invalid(Problem("metadata", "must be a JSON array of objects, at most 1000"))

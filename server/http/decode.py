@@ -15,6 +15,7 @@ from msgspec import inspect
 
 from server.errors import BodyTimeout, Invalid, MalformedBody, NotMultipart, Problem, TooLarge, UnknownEncoding
 from server.http.fields import PATTERNS
+from server.http.nesting import Where, check_depth, path_of
 from server.limits import Reservation
 from server.reports.words import WORDS
 from server.services import CALL, SERVICES
@@ -24,6 +25,7 @@ from server.wrong_values import requirement
 T = TypeVar("T")
 
 MAX_TEXT_BYTES = 1 << 20
+BOM = b"\xef\xbb\xbf"
 # Bytes. Before a larger body is read, the server checks that its resource exists and that memory is available.
 SMALL_BODY = 256 << 10
 _SLOW_SECONDS = 0.9  # an upload whose client is this far behind `min_body_rate` frees its slot
@@ -42,13 +44,12 @@ def _decoder(wanted: Hashable) -> msgspec.json.Decoder[Any]:
 
 
 def from_json(raw: bytes, wanted: type[T]) -> T:
-    """`raw` as `wanted`. Raises MalformedBody (not JSON) or Invalid (wrong values, NUL, lone surrogates)."""
+    """`raw` as `wanted`. Raises MalformedBody (not JSON) or Invalid (wrong values, NUL, lone surrogates, too deep)."""
+    check_depth(raw)
     try:
         value: T = _decoder(cast(Hashable, wanted)).decode(raw)
     except msgspec.ValidationError as error:
         raise Invalid(problem_of(error, wanted)) from None
-    except RecursionError:
-        raise Invalid(Problem("", "must not be nested so deeply")) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         _refuse_bad_text(raw)
         raise MalformedBody(f"The body is not valid JSON: {error}") from None
@@ -74,20 +75,28 @@ def from_plain(value: object, wanted: type[T], strict: bool = True) -> T:
         raise Invalid(problem_of(error, wanted, not strict)) from None
 
 
-def check_text(value: object, path: str = "") -> None:
+def parse(raw: bytes, path: str = "") -> Any:
+    """JSON as Python's values, for what msgspec refuses, such as lone surrogates. `path`: where in the request it is.
+
+    Raises ValueError for text that is not JSON, Invalid when it is nested too deeply.
+    """
+    check_depth(raw, path)
+    return json.loads(raw.removeprefix(BOM).decode("utf-8", "surrogatepass"))
+
+
+def check_text(value: object, where: Where = None) -> None:
     """Raises Invalid with the path of the first string or key that has a NUL character or a lone surrogate."""
-    pending: list[tuple[str, object]] = [(path, value)]
-    while pending:
-        path, item = pending.pop()
-        if isinstance(item, str) and _BAD_TEXT.search(item):
+    if isinstance(value, str):
+        if _BAD_TEXT.search(value):
+            path = _BAD_TEXT.sub("\ufffd", path_of(where))
             raise Invalid(Problem(path, "must not contain NUL characters or lone surrogates"))
-        if isinstance(item, dict):
-            for key, child in reversed(list(item.items())):
-                name = _BAD_TEXT.sub("\ufffd", str(key))
-                where = f"{path}.{name}" if path else name
-                pending += [(where, child), (where, key)]
-        elif isinstance(item, list):
-            pending += [(f"{path}[{i}]", child) for i, child in reversed(list(enumerate(item)))]
+    elif isinstance(value, dict):
+        for key, child in value.items():
+            check_text(key, (where, key))
+            check_text(child, (where, key))
+    elif isinstance(value, list):
+        for i, child in enumerate(value):
+            check_text(child, (where, i))
 
 
 def _refuse_long_text(value: object, path: str = "") -> None:
@@ -106,8 +115,8 @@ def _refuse_bad_text(raw: bytes) -> None:
     """Raises Invalid, with their path, for strings that are valid JSON but cannot be stored. Python's decoder accepts
     them, msgspec refuses some without a path."""
     try:
-        value = json.loads(raw)
-    except (ValueError, RecursionError):
+        value = parse(raw)
+    except ValueError:
         return
     check_text(value)
 

@@ -311,13 +311,6 @@ async def test_an_unknown_test_case_is_a_404_before_the_body_is_checked(client):
             assert (reply.status, (await reply.json())["detail"]) == (404, "Test case result not found")
 
 
-async def test_deeply_nested_json_causes_no_server_error(client, case_url):
-    case = await case_url()
-    body = b'{"steps": [{"step_number": 1, "step_type": "x", "y": ' + b"[" * 200_000 + b"]" * 200_000 + b"}]}"
-    reply = await client.post(f"{case}/steps", data=body)
-    assert reply.status in (201, 422)  # the decoder may skip an unknown field without parsing it
-
-
 async def test_a_body_above_the_maximum_size_is_refused(client, case_url):
     case = await case_url()
     reply = await client.post(f"{case}/steps", data=b" " * (16 * 2**20 + 1))

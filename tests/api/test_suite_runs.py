@@ -510,7 +510,7 @@ async def test_metadata_may_be_32_levels_deep(client):
     def nested(levels):
         return {"a": nested(levels - 1) if levels > 1 else 1}
 
-    for levels, status in [(32, 201), (33, 422), (500, 422)]:
+    for levels, status in [(32, 201), (33, 422), (60, 422)]:
         reply = await client.post(RUNS, json={"name": "x", "metadata": nested(levels)})
         assert reply.status == status, levels
         assert status == 201 or (await reply.json())["errors"][0]["path"] == "metadata"
