@@ -52,7 +52,8 @@ example, for a restored backup:
   reportd check --verify-hashes --grace 0s"""
 
 VERIFY = """\
-Creates a run, uploads files, reads everything back and deletes the run.
+Creates a run, uploads files, reads everything back and deletes the run. An
+uploader's token cannot delete it: then the run stays.
 
 example:
   reportd verify --url https://reports.example --token "$TOKEN\""""

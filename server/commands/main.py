@@ -164,13 +164,14 @@ def _verify(options: argparse.Namespace) -> int:
 
     url, token = options.url, options.token
     if url is None:
-        server = up.server_here()
+        server = up.server_here() if options.data is None else up.server_of(options.data.absolute())
         if server is None:
-            raise Refused("No `reportd up` serves in this directory. Name the server with --url and --token.")
+            where = "this directory" if options.data is None else options.data
+            raise Refused(f"No `reportd up` serves in {where}. Start it, or name the server with --url and --token.")
         url, token = server[0], token or server[1]
     if token is None:  # with --url too: another server must never be sent the admin token of the one here
-        raise Refused("Name an admin token of the server with --token.")
-    return run(verify.verify(url.rstrip("/"), token, options.dsn))
+        raise Refused("Name a token of the server with --token: an admin's, or an uploader's.")
+    return run(verify.verify(url, token, options.dsn))
 
 
 def _listening(options: argparse.Namespace) -> dict[str, Any]:
@@ -284,9 +285,13 @@ def _add_check(commands: Any) -> None:
 def _add_verify(commands: Any) -> None:
     text = "send the requests of a typical client to a running server and check the replies"
     added = _command(commands, "verify", _verify, text, epilogs.VERIFY)
-    text = "address of the server (default: the `reportd up` that runs in this directory)"
-    added.add_argument("--url", help=text)
-    added.add_argument("--token", help="an admin token of the server (default: the admin token of that `reportd up`)")
+    server = added.add_mutually_exclusive_group()
+    text = "address of the server, like http://127.0.0.1:8000 (default: the `reportd up` that runs in this directory)"
+    server.add_argument("--url", help=text)
+    text = "use the `reportd up` that runs on this folder (default: .reportd)"
+    server.add_argument("--data", type=Path, metavar="DIR", help=text)
+    text = "a token of the server; only an admin's can delete the run that the check creates (default: the admin token "
+    added.add_argument("--token", help=f"{text}of that `reportd up`)")
     text = "also count the rows in the server's database, like postgresql://reportd:PASSWORD@localhost/reportd"
     added.add_argument("--dsn", help=text)
 

@@ -56,15 +56,24 @@ def postgres(data: Path, programs: str = "") -> Postgres:
 def running_here() -> Path | None:
     """`.reportd` in the current directory when a `reportd up` runs on it; else None. Raises EmbeddedError."""
     data = DEFAULT_DATA.absolute()
-    return data if postgres(data).data.exists() and postgres(data).running() else None
+    return data if _runs(data) else None
+
+
+def _runs(data: Path) -> bool:
+    return postgres(data).data.exists() and postgres(data).running()
 
 
 def server_here() -> tuple[str, str | None] | None:
-    """URL and admin token of the `reportd up` that serves in this directory; the token is None if its file was removed.
+    """server_of() the `.reportd` in this directory."""
+    return server_of(DEFAULT_DATA.absolute())
 
-    None when no `reportd up` runs here, or while it is starting or stopping.
+
+def server_of(data: Path) -> tuple[str, str | None] | None:
+    """URL and admin token of the `reportd up` that serves on a folder; the token is None if its file was removed.
+
+    None when no `reportd up` runs on it, or while it is starting or stopping.
     """
-    if (data := running_here()) is None:
+    if not _runs(data):
         return None
     token = data / "admin-token"
     try:

@@ -1,7 +1,7 @@
 """`reportd verify`: sends the requests of the two specification documents to a running server and checks the replies.
 
-CHECKS lists each request and its expected reply. The module uses none of the server's own types: a mistake in a type
-would otherwise occur on both sides and stay hidden.
+CHECKS lists each request, as the documents' clients send it, and its expected reply. The module uses none of the
+server's own types: a mistake in a type would otherwise occur on both sides and stay hidden.
 """
 
 import json
@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import asyncpg
@@ -19,6 +20,8 @@ import asyncpg
 from server.database.queries import SQL
 
 BASE = "/api/v1/reports"
+IDENTITY = "/api/v1/auth/session"
+ROLES = ["viewer", "uploader", "admin"]
 TIMEOUT = aiohttp.ClientTimeout(total=60, connect=10)
 REPORTED_HEADERS = ("Location", "X-Request-Id")  # of an unexpected reply: they help to find the cause
 DATABASE_ERRORS = (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError)
@@ -28,6 +31,14 @@ Files are on the server's local disk, below its [artifacts] storage_path; no clo
 The download_url of an artifact is {BASE}/artifacts/<id>/download.
 The server logs each request and each error to its standard error, with the X-Request-Id of the reply.
 """
+ABOUT_SHAPES = {
+    "object": """\
+Without ?shape= this token gets lists as objects, as the specification describes. A client of the sync document expects
+arrays: create a token for it with `reportd token create --shape array`, or set [api] collection_shape = "array".""",
+    "array": """\
+Without ?shape= this token gets lists as arrays, as the sync document describes. A client of the specification expects
+objects: create a token for it with `reportd token create --shape object`.""",
+}
 
 
 class CannotContinue(Exception):
@@ -65,16 +76,18 @@ class Session:
     database: Any
     ids: Ids = field(default_factory=Ids)
     status: int | str = ""  # of the latest reply
+    shape: str | None = None  # the form of lists that were requested without ?shape=: array or object
+    skipped: str | None = None  # why the created run is not removed
 
-    async def fetch(self, endpoint: str, status: int, **options: Any) -> tuple[aiohttp.ClientResponse, bytes]:
+    async def fetch(
+        self, endpoint: str, status: int, base: str = BASE, **options: Any
+    ) -> tuple[aiohttp.ClientResponse, bytes]:
         """The reply and its body. Raises Miss for another status, CannotContinue when no reply arrives or it is 401."""
         method, _, path = filled(endpoint, self.ids).partition(" ")
         try:
-            url = self.url + BASE + path
+            url = self.url + base + path
             async with self.http.request(method, url, allow_redirects=False, **options) as reply:
                 body = await reply.read()
-        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
-            raise CannotContinue(f"--url must be like http://127.0.0.1:8000, not '{self.url}'.") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise CannotContinue(f"{self.url} does not answer: {_reason(error)}") from None
         self.status = reply.status
@@ -84,6 +97,13 @@ class Session:
             headers = [f"({name}: {reply.headers[name]})" for name in REPORTED_HEADERS if name in reply.headers]
             raise Miss(" ".join([_detail(body), *headers]), "NO" if reply.status in (404, 405, 501) else "WRONG")
         return reply, body
+
+    async def fetch_json(self, endpoint: str, status: int, **options: Any) -> Any:
+        _, body = await self.fetch(endpoint, status, **options)
+        try:
+            return json.loads(body or b"null")
+        except (ValueError, RecursionError):
+            raise Miss(f"not JSON: {_detail(body)}") from None
 
     async def run(self, endpoint: str, check: "Check") -> bool:
         """Run one check and print its row; whether it passed."""
@@ -107,13 +127,25 @@ def call(status: int, fact: str, expected: Any = None, form: Callable[[], Any] |
 
     async def check(session: Session, endpoint: str) -> str:
         sent, wanted = {"data": form()} if form else filled(options, session.ids), filled(expected, session.ids)
-        _, body = await session.fetch(endpoint, status, **sent)
-        try:
-            found = json.loads(body or b"null")
-        except (ValueError, RecursionError):
-            raise Miss(f"not JSON: {_detail(body)}") from None
-        compare(found, wanted, session.ids)
+        compare(await session.fetch_json(endpoint, status, **sent), wanted, session.ids)
         return str(filled(fact, session.ids))
+
+    return check
+
+
+def either(fact: str, array: list[Any], whole: dict[str, Any]) -> Check:
+    """A check of a list that is requested without `?shape=`, as both documents do: token and configuration decide which
+    form it has, and it must be the same form each time."""
+
+    async def check(session: Session, endpoint: str) -> str:
+        wanted = {"array": filled(array, session.ids), "object": filled(whole, session.ids)}
+        found = await session.fetch_json(endpoint, 200)
+        shape = "array" if isinstance(found, list) else "object"
+        compare(found, wanted[shape], session.ids)
+        session.shape = session.shape or shape
+        if shape != session.shape:
+            raise Miss(f"{shape} form, but the list before it had the {session.shape} form")
+        return f"{shape} form: {fact}"
 
     return check
 
@@ -220,37 +252,39 @@ LINK = {"screenshot_artifact_id": "{artifact_2}"}
 
 CREATED_1 = {"created": 3, "steps": [{"id": str, "test_case_result_id": "{case_1}", **step} for step in STEPS_1]}
 READ_1 = [{**STEPS_1[0], "screenshot_artifact_id": "{artifact}", "artifacts": [{"id": "{artifact}"}]}, *STEPS_1[1:]]
+WHOLE_1 = {"total_steps": 3, "passed_steps": 2, "failed_steps": 1, "steps": READ_1}
+LIST_1 = [_picture("{artifact}", 1)]
 CREATED_2 = {"message": str, "step_ids": [New("step_1"), New("step_2")], "test_case_result_id": "{case_2}"}
 BATCH = {"message": str, "artifacts": [_picture(New(f"artifact_{i}"), i) for i in (1, 2)], "failed": []}
 SHOWN_2 = {"screenshot": {"id": "{artifact_2}", "url": BASE + "/artifacts/{artifact_2}/download"}, **LINK}
 COUNTS_2 = {"total_steps": 2, "passed_steps": 1, "failed_steps": 1, "skipped_steps": 0}
-READ_2 = {**COUNTS_2, "steps": [{**step, **SHOWN_2} for step in STEPS_2]}
-LIST_2 = {"total": 2, "page": 1, "per_page": 100, "items": [_picture(f"{{artifact_{i}}}", i) for i in (1, 2)]}
+STEPS_READ_2 = [{**step, **SHOWN_2} for step in STEPS_2]
+READ_2 = {**COUNTS_2, "steps": STEPS_READ_2}
+ITEMS_2 = [_picture(f"{{artifact_{i}}}", i) for i in (1, 2)]
+LIST_2 = {"total": 2, "page": 1, "per_page": 100, "items": ITEMS_2}
 SHOWN = {**_picture("{artifact_2}", 2), "checksum": str, "download_url": BASE + "/artifacts/{artifact_2}/download"}
 
-# Test case 1 follows the sync document (array form), test case 2 the specification (object form).
+# Test case 1 follows the sync document, test case 2 the specification.
 CASE_1, CASE_2 = "/test-case-results/{case_1}", "/test-case-results/{case_2}"
-ARRAY, OBJECT = {"shape": "array"}, {"shape": "object"}  # explicit: the default depends on token and configuration
+WITH_ARTIFACTS = "steps?include_artifacts=true"
 CHECKS: list[tuple[str, Check]] = [
     ("POST /suite-runs", call(201, "suite run {run}", {"id": New("run"), **RUN}, json=RUN)),
     ("POST /suite-runs/{run}/test-cases", call(201, "a test case", {"id": New("case_1"), **CASE}, json=CASE)),
     ("POST /suite-runs/{run}/test-cases", call(201, "another test case", {"id": New("case_2"), **CASE}, json=CASE)),
     (f"POST {CASE_1}/steps/bulk", call(201, "3 steps with ids", CREATED_1, json={"steps": STEPS_1})),
     (f"POST {CASE_1}/artifacts", call(201, "an artifact", _picture(New("artifact"), 1), FORM_1)),
-    (
-        f"GET {CASE_1}/steps?include_artifacts=true",
-        call(200, "array form: 3 steps, 1 with its screenshot", READ_1, params=ARRAY),
-    ),
-    (f"GET {CASE_1}/artifacts", call(200, "array form: 1 artifact", [_picture("{artifact}", 1)], params=ARRAY)),
+    (f"GET {CASE_1}/{WITH_ARTIFACTS}", either("3 steps, 1 with its screenshot", READ_1, WHOLE_1)),
+    (f"GET {CASE_1}/artifacts", either("1 artifact", LIST_1, {"total": 1, "items": LIST_1})),
+    (f"GET {CASE_1}/{WITH_ARTIFACTS}&shape=array", call(200, "array form: 3 steps", READ_1)),
+    (f"GET {CASE_1}/artifacts?shape=array", call(200, "array form: 1 artifact", LIST_1)),
     ("GET /artifacts/{artifact}/download", download(1)),
     (f"POST {CASE_2}/steps", call(201, "2 step ids", CREATED_2, json={"steps": STEPS_2})),
     (f"POST {CASE_2}/artifacts/batch", call(201, "2 artifacts, none refused", BATCH, FORM_2)),
     ("PATCH /steps/{step_1}", call(200, "screenshot linked", {"id": "{step_1}", "message": str, **LINK}, json=LINK)),
-    (
-        f"GET {CASE_2}/steps?include_artifacts=true",
-        call(200, "object form: 2 steps, 2 with screenshots", READ_2, params=OBJECT),
-    ),
-    (f"GET {CASE_2}/artifacts", call(200, "object form: 2 artifacts", LIST_2, params=OBJECT)),
+    (f"GET {CASE_2}/{WITH_ARTIFACTS}", either("2 steps, 2 with screenshots", STEPS_READ_2, READ_2)),
+    (f"GET {CASE_2}/artifacts", either("2 artifacts", ITEMS_2, LIST_2)),
+    (f"GET {CASE_2}/{WITH_ARTIFACTS}&shape=object", call(200, "object form: 2 steps", READ_2)),
+    (f"GET {CASE_2}/artifacts?shape=object", call(200, "object form: 2 artifacts", LIST_2)),
     ("GET /artifacts/{artifact_2}", call(200, "metadata of the artifact", SHOWN)),
     ("GET /artifacts/{artifact_2}/download", download(2)),
     (f"POST {CASE_2}/checkpoints", call(201, "1 created", {"created": 1}, json={"checkpoints": [CHECKPOINT]})),
@@ -268,8 +302,12 @@ REMOVAL = ("DELETE /suite-runs/{run}", call(204, "the run, its rows and its file
 
 
 async def verify(url: str, token: str, dsn: str | None) -> int:
-    """Run all checks, print a table and delete the created run; 0 when every check passed, else 1."""
+    """Run all checks, print a table and delete the created run; 0 when every check passed, else 1.
+
+    Only an admin may delete the run. With an uploader's token it stays, and the last line of the output says so.
+    """
     try:
+        address = server_address(url)
         async with AsyncExitStack() as stack:
             database = None
             if dsn is not None:
@@ -277,13 +315,35 @@ async def verify(url: str, token: str, dsn: str | None) -> int:
                 stack.callback(database.terminate)
             headers = {"Authorization": f"Bearer {token}"}
             http = await stack.enter_async_context(aiohttp.ClientSession(headers=headers, timeout=TIMEOUT))
-            failed = await _run_checks(Session(url, http, database))
+            session = Session(address, http, database)
+            failed = await _run_checks(session)
     except CannotContinue as error:
         print(f"reportd: {_clean(str(error))}", file=sys.stderr)
         return 1
     print(NOTES)
+    if session.shape is not None:
+        print(f"{ABOUT_SHAPES[session.shape]}\n")
     print(f"{failed} checks failed." if failed else "All checks passed.")
+    if session.skipped:
+        print(f"1 check was skipped: {session.skipped}.")
     return 1 if failed else 0
+
+
+def server_address(url: str) -> str:
+    """The address without a slash at its end. Raises CannotContinue for anything but an address."""
+    example = "--url must be like http://127.0.0.1:8000"
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        known = False
+    if not known:
+        raise CannotContinue(f"{example}, not '{url}'.")
+    if "@" in parts.netloc:
+        raise CannotContinue(f"{example}, without a name and password: the token is given with --token.")
+    if rest := url.partition("//")[2].removeprefix(parts.netloc).strip("/"):
+        raise CannotContinue(f"{example}, without a path: remove '/{rest}'. verify adds the paths itself.")
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 async def _connect(dsn: str) -> Any:
@@ -295,16 +355,32 @@ async def _connect(dsn: str) -> Any:
 
 async def _run_checks(session: Session) -> int:
     """The number of failed checks. Raises CannotContinue, before any output when the first request fails already."""
-    with suppress(Miss):  # only tests address and token; the table reports everything else
-        await session.fetch("GET /suite-runs?limit=1", 200)
+    role = await _role(session)
     _print_row(f"ENDPOINT, below {BASE}", "IMPLEMENTED", "REPLY")
     failed = 0
     try:
         for endpoint, check in [*CHECKS, *(ROWS if session.database else [])]:
             failed += not await session.run(endpoint, check)
     finally:
-        failed += not await session.run(*REMOVAL)
+        if role == "uploader" and "run" in session.ids:
+            session.skipped = f"only an admin's token may delete the run {session.ids['run']}, so it stays"
+            _print_row(REMOVAL[0], "skipped", session.skipped)
+        else:
+            failed += not await session.run(*REMOVAL)
     return failed
+
+
+async def _role(session: Session) -> str | None:
+    """The token's role, the highest if it has several; None when the server does not say it, and the checks will show
+    what the token may do. Raises CannotContinue for a wrong address or token, and for a token that may only read."""
+    try:
+        identity = await session.fetch_json("GET ", 200, base=IDENTITY)
+        role = max((grant["role"] for grant in identity["roles"]), key=ROLES.index)
+    except (Miss, TypeError, KeyError, ValueError):
+        return None
+    if role == "viewer":
+        raise CannotContinue("This token has the role viewer and may only read. verify needs an uploader's or admin's.")
+    return str(role)
 
 
 def _print_row(endpoint: str, word: str, result: str) -> None:

@@ -85,7 +85,7 @@ def test_verify_without_the_token_file_says_what_it_needs(reportd, tmp_path, up_
     assert starting.returncode == 1 and "No `reportd up` serves" in starting.stderr
     (tmp_path / ".reportd/server.json").symlink_to(up_server.data / "server.json")
     done = reportd("verify")
-    assert done.returncode == 1 and done.stderr == "reportd: Name an admin token of the server with --token.\n"
+    assert done.returncode == 1 and "reportd: Name a token of the server with --token: " in done.stderr
     assert reportd("verify", "--token", up_server.token).returncode == 0
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import json
 import re
 import signal
 import subprocess
@@ -83,7 +84,10 @@ def test_a_correct_server_passes_and_verify_removes_its_data(up_server, shape, w
     assert list(table)[-1] == "DELETE /suite-runs/{run}"
     expected = {
         f"POST {CASE_1}/steps/bulk": "201 3 steps with ids",
-        f"GET {CASE_1}/steps?include_artifacts=true": "200 array form: 3 steps, 1 with its screenshot",
+        f"GET {CASE_1}/steps?include_artifacts=true": f"200 {shape} form: 3 steps, 1 with its screenshot",
+        f"GET {CASE_2}/artifacts": f"200 {shape} form: 2 artifacts",
+        f"GET {CASE_1}/artifacts?shape=array": "200 array form: 1 artifact",
+        f"GET {CASE_2}/artifacts?shape=object": "200 object form: 2 artifacts",
         f"POST {CASE_2}/artifacts/batch": "201 2 artifacts, none refused",
         "PATCH /steps/{step_1}": "200 screenshot linked",
         f"GET {CASE_2}/network-logs": "200 1 entry, as sent",
@@ -93,8 +97,55 @@ def test_a_correct_server_passes_and_verify_removes_its_data(up_server, shape, w
     assert counted == (["5 rows, 5 sent", "3 rows, 3 sent"] if with_rows else [])
     for note in ("test_step_results", "test_artifacts", "storage_path", f"{BASE}/artifacts/<id>/download"):
         assert note in done.stdout.partition("\n\n")[2]
+    other = {"object": "array", "array": "object"}[shape]
+    assert f"this token gets lists as {shape}s" in done.stdout and f"--shape {other}`" in done.stdout
+    assert done.stdout.endswith("\nAll checks passed.\n")
     assert up_server.ask_json("GET", f"{BASE}/suite-runs") == runs
     assert files(up_server) == stored
+
+
+async def test_requests_are_those_of_the_documents(up_server, capsys):
+    """No query or header is sent that a row does not show, and each list is also requested without `shape`."""
+    sent = set()
+
+    def change(request: web.Request, body: bytes) -> None:
+        path = re.sub(r"[0-9a-f-]{36}", "{id}", request.path_qs.removeprefix(BASE))
+        sent.add(f"{request.method} {path}")
+
+    async with in_front_of(up_server, change) as url:
+        assert await verify.verify(url, up_server.token, None) == 0
+    shown = {re.sub(r"{\w+}", "{id}", endpoint) for endpoint in rows_of(capsys.readouterr().out)}
+    assert sent == shown | {"GET /api/v1/auth/session"}
+    assert {f"GET {CASE_1}/artifacts".replace("case_1", "id"), "POST /test-case-results/{id}/steps/bulk"} <= sent
+
+
+def test_an_uploader_checks_everything_but_the_removal(up_server):
+    token = reportd("token", "create", "--data", str(up_server.data), "--name", "verify-uploader").stdout.strip()
+    done = reportd("verify", "--url", up_server.url, "--token", token)
+    assert (done.returncode, done.stderr) == (0, "")
+    table = rows_of(done.stdout)
+    word, reply = table.pop("DELETE /suite-runs/{run}")
+    (run,) = re.findall(r"may delete the run (\S+), so it stays", reply)
+    assert word == "skipped" and {word for word, _ in table.values()} == {"yes"}
+    assert f"All checks passed.\n1 check was skipped: {reply}.\n" in done.stdout
+    assert up_server.ask("DELETE", f"{BASE}/suite-runs/{run}").status == 204
+
+
+def test_a_viewer_cannot_verify(up_server):
+    made = reportd("token", "create", "--data", str(up_server.data), "--name", "verify-viewer", "--role", "viewer")
+    done = reportd("verify", "--url", up_server.url, "--token", made.stdout.strip())
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "This token has the role viewer and may only read." in done.stderr
+
+
+def test_the_folder_of_a_server_names_its_address_and_token(up_server, tmp_path):
+    done = reportd("verify", "--data", str(up_server.data))
+    assert (done.returncode, done.stderr) == (0, "") and "All checks passed." in done.stdout
+    done = reportd("verify", "--data", str(tmp_path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"reportd: No `reportd up` serves in {tmp_path}. ")
+    done = reportd("verify", "--data", str(up_server.data), "--url", up_server.url)
+    assert done.returncode == 2 and "--url: not allowed with argument --data" in done.stderr
 
 
 def test_the_uploaded_images_are_valid_png():
@@ -149,8 +200,25 @@ LIES = {
         lambda r, body: r.path.endswith("/steps") and r.method == "GET" and web.json_response([]),
         {
             f"GET {CASE_1}/steps?include_artifacts=true": "200 the reply has 0 entries, not 3",
-            f"GET {CASE_2}/steps?include_artifacts=true": "200 the reply is [], not {",
+            f"GET {CASE_1}/steps?include_artifacts=true&shape=array": "200 the reply has 0 entries, not 3",
+            f"GET {CASE_2}/steps?include_artifacts=true": "200 the reply has 0 entries, not 2",
+            f"GET {CASE_2}/steps?include_artifacts=true&shape=object": "200 the reply is [], not {",
         },
+    ),
+    "one list has the other form": (
+        lambda r, body: (
+            r.path_qs.endswith("/artifacts") and r.method == "GET" and web.json_response(json.loads(body)["items"])
+        ),
+        {
+            f"GET {CASE_1}/artifacts": "200 array form, but the list before it had the object form",
+            f"GET {CASE_2}/artifacts": "200 array form, but the list before it had the object form",
+        },
+    ),
+    "the shape is ignored": (
+        lambda r, body: (
+            r.path_qs.endswith("shape=array") and r.path.endswith("/artifacts") and web.json_response({"items": []})
+        ),
+        {f"GET {CASE_1}/artifacts?shape=array": "200 the reply is {'items': []}, not ["},
     ),
     "no batch endpoint": (
         lambda r, body: r.path.endswith("/batch") and web.json_response({"detail": "no such thing"}, status=404),
@@ -158,7 +226,9 @@ LIES = {
             f"POST {CASE_2}/artifacts/batch": "404 no such thing",
             "PATCH /steps/{step_1}": "needs {artifact_2}",
             f"GET {CASE_2}/steps?include_artifacts=true": "needs {artifact_2}",
+            f"GET {CASE_2}/steps?include_artifacts=true&shape=object": "needs {artifact_2}",
             f"GET {CASE_2}/artifacts": "needs {artifact_1}",
+            f"GET {CASE_2}/artifacts?shape=object": "needs {artifact_1}",
             "GET /artifacts/{artifact_2}": "needs {artifact_2}",
             "GET /artifacts/{artifact_2}/download": "needs {artifact_2}",
         },
@@ -279,6 +349,18 @@ async def test_ctrl_c_removes_the_run(up_server):
         ({"--url": "http://nowhere.invalid"}, "http://nowhere.invalid does not answer: Cannot connect"),
         ({"--url": "127.0.0.1:8000"}, "--url must be like http://127.0.0.1:8000, not '127.0.0.1:8000'."),
         ({"--url": ""}, "--url must be like http://127.0.0.1:8000, not ''."),
+        ({"--url": "ftp://localhost"}, "--url must be like http://127.0.0.1:8000, not 'ftp://localhost'."),
+        (
+            {"--url": "http://localhost:99999"},
+            "--url must be like http://127.0.0.1:8000, not 'http://localhost:99999'.",
+        ),
+        ({"--url": "http://[::1"}, "--url must be like http://127.0.0.1:8000, not 'http://[::1'."),
+        (
+            {"--url": f"http://127.0.0.1:1{BASE}/"},
+            f"--url must be like http://127.0.0.1:8000, without a path: remove '{BASE}'. verify adds the paths itself.",
+        ),
+        ({"--url": "http://127.0.0.1:1/?x=1"}, "without a path: remove '/?x=1'."),
+        ({"--url": "http://anna:secret@127.0.0.1:1"}, "without a name and password: the token is given with --token."),
         ({"--dsn": NOWHERE}, "The database of --dsn does not answer: "),
         ({"--dsn": "nonsense"}, "The database of --dsn does not answer: invalid DSN"),
     ],
