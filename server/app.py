@@ -90,13 +90,15 @@ async def _own_folder(app: web.Application) -> AsyncIterator[None]:
         LOG.warning("%s is not used yet: cannot check whether it is this database's storage folder", storage.root)
 
     async def check_again() -> None:
-        seconds = _RETRY_SECONDS
+        seconds, logged = _RETRY_SECONDS, ""
         while not storage.is_ours:
             await asyncio.sleep(seconds)
             try:
                 storage.is_ours = await ensure_own(pool, storage)
             except Exception as error:  # retry: the disk may be mounted later
-                LOG.error("uploads and downloads are refused: %s", error)
+                if str(error) != logged:
+                    LOG.error("uploads and downloads are refused: %s", error)
+                    logged = str(error)
                 seconds = min(2 * seconds, _RETRY_SECONDS_MAX)
 
     async with running("storage folder check", check_again):
@@ -120,6 +122,7 @@ async def _sweeper(app: web.Application) -> AsyncIterator[None]:
 
     They retry failed removals of staged files, unlink the queued files of deleted artifacts, and delete expired rows
     (Idempotency-Keys, sessions, login buckets, removed_files). One job sums the artifact bytes of the last 24 hours.
+    A failure that several jobs have, or that the sweep before had too, is logged once.
     """
     services = app[SERVICES]
     pool = services.pool
@@ -139,12 +142,17 @@ async def _sweeper(app: web.Application) -> AsyncIterator[None]:
     )
 
     async def sweep() -> None:
+        before: set[str] = set()
         while True:
+            failures: set[str] = set()
             for job in jobs:
                 try:
                     await job()
                 except Exception as error:  # the database or the storage may be unavailable
-                    LOG.warning("a clean-up job failed, the next sweep runs it again: %r", error)
+                    if (failure := repr(error)) not in before | failures:
+                        LOG.warning("a clean-up job failed, the next sweep runs it again: %s", failure)
+                    failures.add(failure)
+            before = failures
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_SWEEP_SECONDS):
                     await services.removals.more.wait()

@@ -58,6 +58,34 @@ async def test_a_task_is_cancelled_when_its_block_ends():
     assert ended.is_set()
 
 
+async def test_the_sweeper_logs_a_lasting_failure_once(start, monkeypatch, caplog):
+    from server import app
+    from server.storage.folder import Storage
+    from server.storage.free_space import FreeSpace
+
+    reasons, calls = iter(["gone"] * 5 + ["full"] * 5), []
+
+    async def tidy(self):
+        calls.append(next(reasons, None))
+        if calls[-1]:
+            raise OSError(calls[-1])
+
+    async def measure_last_day(self, pool):
+        if calls[-1]:
+            raise OSError(calls[-1])  # as tidy() in the same sweep
+
+    monkeypatch.setattr(app, "_SWEEP_SECONDS", 0.001)
+    monkeypatch.setattr(Storage, "tidy", tidy)
+    monkeypatch.setattr(FreeSpace, "measure_last_day", measure_last_day)
+    await start()
+    async with asyncio.timeout(30):
+        while len(calls) < 12:
+            await asyncio.sleep(0.01)
+    failures = [text for text in caplog.messages if "clean-up" in text]
+    before = "a clean-up job failed, the next sweep runs it again: "
+    assert failures == [f"{before}OSError('gone')", f"{before}OSError('full')"]
+
+
 async def test_the_server_goes_on_updating_metrics_after_a_failure(client, monkeypatch):
     """One background task of the server stands for all: they share the mechanism."""
     from server import app

@@ -18,7 +18,7 @@ from server.database import migrate
 from server.errors import ReportError
 from server.http import reply
 from server.http.reply import Response
-from server.services import SERVICES
+from server.services import SERVICES, Services
 from server.storage.folder import StorageAway
 from server.storage.free_space import Measured
 
@@ -56,9 +56,15 @@ async def ready(request: web.Request) -> Response:
     Otherwise 503, and `code` names the check that failed: `database_unavailable`, `schema_outdated`,
     `storage_unavailable` or `storage_full`.
     """
+    await check(request.app[SERVICES])
+    return reply.ok(Health("ready"))
+
+
+async def check(services: Services) -> None:
+    """Raises NotReady unless the database, its schema and the storage folder are usable."""
     try:
         async with asyncio.timeout(_READY_SECONDS):
-            applied = await migrate.applied(request.app[SERVICES].pool)
+            applied = await migrate.applied(services.pool)
     except asyncpg.UndefinedTableError:
         applied = set()
     except Exception as error:
@@ -67,11 +73,10 @@ async def ready(request: web.Request) -> Response:
         raise NotReady("The database schema is older than this server: run reportd migrate.", "schema_outdated")
     try:
         async with asyncio.timeout(_READY_SECONDS):
-            await request.app[SERVICES].storage.check()
+            await services.storage.check()
     except (ReportError, TimeoutError) as error:
         code = error.code if isinstance(error, ReportError) else StorageAway.code
         raise NotReady("The storage folder cannot be written.", code) from error
-    return reply.ok(Health("ready"))
 
 
 async def metrics(request: web.Request) -> Response:

@@ -9,7 +9,7 @@ import signal
 import socket
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from aiohttp import web
@@ -17,7 +17,11 @@ from aiohttp import web
 from server.commands.systemd import Service
 from server.config import Config, ServerConfig
 from server.database import migrate
+from server.errors import StorageFull
 from server.limits import Admission
+
+if TYPE_CHECKING:
+    from server.services import Services
 
 LOG = logging.getLogger("reportd")
 
@@ -29,6 +33,9 @@ CLEANUP_SECONDS = 30.0
 # How long a stopping server keeps idle connections open, because a request may already be on its way.
 _LINGER_SECONDS = 1.0
 _LINGER_STEP_SECONDS = 0.02
+# How often a server that cannot serve yet checks again, and how long systemd may wait for the next check.
+_READY_STEP_SECONDS = 1.0
+EXTENSION_SECONDS = 60.0
 # Iterations of the event loop between the arrival of a request and the start of its handler.
 _LOOP_ITERATIONS = 4
 _BACKLOG = 4096  # the default maximum of Linux (net.core.somaxconn); the same as in deploy/reportd.socket
@@ -43,7 +50,7 @@ class OldSchema(Exception):
 def check_schema(config: Config) -> None:
     """Raise OldSchema when migrations are missing. Blocking.
 
-    An unreachable database is no reason to stop: the server starts, and /readyz reports it.
+    An unreachable database is no reason to stop: run() waits for it.
     """
     try:
         status = migrate.status(config.database.dsn)
@@ -116,10 +123,10 @@ async def run(
 ) -> None:
     """Serve until SIGINT, SIGTERM or SIGHUP, then finish requests in progress within `shutdown_timeout`.
 
-    `ready` is called with the URL once requests are accepted. `companions` run beside the server; when one ends, the
-    server stops. Listens on `sockets` if given, else see listen(). With `[server] one_core_each` the process is pinned
-    to `core`, or to a random core. `service` notifies systemd. Raises OSError when the address cannot be bound or the
-    storage folder cannot be opened.
+    Requests are accepted at once. `ready` is called with the URL when they can be served, see _until_ready().
+    `companions` run beside the server; when one ends, the server stops. Listens on `sockets` if given, else see
+    listen(). With `[server] one_core_each` the process is pinned to `core`, or to a random core. `service` notifies
+    systemd. Raises OSError when the address cannot be bound or the storage folder cannot be opened.
     """
     # Imported late: prometheus_client reads PROMETHEUS_MULTIPROC_DIR only once, at its import (see workers.py).
     from server.app import create_app
@@ -134,12 +141,7 @@ async def run(
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     app = create_app(config)
     admission = app[SERVICES].admission
-    runner = Runner(
-        app,
-        access_log=None,
-        handle_signals=False,
-        shutdown_timeout=_LAST_SECONDS,
-    )
+    runner = Runner(app, access_log=None, handle_signals=False, shutdown_timeout=_LAST_SECONDS)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(service.pinging())
         stack.push_async_callback(runner.cleanup)
@@ -148,9 +150,14 @@ async def run(
         for listening in sockets:
             await web.SockSite(runner, listening, backlog=_BACKLOG).start()
         address = url(runner.addresses[0])
-        ready(address)
-        service.ready(f"Serving at {address}")
-        tasks = [asyncio.create_task(companion()) for companion in companions]
+
+        async def announce() -> None:
+            await _until_ready(app[SERVICES], address, service)
+            ready(address)
+            service.ready(f"Serving at {address}")
+            await stop.wait()
+
+        tasks = [asyncio.create_task(companion()) for companion in (announce, *companions)]
         for task in tasks:
             task.add_done_callback(lambda _: stop.set())
         await stop.wait()
@@ -165,6 +172,28 @@ async def run(
         for outcome in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(outcome, Exception):
                 raise outcome
+
+
+async def _until_ready(services: "Services", address: str, service: Service) -> None:
+    """Wait until /readyz would reply 200. Log each reason once, and report it to systemd.
+
+    A full disk is no reason to wait: everything that is stored can be read.
+    """
+    from server.api import health
+
+    logged = ""
+    while True:
+        try:
+            return await health.check(services)
+        except health.NotReady as error:
+            if error.code == StorageFull.code:
+                return
+            reason = error.detail
+        if reason != logged:
+            LOG.warning("not ready, although listening at %s: %s Checking again every second", address, reason)
+            logged = reason
+        service.waiting(f"Not ready: {reason}", EXTENSION_SECONDS)
+        await asyncio.sleep(_READY_STEP_SECONDS)
 
 
 async def _finish(

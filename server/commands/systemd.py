@@ -49,6 +49,10 @@ class Service:
         """Notify systemd that requests are accepted. `systemctl status` shows `status`."""
         self._notify("READY=1", f"STATUS={status}")
 
+    def waiting(self, status: str, seconds: float) -> None:
+        """Notify systemd that the process is not ready yet, and give it `seconds` more, even beyond TimeoutStartSec."""
+        self._notify(f"STATUS={status}", f"EXTEND_TIMEOUT_USEC={seconds * 1e6:.0f}")
+
     def ping(self) -> None:
         """Reset the watchdog timer of systemd."""
         self._notify("WATCHDOG=1")

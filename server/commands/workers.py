@@ -33,15 +33,16 @@ _HEARTBEAT_TIMEOUT = 60  # seconds; a worker whose event loop hangs for longer i
 _LOOP_SECONDS = 1.0  # the interval of gunicorn's main loop
 _LAST_SECONDS = 10.0  # how long gunicorn needs to kill workers that do not stop, and to end itself
 _RETRY_SECONDS = 1.0
+_EXTENSION_STEP_SECONDS = 10.0
 _SHM = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a folder with an unpredictable name in it
 
 
 def run(config: Config, ready: serve.Ready, service: Service) -> None:
     """Serve with `config.server.workers` processes until SIGINT or SIGTERM, then exit the interpreter.
 
-    One worker calls `ready`, see serve.run; this process notifies systemd. Raises OSError when the address cannot be
-    bound or the storage folder cannot be opened. This process opens the folder first: otherwise every worker would log
-    the same error.
+    The first worker that can serve calls `ready`, see serve.run; this process notifies systemd. Raises OSError when the
+    address cannot be bound or the storage folder cannot be opened. This process opens the folder first: otherwise every
+    worker would log the same error.
     """
     asyncio.run(_check_storage(config))
     sockets = serve.listen(config.server, service)
@@ -117,6 +118,7 @@ class _Arbiter(Arbiter):
         self._cores: dict[int, int] = {}  # processor core of each worker, by process id
         self._service, self._address = service, address
         self._announced = False
+        self._last_extension = time.monotonic()  # when systemd was last asked to wait longer for the start
         self._last_ping = -math.inf  # when the watchdog of systemd was pinged last; monotonic clock
         super().__init__(app)
         self.systemd = bool(service.sockets)  # then gunicorn does not unlink a unix socket, which belongs to systemd
@@ -145,6 +147,9 @@ class _Arbiter(Arbiter):
             self._announced = True
             self._service.ready(f"{self.app.config.server.workers} workers serve at {self._address}")
         now = time.monotonic()
+        if not self._announced and now >= self._last_extension + _EXTENSION_STEP_SECONDS:
+            self._last_extension = now
+            self._service.waiting("Not ready; the log has the reason", serve.EXTENSION_SECONDS)
         if self._service.watchdog and now >= self._last_ping + self._service.watchdog - _LOOP_SECONDS:
             self._last_ping = now
             self._service.ping()

@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -24,8 +25,10 @@ from aiohttp import web
 from server.commands.serve import _finish
 from server.commands.systemd import Service
 from server.limits import Admission
+from server.storage.marker import MARKER
 from tests.commands.test_serve import receive
 from tests.commands.test_workers import workers
+from tests.storage.test_marker import database_unavailable
 from tests.up_server import CHECKOUT, ENVIRONMENT, PATIENCE, REPORTD, UpServer, end, half_an_upload, wait_for
 
 # Restarts under load. The long form is `RESTARTS=100 pytest tests/commands/test_systemd.py -k lose`.
@@ -229,6 +232,50 @@ def test_the_main_process_notifies_of_start_and_stop_once(systemd, count, abstra
     assert (stopping.pop("STOPPING"), list(stopping)) == ("1", ["EXTEND_TIMEOUT_USEC"])
     assert int(stopping["EXTEND_TIMEOUT_USEC"]) >= 37e6
     assert {pid for pid, _ in manager.received} == {server.process.pid}
+
+
+@pytest.mark.parametrize("count", ["1", "2"])
+def test_a_server_whose_database_is_away_is_ready_once_it_can_serve(systemd, postgres, dsn, count):
+    manager = systemd()
+    with ExitStack() as stack:
+        with database_unavailable(postgres, dsn):
+            address = stack.enter_context(manager.listening())
+            server = manager.launch("--workers", count, notify=address)
+            stack.callback(end, server.process)
+            wait_for(lambda: "not ready" in server.log.read_text(), server.log.read_text)
+            time.sleep(2.5)  # it checks again every second
+            assert server.ask("GET", "/readyz").status == 503 and server.ask("GET", "/healthz").status == 200
+            assert manager.values("READY") == [] and server.output.read_text() == ""
+            if count == "1":
+                assert set(manager.values("STATUS")) == {"Not ready: The database does not answer."}
+                assert len(manager.values("EXTEND_TIMEOUT_USEC")) >= 2
+        wait_for(lambda: manager.values("READY"), server.log.read_text)
+        assert server.output.read_text() == f"reportd is ready at {server.url}\n"
+        assert server.ask("GET", "/readyz").status == 200
+        log = server.log.read_text()
+        assert log.count("The database does not answer. Checking") == int(count)  # once in each worker
+        assert log.count("a clean-up job failed") <= 2 * int(count) and "Traceback" not in log
+        assert end(server.process) == 0
+    assert manager.values("READY") == ["1"]
+
+
+def test_a_server_with_another_databases_folder_is_ready_once_it_has_its_own(systemd, postgres, dsn, rows):
+    manager, own = systemd(), UUID(int=1)
+    rows("INSERT INTO storage_folder (id) VALUES (%s)", own)
+    with ExitStack() as stack:
+        with database_unavailable(postgres, dsn):
+            address = stack.enter_context(manager.listening())
+            server = manager.launch(notify=address)
+            stack.callback(end, server.process)
+            wait_for(lambda: "The database does not answer." in server.log.read_text(), server.log.read_text)
+            marker = server.data / "artifacts" / MARKER
+            marker.write_text(f"{UUID(int=2)}\n")
+        wait_for(lambda: "uploads and downloads are refused" in server.log.read_text(), server.log.read_text)
+        time.sleep(3.5)
+        assert manager.values("READY") == [] and server.output.read_text() == ""
+        marker.write_text(f"{own}\n")
+        wait_for(lambda: manager.values("READY"), server.log.read_text)
+        assert server.log.read_text().count("uploads and downloads are refused") == 1
 
 
 def test_it_is_not_ready_when_no_worker_can_start(systemd):
