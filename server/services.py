@@ -15,6 +15,7 @@ from server.auth.passwords import Passwords
 from server.auth.signing_keys import SigningKeys
 from server.config import Config
 from server.database.pool import Pool
+from server.errors import Problem
 from server.limits import Admission, UploadSlot
 from server.observe.audit import Actor
 from server.observe.metrics import Load
@@ -76,6 +77,7 @@ class Call:
     slot: UploadSlot | None = None
     idempotency_key: str | None = None
     body_hash: bytes = b""  # SHA-256 of a JSON body
+    warnings: list[Problem] = field(default_factory=list)  # the values of the body that were repaired
     # Of a streamed reply: the bytes of its body sent so far, and whether the client disconnected before its end.
     sent: int | None = None
     client_left: bool = False

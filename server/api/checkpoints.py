@@ -8,20 +8,19 @@ from msgspec import Meta, Struct
 
 from server.errors import Invalid, Problem
 from server.http import reply
-from server.http.fields import FreeText, Instant, Natural, Page, Positive, RequiredText, Text50
+from server.http.fields import AnyStatus, FreeText, Instant, Natural, Page, Positive, RequiredText
 from server.http.idempotency import once
 from server.http.reply import Response
 from server.reports import checkpoints, test_cases
 from server.reports.checkpoints import Appended, CheckpointPage
-from server.reports.words import Status
 from server.services import CALL, SERVICES
 
 
 class NewCheckpoint(Struct, omit_defaults=True):
     checkpoint_number: Natural
     name: RequiredText
-    checkpoint_type: Text50 | None = None
-    status: Status | None = None
+    checkpoint_type: Annotated[str, Meta(max_length=50)] | None = None
+    status: AnyStatus | None = None
     expected_value: FreeText | None = None
     actual_value: FreeText | None = None
     message: FreeText | None = None

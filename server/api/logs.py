@@ -7,8 +7,20 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from server.http import reply
-from server.http.fields import FreeText, HeaderMap, Instant, Level, Natural, Page, Positive, Text50
+from server.http.fields import (
+    FreeText,
+    HeaderMap,
+    Instant,
+    Level,
+    LevelFilter,
+    Measured,
+    Natural,
+    Page,
+    Positive,
+    Text50,
+)
 from server.http.idempotency import once
+from server.http.repair import FREE_TEXT, MEASURED, SIZE
 from server.http.reply import Response
 from server.redact.patterns import Patterns
 from server.redact.rules import redact_text, redact_url
@@ -16,7 +28,7 @@ from server.reports import logs
 from server.reports.logs import ConsolePage, EntriesCreated, NetworkPage
 from server.services import CALL, SERVICES
 
-ByteCount = Annotated[int, Meta(ge=-1, le=2**63 - 1)]  # HAR sends -1 for an unknown size
+ByteCount = Annotated[int, Meta(ge=-1, le=2**63 - 1, extra=SIZE)]  # HAR sends -1 for an unknown size
 Sequence = Annotated[int, Meta(ge=0, le=2**62)]
 
 
@@ -24,8 +36,8 @@ class NewConsoleEntry(Struct, omit_defaults=True):
     level: Level
     message: FreeText
     source_url: FreeText | None = None
-    line_number: Natural | None = None
-    column_number: Natural | None = None
+    line_number: Measured | None = None
+    column_number: Measured | None = None
     step_number: Natural | None = None
     iteration_number: Positive | None = None
     logged_at: Instant | None = None
@@ -38,14 +50,14 @@ class NewConsoleLogs(Struct):
 
 class NewNetworkEntry(Struct, omit_defaults=True):
     method: Annotated[str, Meta(min_length=1, max_length=20)]
-    url: Annotated[str, Meta(min_length=1, max_length=1 << 20)]
-    status_code: Annotated[int, Meta(ge=0, le=999)] | None = None
+    url: Annotated[str, Meta(min_length=1, max_length=1 << 20, extra=FREE_TEXT)]
+    status_code: Annotated[int, Meta(ge=0, le=999, extra=MEASURED)] | None = None
     resource_type: Text50 | None = None
     request_headers: HeaderMap | None = None
     response_headers: HeaderMap | None = None
     request_size: ByteCount | None = None
     response_size: ByteCount | None = None
-    duration_ms: Natural | None = None
+    duration_ms: Measured | None = None
     error_text: FreeText | None = None
     step_number: Natural | None = None
     iteration_number: Positive | None = None
@@ -60,7 +72,7 @@ class NewNetworkLogs(Struct):
 class ConsoleFilter(Page):
     step_number: Natural | None = None
     iteration_number: Positive | None = None
-    level: Level | None = None
+    level: LevelFilter | None = None
 
 
 class NetworkFilter(Page):

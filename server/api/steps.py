@@ -9,13 +9,26 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from server.errors import Invalid, Problem
 from server.http import reply
-from server.http.fields import FreeText, Instant, Natural, Page, Positive, Text50, Text100, Text255
+from server.http.fields import (
+    AnyStatus,
+    FreeText,
+    IndexedText,
+    Instant,
+    Kind,
+    Measured,
+    Natural,
+    Page,
+    Positive,
+    Text50,
+    Text100,
+    Text255,
+)
 from server.http.idempotency import once
 from server.http.reply import Response
 from server.redact.rules import REDACTED, is_password_field
 from server.reports import steps
 from server.reports.steps import StepLinked, StepList, StepsCreated, StepsCreatedWhole, StepsReplaced
-from server.reports.words import Shape, Status
+from server.reports.words import Shape
 from server.services import CALL, SERVICES
 
 # The specification's step types. In the sync document's form, `action` may be one of them.
@@ -45,12 +58,12 @@ class NewStep(Struct, omit_defaults=True):
     """A step. Without `step_type`, its type is the `action` if that is a known step type, else `other`."""
 
     step_number: Natural
-    step_type: Annotated[str, Meta(min_length=1, max_length=50)] | None = None
+    step_type: Kind | None = None
     iteration_number: Positive | None = None
     action: Text100 | None = None
     description: FreeText | None = None
-    status: Status | None = None
-    duration_ms: Natural | None = None
+    status: AnyStatus | None = None
+    duration_ms: Measured | None = None
     element_selector: FreeText | None = None
     element_name: Text255 | None = None
     element_type: Text50 | None = None
@@ -60,7 +73,7 @@ class NewStep(Struct, omit_defaults=True):
     error_message: FreeText | None = None
     error_type: Text100 | None = None
     stack_trace: FreeText | None = None
-    screenshot_path: Annotated[str, Meta(max_length=500)] | None = None
+    screenshot_path: IndexedText | None = None
     started_at: Instant | None = None
     completed_at: Instant | None = None
 
@@ -73,7 +86,7 @@ class NewStep(Struct, omit_defaults=True):
 class TypedStep(NewStep, kw_only=True):
     """A step with its `step_type`."""
 
-    step_type: Annotated[str, Meta(min_length=1, max_length=50)]
+    step_type: Kind
 
 
 class NewSteps(Struct):
@@ -89,7 +102,7 @@ class StepLink(Struct):
 
 
 class StepFilter(Page):
-    status: Status | None = None
+    status: AnyStatus | None = None
     iteration_number: Positive | None = None
     include_artifacts: bool = True
     shape: Shape | None = None

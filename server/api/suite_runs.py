@@ -12,13 +12,14 @@ from server.errors import Invalid, Problem, RoleTooSmall
 from server.http import reply
 from server.http.cursor import CursorPage, cursor_of
 from server.http.fields import (
+    AnyRunStatus,
+    Commit,
     IndexedText,
     Instant,
     JsonObject,
+    Name100,
     RequiredText,
     Tags,
-    Text64,
-    Text100,
     Text255,
     Text2000,
 )
@@ -27,18 +28,17 @@ from server.http.reply import Response
 from server.reports import suite_runs
 from server.reports.scope import project_named
 from server.reports.suite_runs import SuiteRunPage
-from server.reports.words import RunStatus
 from server.services import CALL, SERVICES
 
 
 class NewSuiteRun(Struct, omit_defaults=True):
     name: RequiredText
-    project: Text100 | None = None
+    project: Name100 | None = None
     run_key: Annotated[str, Meta(min_length=1, max_length=500)] | None = None
-    status: RunStatus | None = None
+    status: AnyRunStatus | None = None
     environment: Text255 | None = None
     branch: IndexedText | None = None
-    commit_sha: Text64 | None = None
+    commit_sha: Commit | None = None
     build_url: Text2000 | None = None
     browser: Text255 | None = None
     platform: Text255 | None = None
@@ -50,10 +50,10 @@ class NewSuiteRun(Struct, omit_defaults=True):
 
 class SuiteRunPatch(Struct):
     name: RequiredText | UnsetType = UNSET
-    status: RunStatus | UnsetType = UNSET
+    status: AnyRunStatus | UnsetType = UNSET
     environment: Text255 | None | UnsetType = UNSET
     branch: IndexedText | None | UnsetType = UNSET
-    commit_sha: Text64 | None | UnsetType = UNSET
+    commit_sha: Commit | None | UnsetType = UNSET
     build_url: Text2000 | None | UnsetType = UNSET
     browser: Text255 | None | UnsetType = UNSET
     platform: Text255 | None | UnsetType = UNSET
@@ -65,7 +65,7 @@ class SuiteRunPatch(Struct):
 
 
 class SuiteRunFilter(CursorPage):
-    status: RunStatus | None = None
+    status: AnyRunStatus | None = None
     name: IndexedText | None = None
     branch: IndexedText | None = None
     environment: IndexedText | None = None

@@ -8,29 +8,31 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from server.http import reply
 from server.http.fields import (
+    MAX_INDEXED,
+    AnyStatus,
     FreeText,
     Instant,
     JsonObject,
-    Natural,
+    Measured,
     Page,
     Positive,
     RequiredText,
     Tags,
+    TestId,
     Text255,
 )
 from server.http.idempotency import once
 from server.http.reply import Response
 from server.reports import test_cases
 from server.reports.test_cases import TestCasePage, TestCasesCreated
-from server.reports.words import Status
 from server.services import CALL, SERVICES
 
 
 class NewTestCase(Struct, omit_defaults=True):
     name: RequiredText
-    test_id: RequiredText | None = None
-    status: Status | None = None
-    duration_ms: Natural | None = None
+    test_id: TestId | None = None
+    status: AnyStatus | None = None
+    duration_ms: Measured | None = None
     error_message: FreeText | None = None
     error_type: Text255 | None = None
     stack_trace: FreeText | None = None
@@ -41,6 +43,13 @@ class NewTestCase(Struct, omit_defaults=True):
     started_at: Instant | None = None
     completed_at: Instant | None = None
 
+    @staticmethod
+    def prepare(values: dict[str, Any]) -> None:
+        """`test_id` is the name by default. Set here for a name that will be cut: several cut names may be equal."""
+        name = values.get("name")
+        if values.get("test_id") is None and isinstance(name, str) and len(name) > MAX_INDEXED:
+            values["test_id"] = name
+
 
 class NewTestCases(Struct):
     test_cases: Annotated[list[NewTestCase], Meta(max_length=10_000)]
@@ -48,9 +57,9 @@ class NewTestCases(Struct):
 
 class TestCasePatch(Struct):
     name: RequiredText | UnsetType = UNSET
-    test_id: RequiredText | UnsetType = UNSET
-    status: Status | UnsetType = UNSET
-    duration_ms: Natural | None | UnsetType = UNSET
+    test_id: TestId | UnsetType = UNSET
+    status: AnyStatus | UnsetType = UNSET
+    duration_ms: Measured | None | UnsetType = UNSET
     error_message: FreeText | None | UnsetType = UNSET
     error_type: Text255 | None | UnsetType = UNSET
     stack_trace: FreeText | None | UnsetType = UNSET
@@ -63,7 +72,7 @@ class TestCasePatch(Struct):
 
 
 class TestCaseFilter(Page):
-    status: Status | None = None
+    status: AnyStatus | None = None
     q: Annotated[str, Meta(max_length=500)] | None = None
 
 

@@ -15,6 +15,7 @@ from server.errors import Invalid, Problem, ReportError, StorageFull
 from server.http import decode, reply
 from server.http.fields import FreeText, Instant, Natural, Positive, Sha256
 from server.http.idempotency import once, partial_failure
+from server.http.repair import MAX_WARNINGS
 from server.http.reply import Response
 from server.http.route import Incoming, must_exist
 from server.observe.metrics import RESENT
@@ -75,7 +76,9 @@ async def create(request: web.Request, case_id: UUID, incoming: Incoming) -> Res
         form = await _receive(request, incoming, stage)
         if not form.files:
             raise Invalid(Problem("file", "is required"))
-        planned = _plan(request, form, [Entry(0, decode.from_text(_texts(form), ArtifactFields))])
+        planned = _plan(
+            request, form, [Entry(0, decode.from_text(_texts(form), ArtifactFields, request[CALL].warnings))]
+        )
         for refused in planned.refused:
             raise _as_error(refused.refusal)
         saved: list[Saved] = []
@@ -99,7 +102,7 @@ async def create_batch(request: web.Request, case_id: UUID, incoming: Incoming) 
     """
     async with Stage(request.app[SERVICES].storage) as stage:
         form = await _receive(request, incoming, stage)
-        planned = _plan(request, form, _entries(form))
+        planned = _plan(request, form, _entries(form, request[CALL].warnings))
         if not planned.accepted and not planned.refused:
             raise Invalid(Problem("files", "is required"))
         if not planned.accepted:
@@ -178,7 +181,7 @@ def _texts(form: Form) -> dict[str, str]:
     return texts
 
 
-def _entries(form: Form) -> list[Entry]:
+def _entries(form: Form, warnings: list[Problem]) -> list[Entry]:
     """The entries of a batch's `metadata`. Raises Invalid unless it is an array of objects."""
     if "metadata" not in form.fields:
         raise Invalid(Problem("metadata", "is required: a JSON array with an object for each file"))
@@ -189,19 +192,25 @@ def _entries(form: Form) -> list[Entry]:
         entries = None
     if not isinstance(entries, list) or len(entries) > 1000 or not all(isinstance(item, dict) for item in entries):
         raise Invalid(Problem("metadata", "must be a JSON array of objects, at most 1000"))
-    return [_entry(entry) for entry in entries]
+    return [_entry(i, entry, warnings) for i, entry in enumerate(entries)]
 
 
-def _entry(entry: dict[str, Any]) -> Entry:
+def _entry(i: int, entry: dict[str, Any], warnings: list[Problem]) -> Entry:
     number = entry.get("file_index")
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
     # JSON clients handle integers below 2**53 exactly; `true` is not a number.
     file_index = number if type(number) is int and abs(number) < 2**53 else None
+    repairs: list[Problem] = []
     try:
-        decode.check_text(entry)
-        return Entry(file_index, decode.from_plain(entry, ArtifactEntry))
+        fields = decode.from_plain(entry, ArtifactEntry, repairs)
     except Invalid as error:
         problem = error.problems[0]
         return Entry(file_index, None, bad_field(problem.path, problem.message))
+    warnings += [Problem(f"metadata[{i}].{each.path}", each.message) for each in repairs][
+        : MAX_WARNINGS - len(warnings)
+    ]
+    return Entry(file_index, fields)
 
 
 def _content_hash(form: Form) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import re
 import zlib
 from collections.abc import Hashable, Mapping
@@ -15,7 +16,8 @@ from msgspec import inspect
 
 from server.errors import BodyTimeout, Invalid, MalformedBody, NotMultipart, Problem, TooLarge, UnknownEncoding
 from server.http.fields import PATTERNS
-from server.http.nesting import Where, check_depth, path_of
+from server.http.nesting import check_depth
+from server.http.repair import BAD_TEXT, BAD_TEXT_RULE, MAX_TEXT_BYTES, repaired, too_long
 from server.limits import Reservation
 from server.reports.words import WORDS
 from server.services import CALL, SERVICES
@@ -24,12 +26,10 @@ from server.wrong_values import requirement
 
 T = TypeVar("T")
 
-MAX_TEXT_BYTES = 1 << 20
 BOM = b"\xef\xbb\xbf"
 # Bytes. Before a larger body is read, the server checks that its resource exists and that memory is available.
 SMALL_BODY = 256 << 10
 _SLOW_SECONDS = 0.9  # an upload whose client is this far behind `min_body_rate` frees its slot
-_BAD_TEXT = re.compile("[\x00\ud800-\udfff]")
 _REGEX = "Expected `str` matching regex "
 
 
@@ -43,34 +43,41 @@ def _decoder(wanted: Hashable) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(cast(Any, wanted), dec_hook=decode_hook)
 
 
-def from_json(raw: bytes, wanted: type[T]) -> T:
-    """`raw` as `wanted`. Raises MalformedBody (not JSON) or Invalid (wrong values, NUL, lone surrogates, too deep)."""
+def from_json(raw: bytes, wanted: type[T], warnings: list[Problem]) -> T:
+    """`raw` as `wanted`. Repairs odd values and appends to `warnings`, see repair.py.
+
+    Raises MalformedBody (not JSON) or Invalid (wrong values, nested too deeply).
+    """
     check_depth(raw)
+    raw = raw.removeprefix(BOM)
     try:
         value: T = _decoder(cast(Hashable, wanted)).decode(raw)
-    except msgspec.ValidationError as error:
-        raise Invalid(problem_of(error, wanted)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        _refuse_bad_text(raw)
-        raise MalformedBody(f"The body is not valid JSON: {error}") from None
-    if b"\\u0000" in raw:
-        _refuse_bad_text(raw)
-    if len(raw) > MAX_TEXT_BYTES:
-        _refuse_long_text(value)
-    return value
-
-
-def from_text(values: Mapping[str, str], wanted: type[T]) -> T:
-    """A query or a form as `wanted`: numbers and booleans are parsed, an empty value is absent. Raises Invalid."""
-    present = {name: text for name, text in values.items() if text != ""}
-    check_text(present)
-    return from_plain(present, wanted, strict=False)
-
-
-def from_plain(value: object, wanted: type[T], strict: bool = True) -> T:
-    """Decoded JSON or a form's values as `wanted`. Raises Invalid."""
+        if b"\\u0000" not in raw and (len(raw) <= MAX_TEXT_BYTES or not _has_long_text(value)):
+            return value
+    except (msgspec.DecodeError, UnicodeDecodeError):  # also wrong values: ValidationError is a DecodeError
+        pass
     try:
-        return msgspec.convert(value, wanted, strict=strict, dec_hook=decode_hook)
+        odd = _python_values(raw)
+    except ValueError as error:
+        raise MalformedBody(f"The body is not valid JSON: {error}") from None
+    return from_plain(odd, wanted, warnings)
+
+
+def from_text(values: Mapping[str, str], wanted: type[T], warnings: list[Problem] | None = None) -> T:
+    """A query or a form as `wanted`: numbers and booleans are parsed, an empty value is absent. Raises Invalid.
+
+    A form is repaired and appends to `warnings`. A query, without `warnings`, is not: it would find other things.
+    """
+    present = {name: text for name, text in values.items() if text != ""}
+    if warnings is None:
+        check_text(present)
+    return from_plain(present, wanted, warnings, strict=False)
+
+
+def from_plain(value: object, wanted: type[T], warnings: list[Problem] | None, strict: bool = True) -> T:
+    """Decoded JSON or a form's values as `wanted`, repaired unless `warnings` is None. Raises Invalid."""
+    try:
+        return msgspec.convert(repaired(value, wanted, warnings), wanted, strict=strict, dec_hook=decode_hook)
     except msgspec.ValidationError as error:
         raise Invalid(problem_of(error, wanted, not strict)) from None
 
@@ -81,44 +88,38 @@ def parse(raw: bytes, path: str = "") -> Any:
     Raises ValueError for text that is not JSON, Invalid when it is nested too deeply.
     """
     check_depth(raw, path)
-    return json.loads(raw.removeprefix(BOM).decode("utf-8", "surrogatepass"))
+    return _python_values(raw.removeprefix(BOM))
 
 
-def check_text(value: object, where: Where = None) -> None:
-    """Raises Invalid with the path of the first string or key that has a NUL character or a lone surrogate."""
+def _python_values(raw: bytes) -> Any:
+    return json.loads(raw.decode("utf-8", "surrogatepass"), parse_constant=_no_number, parse_float=_finite)
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is not a JSON number")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError("a number is out of range")
+    return number
+
+
+def check_text(values: Mapping[str, str]) -> None:
+    """Raises Invalid for a text with a NUL character or a lone surrogate."""
+    for name, text in values.items():
+        if BAD_TEXT.search(text):
+            raise Invalid(Problem(name, BAD_TEXT_RULE))
+
+
+def _has_long_text(value: object) -> bool:
+    """Whether any text has too many bytes. The types limit characters, each of up to 4 bytes."""
     if isinstance(value, str):
-        if _BAD_TEXT.search(value):
-            path = _BAD_TEXT.sub("\ufffd", path_of(where))
-            raise Invalid(Problem(path, "must not contain NUL characters or lone surrogates"))
-    elif isinstance(value, dict):
-        for key, child in value.items():
-            check_text(key, (where, key))
-            check_text(child, (where, key))
-    elif isinstance(value, list):
-        for i, child in enumerate(value):
-            check_text(child, (where, i))
-
-
-def _refuse_long_text(value: object, path: str = "") -> None:
-    """Raises Invalid for a string of too many bytes. The types limit characters, each of up to 4 bytes."""
-    if isinstance(value, str) and len(value) * 4 > MAX_TEXT_BYTES and len(value.encode()) > MAX_TEXT_BYTES:
-        raise Invalid(Problem(path, "must be at most 1 MiB as UTF-8"))
+        return too_long(value)
     if isinstance(value, msgspec.Struct):
-        for name in value.__struct_fields__:
-            _refuse_long_text(getattr(value, name), f"{path}.{name}".removeprefix("."))
-    elif isinstance(value, list):
-        for i, item in enumerate(value):
-            _refuse_long_text(item, f"{path}[{i}]")
-
-
-def _refuse_bad_text(raw: bytes) -> None:
-    """Raises Invalid, with their path, for strings that are valid JSON but cannot be stored. Python's decoder accepts
-    them, msgspec refuses some without a path."""
-    try:
-        value = parse(raw)
-    except ValueError:
-        return
-    check_text(value)
+        return any(_has_long_text(getattr(value, name)) for name in value.__struct_fields__)
+    return isinstance(value, list) and any(map(_has_long_text, value))
 
 
 def problem_of(error: msgspec.ValidationError, wanted: Any, as_text: bool = False) -> Problem:

@@ -9,23 +9,37 @@ from typing import Annotated, Any, ClassVar, Self
 import orjson
 from msgspec import Meta, Struct
 
+from server.http.nesting import Where
+from server.http.repair import ANY_CASE, FREE_TEXT, MEASURED, UNIQUE_TEXT, Warnings, clean, cleaned
 from server.redact.rules import redact_headers
+from server.reports.words import RunStatus, Status
 
 INT32_MAX = 2**31 - 1
 MAX_OBJECT_BYTES = 64 << 10
 MAX_OBJECT_DEPTH = 32
+MAX_INDEXED = 500  # characters of a text that is stored in a B-tree index, which limits the size of a value
 
-IndexedText = Annotated[str, Meta(max_length=500)]  # stored in a B-tree index, which limits the size of a value
-RequiredText = Annotated[str, Meta(min_length=1, max_length=500)]
-FreeText = Annotated[str, Meta(max_length=1 << 20)]
-Text50 = Annotated[str, Meta(max_length=50)]
-Text64 = Annotated[str, Meta(max_length=64)]
-Text100 = Annotated[str, Meta(max_length=100)]
-Text255 = Annotated[str, Meta(max_length=255)]
-Text2000 = Annotated[str, Meta(max_length=2000)]
+# Free text, which is repaired, see repair.py.
+FreeText = Annotated[str, Meta(max_length=1 << 20, extra=FREE_TEXT)]
+IndexedText = Annotated[str, Meta(max_length=MAX_INDEXED, extra=FREE_TEXT)]
+RequiredText = Annotated[str, Meta(min_length=1, max_length=MAX_INDEXED, extra=FREE_TEXT)]
+Text50 = Annotated[str, Meta(max_length=50, extra=FREE_TEXT)]
+Text100 = Annotated[str, Meta(max_length=100, extra=FREE_TEXT)]
+Text255 = Annotated[str, Meta(max_length=255, extra=FREE_TEXT)]
+Text2000 = Annotated[str, Meta(max_length=2000, extra=FREE_TEXT)]
+TestId = Annotated[str, Meta(min_length=1, max_length=MAX_INDEXED, extra=UNIQUE_TEXT)]
+Tags = Annotated[list[RequiredText], Meta(max_length=100)]
+
+# What says which thing or what kind, and so is never repaired.
+Kind = Annotated[str, Meta(min_length=1, max_length=50)]
+Name100 = Annotated[str, Meta(max_length=100)]
+Commit = Annotated[str, Meta(max_length=64)]
 Natural = Annotated[int, Meta(ge=0, le=INT32_MAX)]
+Measured = Annotated[int, Meta(ge=0, le=INT32_MAX, extra=MEASURED)]  # durations, lines and columns
 Positive = Annotated[int, Meta(ge=1, le=INT32_MAX)]
-Tags = Annotated[list[Annotated[str, Meta(min_length=1, max_length=500)]], Meta(max_length=100)]
+
+AnyStatus = Annotated[Status, Meta(extra=ANY_CASE)]
+AnyRunStatus = Annotated[RunStatus, Meta(extra=ANY_CASE)]
 
 # The error text for each pattern.
 PATTERNS = {"^[0-9a-fA-F]{64}$": "must be 64 hexadecimal digits"}
@@ -73,6 +87,8 @@ class JsonObject:
             raise ValueError("must be at most 64 KiB as JSON")
         return cls(value, json)
 
+    repair = staticmethod(cleaned)
+
     @classmethod
     def of(cls, value: dict[str, Any]) -> Self:
         """Without the checks, for an object that is derived from a checked one."""
@@ -104,25 +120,57 @@ class HeaderMap(JsonObject):
     }
 
 
+LEVELS = ("debug", "info", "warning", "error")
+# The names of browsers' consoles, Java, Python and syslog, each with the nearest level.
+_NEAREST = {
+    **dict.fromkeys(("trace", "verbose", "fine", "finer", "finest", "notset", "all"), "debug"),
+    **dict.fromkeys(("log", "config", "notice", "informational"), "info"),
+    "warn": "warning",
+    **dict.fromkeys(("err", "severe", "fatal", "critical", "crit", "alert", "emerg", "emergency", "panic"), "error"),
+    **dict.fromkeys(("assert", "exception"), "error"),
+}
+
+
 class Level(str):
-    """A console level. Names of other tools are mapped: otherwise a single one would fail the whole request."""
+    """A console level in any case. All other words are repaired: a single one would fail the whole request."""
 
     __slots__ = ()
-    words = {  # noqa: RUF012 - a constant, never changed
-        **dict.fromkeys(("debug", "trace", "verbose"), "debug"),
-        **dict.fromkeys(("info", "log"), "info"),
-        **dict.fromkeys(("warning", "warn"), "warning"),
-        **dict.fromkeys(("error", "severe", "fatal"), "error"),
-    }
 
     @classmethod
-    def parse(cls, value: object) -> "Level":
-        known = cls.words.get(value.strip().lower()) if isinstance(value, str) else None
-        if known is None:
-            raise ValueError("must be one of: " + ", ".join(cls.words))
-        return cls(known)
+    def parse(cls, value: object) -> Self:
+        word = value.strip().lower() if isinstance(value, str) else ""
+        if word not in LEVELS:
+            raise ValueError("must be one of: " + ", ".join(LEVELS))
+        return cls(word)
 
-    schema = {"type": "string", "enum": list(words)}  # noqa: RUF012 - a constant, never changed
+    @staticmethod
+    def repair(value: Any, where: Where, warnings: Warnings) -> Any:
+        """The nearest level, `info` for an unknown word or number."""
+        word = clean(str(value)).strip().lower() if isinstance(value, str | int | float) else None
+        if word is None or word in LEVELS:
+            return value
+        nearest = _NEAREST.get(word, "info")
+        shown = word if len(word) <= 50 else word[:49] + "…"
+        warnings.add(where, f"`{shown}` is stored as `{nearest}`")
+        return nearest
+
+    schema: ClassVar[dict[str, Any]] = {
+        "type": "string",
+        "description": "debug, info, warning or error; other words are stored as the nearest of these, "
+        "unknown ones as info",
+    }
+
+
+class LevelFilter(Level):
+    """A console level in a query: also the names of other tools, but no unknown word."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        return super().parse(_NEAREST.get(value.strip().lower(), value) if isinstance(value, str) else value)
+
+    schema: ClassVar[dict[str, Any]] = {"type": "string", "enum": [*LEVELS, *_NEAREST]}
 
 
 class Page(Struct):

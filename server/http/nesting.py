@@ -11,6 +11,7 @@ MAX_DEPTH = 64
 # each level instead, 0.2 MiB of nested objects with long keys took 2.3 GB.
 Where = tuple["Where", str | int] | None
 
+# Only methods of bytes are used: a loop over brackets or tokens would cost more than decoding the JSON.
 _DELETED = bytes(set(range(256)) - set(b'"[]{}'))
 _STEPS = bytes({ord("["): 1, ord("{"): 1, ord("]"): 255, ord("}"): 255}.get(byte, 0) for byte in range(256))
 _PORTION = 64 << 10
@@ -18,9 +19,12 @@ _PORTION = 64 << 10
 
 def check_depth(raw: bytes, path: str = "") -> None:
     """Raises Invalid for JSON of more than MAX_DEPTH levels, before it is decoded. `path`: where this JSON is."""
-    if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
+    kept = raw.translate(None, _DELETED)
+    if kept.count(b"[") + kept.count(b"{") <= MAX_DEPTH:  # also counts brackets in strings, so there may be more
         return
-    depth, brackets = 0, _brackets(raw).translate(_STEPS)
+    if b"\\" in raw:
+        kept = raw.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _DELETED)
+    depth, brackets = 0, _outside_strings(kept).translate(_STEPS)
     for start in range(0, len(brackets), _PORTION):
         changes = array("b", brackets[start : start + _PORTION])  # 1 for an opening bracket, -1 for a closing one
         if max(accumulate(changes, initial=depth)) > MAX_DEPTH:
@@ -28,12 +32,10 @@ def check_depth(raw: bytes, path: str = "") -> None:
         depth += sum(changes)
 
 
-def _brackets(raw: bytes) -> bytes:
-    """The brackets of JSON that are not in strings. Only methods of bytes: a loop over tokens would take far longer."""
-    if b"\\" in raw:
-        raw = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
-    # Two adjacent quotes change nothing about what is within a string: any brackets between them were kept.
-    kept = raw.translate(None, _DELETED).replace(b'""', b"")
+def _outside_strings(kept: bytes) -> bytes:
+    """Of brackets and quotes, the brackets that are not in strings."""
+    # A pair of adjacent quotes changes nothing about which brackets are within a string.
+    kept = kept.replace(b'""', b"")
     return b"".join(kept.split(b'"')[::2]) if b'"' in kept else kept
 
 

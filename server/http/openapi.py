@@ -14,6 +14,7 @@ from server.auth.evidence_links import PATTERN
 from server.auth.roles import Role
 from server.http.cursor import CursorPage
 from server.http.fields import Page
+from server.http.repair import MAX_WARNINGS
 from server.http.route import Route, Upload
 from server.reports.scope import RESOURCES
 
@@ -60,11 +61,27 @@ _ERROR_SCHEMA = {
     },
 }
 
+_WARNING_SCHEMA = {
+    "type": "object",
+    "required": ["path", "message"],
+    "properties": {
+        "path": {"type": "string", "description": "Where in the request, like `steps[2].action`"},
+        "message": {"type": "string", "description": "How the value was repaired"},
+    },
+}
+_WARNINGS = {
+    "type": "array",
+    "items": {"$ref": "#/components/schemas/Warning"},
+    "maxItems": MAX_WARNINGS,
+    "description": "Values of the request that were repaired; absent when there are none",
+}
+
 
 def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
     """The whole document, as values that can be encoded as JSON."""
     types = [kind for route in routes for kind in _types_of(route)]
     schemas, components = _schemas(types)
+    _describe_warnings(routes, components)
     known = dict(zip(map(_key, types), schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
@@ -79,7 +96,7 @@ def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
         "security": [{"bearer": []}, {"session": []}],
         "paths": paths,
         "components": {
-            "schemas": {**components, "Error": _ERROR_SCHEMA},
+            "schemas": {**components, "Error": _ERROR_SCHEMA, "Warning": _WARNING_SCHEMA},
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "session": {"type": "apiKey", "in": "cookie", "name": "reportd_session"},
@@ -94,6 +111,13 @@ def _types_of(route: Route) -> list[Any]:
     if route.upload is not None:
         kinds.append(route.upload.fields)
     return [kind for kind in kinds if kind is not None and not isinstance(kind, str)]
+
+
+def _describe_warnings(routes: Sequence[Route], components: dict[str, Any]) -> None:
+    """Adds `warnings` to the replies to requests with repaired values. A login has none."""
+    for route in routes:
+        if ("body" in route.takes or route.upload is not None) and route.access.public is not True:
+            components[route.reply.__name__]["properties"]["warnings"] = _WARNINGS
 
 
 def _operation(route: Route, known: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """JSON replies. Only this file decides how ids, times and errors are encoded."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -8,7 +8,7 @@ from uuid import UUID
 import orjson
 from aiohttp import web
 
-from server.errors import ReportError
+from server.errors import Problem, ReportError
 from server.services import CALL, SERVICES
 
 Response = web.StreamResponse
@@ -59,6 +59,13 @@ def json(status: int, value: Any, headers: Mapping[str, str] | None = None) -> w
 def raw(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> web.Response:
     """Any status with JSON that is encoded already."""
     return web.Response(status=status, body=body, headers={**_JSON, **(headers or {})})
+
+
+def add_warnings(response: Response, warnings: Sequence[Problem]) -> None:
+    """Adds `warnings` to a JSON object that is encoded already."""
+    if isinstance(response, web.Response) and isinstance(response.body, bytes):
+        added = encode({"warnings": [{"path": each.path, "message": each.message} for each in warnings]})
+        response.body = response.body[:-1] + b"," + added[1:]
 
 
 def error_body(request: web.Request, error: ReportError) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from server.errors import (
     RouteNotFound,
     Unauthorized,
 )
-from server.http import decode
+from server.http import decode, reply
 from server.http.authenticate import authenticate
 from server.http.idempotency import REPLAYED, key_of
 from server.http.reply import Response
@@ -219,6 +219,9 @@ class _Bound:
             raise
         if REPLAYED in response.headers:
             await must_exist(request, arguments)  # the resource may have been deleted since the first reply
+        # Also to a replayed reply, which is stored without them: the same body has the same warnings.
+        if request[CALL].warnings and response.status < 300:
+            reply.add_warnings(response, request[CALL].warnings)
         return response
 
     def _read_head(self, request: web.Request, arguments: dict[str, Any]) -> None:
@@ -233,7 +236,7 @@ class _Bound:
         if self._body_type is not None:
             with request.app[SERVICES].admission.reserve() as memory:
                 raw = await decode.read_body(request, self._max_json(request), memory)
-                arguments["body"] = decode.from_json(raw, self._body_type)
+                arguments["body"] = decode.from_json(raw, self._body_type, request[CALL].warnings)
             if request[CALL].idempotency_key is not None:
                 request[CALL].body_hash = hashlib.sha256(raw).digest()
 

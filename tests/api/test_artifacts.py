@@ -287,7 +287,6 @@ BAD_VALUES = [
     ("captured_at", "1769256001", "must be an ISO 8601 time"),
     ("captured_at", "1969-12-31T23:59:59Z", "must lie in the years"),
     ("captured_at", "0001-01-01T00:00:00+14:00", "must be an ISO 8601 time"),
-    ("description", "a\0b", "must not contain NUL"),
     ("checksum", "abc", ""),
     ("checksum", "g" * 64, ""),
 ]
@@ -542,12 +541,20 @@ async def test_metadata_that_is_no_array_of_objects_is_refused(client, case_url,
     assert stored_files() == rows("SELECT FROM test_artifacts") == []
 
 
-async def test_a_lone_surrogate_in_metadata_refuses_only_its_file(client, case_url):
-    entries = [{"artifact_type": "log", "description": "\ud800"}, {"artifact_type": "log"}]
-    body = batch([(shot(0), "0.png"), (shot(1), "1.png")], entries)
-    status, got = await post(client, f"{await case_url()}/artifacts/batch", body)
-    assert status == 207
-    assert got["failed"][0]["error"].startswith("description: must not contain NUL characters or lone surrogates")
+async def test_descriptions_are_repaired_with_a_warning(client, case_url):
+    entries = [
+        {"artifact_type": "log"},
+        {"artifact_type": "log", "description": "\ud800", "step_number": 2.0},
+        {"artifact_type": "log", "description": "\ud800", "step_number": 2.5},
+    ]
+    case = await case_url()
+    body = batch([(shot(i), f"{i}.png") for i in range(3)], entries)
+    status, got = await post(client, f"{case}/artifacts/batch", body)
+    assert (status, len(got["failed"])) == (207, 1)
+    assert [(item["description"], item["step_number"]) for item in got["artifacts"]] == [(None, None), ("\ufffd", 2)]
+    assert [each["path"] for each in got["warnings"]] == ["metadata[1].description"]
+    status, got = await post(client, f"{case}/artifacts", single(shot(4), description="a\0b"))
+    assert (status, got["description"], got["warnings"][0]["path"]) == (201, "a\ufffdb", "description")
 
 
 async def test_missing_metadata_is_refused(client, case_url, stored_files):
@@ -569,7 +576,7 @@ async def test_files_and_metadata_entries_that_do_not_match_are_refused_one_by_o
         {"file_index": -1, "artifact_type": "log"},
         {"artifact_type": "log"},
         {"file_index": "0", "artifact_type": "log"},
-        {"file_index": 2.0, "artifact_type": "log"},
+        {"file_index": 2.5, "artifact_type": "log"},
         {"file_index": True, "artifact_type": "log"},
         {"file_index": 10**30, "artifact_type": "log"},
     ]

@@ -267,13 +267,12 @@ BAD_STEPS = [
     ({"steps": [a_step(-1)]}, "steps[0].step_number", "must be at least 0"),
     ({"steps": [a_step(2**31)]}, "steps[0].step_number", "must be at most 2147483647"),
     ({"steps": [a_step(1, duration_ms=3 * 10**9)]}, "steps[0].duration_ms", "must be at most 2147483647"),
-    ({"steps": [a_step(1, duration_ms=1.5)]}, "steps[0].duration_ms", "must be an integer or null, not a number"),
+    ({"steps": [a_step(1.5)]}, "steps[0].step_number", "must be an integer, not a number"),
+    ({"steps": [a_step(1, duration_ms="1")]}, "steps[0].duration_ms", "must be an integer or null, not a string"),
     ({"steps": [a_step(1, iteration_number=0)]}, "steps[0].iteration_number", "must be at least 1"),
-    ({"steps": [a_step(1), a_step(2, status="passed")]}, "steps[1].status", "must be one of: Passed, Failed, Skipped"),
-    ({"steps": [a_step(1, action="x" * 101)]}, "steps[0].action", "must be at most 100 characters long"),
-    ({"steps": [a_step(1, description="x" * (2**20 + 1))]}, "steps[0].description", "must be at most 1048576"),
-    ({"steps": [a_step(1, description="a\0b")]}, "steps[0].description", "must not contain NUL"),
-    ({"steps": [a_step(1, description="\ud800")]}, "steps[0].description", "must not contain NUL"),
+    ({"steps": [a_step(1), a_step(2, status="ok")]}, "steps[1].status", "must be one of: Passed, Failed, Skipped"),
+    ({"steps": [a_step(1, step_type="x" * 51)]}, "steps[0].step_type", "must be at most 50 characters long"),
+    ({"steps": [a_step(1, step_type="a\0b")]}, "steps[0].step_type", "must not contain NUL"),
     ({"steps": [a_step(1, started_at="yesterday")]}, "steps[0].started_at", "must be an ISO 8601 time"),
     ({"steps": [a_step(1, started_at=5)]}, "steps[0].started_at", "must be an ISO 8601 time"),
     ({"steps": [a_step(1, started_at="1969-12-31T23:59:59Z")]}, "steps[0].started_at", "must lie in the years"),
@@ -326,14 +325,3 @@ async def test_concurrent_requests_with_the_same_steps_store_them_once(client, c
     bulk = {"steps": [a_step(i, iteration_number=3) for i in range(20)]}
     replies = await asyncio.gather(*(client.post(f"{case}/steps/bulk", json=bulk) for _ in range(8)))
     assert sorted(reply.status for reply in replies) == [201] + [409] * 7
-
-
-async def test_the_maximum_size_of_a_text_is_in_bytes(client, case_url):
-    case = await case_url()
-    step = a_step(1, description="🙂" * (2**18 + 1))
-    reply = await client.post(f"{case}/steps", json={"steps": [step]})
-    problem = (await reply.json())["errors"][0]
-    assert (reply.status, problem["path"]) == (422, "steps[0].description")
-    assert problem["message"] == "must be at most 1 MiB as UTF-8"
-    fits = a_step(1, description="🙂" * 2**18)
-    assert (await client.post(f"{case}/steps", json={"steps": [fits]})).status == 201

@@ -431,6 +431,28 @@ async def test_every_success_status_is_described(client, api):
     assert call.wrong == []
 
 
+async def test_replies_with_warnings_conform_to_the_document(client, api):
+    call, odd = Checked(client, api), "x" * 600
+    replies = [await call("POST", f"{BASE}/suite-runs", 201, json={"name": odd})]
+    run = replies[0]["id"]
+    replies.append(await call("POST", f"{RUN}/test-cases", 201, run, json={"name": odd}))
+    case = replies[1]["id"]
+    replies += [
+        await call("PATCH", RUN, 200, run, json={"branch": odd}),
+        await call("PATCH", CASE_PATH, 200, case, json={"browser": odd}),
+        await call("POST", f"{RUN}/test-cases/bulk", 201, run, json={"test_cases": [{"name": odd}]}),
+        await call("POST", f"{CASE_PATH}/steps", 201, case, json={"steps": [a_step(1, action=odd)]}),
+        await call("POST", f"{CASE_PATH}/steps/bulk", 201, case, json={"steps": [a_step(2, action=odd)]}),
+        await call("PUT", f"{CASE_PATH}/steps", 200, case, json={"steps": [a_step(3, action=odd)]}),
+        await call("POST", f"{CASE_PATH}/checkpoints", 201, case, json={"checkpoints": [{**CHECKPOINT, "name": odd}]}),
+        await call("POST", f"{CASE_PATH}/console-logs", 201, case, json={"entries": [{**CONSOLE, "level": odd}]}),
+        await call("POST", f"{CASE_PATH}/network-logs", 201, case, json={"entries": [{**NETWORK, "status_code": -1}]}),
+        await call("POST", f"{CASE_PATH}/artifacts", 201, case, data=a_file(1, description="\0")),
+        await call("POST", f"{BASE}/links", 201, json={"suite_run_id": run, "note": odd}),
+    ]
+    assert all(len(body["warnings"]) >= 1 for body in replies) and call.wrong == []
+
+
 async def test_the_document_is_served(client, api):
     reply = await client.get("/api/v1/openapi.json")
     assert await reply.json() == api
