@@ -93,6 +93,7 @@ class Disk:
         self._min_free = min_free
         self._available = 0
         self._measured = -math.inf
+        self.undiscarded: set[str] = set()  # staged files that discard() could not unlink yet
 
     def ensure_space(self, size: int) -> None:
         """Raises OSError (ENOSPC) when writing `size` bytes would leave less than `min_free` bytes on the disk.
@@ -165,10 +166,21 @@ class Disk:
             if linked == content:
                 self.watch.linked(item.size)
             if known or not _moved(item.staged, content):
-                with contextlib.suppress(OSError):
-                    os.unlink(item.staged)
+                self.discard(item.staged)
             return relative
         raise FileExistsError(errno.EEXIST, "all candidate paths exist already", item.candidates[-1])
+
+    def discard(self, staged: str) -> None:
+        """Unlinks a staged file that is not needed any more. Never raises: what needs the file is done already.
+
+        A file that cannot be unlinked is added to `undiscarded`, and Storage.clean() tries again.
+        """
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(staged)
+            self.undiscarded.discard(staged)
+        except OSError:
+            self.undiscarded.add(staged)
 
     def remove(self, removals: Sequence[Removal]) -> list[str]:
         """Unlinks files, and each content entry that no other file links to.
@@ -262,7 +274,7 @@ class Disk:
     def _restore(self, item: Placement) -> None:
         final = self._absolute(item.candidates[0])
         if self._is_intact(item.candidates[0], item, "artifact"):
-            os.unlink(item.staged)
+            self.discard(item.staged)
             return
         self._durable_folders.clear()
         self.make_folder(os.path.dirname(final))

@@ -54,7 +54,6 @@ class Storage:
         self._threads = Threads(_THREADS, "storage")
         self.is_ours = True  # False while marker.py has not verified that the folder is this database's
         self.refused = 0  # requests that admit() refused
-        self._to_remove: set[str] = set()  # staged files that clean() could not remove yet
         self._lock: int | None = None
         self.staging = self.root / STAGING
         self.numbers = itertools.count()  # file names in self.staging, which no other process uses
@@ -186,7 +185,7 @@ class Storage:
         await self.run(self._check)
 
     async def tidy(self) -> None:
-        """Removes the staged files that clean() could not remove, because the disk was unavailable or read-only."""
+        """Removes the staged files that could not be removed before, because the disk failed or was read-only."""
         await self.run(self.clean)
 
     def remove_now(self, removals: Sequence[Removal]) -> list[str]:
@@ -195,20 +194,15 @@ class Storage:
         return self.disk.remove(removals)
 
     def clean(self, staged: Iterable[str] = ()) -> None:
-        """Removes staged files. Blocking. Retries files that an earlier call could not remove."""
-        paths = [*staged, *tuple(self._to_remove)]
+        """Removes staged files. Blocking. Retries files that could not be removed before."""
+        paths = [*staged, *tuple(self.disk.undiscarded)]
         try:
             self.staging.stat()  # raises if the disk is not mounted: otherwise missing files would count as removed
         except OSError:
-            self._to_remove.update(paths)
+            self.disk.undiscarded.update(paths)
             return
         for path in paths:
-            try:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path)
-                self._to_remove.discard(path)
-            except OSError:
-                self._to_remove.add(path)
+            self.disk.discard(path)
 
     async def _with_timeout(self, call: Awaitable[R]) -> R:
         try:

@@ -43,7 +43,7 @@ class Stage:
         if self._last is not None and not self._last.done():
             # Submit the clean-up to a thread: if the call has just ended, this callback runs on the event loop.
             self._last.add_done_callback(lambda _: self._storage.submit_anyway(self._clean, unpublish))
-        elif self._staged or (unpublish and self._published):
+        elif self._staged or self.disk.undiscarded or (unpublish and self._published):
             cleaning = self._storage.submit_anyway(self._clean, unpublish)
             # An unreachable disk must not delay the reply: stop waiting, but let the clean-up finish in the background.
             with contextlib.suppress(ReportError, TimeoutError):
@@ -67,10 +67,10 @@ class Stage:
         return path
 
     def discard(self, path: str) -> None:
-        """Closes and removes a staged file, such as a refused one. Blocking."""
-        self._staged.pop(path, lambda: None)()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+        """Closes and removes a staged file, such as a refused one. Blocking. Never raises: no reply depends on it."""
+        with contextlib.suppress(OSError):  # close() may report a delayed write error
+            self._staged.pop(path, lambda: None)()
+        self.disk.discard(path)
 
     async def publish(self, items: Sequence[Placement]) -> list[str]:
         """Moves staged files to their final paths, and returns these in the order of `items`. They are durable then.

@@ -114,16 +114,15 @@ class StagedFile:
             self.refusal = STORAGE_FULL
 
     def seal(self) -> None:
-        """Sync and close an accepted file, or remove a refused one. Blocking."""
-        try:
-            if self.refusal is None:
+        """Sync and close an accepted file, or remove a refused one. Blocking. A full disk refuses the file."""
+        if self.refusal is None:
+            try:
                 self._stage.disk.sync(self._descriptor)
-        except OSError as error:
-            if error.errno not in FULL:
-                raise
-            self.refusal = STORAGE_FULL
-        finally:
-            self.close()
+                self.close()  # may report a delayed write error, also that the disk is full
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                self.refusal = STORAGE_FULL
         if self.refusal is not None:
             self._stage.discard(self.path)
 

@@ -21,7 +21,7 @@ from server.storage.folder import Storage, StorageAway
 from server.storage.paths import content_path
 from server.storage.stage import Stage
 from server.uploads import receive as receiving
-from server.uploads.refusals import STORAGE_FULL, too_large
+from server.uploads.refusals import EMPTY, STORAGE_FULL, too_large
 from tests.forms import BOUNDARY, a_body, a_file
 from tests.up_server import CHECKOUT as ROOT
 
@@ -359,6 +359,95 @@ async def test_an_intact_file_is_not_replaced(storage):
         await stage.publish([stage_file(stage, b"all of it", path, existing=True)])
     assert inode(storage, path) == before
     assert list(storage.staging.iterdir()) == []
+
+
+# --- staged files that cannot be removed ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """failing(name, number, times, done, where): the first `times` calls of os.<name> on a path or descriptor below
+    `where` fail with this error; `done`: they do their work and yet report the error, as network file systems do."""
+
+    def arm(name: str, number: int = errno.EIO, times: int = 1000, done: bool = False, where: str = "/.staging/"):
+        call, left = getattr(os, name), [times]
+
+        def failing(*args, **options):
+            paths = [os.readlink(f"/proc/self/fd/{each}") if isinstance(each, int) else str(each) for each in args[:2]]  # noqa: PTH115
+            if where not in paths[-1 if name in {"link", "replace"} else 0] or not left[0]:
+                return call(*args, **options)
+            left[0] -= 1
+            if done:
+                call(*args, **options)
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, name, failing)
+        return left
+
+    return arm
+
+
+@pytest.mark.parametrize("existing", [False, True])
+@pytest.mark.parametrize("done", [False, True])
+async def test_a_staged_file_that_cannot_be_unlinked_at_once_is_removed_at_the_end(storage, failing, existing, done):
+    """Its content is linked already (or a duplicate), so the request succeeds."""
+    path = await publish(storage, b"same", "a/1.txt")
+    failing("unlink", times=1, done=done)
+    async with Stage(storage) as stage:
+        name = path if existing else "a/2.txt"
+        assert await stage.publish([stage_file(stage, b"same", name, existing=existing)]) == [name]
+    assert list(storage.staging.iterdir()) == [] and not storage.disk.undiscarded
+    assert artifact_files(storage)[name] == b"same"
+
+
+async def test_staged_files_are_removed_once_the_disk_allows_it(storage, failing, monkeypatch):
+    await publish(storage, b"same", "a/1.txt")
+    with monkeypatch.context():
+        failing("unlink")
+        await publish(storage, b"same", "a/2.txt")
+        async with Stage(storage) as stage:
+            stage_file(stage, b"unwanted", "a/3.txt")
+        await storage.tidy()
+        assert sorted(files_below(storage.staging).values()) == [b"same", b"unwanted"]
+        monkeypatch.undo()
+    await publish(storage, b"next", "a/4.txt")  # the end of any request retries
+    assert files_below(storage.staging) == {} and not storage.disk.undiscarded
+
+
+async def test_a_refused_file_that_cannot_be_unlinked_fails_nothing(storage, failing):
+    failing("unlink")
+    rules = receiving.Rules(frozenset({"file"}), 1000, 50, 64 << 20, "")
+    async with Stage(storage) as stage:
+        first, empty, big, last = await receive(stage, b"first", b"", b"x" * 1001, b"last", rules=rules)
+        assert [first.refusal, empty.refusal, big.refusal, last.refusal] == [None, EMPTY, too_large(1000), None]
+
+
+@pytest.mark.parametrize("done", [False, True])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+async def test_a_disk_that_reports_full_at_close_refuses_only_that_file(storage, failing, number, done):
+    failing("close", number, times=1, done=done)
+    async with Stage(storage) as stage:
+        full, last = await receive(stage, b"first", b"last")
+        assert [full.refusal, last.refusal] == [STORAGE_FULL, None]
+        assert list(files_below(storage.staging).values()) == [b"last"]
+
+
+async def test_a_delayed_write_error_at_close_fails_the_request(storage, failing):
+    failing("close", done=True)
+    with pytest.raises(StorageAway):
+        async with Stage(storage) as stage:
+            await receive(stage, b"first", b"last")
+    assert files_below(storage.root) == {}
+
+
+async def test_a_write_error_at_the_close_of_a_refused_file_fails_nothing(storage, failing):
+    """The file became too large after its first window was written."""
+    failing("close", done=True, times=1)
+    rules = receiving.Rules(frozenset({"file"}), receiving.WINDOW + 100_000, 50, 64 << 20, "")
+    async with Stage(storage) as stage:
+        big, last = await receive(stage, b"x" * (receiving.WINDOW + 200_000), b"last", rules=rules)
+        assert big.refusal is not None and last.refusal is None
+        assert list(files_below(storage.staging).values()) == [b"last"]
 
 
 # --- rolling back -------------------------------------------------------------------------------------------
