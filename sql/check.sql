@@ -16,11 +16,17 @@ SELECT id, project_id FROM test_case_results WHERE id = ANY($1::uuid[])
 SELECT id FROM test_artifacts WHERE id = ANY($1::uuid[])
 
 -- name: referenced
--- Which of these paths an artifact has, or a DELETE has queued for unlinking (pending). One statement, so one snapshot:
--- a DELETE moves a path from one table to the other, and two statements could miss it in both.
-SELECT storage_path, FALSE AS pending FROM test_artifacts WHERE storage_path = ANY($1::text[])
+-- Which of these paths an artifact has, or a DELETE has queued for unlinking. One statement, so one snapshot: a DELETE
+-- moves a path from one table to the other, and two statements could miss it in both.
+SELECT storage_path FROM test_artifacts WHERE storage_path = ANY($1::text[])
 UNION ALL
-SELECT storage_path, TRUE FROM removed_files WHERE storage_path = ANY($1::text[]) AND unlinked_at IS NULL
+SELECT storage_path FROM removed_files WHERE storage_path = ANY($1::text[]) AND unlinked_at IS NULL
+
+-- name: removals
+-- The queue of files to unlink, in portions; is_held_up: the DELETE was committed more than $3 seconds ago.
+SELECT storage_path, removed_at < CURRENT_TIMESTAMP - make_interval(secs => $3) AS is_held_up FROM removed_files
+WHERE unlinked_at IS NULL AND storage_path > $1
+ORDER BY storage_path LIMIT $2
 
 -- name: oldest_writer
 -- The age in seconds of the oldest transaction that may still commit rows for files that exist already. An upload gets

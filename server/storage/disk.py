@@ -185,8 +185,8 @@ class Disk:
     def remove(self, removals: Sequence[Removal]) -> list[str]:
         """Unlinks files, and each content entry that no other file links to.
 
-        Returns the paths that are durably removed, also of files that were missing. A file that cannot be unlinked is
-        logged and left out; the others are still removed.
+        Returns the paths that are durably removed, also of files that were missing. What fails is logged and left out:
+        a file that cannot be unlinked, and all files of a folder that cannot be synced. The others are still removed.
         """
         gone: dict[str, list[str]] = {}
         for item in removals:
@@ -204,9 +204,15 @@ class Disk:
                 LOG.error("cannot unlink the file of a deleted artifact: %r", error)
                 continue
             gone.setdefault(os.path.dirname(path), []).append(item.storage_path)
+        removed: list[str] = []
         for folder in sorted(gone, key=len, reverse=True):
-            self.tidy(folder)
-        return [path for paths in gone.values() for path in paths]
+            try:
+                self.tidy(folder)
+            except OSError as error:
+                LOG.error("cannot sync a folder, so the removal of its files is not durable yet: %s: %r", folder, error)
+            else:
+                removed += gone[folder]
+        return removed
 
     def tidy(self, folder: str) -> None:
         """Makes removals from a folder durable, and removes the folder if it is empty."""

@@ -70,14 +70,18 @@ class Orphans:
             self._touched[inode] = (left.st_ctime_ns, left.st_nlink)
         return True
 
-    def tidy(self) -> None:
+    def tidy(self) -> Iterator[OSError]:
         """Makes removals durable, folder by folder, and removes the folders that are empty now.
 
-        A server that is about to store a file there creates the folder again (Disk._link).
+        Yields the error of each folder that cannot be synced: the others must not wait for it. A server that is about
+        to store a file in a removed folder creates it again (Disk._link).
         """
-        for folder in sorted(self._emptied, key=len, reverse=True):
-            self._disk.tidy(folder)
-        self._emptied.clear()
+        folders, self._emptied = self._emptied, set()
+        for folder in sorted(folders, key=len, reverse=True):
+            try:
+                self._disk.tidy(folder)
+            except OSError as error:
+                yield OSError(error.errno, f"its removals may not be durable: {error.strerror}", folder)
 
 
 @contextmanager

@@ -24,14 +24,16 @@ class Removals:
 
     async def of_delete(self, pool: Pool, files: Sequence[Removal]) -> None:
         """Unlinks the files of a DELETE, at most MOST_AT_ONCE. Its rows are deleted already, so an error is only
-        logged: drain() retries later."""
+        logged: drain() retries soon, and then with each sweep."""
+        done = 0
         try:
             for start in range(0, len(files), _BATCH):
                 gone = await self._storage.remove(files[start : start + _BATCH])
                 await pool.execute(SQL.artifacts.mark_unlinked, gone)
+                done += len(gone)
         except Exception as error:
             LOG.warning("files of a DELETE are not unlinked yet, the sweeper will retry: %r", error)
-        if len(files) >= MOST_AT_ONCE:
+        if done < len(files) or len(files) >= MOST_AT_ONCE:
             self.more.set()
 
     async def drain(self, pool: Pool) -> None:

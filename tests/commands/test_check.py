@@ -1,6 +1,7 @@
 """`reportd check`: its findings, what --repair removes and never removes, also beside a working server."""
 
 import asyncio
+import errno
 import hashlib
 import json
 import os
@@ -346,6 +347,57 @@ async def test_files_of_a_delete_that_are_not_yet_unlinked_are_no_findings(check
     assert (code, findings, summary["pending_removal"]) == (0, [], 1)
     rows("UPDATE removed_files SET unlinked_at = now()")  # unlinked, but restored from a backup
     assert (await checked())[1] == [("file_without_row", path, False)]
+
+
+@pytest.fixture
+def unsynced(monkeypatch):
+    """unsynced.add(folder): its fsync fails. Without fsync, a removal is not durable."""
+    folders: set[str] = set()
+    sync = Disk.sync_folder
+
+    def sync_folder(disk: Disk, folder: Any) -> None:
+        if str(folder) in folders:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(disk, folder)
+
+    monkeypatch.setattr(Disk, "sync_folder", sync_folder)
+    return folders
+
+
+@pytest.fixture
+def config(config):
+    return msgspec.structs.replace(config, artifacts=msgspec.structs.replace(config.artifacts, durability="full"))
+
+
+async def test_a_folder_that_cannot_be_synced_is_reported_and_holds_up_no_other(
+    client, checked, sent, rows, storage, unsynced
+):
+    ((_, held_up),), ((_, other),) = await sent(), await sent(seed=1)
+    unsynced.add(str((storage / held_up).parent))
+    for run in rows("SELECT id FROM suite_runs ORDER BY id"):
+        assert (await client.delete(f"{BASE}/suite-runs/{run['id']}")).status == 204
+    await client.app[SERVICES].removals.drain(client.app[SERVICES].pool)
+    assert not (storage / held_up).exists() and not (storage / other).exists()
+    code, findings, summary = await checked()
+    assert (code, findings, summary["pending_removal"]) == (0, [], 1)  # a DELETE request may be working on it
+    rows("UPDATE removed_files SET removed_at = now() - INTERVAL '2 hours'")
+    for options in (NOW, Options(), Options(grace=7000.0), REPAIR):
+        code, findings, summary = await checked(options)
+        assert (code, findings) == (1, [("held_up_removal", held_up, False)]) and summary["pending_removal"] == 1
+    assert (await checked(Options(grace=7500.0)))[0] == 0
+    unsynced.clear()
+    await client.app[SERVICES].removals.drain(client.app[SERVICES].pool)
+    code, findings, summary = await checked()
+    assert (code, findings, summary["pending_removal"]) == (0, [], 0)
+
+
+async def test_a_repair_goes_on_after_a_folder_that_cannot_be_synced(checked, sent, rows, storage, unsynced, capsys):
+    files = [path for number in range(3) for _, path in await sent(seed=number)]
+    rows("DELETE FROM test_artifacts")
+    unsynced.add(str((storage / files[1]).parent))
+    code, findings, summary = await checked(REPAIR)
+    assert code == 2 and summary["unreadable"] == 1 and "may not be durable" in capsys.readouterr().err
+    assert sorted(path for kind, path, removed in findings if removed and kind == "file_without_row") == sorted(files)
 
 
 # --- staging ------------------------------------------------------------------------------------------------
@@ -769,7 +821,7 @@ async def test_removing_a_content_entry_during_an_upload_is_harmless(tmp_path):
             found = stat_or_none(f"{tmp_path}/{entry}")
             if found is not None:
                 orphans.remove(entry, found)
-                orphans.tidy()
+                assert list(orphans.tidy()) == []
 
     thread = threading.Thread(target=remove)
     thread.start()

@@ -595,6 +595,30 @@ async def test_a_file_that_cannot_be_removed_is_not_reported_as_removed(storage,
     assert files_below(storage.root) == {}
 
 
+@pytest.mark.parametrize("bad", ["a", "a/iteration_002"])
+async def test_a_folder_that_cannot_be_synced_holds_up_only_its_own_files(open_storage, monkeypatch, caplog, bad):
+    storage = open_storage(durability="full")
+    paths = [
+        await publish(storage, f"{n}".encode(), path) for n, path in enumerate(["a/1", "a/iteration_002/1", "b/1"])
+    ]
+    removals = [Removal(path, OURS, sha256(f"{n}".encode())) for n, path in enumerate(paths)]
+    with monkeypatch.context():
+        sync = storage.disk.sync_folder
+
+        def sync_folder(folder):
+            if str(folder) == f"{storage.root}/{bad}":
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            sync(folder)
+
+        monkeypatch.setattr(storage.disk, "sync_folder", sync_folder)
+        removed = await storage.remove(removals)
+        assert sorted(removed) == [path for path in paths if not path.startswith(f"{bad}/1")]
+        assert [record.levelname for record in caplog.records] == ["ERROR"] and bad in caplog.text
+        monkeypatch.undo()
+    assert sorted(await storage.remove(removals)) == paths  # also those that are gone already
+    assert files_below(storage.root) == {}
+
+
 async def test_no_file_is_reported_as_removed_when_the_storage_is_unavailable(storage):
     path = await publish(storage, b"1", "a/1.txt")
     unmounted = storage.root.rename(storage.root.with_name("unmounted"))

@@ -95,6 +95,11 @@ class Context:
             self.report.unreadable(error, path)
             return False
 
+    def tidy(self) -> None:
+        """Make the removals durable; report folders that cannot be synced. Blocking."""
+        for error in self.orphans.tidy():
+            self.report.unreadable(error)
+
     def add_missing(self, checksum: str) -> None:
         """Record that the file of an artifact with this SHA-256 is missing or damaged."""
         if len(self.missing) <= MAX_REMEMBERED:

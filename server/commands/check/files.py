@@ -8,8 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import aclosing, suppress
 from itertools import groupby
+from typing import Any
 
-from server.commands.check.context import CLOCK_SKEW, PORTION, Context
+from server.commands.check.context import CLOCK_SKEW, PORTION, Context, prefetch
 from server.commands.check.findings import Finding
 from server.database.queries import SQL
 from server.storage.orphans import abandoned, is_of_this_machine, staging_folder
@@ -17,6 +18,8 @@ from server.storage.paths import CONTENT, STAGING, content_checksum
 from server.storage.walk import NOT_OURS, stat_or_none, walk
 
 _DAY = 86_400.0
+# Seconds from the commit of a DELETE until its own request has unlinked its files, even with --grace 0.
+_DELETE_SECONDS = 5.0
 
 
 class Files:
@@ -28,8 +31,9 @@ class Files:
         self._tally = context.report.tally
 
     async def compare(self) -> None:
-        """Check every file in the storage folder."""
+        """Check every file in the storage folder, and the queue of files to remove."""
         await self._files()
+        await self._removals()
         await self._context.run(self._staging)
         # Last: removing a file may leave its content entry without any other hard link.
         await self._contents()
@@ -39,7 +43,6 @@ class Files:
             async for paths in portions:
                 self._tally.files += len(paths)
                 referenced = await self._referenced(paths)
-                self._tally.pending_removal += sum(referenced.values())
                 if suspects := [path for path in paths if path not in referenced]:
                     await self._recheck(suspects)
                 self._report.progress("files", self._tally.files, self._tally.artifacts)
@@ -61,17 +64,45 @@ class Files:
             for path in paths:
                 if path not in referenced:
                     self._judge_file(path, cutoff, "file_without_row")
-            self._context.orphans.tidy()
+            self._context.tidy()
 
         await self._context.run(judge)
 
-    async def _referenced(self, paths: list[str]) -> dict[str, bool]:
-        """The paths that a row refers to; True for files of deleted artifacts that are still to be unlinked.
+    async def _referenced(self, paths: list[str]) -> set[str]:
+        """The paths that a row refers to, also those of deleted artifacts whose files are still to be unlinked.
 
         Paths that are not valid UTF-8 are not queried: PostgreSQL cannot store them, so no row has one.
         """
         texts = [path for path in paths if _is_utf8(path)]
-        return {row["storage_path"]: row["pending"] for row in await self._context.fetch(SQL.check.referenced, texts)}
+        return {row["storage_path"] for row in await self._context.fetch(SQL.check.referenced, texts)}
+
+    async def _removals(self) -> None:
+        """Count the queue of files to remove, and report those in it for longer than the grace period.
+
+        They may be gone already: a file leaves the queue when its folder has been synced, too.
+        """
+        waiting = max(self._options.grace, _DELETE_SECONDS)
+        after = ""
+
+        async def portion() -> list[Any]:
+            nonlocal after
+            rows = await self._context.fetch(SQL.check.removals, after, PORTION, waiting)
+            after = rows[-1]["storage_path"] if rows else after
+            return rows
+
+        def report(paths: list[str]) -> None:
+            for path in paths:
+                try:
+                    found = stat_or_none(f"{self._root}/{path}")
+                except OSError as error:
+                    self._report.unreadable(error, path)
+                else:
+                    self._report.finding(Finding("held_up_removal", path, found.st_size if found else 0))
+
+        async with aclosing(prefetch(portion)) as portions:
+            async for rows in portions:
+                self._tally.pending_removal += len(rows)
+                await self._context.run(report, [row["storage_path"] for row in rows if row["is_held_up"]])
 
     def _staging(self) -> None:
         """Find staged files of processes that have ended. Blocking.
@@ -143,7 +174,7 @@ class Files:
                 self._tally.content_entries += 1
                 if not self._context.may_be_missing(checksum):
                     self._judge_file(path, cutoff, "unused_content", most_links=1)
-            self._context.orphans.tidy()
+            self._context.tidy()
 
         async with aclosing(self._context.walked(CONTENT, PORTION)) as portions:
             async for paths in portions:

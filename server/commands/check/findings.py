@@ -18,6 +18,7 @@ KINDS = {
     "wrong_hash": "artifacts whose file has the wrong SHA-256",
     "file_without_row": "files without an artifact row",
     "unknown_file": "files at paths that reportd never uses; never removed",
+    "held_up_removal": "files of deleted artifacts that wait longer than --grace",
     "stale_staging": "staged files of server processes that have ended",
     "unused_content": "content entries that no artifact shares",
     "wrong_content": "content entries whose SHA-256 is not their name",

@@ -182,7 +182,7 @@ class Rows:
             if len(self._wrong) <= MAX_REMEMBERED:
                 self._wrong.add(inode(now))
             self._report.finding(Finding("wrong_content", path, now.st_size, found=actual, removed=removed))
-        self._context.orphans.tidy()
+        self._context.tidy()
 
     def _is_verified(self, found: os.stat_result, content: str | None) -> bool:
         """Whether the file shares the inode of a content entry that _verify_contents() has read and found good.
