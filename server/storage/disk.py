@@ -137,8 +137,11 @@ class Disk:
         self.make_folder(parent)
         try:
             os.mkdir(folder, 0o750)
-        except FileExistsError:
-            if not os.path.isdir(folder):  # a DELETE removed it between mkdir and isdir
+        except OSError as error:
+            if not os.path.isdir(folder):
+                if error.errno != errno.EEXIST:
+                    raise
+                # A DELETE removed it between mkdir and isdir.
                 raise FileNotFoundError(errno.ENOENT, "the folder was removed again", folder) from None
         self.sync_folder(parent)
         if len(self._durable_folders) >= _CACHED_FOLDERS:
@@ -314,13 +317,47 @@ def _link_or_move(source: str, staged: str, final: str) -> str:
         os.link(source, final)
         return source
     except OSError as error:
+        # Network file systems may create the link and yet report an error. It would be a file without a row.
+        if _is_same_file(staged, final):
+            return staged
+        if source != staged and error.errno != errno.EEXIST and _is_same_file(source, final):
+            with contextlib.suppress(OSError):
+                os.unlink(final)
         if error.errno not in NO_LINK:
             raise
-        # Create the name exclusively, then rename the staged file over our own empty file: nothing else is overwritten.
-        os.close(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640))
-        try:
-            os.replace(staged, final)
-        except OSError:
-            os.unlink(final)
-            raise
-        return staged
+    _move(staged, final)
+    return staged
+
+
+def _move(staged: str, final: str) -> None:
+    """Renames the staged file, where hard links are not possible. Raises FileExistsError.
+
+    Creates the name exclusively, then renames over this own empty file: so nothing else is overwritten.
+    """
+    created = False
+    try:
+        descriptor = os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+        created = True
+        os.close(descriptor)
+        os.replace(staged, final)
+    except OSError as error:
+        # The call that failed may have done its work. An empty file at this path is our own: none is ever stored.
+        if created or (error.errno != errno.EEXIST and _is_empty(final)):
+            with contextlib.suppress(OSError):
+                os.unlink(final)
+        raise
+
+
+def _is_same_file(one: str, other: str) -> bool:
+    try:
+        return os.path.samestat(os.lstat(one), os.lstat(other))
+    except OSError:
+        return False
+
+
+def _is_empty(path: str) -> bool:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size == 0

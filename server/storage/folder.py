@@ -230,7 +230,7 @@ class Storage:
         try:
             probe.write_bytes(b"x")
         finally:
-            probe.unlink(missing_ok=True)
+            self.disk.discard(str(probe))
 
 
 async def _close(file: Any, call: asyncio.Future[Any]) -> None:
