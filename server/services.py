@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID
@@ -25,6 +25,7 @@ from server.storage.free_space import FreeSpace
 from server.storage.removal import Removals
 
 LOG = logging.getLogger("reportd")
+_UNCHECKED_SECONDS = 10.0
 
 
 @dataclass(slots=True)
@@ -78,6 +79,7 @@ class Call:
     idempotency_key: str | None = None
     body_hash: bytes = b""  # SHA-256 of a JSON body
     warnings: list[Problem] = field(default_factory=list)  # the values of the body that were repaired
+    check_again: Callable[[Any], Awaitable[None]] | None = None  # checks the caller's right with a connection
     # Of a streamed reply: the bytes of its body sent so far, and whether the client disconnected before its end.
     sent: int | None = None
     client_left: bool = False
@@ -93,6 +95,17 @@ class Call:
         if self.caller is None:
             raise LookupError("this route has no caller")
         return self.caller
+
+    async def still_allowed(self, where: Any) -> None:
+        """Check the caller's right again if the request has taken long. Otherwise an upload could be sent slowly, and
+        be stored hours after its token was revoked. Raises the error of the check."""
+        if self.check_again is not None and self.is_long:
+            await self.check_again(where)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the request has taken longer than the caller's right may go unchecked."""
+        return time.perf_counter() - self.started > _UNCHECKED_SECONDS
 
     def actor(self) -> Actor:
         """The caller as the actor of an audit entry."""

@@ -2,6 +2,12 @@
 -- No row when the link does not exist or is not in the caller's project ($2; NULL is every project).
 SELECT project_id FROM evidence_links WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
 
+-- name: hold_maker
+-- Before `create`: locks the token or person that makes the link. A revocation, which changes that row, then comes
+-- either first, and the link is refused, or after the link's commit, and ends it.
+WITH token AS (SELECT FROM tokens WHERE id = $1 FOR SHARE), person AS (SELECT FROM users WHERE id = $1 FOR SHARE)
+SELECT (SELECT count(*) FROM token) + (SELECT count(*) FROM person)
+
 -- name: create
 -- One of $2, $3 and $4 is the target. The link gets the target's project. No row when the target was deleted.
 INSERT INTO evidence_links (id, project_id, suite_run_id, test_case_result_id, artifact_id, caller_id, created_by,
@@ -18,22 +24,27 @@ RETURNING id, suite_run_id, test_case_result_id, artifact_id, created_by, create
 
 -- name: page
 -- Newest first. Ids sort by time (UUIDv7), so the last id of a page is the cursor ($2) of the next page. $6 selects the
--- links that `open` accepts (true) or refuses (false).
+-- links that `open` accepts (true) or refuses (false); $7 is its $4.
 SELECT id, suite_run_id, test_case_result_id, artifact_id, created_by, created_at, expires_at, revoked_at, note,
        opened, downloads, last_used_at
-FROM evidence_links
+FROM evidence_links l
 WHERE ($1::uuid IS NULL OR project_id = $1)
   AND ($2::uuid IS NULL OR id < $2)
   AND ($3::uuid IS NULL OR suite_run_id = $3)
   AND ($4::uuid IS NULL OR test_case_result_id = $4)
   AND ($5::uuid IS NULL OR artifact_id = $5)
   AND ($6::bool IS NULL OR $6 = (
-      revoked_at IS NULL AND expires_at > CURRENT_TIMESTAMP
-      AND NOT EXISTS (SELECT FROM tokens t WHERE t.id = caller_id
-                      AND (t.revoked_at IS NOT NULL OR t.expires_at <= CURRENT_TIMESTAMP))
-      AND NOT EXISTS (SELECT FROM users u WHERE u.id = caller_id AND u.disabled_at IS NOT NULL)))
+      revoked_at IS NULL AND expires_at > CURRENT_TIMESTAMP AND (EXISTS (SELECT FROM (
+          SELECT t.role, t.project_id FROM tokens t
+          WHERE t.id = l.caller_id AND t.revoked_at IS NULL
+            AND (t.expires_at IS NULL OR t.expires_at > CURRENT_TIMESTAMP)
+          UNION ALL
+          SELECT r.role, r.project_id FROM users u JOIN user_roles r ON r.user_id = u.id
+          WHERE u.id = l.caller_id AND u.disabled_at IS NULL
+      ) AS maker WHERE maker.role IN ('uploader', 'admin') AND COALESCE(maker.project_id, l.project_id) = l.project_id)
+      OR $7 AND caller_id = '00000000-0000-0000-0000-000000000000')))
 ORDER BY id DESC
-LIMIT $7
+LIMIT $8
 
 -- name: revoke
 -- $3 is the caller who must have made the link; NULL accepts any. A second revocation does not change revoked_at.
@@ -46,29 +57,46 @@ WHERE l.id = was.id
 RETURNING l.project_id, l.note, was.ended
 
 -- name: open
--- Checks the link and counts its use ($2 and $3 are added) in one statement. No row when the link or the token that
--- made it is revoked or expired, or the user who made it is disabled: otherwise a link made with a leaked token would
--- outlive that token.
-UPDATE evidence_links
-SET opened = opened + $2, downloads = downloads + $3, last_used_at = CURRENT_TIMESTAMP
-WHERE id = $1 AND revoked_at IS NULL AND expires_at > CURRENT_TIMESTAMP
-  AND NOT EXISTS (SELECT FROM tokens t WHERE t.id = caller_id
-                  AND (t.revoked_at IS NOT NULL OR t.expires_at <= CURRENT_TIMESTAMP))
-  AND NOT EXISTS (SELECT FROM users u WHERE u.id = caller_id AND u.disabled_at IS NOT NULL)
-RETURNING project_id, COALESCE(suite_run_id, test_case_result_id, artifact_id) AS thing_id,
-          CASE WHEN suite_run_id IS NOT NULL THEN 'suite_run' WHEN test_case_result_id IS NOT NULL
-               THEN 'test_case_result' ELSE 'artifact' END AS kind
-
--- name: find
--- Like `open`, without counting: for HEAD, which shows nothing.
+-- Checks the link and counts its use: $2 and $3 are added; with 0 and 0, for HEAD, nothing is written. No row when the
+-- link has ended. A link ends with the right to make it: it works only while its maker is a valid token or an enabled
+-- person, and uploader or admin in the link's project. Otherwise those who lost that right could still read through it.
+-- What this condition cannot see later, such as a new password, sets revoked_at: end_all, end_without_role.
+-- Links made without a token work only while the server needs none ($4).
+WITH link AS (
+    SELECT l.id, l.project_id, l.suite_run_id, l.test_case_result_id, l.artifact_id
+    FROM evidence_links l
+    WHERE l.id = $1 AND l.revoked_at IS NULL AND l.expires_at > CURRENT_TIMESTAMP AND (EXISTS (SELECT FROM (
+          SELECT t.role, t.project_id FROM tokens t
+          WHERE t.id = l.caller_id AND t.revoked_at IS NULL
+            AND (t.expires_at IS NULL OR t.expires_at > CURRENT_TIMESTAMP)
+          UNION ALL
+          SELECT r.role, r.project_id FROM users u JOIN user_roles r ON r.user_id = u.id
+          WHERE u.id = l.caller_id AND u.disabled_at IS NULL
+      ) AS maker WHERE maker.role IN ('uploader', 'admin') AND COALESCE(maker.project_id, l.project_id) = l.project_id)
+      OR $4 AND l.caller_id = '00000000-0000-0000-0000-000000000000')
+), counted AS (
+    UPDATE evidence_links l
+    SET opened = opened + $2, downloads = downloads + $3, last_used_at = CURRENT_TIMESTAMP
+    FROM link WHERE l.id = link.id AND ($2 > 0 OR $3 > 0)
+)
 SELECT project_id, COALESCE(suite_run_id, test_case_result_id, artifact_id) AS thing_id,
        CASE WHEN suite_run_id IS NOT NULL THEN 'suite_run' WHEN test_case_result_id IS NOT NULL
             THEN 'test_case_result' ELSE 'artifact' END AS kind
-FROM evidence_links
-WHERE id = $1 AND revoked_at IS NULL AND expires_at > CURRENT_TIMESTAMP
-  AND NOT EXISTS (SELECT FROM tokens t WHERE t.id = caller_id
-                  AND (t.revoked_at IS NOT NULL OR t.expires_at <= CURRENT_TIMESTAMP))
-  AND NOT EXISTS (SELECT FROM users u WHERE u.id = caller_id AND u.disabled_at IS NOT NULL)
+FROM link
+
+-- name: end_all
+-- Ends all links that a token or person ($1) made: when it is revoked, disabled, gets another password or is rotated
+-- without overlap, because whoever used it until then may not be its owner. Links stay ended when a person is enabled
+-- again. Its own statement after the row of the maker is locked, so that it sees every link (see hold_maker).
+UPDATE evidence_links SET revoked_at = CURRENT_TIMESTAMP WHERE caller_id = $1 AND revoked_at IS NULL
+
+-- name: end_without_role
+-- After a change of a person's roles: ends the links in projects in which the person is no longer uploader or admin.
+UPDATE evidence_links l SET revoked_at = CURRENT_TIMESTAMP
+WHERE l.caller_id = $1 AND l.revoked_at IS NULL
+  AND NOT EXISTS (SELECT FROM user_roles r
+                  WHERE r.user_id = l.caller_id AND r.role IN ('uploader', 'admin')
+                    AND COALESCE(r.project_id, l.project_id) = l.project_id)
 
 -- name: covered_case
 -- A row if the link's target is this test case result, or the run that it belongs to.

@@ -3,7 +3,7 @@
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from aiohttp import web
@@ -17,7 +17,7 @@ from server.http import reply
 from server.http.cursor import CursorPage, cursor_of
 from server.http.fields import Text255
 from server.http.reply import Response
-from server.http.route import check_role, must_exist
+from server.http.route import check_again, check_role, must_exist
 from server.ids import bucket_of, new_id
 from server.reports import links
 from server.reports.links import LinkMade, LinkPage, Things
@@ -50,8 +50,9 @@ async def create(request: web.Request, body: NewLink) -> Response:
 
     Send exactly one of `suite_run_id`, `test_case_result_id` and `artifact_id`. `expires_in` is in seconds, from 60 to
     7,776,000 (90 days); the default is 7 days. Only this reply contains the link itself, in `url`. A link stops working
-    when it expires or is revoked, when its target is deleted, or when the token that created it expires or is revoked,
-    or the person is disabled.
+    when it expires or is revoked, when its target is deleted, and when its creator loses the right to create it: the
+    token expires, is revoked, or is rotated without overlap; the person is disabled, gets a new password, or is no
+    longer uploader or admin in the project.
     """
     services, call = request.app[SERVICES], request[CALL]
     name, target_id = _target_of(body)
@@ -61,8 +62,12 @@ async def create(request: web.Request, body: NewLink) -> Response:
     link_id, expires = new_id(bucket_of(target_id)), int(time.time()) + (body.expires_in or _WEEK)
     on = Things(body.suite_run_id, body.test_case_result_id, body.artifact_id)
     made_by, ends = (call.known_caller.id, call.known_caller.name), datetime.fromtimestamp(expires, UTC)
+
+    async def still_allowed(connection: Any) -> None:
+        await check_again(request, {name: target_id}, Role.UPLOADER, connection)
+
     async with services.pool.transaction() as connection:
-        link = await links.create(connection, link_id, on, made_by, body.note, ends, call.actor())
+        link = await links.create(connection, link_id, on, made_by, body.note, ends, call.actor(), still_allowed)
     if link is None:  # the target was deleted since must_exist
         raise RESOURCES[name][1]()
     url = f"/shared/{evidence_links.sign(key, link_id, expires)}"
@@ -78,8 +83,9 @@ async def index(request: web.Request, query: LinkFilter) -> Response:
     """
     projects = request[CALL].known_caller.projects(Role.UPLOADER)
     of = Things(query.suite_run_id, query.test_case_result_id, query.artifact_id)
-    pool = request.app[SERVICES].pool
-    items, more = await links.page(pool, projects, query.before, of, query.active, query.size)
+    services = request.app[SERVICES]
+    by_anyone = not services.config.auth.required
+    items, more = await links.page(services.pool, projects, query.before, of, query.active, by_anyone, query.size)
     return reply.ok(LinkPage(items, cursor_of(items[-1].id) if more else None))
 
 

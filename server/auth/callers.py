@@ -78,21 +78,23 @@ class Callers(dict[bytes, tuple[Caller, float]]):
         # cause hundreds of queries at once, each time its entry expires.
         self.lookups: dict[bytes, asyncio.Future[Caller | None]] = {}
 
-    async def by_token(self, pool: Pool, token: str) -> Caller | None:
-        """The caller with this token; None when it is not valid."""
-        return await self._find(pool, hash_of(token), b"t")
+    async def by_token(self, pool: Pool, token: str, again: Any = None) -> Caller | None:
+        """The caller with this token; None when it is not valid. `again`: a connection, to look it up without cache."""
+        return await self._find(pool, hash_of(token), b"t", again)
 
-    async def by_cookie(self, pool: Pool, cookie: str) -> Caller | None:
-        """The caller of this session; None when it is not valid."""
-        return await self._find(pool, hash_of(cookie), b"s")
+    async def by_cookie(self, pool: Pool, cookie: str, again: Any = None) -> Caller | None:
+        """The caller of this session; None when it is not valid. `again`: as in by_token."""
+        return await self._find(pool, hash_of(cookie), b"s", again)
 
     def evict(self, cookie: str) -> None:
         """Evict a session that has ended. Other workers accept its cookie until their entry expires, 5 s at most."""
         self.pop(hash_of(cookie) + b"s", None)
 
-    async def _find(self, pool: Pool, secret_hash: bytes, kind: bytes) -> Caller | None:
+    async def _find(self, pool: Pool, secret_hash: bytes, kind: bytes, again: Any) -> Caller | None:
         # The kind is part of the key: otherwise a cached token would be accepted as a cookie, and the reverse.
         key = secret_hash + kind
+        if again is not None:
+            return await self._look_up(again, secret_hash, key)
         cached = self.get(key)
         if cached is not None and cached[1] > time.monotonic():
             return cached[0]
@@ -112,9 +114,9 @@ class Callers(dict[bytes, tuple[Caller, float]]):
             await _touch(pool, found)  # after set_result: the waiting requests do not need this write
         return found
 
-    async def _look_up(self, pool: Pool, secret_hash: bytes, key: bytes) -> Caller | None:
+    async def _look_up(self, where: Any, secret_hash: bytes, key: bytes) -> Caller | None:
         query = SQL.tokens.by_hash if key.endswith(b"t") else SQL.sessions.by_hash
-        row: Any = await pool.fetchrow(query, secret_hash)
+        row: Any = await where.fetchrow(query, secret_hash)
         if row is None:
             self.pop(key, None)
             return None

@@ -16,9 +16,10 @@ _ENDED = "This link is not valid, has expired or was revoked."
 
 
 async def open_link(
-    pool: Pool, keys: SigningKeys, text: str, openings: int = 0, downloads: int = 0
+    pool: Pool, keys: SigningKeys, text: str, by_anyone: bool, openings: int = 0, downloads: int = 0
 ) -> tuple[Caller, Shared]:
     """A viewer of the link's project, and the link's target. Adds `openings` and `downloads` to the link's counts.
+    `by_anyone`: whether links that were made without a token work.
 
     A forged, truncated or expired link is refused without reading its row. Raises LinkNotFound.
     """
@@ -26,11 +27,8 @@ async def open_link(
     link_id = evidence_links.read(key, text, time.time()) if key else None
     if link_id is None:
         raise LinkNotFound(_ENDED)
-    if openings or downloads:
-        async with pool.acquire_for_links() as connection:
-            row = await connection.fetchrow(SQL.links.open, link_id, openings, downloads)
-    else:
-        row = await pool.fetchrow(SQL.links.find, link_id)
+    async with pool.acquire_for_links() if openings or downloads else pool.acquire() as connection:
+        row = await connection.fetchrow(SQL.links.open, link_id, openings, downloads, by_anyone)
     if row is None:
         raise LinkNotFound(_ENDED)
     project_id, thing_id, kind = row

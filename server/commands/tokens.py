@@ -108,6 +108,8 @@ def _token_rotate(options: argparse.Namespace) -> None:
         if row is None:
             raise Refused(_NOT_FOUND.format(options.token))
         subject = Subject("token", row["id"], row["name"], row["project_id"])
+        if not options.overlap:
+            await connection.execute(SQL.links.end_all, row["id"])
         until = row["former_until"]
         await record(connection, Action.TOKEN_ROTATED, operator(), subject, former_secret_until=until)
         return row
@@ -126,6 +128,7 @@ def _token_revoke(options: argparse.Namespace) -> None:
         if row is None:
             raise Refused(_NOT_FOUND.format(options.token))
         subject = Subject("token", row["id"], row["name"], row["project_id"])
+        await connection.execute(SQL.links.end_all, row["id"])
         await record(connection, Action.TOKEN_REVOKED, operator(), subject)
         return row
 

@@ -30,8 +30,18 @@ def add_commands(commands: Any, command: Callable[..., Any], stored: Callable[[A
     for name, run, text, epilog in (
         ("add", _user_add, "add a person who logs in with a name and a password", epilogs.ADD_USER),
         ("set-roles", _user_set_roles, "replace all roles of a person", epilogs.SET_ROLES),
-        ("reset-password", _user_reset_password, "set a new password and end all sessions of a person", ""),
-        ("disable", _user_disable, "forbid a person to log in, and end all sessions of the person", ""),
+        (
+            "reset-password",
+            _user_reset_password,
+            "set a new password, and end all sessions and evidence links of a person",
+            "",
+        ),
+        (
+            "disable",
+            _user_disable,
+            "forbid a person to log in, and end all sessions and evidence links of the person",
+            "",
+        ),
         ("enable", _user_enable, "allow a disabled person to log in again", ""),
     ):
         one = stored(command(people, name, run, text, epilog))
@@ -78,6 +88,7 @@ def _user_set_roles(options: argparse.Namespace) -> None:
     async def change(connection: Any, user_id: UUID) -> None:
         await connection.execute(SQL.users.forget_roles, user_id)
         await _give_roles(connection, user_id, options.role)
+        await connection.execute(SQL.links.end_without_role, user_id)
 
     done = "changed the roles of {}; this takes effect within 5 seconds"
     _change_user(options, change, Action.USER_ROLES_CHANGED, done, roles=_role_texts(options.role))
@@ -89,7 +100,7 @@ def _user_reset_password(options: argparse.Namespace) -> None:
 
     async def change(connection: Any, user_id: UUID) -> None:
         await connection.execute(SQL.users.set_password, user_id, hashed)
-        await connection.execute(SQL.sessions.delete_for_user, user_id)
+        await _end_access(connection, user_id)
 
     done = "changed the password of {}; sessions end within 5 seconds"
     _change_user(options, change, Action.USER_PASSWORD_RESET, done)
@@ -100,7 +111,7 @@ def _user_reset_password(options: argparse.Namespace) -> None:
 def _user_disable(options: argparse.Namespace) -> None:
     async def change(connection: Any, user_id: UUID) -> None:
         await connection.execute(SQL.users.disable, user_id)
-        await connection.execute(SQL.sessions.delete_for_user, user_id)
+        await _end_access(connection, user_id)
 
     _change_user(options, change, Action.USER_DISABLED, "disabled {}; sessions end within 5 seconds")
 
@@ -129,6 +140,12 @@ def _change_user(
 
     user = in_transaction(options, work)
     print(done.format(f"{visible(user['name'])} ({user['id']})"), file=sys.stderr)
+
+
+async def _end_access(connection: Any, user_id: UUID) -> None:
+    """End all sessions and evidence links of a person: those who used them may have been somebody else."""
+    await connection.execute(SQL.sessions.delete_for_user, user_id)
+    await connection.execute(SQL.links.end_all, user_id)
 
 
 def _role_texts(roles: Sequence[tuple[str | None, Role]]) -> list[str]:

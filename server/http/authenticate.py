@@ -2,6 +2,7 @@
 
 import hmac
 import re
+from typing import Any
 
 from aiohttp import hdrs, web
 
@@ -18,20 +19,21 @@ _IN_HEADER = re.compile(rf"(?:^|;)[ \t]*{COOKIE}=([^;]*)")
 _SAFE = {hdrs.METH_GET, hdrs.METH_HEAD}
 
 
-async def authenticate(request: web.Request) -> Caller:
+async def authenticate(request: web.Request, again: Any = None) -> Caller:
     """The caller, by Bearer token or session cookie.
 
     The cookie of a token's session is valid for GET and HEAD only. The cookie of a person's session is valid for every
-    method; methods other than GET and HEAD also need the CSRF token. Raises Unauthorized, CsrfTokenNeeded, CrossSite.
+    method; methods other than GET and HEAD also need the CSRF token. `again`: a connection; the caller is then looked
+    up with it, without the cache. Raises Unauthorized, CsrfTokenNeeded, CrossSite.
     """
     services = request.app[SERVICES]
     scheme, token = credentials(request)
     cookie = "" if scheme else session_cookie(request)
     found: Caller | None = None
     if scheme == "bearer" and is_token(token):
-        found = await services.callers.by_token(services.pool, token)
+        found = await services.callers.by_token(services.pool, token, again)
     elif is_cookie(cookie):
-        found = await services.callers.by_cookie(services.pool, cookie)
+        found = await services.callers.by_cookie(services.pool, cookie, again)
         if found is not None and request.method not in _SAFE:
             if found.kind == "person":
                 _check_csrf(request, cookie)
@@ -73,7 +75,8 @@ async def _open(request: web.Request, **uses: int) -> Caller:
     services = request.app[SERVICES]
     if request.method == hdrs.METH_HEAD:  # shows nothing, so it does not count as a use
         uses = {}
-    caller, shared = await open_link(services.pool, services.signing_keys, request.match_info["link"], **uses)
+    text, by_anyone = request.match_info["link"], not services.config.auth.required
+    caller, shared = await open_link(services.pool, services.signing_keys, text, by_anyone, **uses)
     request[CALL].shared = shared
     return caller
 

@@ -33,30 +33,47 @@ async def once(
     when `work` must do it. Only 2xx replies are stored, except partial failures. Raises InProgress, KeyReused.
     """
     pool, call = request.app[SERVICES].pool, request[CALL]
+
+    async def both(connection: Any) -> web.Response:
+        done = await one_statement(connection) if one_statement is not None else None
+        return await work(connection) if done is None else done
+
     key = call.idempotency_key
-    if key is None and one_statement is not None:
+    if key is None and one_statement is not None and not call.is_long:
         async with pool.autocommit() as connection:
             if (done := await one_statement(connection)) is not None:
                 return done
     async with pool.transaction(settle, for_files=settle is not None) as connection:
         if key is None:
-            return await work(connection)
-        sql, caller = SQL.idempotency, call.known_caller.id
-        fingerprint = _fingerprint(request, content() if content else call.body_hash)
-        # The short lock timeout is for waiting on a concurrent request with the same key, not for the locks of `work`.
-        await connection.execute(sql.bound_wait)
-        claimed = await connection.fetchval(sql.claim, caller, key, fingerprint)
-        await connection.execute(sql.unbound_wait)
-        if claimed is None:
-            return _replay(await connection.fetchrow(sql.kept, caller, key), fingerprint)
-        response = await one_statement(connection) if one_statement is not None else None
-        if response is None:
             response = await work(connection)
-        if _final(response):
-            await connection.execute(sql.keep, caller, key, response.status, response.body)
         else:
-            await connection.execute(sql.release, caller, key)
+            response = await _with_key(request, connection, key, both, content)
+        await call.still_allowed(connection)  # last, so that nothing long comes between it and the commit
         return response
+
+
+async def _with_key(
+    request: web.Request,
+    connection: Any,
+    key: str,
+    work: Callable[[Any], Awaitable[web.Response]],
+    content: Callable[[], bytes] | None,
+) -> web.Response:
+    sql, call = SQL.idempotency, request[CALL]
+    caller = call.known_caller.id
+    fingerprint = _fingerprint(request, content() if content else call.body_hash)
+    # The short lock timeout is for waiting on a concurrent request with the same key, not for the locks of `work`.
+    await connection.execute(sql.bound_wait)
+    claimed = await connection.fetchval(sql.claim, caller, key, fingerprint)
+    await connection.execute(sql.unbound_wait)
+    if claimed is None:
+        return _replay(await connection.fetchrow(sql.kept, caller, key), fingerprint)
+    response = await work(connection)
+    if _final(response):
+        await connection.execute(sql.keep, caller, key, response.status, response.body)
+    else:
+        await connection.execute(sql.release, caller, key)
+    return response
 
 
 def key_of(request: web.Request) -> str | None:

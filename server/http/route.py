@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, get_type_hints
 from uuid import UUID
 
@@ -179,20 +180,26 @@ class _Bound:
                     services.admission.ensure_memory(request.content_length or 0)
                 decode.check_encoding(request)
                 decode.check_length(request, self._max_json(request))
-            arguments |= {name: _path_id(request, name) for name in self._ids}
-            await self._check_role(request, arguments)
+            ids = {name: _path_id(request, name) for name in self._ids}
+            arguments |= ids
+            needed = self._needed_role(request)
+            await self._check_role(request, arguments, needed)
+            call.check_again = partial(check_again, request, ids, needed)
             return await self._answer(request, arguments)
 
-    async def _check_role(self, request: web.Request, arguments: Mapping[str, Any]) -> None:
+    def _needed_role(self, request: web.Request) -> Role:
+        access = self._route.access
+        if access.admin_if and _is_set(request, self._query_type, access.admin_if):
+            return Role.ADMIN
+        return self._least_role
+
+    async def _check_role(self, request: web.Request, arguments: Mapping[str, Any], needed: Role) -> None:
         """403, or 404 first: without a role in its project, a caller must not learn that a resource exists."""
         call = request[CALL]
         if call.caller is None:
             return
         if call.caller.grants:
             await must_exist(request, arguments)  # which also sets the role that the caller has in that project
-        needed = self._least_role
-        if self._route.access.admin_if and _is_set(request, self._query_type, self._route.access.admin_if):
-            needed = Role.ADMIN
         if call.caller.role < needed:
             await must_exist(request, arguments)
             check_role(request, needed)
@@ -237,6 +244,7 @@ class _Bound:
             with request.app[SERVICES].admission.reserve() as memory:
                 raw = await decode.read_body(request, self._max_json(request), memory)
                 arguments["body"] = decode.from_json(raw, self._body_type, request[CALL].warnings)
+            await request[CALL].still_allowed(request.app[SERVICES].pool)
             if request[CALL].idempotency_key is not None:
                 request[CALL].body_hash = hashlib.sha256(raw).digest()
 
@@ -245,14 +253,15 @@ class _Bound:
         return most if self._route.max_json is None else min(most, self._route.max_json)
 
 
-async def must_exist(request: web.Request, arguments: Mapping[str, Any]) -> None:
+async def must_exist(request: web.Request, arguments: Mapping[str, Any], where: Any = None) -> None:
     """Raises the 404 of the resource in the path unless it exists and the caller may see it.
 
-    Narrows the call's caller to the resource's project, and so to the role in that project.
+    Narrows the call's caller to the resource's project, and so to the role in that project. `where`: a connection, by
+    default one of the pool.
     """
     call = request[CALL]
     for name in RESOURCES.keys() & arguments.keys():
-        project_id = await project_of(request.app[SERVICES].pool, name, arguments[name], call.scope)
+        project_id = await project_of(where or request.app[SERVICES].pool, name, arguments[name], call.scope)
         narrowed = call.known_caller.within(project_id) if project_id is not None else None
         if narrowed is None:
             raise RESOURCES[name][1]()
@@ -264,6 +273,23 @@ def check_role(request: web.Request, needed: Role) -> None:
     role = request[CALL].known_caller.role
     if role < needed:
         raise RoleTooSmall.of(role.word, needed.word)
+
+
+async def check_again(request: web.Request, ids: Mapping[str, UUID], needed: Role, where: Any) -> None:
+    """Check the caller of a request in progress again, in the database: that the token or session is still valid, and
+    its role in the project of the resources `ids`. Raises Unauthorized, RoleTooSmall, or a resource's 404."""
+    call = request[CALL]
+    was = call.caller
+    if was is None:
+        return
+    caller: Caller | None = await authenticate(request, where)
+    if caller is not None and not ids and not was.grants:  # restricted to the project of what the handler creates
+        caller = caller.within(was.project_id) if was.project_id else None if caller.projects() else caller
+    if caller is None:
+        raise RoleTooSmall("Your roles have changed since this request began. Send it again.")
+    call.caller = caller
+    await must_exist(request, ids, where)
+    check_role(request, needed)
 
 
 async def send_continue(request: web.Request) -> None:

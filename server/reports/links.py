@@ -1,6 +1,6 @@
 """Evidence links in the database: how they are created, listed and revoked, and what they cover."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -58,8 +58,12 @@ async def create(
     note: str | None,
     expires_at: datetime,
     actor: Actor,
+    still_allowed: Callable[[Any], Awaitable[None]],
 ) -> Link | None:
-    """Creates a link; None when its target was deleted. `made_by`: the caller's id and name."""
+    """Creates a link; None when its target was deleted. `made_by`: the caller's id and name. `still_allowed` raises
+    unless the caller may still make it: looked up when no revocation can come between the look and the commit."""
+    await connection.fetchval(SQL.links.hold_maker, made_by[0])
+    await still_allowed(connection)
     things = on.suite_run_id, on.test_case_result_id, on.artifact_id
     row = await connection.fetchrow(SQL.links.create, link_id, *things, *made_by, note, expires_at)
     if row is None:
@@ -73,11 +77,17 @@ async def create(
 
 
 async def page(
-    where: Any, projects: Sequence[UUID] | None, before: UUID | None, of: Things, active: bool | None, limit: int
+    where: Any,
+    projects: Sequence[UUID] | None,
+    before: UUID | None,
+    of: Things,
+    active: bool | None,
+    by_anyone: bool,
+    limit: int,
 ) -> tuple[list[Link], bool]:
     """At most `limit` links, newest first, and whether there are more. `active`: True for only links that still work,
-    False for only the others."""
-    filters = of.suite_run_id, of.test_case_result_id, of.artifact_id, active
+    False for only the others. `by_anyone`: whether links that were made without a token work."""
+    filters = of.suite_run_id, of.test_case_result_id, of.artifact_id, active, by_anyone
     rows = await newest(where, SQL.links.page, projects, before, *filters, limit + 1)
     return [Link(*row) for row in rows[:limit]], len(rows) > limit
 

@@ -57,7 +57,6 @@ COLUMNS = {
     "links.create": [*fields(links.Link), "project_id"],
     "links.page": fields(links.Link),
     "links.open": ["project_id", "thing_id", "kind"],
-    "links.find": ["project_id", "thing_id", "kind"],
     "links.covered_artifact": fields(downloads.Stored),
     "checkpoints.for_case": fields(checkpoints.Checkpoint),
     "logs.console_for_case": fields(logs.ConsoleEntry),
