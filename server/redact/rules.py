@@ -7,29 +7,41 @@ from urllib.parse import quote, unquote
 REDACTED = "[redacted]"
 
 _SECRET_HEADERS = {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key"}
-_USER_INFO = re.compile(r"(//[^/?#@:\s]*):[^/?#&\s]*@")
+# Everything below takes linear time: no character is looked at again for each of the characters before it. One MiB of
+# the worst text took 0.3 s when one pattern did it all.
+_USER_INFO = re.compile(r"(//[^/?#@:\s]*+):[^/?#&\s]*@")
+# A parameter of a URL, with the `=` behind its name. Its value ends differently in a URL and in a text with URLs in it.
+_PARAMETER = re.compile(r"(?<=[?&;#])([^=&;#?\s]++)=")
+_URL_VALUE_ENDS = re.compile(r"[&#]|;[^=&#;]*+=")
+_TEXT_VALUE_ENDS = re.compile(r"[&#;\s\"'<>]")
 # Names of parameters that carry a credential: names that end with one of the long words, like `access_token`,
-# `newPassword` or `user[password]`, and the short words as separate words. Lengths are bounded: otherwise a URL made of
-# separators would take quadratic time.
-_NAME = (
-    r"(?i)(?<=[?&;#])("
-    r"(?:[^=&;#?\s]{0,120}?(?:token|token[_-]?id|secret|password|passwd|passphrase|signature|credentials?"
-    r"|api[_-]?key|authorization|session[_-]?id)"
-    r"|(?:[^=&;#?\s]{0,80}(?:[_.\[-]|%5B))?(?:auth|sig|otp|pwd|jwt|sid)|key)"
-    r"(?:\[\d{0,9}\]|\]|%5B\d{0,9}%5D|%5D){0,2})="
+# `newPassword` or `user[password]`, and the short words as separate words.
+_LONG_NAMES = (
+    *("token", "tokenid", "token_id", "token-id", "secret", "password", "passwd", "passphrase", "signature"),
+    *("credential", "credentials", "apikey", "api_key", "api-key", "authorization"),
+    *("sessionid", "session_id", "session-id"),
 )
-_IN_URL = re.compile(_NAME + r"(?:[^&#;]|;(?![^=&#;]*=))*")
-_IN_TEXT = re.compile(_NAME + r"[^&#;\s\"'<>]*")
+_SHORT_NAMES = ("auth", "sig", "otp", "pwd", "jwt", "sid")
+_SHORT_NAME = re.compile(rf"(?:^|[_.\[-]|%5b)(?:{'|'.join(_SHORT_NAMES)})$|^key$")
+_INDEX = re.compile(r"(?:\[\d{0,9}\]|\]|%5b\d{0,9}%5d|%5d)$")
+_NAME_END = 64  # the characters of a name that matter: more than a word with two indexes
 
 # Names of password fields, in selectors, identifiers and labels. A short word must be a separate word, as in `userPin`,
 # `otpCode` or `USER_PIN`: otherwise `spinner` and `opinion` would match.
-_LONG_WORD = re.compile(r"(?i)passw(?:or)?[dt]|passphrase|passcode|secret|one[-_ ]?time[-_ ]?(?:code|pass)")
-_SHORT_WORDS = ("pin", "otp", "totp", "pwd", "pass", "cvv", "cvc")
-_SHORT_WORD = re.compile(
-    rf"(?<![A-Za-z])(?:{'|'.join(_SHORT_WORDS)})(?![a-z])"
-    rf"|(?<![A-Z])(?:{'|'.join(_SHORT_WORDS).title()})(?![a-z])"
-    rf"|(?<![A-Z])(?:{'|'.join(_SHORT_WORDS).upper()})(?![a-z]|[A-Z](?![a-z]))"
+_LONG_WORDS = (
+    re.compile("pass(?:w(?:or)?[dt]|phrase|code)"),
+    re.compile("secret"),
+    re.compile("one[-_ ]?time[-_ ]?(?:code|pass)"),
 )
+_SHORT_WORDS = ("pin", "otp", "totp", "pwd", "pass", "cvv", "cvc")
+_FORMS = [[form(word) for word in _SHORT_WORDS] for form in (str.lower, str.title, str.upper)]
+_SHORT_WORD = re.compile(
+    rf"(?<![A-Za-z])(?:{'|'.join(_FORMS[0])})(?![a-z])"
+    rf"|(?<![A-Z])(?:{'|'.join(_FORMS[1])})(?![a-z])"
+    rf"|(?<![A-Z])(?:{'|'.join(_FORMS[2])})(?![a-z]|[A-Z](?![a-z]))"
+)
+# Finds where a short word may begin, ten times as fast as _SHORT_WORD.
+_SHORT_WORD_BEGINS = re.compile("|".join(word for forms in _FORMS for word in forms))
 
 # Evidence links: any path segment after /shared/, and the text of a link anywhere, even if it is truncated.
 _SHARED = re.compile(r"(?<=/shared/)[^/?#]+")
@@ -38,7 +50,7 @@ _LINK = re.compile(r"rpl_[0-9A-Za-z_-]{16,}")
 
 def is_password_field(*names: str | None) -> bool:
     """Whether one of `names` is that of a field for a password, a PIN or a one-time code."""
-    return any(name and (_LONG_WORD.search(name) or _SHORT_WORD.search(name)) for name in names)
+    return any(name and (_has_long_word(name) or _has_short_word(name)) for name in names)
 
 
 def redact_headers(headers: Mapping[str, str | list[str]]) -> dict[str, str | list[str]]:
@@ -48,7 +60,7 @@ def redact_headers(headers: Mapping[str, str | list[str]]) -> dict[str, str | li
 
 def redact_url(url: str) -> str:
     """The URL without its password and without the values of parameters that are named like credentials."""
-    return _redacted(url, _IN_URL)
+    return _redacted(url, _URL_VALUE_ENDS)
 
 
 def redact_target(target: str) -> str:
@@ -65,13 +77,44 @@ def redact_links(text: str) -> str:
 
 def redact_text(text: str) -> str:
     """The text with the URLs in it redacted: messages of browsers and tools quote URLs."""
-    return _redacted(text, _IN_TEXT)
+    return _redacted(text, _TEXT_VALUE_ENDS)
 
 
-def _redacted(text: str, secrets: re.Pattern[str]) -> str:
+def _redacted(text: str, value_ends: re.Pattern[str]) -> str:
     if "//" in text:
         text = _USER_INFO.sub(rf"\1:{REDACTED}@", text)
-    return secrets.sub(rf"\1={REDACTED}", text) if "=" in text else text
+    return _without_secrets(text, value_ends) if "=" in text else text
+
+
+def _without_secrets(text: str, value_ends: re.Pattern[str]) -> str:
+    """The text without the values of parameters that are named like credentials."""
+    parts: list[str] = []
+    at = 0
+    for parameter in _PARAMETER.finditer(text):
+        if parameter.start() < at or not _is_secret(parameter[1]):  # the former: inside of a value that is hidden
+            continue
+        parts += [text[at : parameter.end()], REDACTED]
+        end = value_ends.search(text, parameter.end())
+        at = len(text) if end is None else end.start()
+    return "".join([*parts, text[at:]]) if parts else text
+
+
+def _is_secret(name: str) -> bool:
+    """Whether a parameter with this name carries a credential."""
+    end = name[-_NAME_END:].casefold()
+    for _ in range(2):
+        if end[-1:] == "]" or end[-3:] == "%5d":
+            end = _INDEX.sub("", end)
+    return end.endswith(_LONG_NAMES) or (end.endswith((*_SHORT_NAMES, "key")) and _SHORT_NAME.search(end) is not None)
+
+
+def _has_long_word(name: str) -> bool:
+    lower = name.casefold()
+    return any(word.search(lower) for word in _LONG_WORDS)
+
+
+def _has_short_word(name: str) -> bool:
+    return any(_SHORT_WORD.match(name, begin.start()) for begin in _SHORT_WORD_BEGINS.finditer(name))
 
 
 def _redact_header(name: str, value: str | list[str]) -> str | list[str]:
