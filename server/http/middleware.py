@@ -6,7 +6,6 @@ import re
 import time
 import uuid
 from collections.abc import AsyncGenerator
-from contextlib import suppress
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -58,8 +57,6 @@ _HSTS = "max-age=31536000"
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _CLIENT_GONE = 499  # logged and counted, never sent: the client has disconnected
 _CANCELLED = 503  # logged and counted, never sent: a shutdown cancelled the request
-_DISCARD_BYTES = 1 << 20
-_DISCARD_SECONDS = 2.0
 
 # A cache: labels() takes a lock and converts each value to text. Bounded, since the label values are.
 _labelled: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
@@ -87,6 +84,7 @@ async def _serve(request: web.Request, handler: Handler, origins: Origins, origi
     """The reply, after it was logged and sent."""
     try:
         response, error = await _answer(request, handler, origins, origin)
+        _close_if_body_is_unread(request, response)
         if large := _large_body(request, response):
             response = await _send_large(request, response, large)
     except asyncio.CancelledError as cancelled:
@@ -95,7 +93,7 @@ async def _serve(request: web.Request, handler: Handler, origins: Origins, origi
     # Count a small reply before it is sent: a client that has it must find it in /metrics.
     _log(request, response.status, _sent(request, response), error)
     if not response.prepared:
-        await (_send(request, response) if request.content.is_eof() else _answer_and_close(request, response))
+        await _send(request, response)
     return response
 
 
@@ -128,12 +126,20 @@ async def _answer(
         return reply.failure(request, as_report_error(error) or ReportError()), error
 
 
+def _close_if_body_is_unread(request: web.Request, response: web.StreamResponse) -> None:
+    """Announce that the connection ends after a reply that is sent before the whole body has arrived. The rest of the
+    body is then discarded, see Connection.linger() in protocol.py."""
+    if not response.prepared and not request.content.is_eof():
+        response.headers[hdrs.CONNECTION] = "close"
+        response.force_close()
+
+
 def _large_body(request: web.Request, response: web.StreamResponse) -> bytes | None:
     """The body of a reply that must be sent in parts; None for a small reply."""
     body = response.body if isinstance(response, web.Response) else None
     if not isinstance(body, bytes) or len(body) <= files.CHUNK or request.method == hdrs.METH_HEAD:
         return None
-    return body if request.content.is_eof() else None  # else _answer_and_close sends it
+    return body
 
 
 async def _send_large(request: web.Request, response: web.StreamResponse, body: bytes) -> web.StreamResponse:
@@ -183,25 +189,6 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     if request.app[SERVICES].admission.stopping or hdrs.UPGRADE in request.headers:
         response.headers[hdrs.CONNECTION] = "close"
         response.force_close()
-
-
-async def _answer_and_close(request: web.Request, response: web.StreamResponse) -> None:
-    """Send the reply before the whole body has arrived, then discard more of the body for a bounded time. Closing a
-    socket with unread bytes would reset the connection, and the client would lose the reply."""
-    response.force_close()
-    response.headers[hdrs.CONNECTION] = "close"
-    try:
-        await response.prepare(request)
-        await response.write_eof()
-        discarded = 0
-        with suppress(asyncio.TimeoutError):
-            async with asyncio.timeout(_DISCARD_SECONDS):
-                while discarded < _DISCARD_BYTES and (chunk := await request.content.readany()):
-                    discarded += len(chunk)
-    except Exception as error:
-        LOG.debug("discarding a body failed: %r", error)
-    finally:
-        request.protocol.force_close()
 
 
 def _log(request: web.Request, status: int, sent: int, error: BaseException | None) -> None:

@@ -1,9 +1,10 @@
-"""Answers input that is not valid HTTP with the same JSON errors as the rest of the API.
+"""Connections: how they end, and the reply to input that is not valid HTTP.
 
-aiohttp would reply in plain text, with its version and the bytes that it could not parse. `Runner` replaces aiohttp's
-connection and server classes by the subclasses below.
+For such input aiohttp would reply in plain text, with its version and the bytes that it could not parse. `Runner`
+replaces aiohttp's connection and server classes by the subclasses below.
 """
 
+import asyncio
 import logging
 import uuid
 from typing import Any
@@ -15,21 +16,67 @@ from aiohttp.http_exceptions import HttpProcessingError
 from server.errors import MalformedRequest, ReportError
 from server.http import reply
 from server.http.middleware import NOTHING_ALLOWED, REQUEST_LOG, REQUESTS, SAFE_HEADERS
-from server.services import SERVICES
+from server.services import SERVICES, Services
 
 _UNREADABLE = (HttpProcessingError, web.RequestPayloadError)
+
+_LINGER_SECONDS = 10.0
+_MAX_LINGERING = 256  # connections of one process
 
 
 class Connection(web.RequestHandler):
     """A client's connection. Input that cannot be parsed gets a 400 and one log record, then the connection closes."""
 
-    __slots__ = ("_app",)
+    __slots__ = ("_app", "_discards", "_linger_timer", "_lingering", "_unreadable")
 
-    def __init__(self, app: web.Application, manager: web.Server, **settings: Any) -> None:
+    def __init__(self, app: web.Application, manager: web.Server, lingering: "Lingering", **settings: Any) -> None:
         self._app = app
+        self._lingering = lingering
+        self._linger_timer: asyncio.TimerHandle | None = None
+        self._discards = 0  # bytes that may still be discarded, while it lingers
+        self._unreadable = False  # whether input could not be parsed
         super().__init__(manager, **settings)
 
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send the reply. If the connection ends with it and the client may still be sending, linger."""
+        resp, client_left = await super().finish_response(request, resp, start_time)
+        may_be_sending = request.keep_alive or self._unreadable or not request.content.is_eof()
+        if not client_left and not resp.keep_alive and may_be_sending:
+            self.linger()
+        return resp, client_left
+
+    def linger(self) -> None:
+        """Close the sending side, then read and discard until the client closes (RFC 9112, 9.6).
+
+        Closing a socket with unread bytes resets the connection, and a client that sends its whole body before it reads
+        would lose the reply. Ends after 10 seconds, or as many bytes as the largest request may have.
+        """
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        self._force_close = True  # aiohttp starts no further request, and leaves closing the transport to this class
+        self._messages.clear()
+        self._discards = self._lingering.max_bytes
+        self._linger_timer = self._loop.call_later(_LINGER_SECONDS, transport.abort)
+        self._lingering.add(self)
+        if transport.can_write_eof():
+            transport.write_eof()
+        transport.resume_reading()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
+            self._lingering.remove(self)
+        super().connection_lost(exc)
+
     def data_received(self, data: bytes) -> None:
+        if self._linger_timer is not None:
+            self._discards -= len(data)
+            if self._discards < 0 and self.transport is not None:
+                self.transport.abort()
+            return
         super().data_received(data)
         # The parser found broken framing inside a body, and aiohttp queued its error reply behind that request. Fail
         # the unfinished bodies: otherwise the request waits for the rest of its body until the timeout.
@@ -49,6 +96,7 @@ class Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """The reply to input that cannot be parsed (400), and to an exception outside of the middleware (500)."""
+        self._unreadable = True
         request_id = uuid.uuid4().hex
         extra = {"fields": {"request_id": request_id}}
         self.log_exception("Error handling request from %s", request.remote, exc_info=exc, extra=extra)
@@ -74,11 +122,44 @@ class Connection(web.RequestHandler):
             REQUEST_LOG.info("not an HTTP request", extra={"fields": fields})
 
 
+class Lingering:
+    """The connections of a server that linger, in the order in which they began.
+
+    At most 256: one more ends the oldest, whose client has had the most time to read its reply.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes  # for each connection
+        self._connections: dict[Connection, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def add(self, connection: Connection) -> None:
+        if len(self._connections) >= _MAX_LINGERING:
+            oldest = next(iter(self._connections))
+            self.remove(oldest)
+            if oldest.transport is not None:
+                oldest.transport.abort()
+        self._connections[connection] = None
+
+    def remove(self, connection: Connection) -> None:
+        self._connections.pop(connection, None)
+
+
+def largest_request(services: Services) -> int:
+    """The most bytes that the body of any request may have."""
+    limits: list[int] = [services.config.api.max_json_size]
+    limits += [route.upload.rules(services.config.artifacts).max_total for route in services.routes if route.upload]
+    return max(limits)
+
+
 class _Server(web.Server):
     """Creates a Connection for each accepted socket."""
 
     def __init__(self, app: web.Application, made: web.Server) -> None:
         self._app = app
+        self.lingering = Lingering(largest_request(app[SERVICES]))
         super().__init__(
             made.request_handler,
             request_factory=made.request_factory,
@@ -88,7 +169,7 @@ class _Server(web.Server):
         self._kwargs = made._kwargs
 
     def __call__(self) -> web.RequestHandler:
-        return Connection(self._app, self, loop=self._loop, **self._kwargs)
+        return Connection(self._app, self, self.lingering, loop=self._loop, **self._kwargs)
 
 
 class Runner(web.AppRunner):
