@@ -4,9 +4,12 @@ SELECT c.project_id FROM test_artifacts a JOIN test_case_results c ON c.id = a.t
 WHERE a.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 
 -- name: duplicates
+-- text_encoding: rows of older versions have none, and all their text is UTF-8.
 -- The artifacts of the test case that were uploaded before: the same dedupe key as a file of this request.
 SELECT dedupe_key, id, test_case_result_id, step_result_id, artifact_type, artifact_category, step_number,
-       iteration_number, file_name, file_size, mime_type, checksum, 'artifacts/' || storage_path AS storage_path,
+       iteration_number, file_name, file_size, mime_type,
+       coalesce(text_encoding, CASE WHEN mime_type ~ '^text/|/json$' THEN 'utf-8' END) AS text_encoding,
+       checksum, 'artifacts/' || storage_path AS storage_path,
        description, '/api/v1/reports/artifacts/' || id || '/download' AS download_url,
        captured_at, uploaded_at, created_at
 FROM test_artifacts
@@ -38,25 +41,26 @@ FROM target
 -- rest afterwards.
 INSERT INTO test_artifacts (
     id, test_case_result_id, step_result_id, artifact_type, artifact_category, step_number, iteration_number,
-    file_name, file_size, mime_type, checksum, storage_path, description, dedupe_key, captured_at)
+    file_name, file_size, mime_type, text_encoding, checksum, storage_path, description, dedupe_key, captured_at)
 SELECT n.id, $1, s.id, n.artifact_type, n.artifact_category, n.step_number, n.iteration_number,
-       n.file_name, n.file_size, n.mime_type, n.checksum, n.storage_path, n.description,
+       n.file_name, n.file_size, n.mime_type, n.text_encoding, n.checksum, n.storage_path, n.description,
        decode(n.dedupe_key, 'hex'), n.captured_at
 FROM json_to_recordset($2::json) AS n(
     id uuid, artifact_type text, artifact_category text, step_number int, iteration_number int, file_name text,
-    file_size bigint, mime_type text, checksum text, storage_path text, description text, dedupe_key text,
-    captured_at timestamptz)
+    file_size bigint, mime_type text, text_encoding text, checksum text, storage_path text, description text,
+    dedupe_key text, captured_at timestamptz)
 LEFT JOIN test_step_results s ON s.test_case_result_id = $1
     AND s.iteration_number = n.iteration_number AND s.step_number = n.step_number
 ORDER BY n.id
 RETURNING dedupe_key, id, test_case_result_id, step_result_id, artifact_type, artifact_category, step_number,
-          iteration_number, file_name, file_size, mime_type, checksum, 'artifacts/' || storage_path AS storage_path,
-          description, '/api/v1/reports/artifacts/' || id || '/download' AS download_url,
+          iteration_number, file_name, file_size, mime_type, text_encoding, checksum,
+          'artifacts/' || storage_path AS storage_path, description, '/api/v1/reports/artifacts/' || id || '/download' AS download_url,
           captured_at, uploaded_at, created_at
 
 -- name: by_id
 SELECT a.id, a.test_case_result_id, a.step_result_id, a.artifact_type, a.artifact_category, a.step_number,
-       a.iteration_number, a.file_name, a.file_size, a.mime_type, a.checksum,
+       a.iteration_number, a.file_name, a.file_size, a.mime_type,
+       coalesce(a.text_encoding, CASE WHEN a.mime_type ~ '^text/|/json$' THEN 'utf-8' END) AS text_encoding, a.checksum,
        'artifacts/' || a.storage_path AS storage_path, a.description,
        '/api/v1/reports/artifacts/' || a.id || '/download' AS download_url,
        a.captured_at, a.uploaded_at, a.created_at
@@ -75,7 +79,9 @@ FROM test_case_results c WHERE c.id = $1 AND ($2::uuid IS NULL OR c.project_id =
 
 -- name: for_case
 SELECT id, test_case_result_id, step_result_id, artifact_type, artifact_category, step_number,
-       iteration_number, file_name, file_size, mime_type, checksum, 'artifacts/' || storage_path AS storage_path,
+       iteration_number, file_name, file_size, mime_type,
+       coalesce(text_encoding, CASE WHEN mime_type ~ '^text/|/json$' THEN 'utf-8' END) AS text_encoding,
+       checksum, 'artifacts/' || storage_path AS storage_path,
        description, '/api/v1/reports/artifacts/' || id || '/download' AS download_url,
        captured_at, uploaded_at, created_at
 FROM test_artifacts
@@ -89,7 +95,8 @@ ORDER BY iteration_number, step_number NULLS FIRST, id
 LIMIT $7 OFFSET $8
 
 -- name: for_download
-SELECT a.storage_path, a.file_name, a.file_size, a.mime_type, a.checksum
+SELECT a.storage_path, a.file_name, a.file_size, a.mime_type,
+       coalesce(a.text_encoding, CASE WHEN a.mime_type ~ '^text/|/json$' THEN 'utf-8' END) AS text_encoding, a.checksum
 FROM test_artifacts a JOIN test_case_results c ON c.id = a.test_case_result_id
 WHERE a.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 

@@ -26,7 +26,7 @@ from server.services import CALL, SERVICES
 from server.storage.stage import Stage
 from server.uploads.plan import Entry, Plan, Refused, plan
 from server.uploads.receive import Form, Rules, receive
-from server.uploads.refusals import MIB, Refusal, bad_field, not_allowed, too_large
+from server.uploads.refusals import MIB, Refusal, bad_field, too_large
 
 STORED = Counter("reportd_artifact_bytes", "Bytes of new artifacts, each in full even if its content is already stored")
 ACCEPTED = Counter(
@@ -139,7 +139,7 @@ def _count(saved: list[Saved]) -> None:
 
 def _plan(request: web.Request, form: Form, entries: list[Entry]) -> Plan:
     config = request.app[SERVICES].config.artifacts
-    planned = plan(form.files, entries, config.allowed_types, not_allowed(config.allowed_types))
+    planned = plan(form.files, entries, config.allowed_types)
     for refused in planned.refused:
         REFUSED.labels(refused.refusal.code).inc()
     return planned

@@ -43,7 +43,7 @@ async def reply(
     request: web.Request, artifact_id: UUID, stored: Stored, cache_control: str, attachment: bool
 ) -> web.StreamResponse:
     """The stored file or the requested range of it. Raises ContentMissing, RangeNotSatisfiable."""
-    headers = headers_of(stored.file_name, stored.mime_type, stored.checksum, cache_control, attachment)
+    headers = headers_of(stored, cache_control, attachment)
     if not_modified(request.headers.get("If-None-Match"), stored.checksum):
         return web.Response(status=304, headers=headers)
     size = stored.file_size
@@ -74,17 +74,26 @@ async def _reply(
     return response
 
 
-def headers_of(file_name: str, mime_type: str, checksum: str, cache_control: str, attachment: bool) -> dict[str, str]:
+def headers_of(stored: Stored, cache_control: str, attachment: bool) -> dict[str, str]:
     """The headers that the specification gives, and those that stop a browser from running uploaded content."""
     return {
-        "Content-Type": f"{mime_type}; charset=utf-8" if mime_type.startswith("text/") else mime_type,
-        "Content-Disposition": disposition(file_name, attachment),
+        "Content-Type": content_type(stored.mime_type, stored.text_encoding),
+        "Content-Disposition": disposition(stored.file_name, attachment),
         "Cache-Control": cache_control,
-        "ETag": f'"{checksum}"',
+        "ETag": f'"{stored.checksum}"',
         "Accept-Ranges": "bytes",
         "Vary": "Authorization, Cookie",
-        "Content-Security-Policy": _PDF_POLICY if mime_type == "application/pdf" else _SANDBOX,
+        "Content-Security-Policy": _PDF_POLICY if stored.mime_type == "application/pdf" else _SANDBOX,
     }
+
+
+def content_type(mime_type: str, text_encoding: str | None) -> str:
+    """The type with the charset of its text; without one when the encoding is unknown: then the browser chooses.
+
+    JSON is UTF-8 by definition (RFC 8259, 8.1), so its charset is only named when it is another one.
+    """
+    named = text_encoding not in (None, "unknown") and (mime_type != "application/json" or text_encoding != "utf-8")
+    return f"{mime_type}; charset={text_encoding}" if named else mime_type
 
 
 def disposition(file_name: str, attachment: bool) -> str:

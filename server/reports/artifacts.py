@@ -14,7 +14,7 @@ from server.errors import ArtifactNotFound, CaseNotFound
 from server.ids import bucket_of, new_ids
 from server.observe.audit import Action, Actor, Subject, record
 from server.reports import steps, test_cases
-from server.reports.words import ArtifactType, Category, Moment
+from server.reports.words import ArtifactType, Category, Moment, TextEncoding
 from server.storage.disk import Placement, Removal
 from server.storage.paths import relative_paths
 from server.storage.stage import Stage
@@ -34,6 +34,7 @@ class Artifact:
     file_name: str
     file_size: int
     mime_type: str
+    text_encoding: TextEncoding | None
     checksum: str
     storage_path: str
     description: str | None
@@ -109,6 +110,7 @@ class _Row(Struct, omit_defaults=True):
     dedupe_key: str
     artifact_category: str | None = None
     step_number: int | None = None
+    text_encoding: str | None = None
     description: str | None = None
     captured_at: datetime | None = None
 
@@ -257,6 +259,7 @@ def _row(new: _New, storage_path: str) -> _Row:
         dedupe_key=item.dedupe_key.hex(),
         artifact_category=item.fields.artifact_category,
         step_number=item.fields.step_number,
+        text_encoding=item.text_encoding,
         description=item.fields.description,
         captured_at=item.fields.captured_at,
     )

@@ -16,6 +16,7 @@ class Stored:
     file_name: str
     file_size: int
     mime_type: str
+    text_encoding: str | None
     checksum: str
 
 

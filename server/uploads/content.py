@@ -4,12 +4,11 @@ Pass the bytes of one file to Inspector.feed() in chunks of any size, then call 
 nothing is decompressed. Between two chunks, only a head or a tail and a few bytes are kept, never the caller's buffer.
 """
 
-import codecs
 import re
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from struct import Struct
-from zlib import crc32
+from dataclasses import dataclass, field
+
+from server.uploads import text
+from server.uploads.formats import Format, Gif, Jpeg, Pdf, Png, WebP
 
 _EXTENSIONS = {
     "image/png": ".png",
@@ -29,6 +28,7 @@ KNOWN_TYPES = frozenset(_EXTENSIONS)
 _HEAD = 1445  # bytes that determine the type: the "resource header" of the WHATWG MIME Sniffing standard
 _CLAIMING = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".pdf")
 _LETTER_SIGNATURES = (b"GIF87a", b"GIF89a", b"RIFF", b"%PDF-")
+_TEXT_ARTIFACTS = frozenset({"log", "har"})  # artifact types whose files are text, whatever their name
 
 
 def extension(mime_type: str) -> str:
@@ -43,25 +43,35 @@ class Verdict:
     mime_type: str | None
     intact: bool
     claimed: bool  # the file name or the declared type says that it is an image or a PDF
+    text_encoding: str | None = None  # utf-8, utf-16le, utf-16be or unknown; None when it cannot be text
+    as_text: str | None = None  # the type of an unknown format if its artifact type says that it is text
+    found: str = field(default="", compare=False)  # what an unknown format is, for people
 
     @property
     def corrupted(self) -> bool:
         """Whether it is damaged or truncated, or claims to be an image or a PDF and has no known format."""
         return not self.intact or (self.mime_type is None and self.claimed)
 
+    def type_as(self, artifact_type: str) -> str | None:
+        """The MIME type of an artifact of this type; None for an unknown format."""
+        return self.mime_type or (self.as_text if artifact_type in _TEXT_ARTIFACTS else None)
+
 
 class Inspector:
     """Inspects one file while it is received: call `feed` with its bytes in order, then `finish`."""
 
-    __slots__ = ("_claimed", "_format", "_head", "_json")
+    __slots__ = ("_claimed", "_format", "_head", "_json", "_text")
 
     def __init__(self, file_name: str, declared_type: str) -> None:
         name = file_name.lower()
         declared = declared_type.partition(";")[0].strip().lower()
-        self._claimed = name.endswith(_CLAIMING) or declared.startswith(("image/", "application/pdf"))
+        # The name decides before the declared type: many clients declare one type for every file.
+        named, image = text.is_text_name(name), name.endswith(_CLAIMING)
+        self._text = named or (not image and text.is_text_type(declared))
+        self._claimed = image or (not self._text and declared.startswith(("image/", "application/pdf")))
         self._json = name.endswith((".json", ".har")) or declared.endswith(("application/json", "+json"))
         self._head = b""
-        self._format: _Format | None = None
+        self._format: Format | _Text | None = None
 
     def feed(self, data: bytes | memoryview) -> None:
         if self._format is None:
@@ -78,237 +88,93 @@ class Inspector:
         if self._format is None:
             self._format = self._recognise_short()
             self._format.feed(memoryview(self._head))
+        if isinstance(self._format, _Text):
+            return self._format.verdict(self._text, self._claimed)
         self._format.finish()
-        return Verdict(self._format.mime_type, self._format.intact, self._claimed)
+        return Verdict(self._format.mime_type, self._format.intact, self._claimed, found="a damaged file")
 
-    def _recognise_short(self) -> "_Format":
+    def _recognise_short(self) -> "Format | _Text":
         # Otherwise an image that is truncated within a signature of letters, like GIF8, would pass as plain text.
         if self._claimed and any(magic.startswith(self._head) for magic in _LETTER_SIGNATURES):
-            return _Format(None, self._head)
+            return Format(None, self._head)
         return _recognise(self._head, self._json)
 
 
-class _Format:
-    """A format that is recognised by its head and not checked further: the other bytes are not inspected."""
+class _Text:
+    """A content without the signature of a known type: text or an unknown format. JSON and HTML are not parsed.
 
-    intact = True
+    Text is kept in any encoding. UTF-8 without NUL, or UTF-16 with a byte order mark, proves itself. Any other content
+    is text when its name, declared or artifact type says so, and when it has no signature of a binary format.
+    """
 
-    def __init__(self, mime_type: str | None, head: bytes) -> None:
+    def __init__(self, mime_type: str, encoding: str, unmarked: bool, binary: str | None) -> None:
         self.mime_type = mime_type
+        self._unmarked = unmarked  # UTF-16 without a byte order mark
+        self._binary = binary
+        self._decoding = text.Decoding(encoding)
 
     def feed(self, view: memoryview) -> None:
-        """Inspect the next bytes, beginning with the first of the file. Must not keep a reference to `view`."""
+        self._decoding.feed(view)
 
-    def finish(self) -> None:
-        """Set the final `mime_type` and `intact`."""
-
-
-class _Text(_Format):
-    """UTF-8 without NUL up to the end, else no known format. JSON and HTML are not parsed: they are always intact."""
-
-    def __init__(self, mime_type: str | None, head: bytes) -> None:
-        super().__init__(mime_type, head)
-        self.decoder = codecs.getincrementaldecoder("utf-8")()
-
-    def feed(self, view: memoryview) -> None:
-        # Small slices stay in the CPU cache: 1 MiB of text at once can become 4 MiB of str.
-        for start in range(0, len(view), 1 << 16):
-            if self.mime_type:
-                self._check(view[start : start + (1 << 16)], last=False)
-
-    def finish(self) -> None:
-        self._check(memoryview(b""), last=True)
-
-    def _check(self, view: memoryview, last: bool) -> None:
-        try:
-            if "\0" in self.decoder.decode(view, last):
-                self.mime_type = None
-        except UnicodeDecodeError:
-            self.mime_type = None
-
-
-class _Pdf(_Format):
-    """Intact with `%%EOF` in its last 1024 bytes: PDF readers search there, so some trailing bytes are allowed."""
-
-    tail = b""
-
-    def feed(self, view: memoryview) -> None:
-        self.tail = (self.tail + view[-1024:])[-1024:]
-
-    def finish(self) -> None:
-        self.intact = b"%%EOF" in self.tail
-
-
-class _WebP(_Format):
-    """Intact when it has at least as many bytes as its RIFF header says."""
-
-    def __init__(self, mime_type: str | None, head: bytes) -> None:
-        super().__init__(mime_type, head)
-        self.missing = 8 + int.from_bytes(head[4:8], "little")
-
-    def feed(self, view: memoryview) -> None:
-        self.missing -= len(view)
-
-    def finish(self) -> None:
-        self.intact = self.missing <= 0
-
-
-class _Walk(_Format, ABC):
-    """A sequence of blocks with length fields. Intact once the end marker is reached; trailing bytes are allowed.
-
-    `walk` continues at offset `at` of a view and returns the offset where it stopped. An offset within the view: the
-    rest is too short to parse, and is passed again in front of the next bytes. An offset beyond the view: that many
-    of the next bytes are skipped.
-    """
-
-    intact = False
-    walking = True
-    at = 0
-    carry = b""
-
-    def feed(self, view: memoryview) -> None:
-        if not self.walking:
-            return
-        if self.carry:  # rare, so copying the chunk costs little
-            view = memoryview(self.carry + view)
-        at = self.walk(view, self.at)
-        self.carry = bytes(view[at:])
-        self.at = max(0, at - len(view))
-
-    @abstractmethod
-    def walk(self, view: memoryview, at: int) -> int: ...
-
-    def end(self, view: memoryview, intact: bool) -> int:
-        self.walking = False
-        self.intact = intact
-        return len(view)
-
-
-class _Png(_Walk):
-    """Chunks with length, kind, data, and a CRC-32 of kind and data. First IHDR, then at least one IDAT, last IEND.
-
-    One step reads the 12 bytes between the data of two chunks: the checksum of the one, the length and kind of the
-    next. Before the first chunk, the second half of the signature is in the place of the checksum.
-    """
-
-    BETWEEN = Struct(">II4s")  # checksum, next length, next kind
-    at = 4
-    crc = 0x0D0A1A0A  # of the current chunk so far
-    left = 0  # bytes of the current chunk's data that have not arrived
-    kind = b""  # of the current chunk
-    pixels = False  # an IDAT was seen
-
-    def walk(self, view: memoryview, at: int) -> int:
-        size = len(view)
-        while at < size:
-            data = view[at : at + self.left]
-            self.crc = crc32(data, self.crc)
-            self.left -= len(data)
-            at += len(data)
-            if self.left or size - at < 12:
-                break
-            crc, length, kind = self.BETWEEN.unpack_from(view, at)
-            if crc != self.crc or length > 0x7FFFFFFF or not kind.isalpha():
-                return self.end(view, intact=False)
-            if (kind == b"IHDR") != (self.kind == b""):  # IHDR must be the first chunk and occur once
-                return self.end(view, intact=False)
-            if kind == b"IEND":
-                if size - at < 16:
-                    break
-                checked = view[at + 4 : at + 16].tobytes() == b"\0\0\0\0IEND\xae\x42\x60\x82"
-                return self.end(view, intact=checked and self.pixels)
-            self.pixels = self.pixels or kind == b"IDAT"
-            self.kind, self.left, self.crc = kind, length, crc32(kind)
-            at += 12
-        return at
-
-
-class _Jpeg(_Walk):
-    """Segments, which have a length field, and scans, which end at the next marker; from SOI to EOI.
-
-    Segments are skipped by length. Otherwise the EOI of a thumbnail within a segment would count as the end. Stray
-    bytes between segments are skipped like a scan, as viewers do: some cameras write them.
-    """
-
-    # After FF: 00 is an escaped FF, FF a fill byte; 01 and D0 to D7 (TEM, RST) are markers without a length.
-    MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
-    at = 2
-    scanned = False
-
-    def walk(self, view: memoryview, at: int) -> int:
-        size = len(view)
-        while found := self.MARKER.search(view, at):
-            start, at = found.span()
-            marker = view[at - 1]
-            if marker == 0xD9:  # EOI
-                return self.end(view, intact=self.scanned)
-            if marker < 0xC0 or marker == 0xD8:  # reserved, or a second SOI: an earlier length is wrong
-                return self.end(view, intact=False)
-            if size - at < 2:
-                return start
-            length = view[at] << 8 | view[at + 1]
-            if length < 2:
-                return self.end(view, intact=False)
-            self.scanned = self.scanned or marker == 0xDA  # SOS
-            at += length
-        if at < size:
-            at = size - 1 if view[-1] == 0xFF else size
-        return at
-
-
-class _Gif(_Walk):
-    """A screen descriptor, then extensions and images, each with sub-blocks of up to 255 bytes, then a trailer."""
-
-    sub_block = 0  # the length of the last sub-block; 0 outside of an extension or image
-    drawn = False
-
-    def __init__(self, mime_type: str | None, head: bytes) -> None:
-        super().__init__(mime_type, head)
-        self.at = 13 + (_colours(head[10]) if len(head) > 10 else 0)
-
-    def walk(self, view: memoryview, at: int) -> int:
-        size = len(view)
-        sub_block = self.sub_block
-        while at < size:
-            if sub_block:
-                sub_block = view[at]
-                at += 1 + sub_block
-            elif view[at] == 0x21:  # extension: its label, then its sub-blocks
-                at += 2
-                sub_block = 1
-            elif view[at] == 0x2C:  # image: position, size, flags, colours, code size, then its sub-blocks
-                if size - at < 10:
-                    break
-                at += 11 + _colours(view[at + 9])
-                sub_block = 1
-                self.drawn = True
-            else:
-                return self.end(view, intact=self.drawn and view[at] == 0x3B)
-        self.sub_block = sub_block
-        return at
-
-
-def _colours(flags: int) -> int:
-    """The size in bytes of the colour table, from the flags of a GIF's screen or image descriptor."""
-    return 6 << (flags & 7) if flags & 0x80 else 0
+    def verdict(self, said: bool, claimed: bool) -> Verdict:
+        """`said`: the name or the declared type says that the file is text."""
+        encoding, stopped = self._decoding.encoding, self._decoding.stopped
+        if not stopped and not self._unmarked:
+            return Verdict(self.mime_type, True, claimed, encoding)
+        if self._binary:
+            return Verdict(None, True, claimed, found=self._binary)
+        found = f"no known format, and no text: {stopped or 'it looks like UTF-16 without a byte order mark'}"
+        as_text = None if claimed else self.mime_type
+        return Verdict(as_text if said else None, True, claimed, encoding, as_text, found)
 
 
 _BLANK = rb"(?:\xef\xbb\xbf)?[\t\n\x0c\r ]*"
-_MAGIC: tuple[tuple[re.Pattern[bytes], str, type[_Format]], ...] = tuple(
+_MAGIC: tuple[tuple[re.Pattern[bytes], str, type[Format]], ...] = tuple(
     (re.compile(pattern, re.DOTALL), mime_type, kind)
     for pattern, mime_type, kind in (
-        (rb"\x89PNG\r\n\x1a\n", "image/png", _Png),
-        (rb"\xff\xd8\xff", "image/jpeg", _Jpeg),
-        (rb"GIF8[79]a", "image/gif", _Gif),
-        (rb"RIFF.{4}WEBP", "image/webp", _WebP),
+        (rb"\x89PNG\r\n\x1a\n", "image/png", Png),
+        (rb"\xff\xd8\xff", "image/jpeg", Jpeg),
+        (rb"GIF8[79]a", "image/gif", Gif),
+        (rb"RIFF.{4}WEBP", "image/webp", WebP),
         # PDF readers accept up to 1 KiB of any bytes before %PDF-. Here only blanks are allowed (some generators begin
         # with an empty line). Otherwise one file could be both a web page and a PDF.
-        (_BLANK + rb"%PDF-", "application/pdf", _Pdf),
-        (rb"PK(?:\x03\x04|\x05\x06)", "application/zip", _Format),
+        (_BLANK + rb"%PDF-", "application/pdf", Pdf),
+        (rb"PK(?:\x03\x04|\x05\x06)", "application/zip", Format),
         # By major brand: HEIC, AVIF, M4A and QuickTime have the same box structure but are not MP4 video.
-        (rb"\0\0..ftyp(?:iso.|mp4[12]|mp71|avc1|dash|cmfc|M4V[ HP]|MSNV|XAVC)", "video/mp4", _Format),
+        (rb"\0\0..ftyp(?:iso.|mp4[12]|mp71|avc1|dash|cmfc|M4V[ HP]|MSNV|XAVC)", "video/mp4", Format),
         # EBML with the DocType webm (42 82, with the length 4 in any of eight widths); that of Matroska is matroska.
-        (rb"\x1aE\xdf\xa3.{1,60}?B\x82(?:\x84|[@ \x10\x08\x04\2\1]\0*\x04)webm", "video/webm", _Format),
+        (rb"\x1aE\xdf\xa3.{1,60}?B\x82(?:\x84|[@ \x10\x08\x04\2\1]\0*\x04)webm", "video/webm", Format),
+    )
+)
+# Binary formats without a type of their own here. Without this list, a core dump named crash.log would be kept as text.
+_BINARY: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
+    (re.compile(pattern, re.DOTALL), name)
+    for pattern, name in (
+        (rb"\x89PNG", "a damaged PNG image"),
+        (rb"\0\0..ftyp", "an ISO media file (such as HEIC, AVIF, M4A)"),
+        (rb"\x1aE\xdf\xa3", "a Matroska file"),
+        (rb"\x1f\x8b\x08", "gzip data"),
+        (rb"BZh[1-9]1AY&SY", "bzip2 data"),
+        (rb"\xfd7zXZ\0", "xz data"),
+        (rb"\x28\xb5\x2f\xfd", "zstd data"),
+        (rb"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+        (rb"Rar!\x1a\x07", "a RAR archive"),
+        (rb".{257}ustar", "a tar archive"),
+        (rb"\x7fELF", "an ELF program or core dump"),
+        (rb"MZ.{62,1000}PE\0\0", "a Windows program"),
+        (rb"MDMP\x93\xa7", "a Windows minidump"),
+        (rb"ElfFile\0", "a Windows event log"),
+        (rb"(?:\xca\xfe\xba\xbe|\xfe\xed\xfa[\xce\xcf]|[\xce\xcf]\xfa\xed\xfe)", "a Java class or macOS program"),
+        (rb"JAVA PROFILE 1\.0", "a Java heap dump"),
+        (rb"\0asm", "a WebAssembly module"),
+        (rb"LPKSHHRH", "a systemd journal"),
+        (rb"SQLite format 3\0", "an SQLite database"),
+        (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Office document"),
+        (rb"(?:\xd4\xc3\xb2\xa1|\xa1\xb2\xc3\xd4|\x0a\x0d\x0d\x0a)", "a network capture"),
+        (rb"RIFF.{4}(?:WAVE|AVI )", "a WAV or AVI file"),
+        (rb"OggS\0|fLaC\0|ID3[\2-\4]\0", "an audio file"),
+        (rb"II\*\0|MM\0\*", "a TIFF image"),
+        (rb"BM.{4}\0\0\0\0", "a BMP image"),
     )
 )
 # The patterns of the WHATWG MIME Sniffing standard for text/html; each must be followed by a space or `>`.
@@ -319,13 +185,18 @@ _HTML = re.compile(
 _JSON = re.compile(_BLANK + rb'[{\["\-0-9tfn]')
 
 
-def _recognise(head: bytes, named_json: bool) -> _Format:
+def _recognise(head: bytes, named_json: bool) -> Format | _Text:
     """The format of a file that begins with `head`. `named_json` matters only between JSON and plain text."""
     for magic, mime_type, kind in _MAGIC:
         if magic.match(head):
             return kind(mime_type, head)
-    if b"\0" in head:
-        return _Format(None, head)
-    if _HTML.match(head):
-        return _Text("text/html", head)
-    return _Text("application/json" if named_json and _JSON.match(head) else "text/plain", head)
+    encoding, marked, plain = text.beginning(head)
+    mime_type = "text/plain"
+    if _HTML.match(plain):
+        mime_type = "text/html"
+    elif named_json and _JSON.match(plain):
+        mime_type = "application/json"
+    binary = None
+    if b"\0" in head or not head.isascii():
+        binary = next((name for magic, name in _BINARY if magic.match(head)), None)
+    return _Text(mime_type, encoding, encoding != text.UTF_8 and not marked, binary)

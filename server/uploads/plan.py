@@ -7,7 +7,15 @@ from datetime import datetime
 from typing import Protocol
 
 from server.uploads.content import Verdict
-from server.uploads.refusals import CHECKSUM_MISMATCH, CORRUPTED, MANY_ENTRIES, NO_FILE, NO_METADATA, Refusal
+from server.uploads.refusals import (
+    CHECKSUM_MISMATCH,
+    CORRUPTED,
+    MANY_ENTRIES,
+    NO_FILE,
+    NO_METADATA,
+    Refusal,
+    not_allowed,
+)
 
 
 class Fields(Protocol):
@@ -58,6 +66,7 @@ class Accepted:
     file: File
     fields: Fields
     mime_type: str
+    text_encoding: str | None
     dedupe_key: bytes
 
     @property
@@ -80,9 +89,7 @@ class Plan:
     refused: list[Refused]
 
 
-def plan(
-    files: Sequence[File], entries: Sequence[Entry], allowed_types: Collection[str], type_refusal: Refusal
-) -> Plan:
+def plan(files: Sequence[File], entries: Sequence[Entry], allowed_types: Collection[str]) -> Plan:
     """Match each file with its entry, in the order sent. A bad file or entry does not affect the others."""
     by_index: dict[int | None, list[Entry]] = {}
     for entry in entries:
@@ -91,7 +98,7 @@ def plan(
     refused: list[Refused] = []
     for file in files:
         matching = by_index.pop(file.index, [])
-        verdict = _judge(file, matching, allowed_types, type_refusal)
+        verdict = _judge(file, matching, allowed_types)
         if isinstance(verdict, Refusal):
             refused.append(Refused(file.index, file.file_name, verdict))
         else:
@@ -116,9 +123,7 @@ def dedupe_key(fields: Fields, file_name: str, checksum: str) -> bytes:
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest()
 
 
-def _judge(
-    file: File, entries: list[Entry], allowed_types: Collection[str], type_refusal: Refusal
-) -> Accepted | Refusal:
+def _judge(file: File, entries: list[Entry], allowed_types: Collection[str]) -> Accepted | Refusal:
     if file.refusal is not None:
         return file.refusal
     if len(entries) != 1:
@@ -127,12 +132,14 @@ def _judge(
     if fields is None:
         return entries[0].refusal or NO_METADATA
     verdict = file.verdict()
-    if verdict.mime_type is not None and verdict.mime_type not in allowed_types:
-        return type_refusal
+    mime_type = verdict.type_as(fields.artifact_type)
+    if mime_type is not None and mime_type not in allowed_types:
+        return not_allowed(allowed_types, mime_type)
     if verdict.corrupted:
         return CORRUPTED
-    if verdict.mime_type is None:
-        return type_refusal
+    if mime_type is None:
+        return not_allowed(allowed_types, verdict.found)
     if fields.checksum is not None and fields.checksum.lower() != file.checksum:
         return CHECKSUM_MISMATCH
-    return Accepted(file, fields, verdict.mime_type, dedupe_key(fields, file.file_name, file.checksum))
+    key = dedupe_key(fields, file.file_name, file.checksum)
+    return Accepted(file, fields, mime_type, verdict.text_encoding, key)

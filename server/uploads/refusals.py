@@ -1,8 +1,13 @@
 """Reasons to refuse one file of a request. A refusal is a value, not an exception: the other files are stored."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 MIB = 1 << 20
+_HOW_TO_ALLOW = (
+    "A file is kept as text under a name like a.log, or with artifact_type log. "
+    "A site allows other types with [artifacts] allowed_types in its configuration"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +40,10 @@ def too_large(limit: int) -> Refusal:
     return Refusal(f"File size exceeds maximum allowed ({megabytes}MB)", "file_too_large", 413)
 
 
-def not_allowed(allowed: list[str]) -> Refusal:
-    """The sentence of the specification, with the configured types in their order."""
-    return Refusal(f"File type not allowed. Allowed types: {', '.join(allowed)}", "type_not_allowed", 415)
+def not_allowed(allowed: Iterable[str], found: str) -> Refusal:
+    """The sentence of the specification, with the configured types in their order; then what the file is instead."""
+    sentence = f"File type not allowed. Allowed types: {', '.join(allowed)}"
+    return Refusal(f"{sentence}. Found: {found}. {_HOW_TO_ALLOW}", "type_not_allowed", 415)
 
 
 def bad_field(path: str, message: str) -> Refusal:

@@ -13,6 +13,7 @@ from functools import cache
 import pytest
 
 from server.services import SERVICES
+from server.uploads import refusals
 from tests import makers
 from tests.forms import CONTENT_TYPE, a_body, a_field, a_file, a_part, batch, metadata, post, single
 from tests.makers import cut, flip_byte, png
@@ -87,6 +88,7 @@ async def test_the_reply_to_a_single_upload_is_that_of_the_specification(client,
         "file_name": "shot one.png",
         "file_size": len(content),
         "mime_type": "image/png",
+        "text_encoding": None,
         "checksum": sha256(content),
         "storage_path": got["storage_path"],
         "download_url": f"/api/v1/reports/artifacts/{got['id']}/download",
@@ -155,16 +157,24 @@ async def test_a_chunked_upload_without_content_length_is_stored(client, case_ur
 # Wrong files as (content, name, declared type, further fields), each with its error text, code, and the status of a
 # single upload.
 CORRUPTED = ("File corrupted or unreadable", "file_corrupted", 422)
-NOT_ALLOWED = (f"File type not allowed. Allowed types: {TYPES}", "type_not_allowed", 415)
+
+
+def not_allowed(found):
+    return refusals.not_allowed(TYPES.split(", "), found).sentence, "type_not_allowed", 415
+
+
 TOO_LARGE = ("File size exceeds maximum allowed (1MB)", "file_too_large", 413)
 MISMATCH = ("Checksum mismatch", "checksum_mismatch", 422)
 GARBAGE = b"\x80\x00\xfe" * 1000
 WRONG_FILES = {
     "too large": ((b"x" * (MIB + 1), "a.txt", "text/plain"), TOO_LARGE),
-    "zip": ((b"PK\x03\x04" + b"\0" * 100, "a.zip", "application/zip"), NOT_ALLOWED),
-    "webp named png": ((makers.webp(), "a.png", "image/png"), NOT_ALLOWED),
-    "garbage": ((GARBAGE, "a.bin", "application/octet-stream"), NOT_ALLOWED),
-    "binary named text": ((b"text\0text", "a.txt", "text/plain"), NOT_ALLOWED),
+    "zip": ((b"PK\x03\x04" + b"\0" * 100, "a.zip", "application/zip"), not_allowed("application/zip")),
+    "webp named png": ((makers.webp(), "a.png", "image/png"), not_allowed("image/webp")),
+    "garbage": (
+        (GARBAGE, "a.bin", "application/octet-stream"),
+        not_allowed("no known format, and no text: byte 0 (0x80) is not UTF-8"),
+    ),
+    "core dump named log": ((b"\x7fELF\2\1\1\0", "a.log", "text/plain"), not_allowed("an ELF program or core dump")),
     "garbage named png": ((GARBAGE, "a.png", "application/octet-stream"), CORRUPTED),
     "garbage declared png": ((GARBAGE, "a", "image/png"), CORRUPTED),
     "cut png": ((cut(png(40, 40), 20), "a.png", "image/png"), CORRUPTED),
@@ -230,7 +240,58 @@ async def test_only_the_configured_types_are_allowed(start, case_url):
     status, got = await post(webp, f"{case}/artifacts", single(makers.webp(), "a.png"))
     assert (status, got["mime_type"]) == (201, "image/webp")
     status, got = await post(webp, f"{case}/artifacts", single(shot()))
-    assert (status, got["detail"]) == (415, "File type not allowed. Allowed types: image/webp, video/webm")
+    assert status == 415
+    assert got["detail"].startswith("File type not allowed. Allowed types: image/webp, video/webm. Found: image/png. ")
+    assert "[artifacts] allowed_types" in got["detail"]
+
+
+TEXTS = [
+    # content, name, declared type, artifact type, then MIME type and encoding
+    (b"one\0 NUL", "a.log", "text/plain", "log", "text/plain", "utf-8"),
+    ("Gr\xf6\xdfe".encode("cp1252"), "app.log.1", "application/octet-stream", "other", "text/plain", "unknown"),
+    ("Größe\r\n".encode("utf-16"), "console.txt", "text/plain", "log", "text/plain", "utf-16le"),
+    ("plain text".encode("utf-16-be"), "output", "application/octet-stream", "log", "text/plain", "utf-16be"),
+    (b'{"log": "\xff"}', "trace.har", "application/json", "har", "application/json", "unknown"),
+    (b"\xffblob", "blob", "application/octet-stream", "har", "text/plain", "unknown"),
+    ("<html>Größe".encode("latin-1"), "report.html", "text/html", "other", "text/html", "unknown"),
+    (b"plain", "blob", "application/octet-stream", "other", "text/plain", "utf-8"),
+]
+
+
+@pytest.mark.parametrize(("content", "name", "declared", "artifact_type", "mime_type", "encoding"), TEXTS)
+async def test_text_in_any_encoding_is_kept_and_named(
+    client, case_url, content, name, declared, artifact_type, mime_type, encoding
+):
+    case = await case_url()
+    for path, body in (
+        ("artifacts", single(content, name, declared, artifact_type=artifact_type)),
+        ("artifacts/batch", None),
+    ):
+        if body is None:
+            entry = {"file_index": 0, "artifact_type": artifact_type, "description": "in a batch"}
+            body = a_body(a_file(content, name, "files", declared), metadata(entry))  # the metadata follows the file
+        status, got = await post(client, f"{case}/{path}", body)
+        got = got["artifacts"][0] if "artifacts" in got else got
+        assert (status, got["mime_type"], got["text_encoding"]) == (201, mime_type, encoding), got
+        assert got["duplicate"] == (path != "artifacts")
+    read = await (await client.get(f"/api/v1/reports/artifacts/{got['id']}")).json()
+    (listed,) = (await (await client.get(f"{case}/artifacts?shape=object")).json())["items"]
+    assert read["text_encoding"] == listed["text_encoding"] == encoding
+    download = await client.get(got["download_url"])
+    assert await download.read() == content
+    named = encoding != "unknown" and mime_type.startswith("text/")
+    assert download.headers["Content-Type"] == (f"{mime_type}; charset={encoding}" if named else mime_type)
+
+
+async def test_binary_files_have_no_text_encoding_and_text_of_older_versions_is_utf_8(client, case_url, rows):
+    case = await case_url()
+    for content, name, encoding in ((shot(), "a.png", None), (b"text", "a.log", "utf-8"), (b"{}", "a.json", "utf-8")):
+        _, got = await post(client, f"{case}/artifacts", single(content, name))
+        assert got["text_encoding"] == encoding
+        rows("UPDATE test_artifacts SET text_encoding = NULL WHERE id = %s", got["id"])
+        _, again = await post(client, f"{case}/artifacts", single(content, name))
+        read = await (await client.get(f"/api/v1/reports/artifacts/{got['id']}")).json()
+        assert read["text_encoding"] == again["text_encoding"] == encoding and again["duplicate"]
 
 
 async def test_the_type_is_detected_from_the_content(client, case_url, storage):

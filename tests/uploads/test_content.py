@@ -398,14 +398,17 @@ def test_a_webp_must_be_as_long_as_its_header_says() -> None:
         (BOM, "text/plain"),
         (b" \n", "text/plain"),
         ("Größe ✓ 🎉".encode(), "text/plain"),
-        ("🎉".encode()[:-1], None),
-        ("ü".encode()[:-1], None),
-        (b"a" * 100_000 + "✓".encode()[:-1], None),
+        ("🎉".encode()[:-1], "text/plain"),  # cut in a character
+        (b"a" * 100_000 + "✓".encode()[:-1], "text/plain"),
+        ("Größe".encode("utf-16"), "text/plain"),
+        (b"\xfe\xff" + "Größe".encode("utf-16-be"), "text/plain"),
+        ("Größe".encode("utf-32"), None),
+        (b"\xff\xfea\0\0\0", None),
+        (b"\xff\xfea\0\0\xdca\0", None),  # a lone surrogate
         (b"a" * 100_000 + b"\0", None),
         (b"a\0b", None),
         (b"a" * 100_000 + b"\xff" + b"a" * 100_000, None),
         ("Größe".encode("latin-1"), None),
-        ("Größe".encode("utf-16"), None),
         ("plain".encode("utf-16-le"), None),
         (b"\xed\xa0\x80", None),  # a surrogate
         (b"\xc0\xaf", None),  # overlong
@@ -413,10 +416,113 @@ def test_a_webp_must_be_as_long_as_its_header_says() -> None:
         (b'{"a": "\0"}', None),
     ],
 )
-def test_text_is_utf8_without_nul(data: bytes, mime_type: str | None) -> None:
+def test_utf8_without_nul_and_utf16_with_a_mark_are_text_under_any_name(data: bytes, mime_type: str | None) -> None:
     assert type_of(data) == mime_type
     assert judge(data, cuts=list(range(len(data) - 20, len(data))) if len(data) > 20 else [1]) == judge(data)
-    assert not judge(data, "a.txt").corrupted
+    said = judge(data, "a.txt")
+    assert said.mime_type in ("text/plain", "text/html") and not said.corrupted
+
+
+ENCODED = [
+    (b"plain", "utf-8"),
+    (BOM + b"plain", "utf-8"),
+    (b"a\0b", "utf-8"),
+    (bytes(5000) + b"after a truncation", "utf-8"),
+    ("Größe".encode(), "utf-8"),
+    ("Größe".encode()[:3], "utf-8"),
+    ("Größe".encode("utf-16"), "utf-16le"),
+    ("Größe".encode("utf-16") + b"\0\0", "utf-16le"),
+    ("Größe".encode("utf-16")[:-1], "utf-16le"),
+    (b"\xfe\xff" + "Größe".encode("utf-16-be"), "utf-16be"),
+    ("without a mark".encode("utf-16-le"), "utf-16le"),
+    ("without a mark\n".encode("utf-16-be") * 1000, "utf-16be"),
+    ("Größe".encode("cp1252"), "unknown"),
+    (b"a" * 100_000 + b"\xff" + b"a" * 100_000, "unknown"),
+    ("Größe".encode("utf-32"), "unknown"),
+    (GARBAGE, "unknown"),
+]
+
+
+@pytest.mark.parametrize(("data", "encoding"), ENCODED)
+def test_text_in_any_encoding_is_text_when_its_name_or_declared_type_says_so(data: bytes, encoding: str) -> None:
+    for name in (
+        "a.log",
+        "A.LOG.12",
+        "app.log.2026-01-31",
+        "junit.xml",
+        "stderr",
+        "job-stdout",
+        "picture.svg",
+        "a.har",
+    ):
+        verdict = judge(data, name, "application/octet-stream")
+        assert (verdict.mime_type, verdict.text_encoding) == ("text/plain", encoding), name
+        assert verdict == judge(data, name, "application/octet-stream", cuts=[1, *range(0, len(data), 999)])
+    for declared in ("text/plain; charset=x", "application/xml", "application/json", "image/svg+xml"):
+        assert judge(data, "a", declared).text_encoding == encoding
+        assert judge(data, "a", declared).mime_type == "text/plain"
+
+
+@pytest.mark.parametrize(("data", "encoding"), ENCODED)
+def test_other_text_has_a_type_that_the_artifact_type_can_choose(data: bytes, encoding: str) -> None:
+    verdict = judge(data, "a.bin", "application/octet-stream")
+    assert verdict.type_as("log") == verdict.type_as("har") == "text/plain"
+    assert verdict.type_as("other") == verdict.mime_type
+    assert judge(data, "a.png").type_as("log") == judge(data, "a.png").mime_type  # the name says that it is an image
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (b"\x7fELF\2\1\1\0", "an ELF program or core dump"),
+        (b"\x1f\x8b\x08\0\0\0", "gzip data"),
+        (b"MDMP\x93\xa7\0\0", "a Windows minidump"),
+        (b"SQLite format 3\0", "an SQLite database"),
+        (b"a.txt".ljust(257, b"\0") + b"ustar", "a tar archive"),
+        (b"\x89PNG\n\x1a\n", "a damaged PNG image"),
+    ],
+)
+def test_a_binary_signature_contradicts_a_name_of_text(data: bytes, found: str) -> None:
+    for name in ("a.log", "a.json", "a.bin"):
+        verdict = judge(data, name, "text/plain")
+        assert (verdict.type_as("log"), verdict.found) == (None, found)
+
+
+def test_letters_of_a_binary_signature_are_text() -> None:
+    for data in (b"MZ", b"BM", b"II*", b"7z", b"Rar!", b"OggS", b"BZh91AY&SY", b"RIFF1234WAVE"):
+        assert type_of(data) == "text/plain"
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"a" * 70_000 + b"\xff", "byte 70000 (0xff) is not UTF-8"),
+        ("✓".encode() * 30_000 + b"\xc3a", "byte 90000 (0xc3) is not UTF-8"),
+        ("ü".encode() * 40_000 + b"\0" + b"a" * 100_000 + b"\xff", "byte 80000 is NUL"),
+        ("x".encode("utf-16") + b"\0\0", "byte 4 is NUL"),
+        ("a mark".encode("utf-16-le"), "it looks like UTF-16 without a byte order mark"),
+    ],
+)
+def test_an_unknown_format_says_where_it_stopped_being_text(data: bytes, why: str) -> None:
+    for cuts in ([], [1, 2, 3, 69_999], list(range(0, len(data), 65_537))):
+        assert judge(data, "a.bin", cuts=cuts).found == f"no known format, and no text: {why}"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_html_and_json_are_recognised_in_every_encoding(encoding: str) -> None:
+    assert judge("<!DOCTYPE html><p>Größe".encode(encoding), "a.html").mime_type == "text/html"
+    assert judge('{"Größe": 1}'.encode(encoding), "a.json").mime_type == "application/json"
+
+
+@pytest.mark.parametrize("name", ["a.log", "messages", "x.json", "a.trx", "core.log.gz.txt"])
+def test_names_of_text(name: str) -> None:
+    assert judge(GARBAGE, name).mime_type == "text/plain"
+    assert judge(GARBAGE, name, "image/png").mime_type == "text/plain"  # the name decides before the declared type
+
+
+@pytest.mark.parametrize("name", ["a.log.gz", "log", "a.bin", "blog", "a.png", "a.log.png", "a.exe", "alog"])
+def test_names_of_other_files(name: str) -> None:
+    assert judge(GARBAGE, name).mime_type is None
 
 
 @given(st.text(min_size=1), st.lists(st.integers(0, 4000)))
@@ -489,7 +595,7 @@ def test_json_must_begin_like_json() -> None:
 
 @pytest.mark.parametrize("name", ["a.png", "a.PNG", "a.jpg", "a.jpeg", "a.gif", "a.webp", "a.pdf", "a.bmp"])
 def test_random_bytes_with_the_name_of_an_image_are_corrupted(name: str) -> None:
-    assert judge(GARBAGE, name) == Verdict(None, intact=True, claimed=True)
+    assert judge(GARBAGE, name) == Verdict(None, True, True, "unknown")
     assert judge(GARBAGE, name).corrupted
 
 
@@ -498,7 +604,7 @@ def test_random_bytes_with_the_declared_type_of_an_image_are_corrupted(declared:
     assert judge(GARBAGE, "a.bin", declared).corrupted
 
 
-@pytest.mark.parametrize("name", ["a.bin", "png", "a.png.gz", "a.txt", "a.json", "a.mp4", "a.zip", ""])
+@pytest.mark.parametrize("name", ["a.bin", "png", "a.png.gz", "a.mp4", "a.zip", ""])
 def test_other_random_bytes_are_unknown_but_not_corrupted(name: str) -> None:
     verdict = judge(GARBAGE, name, "application/octet-stream")
 
@@ -506,7 +612,7 @@ def test_other_random_bytes_are_unknown_but_not_corrupted(name: str) -> None:
 
 
 def test_text_named_like_an_image_is_text() -> None:
-    assert judge(b"plain", "a.png", "image/png") == Verdict("text/plain", intact=True, claimed=True)
+    assert judge(b"plain", "a.png", "image/png") == Verdict("text/plain", True, True, "utf-8")
     assert not judge(b"plain", "a.png", "image/png").corrupted
 
 
@@ -516,7 +622,7 @@ def test_a_truncated_image_is_corrupted_under_any_name() -> None:
 
 def test_a_partial_signature_is_text_unless_the_name_is_that_of_an_image() -> None:
     for beginning in (b"GIF8", b"GIF87", b"%PDF", b"RIFF"):
-        assert judge(beginning, "notes.txt") == Verdict("text/plain", intact=True, claimed=False)
+        assert judge(beginning, "notes.txt") == Verdict("text/plain", True, False, "utf-8")
         assert judge(beginning, "a.gif").corrupted
 
 

@@ -26,7 +26,7 @@ from server.uploads.refusals import (
 )
 
 ALLOWED = ["image/png", "text/plain"]
-NOT_ALLOWED = not_allowed(ALLOWED)
+NOT_ALLOWED = not_allowed(ALLOWED, "image/gif")
 GOOD = Verdict("image/png", intact=True, claimed=True)
 
 
@@ -64,7 +64,7 @@ class Fields:
 
 
 def planned(files, entries):
-    return plan(files, entries, ALLOWED, NOT_ALLOWED)
+    return plan(files, entries, ALLOWED)
 
 
 def refusal_of(file: Sent, *entries: Entry) -> Refusal | None:
@@ -82,7 +82,7 @@ def test_a_valid_file_is_accepted():
     assert accepted.dedupe_key == dedupe_key(fields, "shot.png", file.checksum)
 
 
-UNKNOWN = Verdict(None, intact=True, claimed=False)
+UNKNOWN = Verdict(None, True, False, "unknown", as_text="text/plain", found="noise")
 TOO_LARGE = too_large(10 << 20)
 
 
@@ -92,7 +92,7 @@ TOO_LARGE = too_large(10 << 20)
         (Sent(judged=replace(GOOD, intact=False)), CORRUPTED),
         (Sent(judged=replace(GOOD, mime_type=None)), CORRUPTED),  # claims to be an image but has an unknown type
         (Sent(judged=replace(GOOD, mime_type=None, intact=False)), CORRUPTED),
-        (Sent(judged=UNKNOWN), NOT_ALLOWED),
+        (Sent(judged=UNKNOWN), not_allowed(ALLOWED, "noise")),
         (Sent(judged=Verdict("image/gif", intact=True, claimed=True)), NOT_ALLOWED),
         (Sent(judged=Verdict("image/gif", intact=False, claimed=True)), NOT_ALLOWED),  # sending it again would not help
         (Sent(judged=Verdict("text/plain", intact=True, claimed=True)), None),  # a wrong file name is accepted
@@ -103,6 +103,16 @@ TOO_LARGE = too_large(10 << 20)
 )
 def test_the_refusal_of_a_file(file, refusal):
     assert refusal_of(file) == refusal
+
+
+def test_the_artifact_types_log_and_har_make_an_unknown_format_text():
+    for artifact_type in ("log", "har"):
+        (accepted,) = planned([Sent(judged=UNKNOWN)], [Entry(0, Fields(artifact_type))]).accepted
+        assert (accepted.mime_type, accepted.text_encoding) == ("text/plain", "unknown")
+    for artifact_type in ("screenshot", "video", "other"):
+        assert refusal_of(Sent(judged=UNKNOWN), Entry(0, Fields(artifact_type))) == not_allowed(ALLOWED, "noise")
+    no_text = replace(UNKNOWN, as_text=None, claimed=True)
+    assert refusal_of(Sent(judged=no_text), Entry(0, Fields("log"))) == CORRUPTED
 
 
 def test_a_file_with_invalid_missing_or_several_entries_is_refused():
@@ -217,7 +227,11 @@ def test_error_texts_of_refusals():
     assert too_large(1 << 20).sentence == "File size exceeds maximum allowed (1MB)"
     assert too_large(3 << 19).sentence == "File size exceeds maximum allowed (1.5MB)"
     assert too_large((10 << 20) + 1).sentence == "File size exceeds maximum allowed (10.0MB)"
-    assert NOT_ALLOWED.sentence == "File type not allowed. Allowed types: image/png, text/plain"
+    assert NOT_ALLOWED.sentence == (
+        "File type not allowed. Allowed types: image/png, text/plain. Found: image/gif. A file is kept as text under a "
+        "name like a.log, or with artifact_type log. A site allows other types with [artifacts] allowed_types in its "
+        "configuration"
+    )
     assert bad_field("step_number", "must be at least 0").sentence == "step_number: must be at least 0"
     assert bad_field("", "must be an object").sentence == "must be an object"
     by_server = [r for r in (EMPTY, CORRUPTED, CHECKSUM_MISMATCH, TOO_LARGE, NOT_ALLOWED, STORAGE_FULL) if r.by_server]
