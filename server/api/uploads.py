@@ -95,10 +95,10 @@ async def create(request: web.Request, case_id: UUID, incoming: Incoming) -> Res
 async def create_batch(request: web.Request, case_id: UUID, incoming: Incoming) -> Response:
     """Uploads several files as artifacts of a test case, by default at most 50.
 
-    `metadata` has one entry for each file; `file_index` is the position of the file, from 0. Each file is stored or
-    refused on its own. The status is 201 when all files are stored, and 207 when some are. When none is stored, it is
-    507 if the storage is full, else 422. `failed` has the reasons. Files may be sent again, as in the upload of a
-    single file.
+    The field of a file is named `files`, `files[]`, `files[0]` (any number) or `file`. `metadata` has one entry for
+    each file; `file_index` is the position of the file in the order sent, from 0. Each file is stored or refused on
+    its own. The status is 201 when all files are stored, and 207 when some are. When none is stored, it is 507 if the
+    storage is full, else 422. `failed` has the reasons. Files may be sent again, as in the upload of a single file.
     """
     async with Stage(request.app[SERVICES].storage) as stage:
         form = await _receive(request, incoming, stage)

@@ -6,6 +6,7 @@ a thread costs more than parsing. A request holds about one window in memory, wh
 
 import hashlib
 import os
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -23,6 +24,7 @@ _SMALL_WINDOW = 64 << 10  # when memory is tight
 _MAX_VIEWS = 512  # of one window: otherwise a client that sends single bytes makes a long list of views
 MAX_METADATA = 1 << 20
 MAX_FIELD = 64 << 10
+_NUMBERED = re.compile(r"\[[0-9]+\]\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +225,8 @@ class _Reception:
         self._parser.close()
 
     def _begin(self, part: Part) -> None:
-        is_file = part.name in self._rules.file_fields
+        # files[0] counts as files[]: PHP's curl cannot repeat a field name.
+        is_file = _NUMBERED.sub("[]", part.name) in self._rules.file_fields
         is_metadata = part.name == "metadata" and not self._rules.single
         if not is_file and part.file_name is not None and not is_metadata:
             wanted = " or ".join(sorted(self._rules.file_fields))

@@ -421,10 +421,10 @@ async def test_fields_have_a_maximum_size(client, case_url, stored_files, rows):
 async def test_file_parts_with_other_names_are_refused(client, case_url, stored_files, rows):
     case, kind = await case_url(), a_field("artifact_type", "log")
     a_good_file = a_file(shot(2))
-    for name in ("files", "files[]", "image", "description"):
+    for name in ("files", "files[]", "file[0]", "image", "description"):
         status, got = await post(client, f"{case}/artifacts", a_body(kind, a_file(shot(), name=name), a_good_file))
         assert (status, got["code"], got["errors"][0]["path"]) == (422, "invalid", name)
-    for name in ("image", "file[]", "Files"):
+    for name in ("image", "file[]", "file[0]", "Files", "files[a]", "files[0][0]", "files[0]x", "files0"):
         entry = metadata({"file_index": 0, "artifact_type": "log"})
         status, got = await post(
             client, f"{case}/artifacts/batch", a_body(entry, a_good_file, a_file(shot(), name=name))
@@ -581,9 +581,12 @@ async def test_the_fields_of_a_single_upload_may_be_before_or_after_the_file(cli
         assert (status, got["artifact_type"], got["step_number"], got["duplicate"]) == (201, "log", 4, number > 0)
 
 
-async def test_a_batch_accepts_file_parts_with_three_names(client, case_url):
+@pytest.mark.parametrize(
+    "names", [["files", "files[]", "file", "files"], ["files[3]", "files[0]", "files[0]", "files[1234567890123]"]]
+)
+async def test_a_batch_accepts_file_parts_with_several_names(client, case_url, names):
+    """The order sent decides, not the number in the name."""
     case = await case_url()
-    names = ["files", "files[]", "file", "files"]
     entries = [{"file_index": i, "artifact_type": "screenshot", "step_number": i} for i in range(4)]
     parts = [a_file(shot(seed), f"{seed}.png", name) for seed, name in enumerate(names)]
     status, got = await post(client, f"{case}/artifacts/batch", a_body(*parts, metadata(*entries)))
