@@ -123,7 +123,8 @@ async def _receive(request: web.Request, incoming: Incoming, stage: Stage) -> Fo
     """Reads the body and stages its files."""
     memory = request.app[SERVICES].admission.reserve()
     with decode.Body(request) as body:
-        return await receive(body.next_chunk, incoming.boundary, incoming.rules, stage, memory)
+        user_agent = request.headers.get("User-Agent", "")
+        return await receive(body.next_chunk, incoming.boundary, incoming.rules, stage, memory, user_agent)
 
 
 def _count(saved: list[Saved]) -> None:

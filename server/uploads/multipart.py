@@ -11,6 +11,7 @@ from enum import Enum
 from urllib.parse import unquote
 
 from server.errors import MalformedBody, NotMultipart, TooLarge
+from server.uploads import names
 
 MAX_PARTS = 200
 MAX_PART_HEADERS = 8 << 10
@@ -21,16 +22,15 @@ _PARAMETER = re.compile(rf';\s*({_WORD})\s*=\s*("(?:[^"\\]|\\.)*"|[^;"]*)\s*', r
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
 # The headers of a part as nearly all clients write them, with nothing to unquote: a tenth of the general parser's time.
 _USUAL_HEADERS = re.compile(
-    r"""Content-Disposition: form-data; name="([^"\\\r\n]+)"(?:; filename="([^"\\%\r\n]*)")?"""
+    r"""Content-Disposition: form-data; name="([^"\\\r\n]+)"(?:; filename="([^"\\%?\r\n]*)")?"""
     r"""(?:\r\nContent-Type: ([!-~]+))?"""
 )
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_. -]{0,253}[A-Za-z0-9_-]")
 _PLAIN_ENCODINGS = {"", "7bit", "8bit", "binary"}
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The headers of a part. `file_name` is as sent; None when the part has none."""
+    """The headers of a part. `file_name` may still have folders and control characters; None when there is none."""
 
     name: str
     file_name: str | None
@@ -65,8 +65,11 @@ def boundary_of(content_type: str) -> bytes:
 class Parser:
     """Call feed() with each chunk and read its events; call close() at the end of the body."""
 
-    def __init__(self, boundary: bytes) -> None:
-        """Raises MalformedBody for a boundary that RFC 2046 does not allow (5.1.1)."""
+    def __init__(self, boundary: bytes, user_agent: str = "") -> None:
+        """Raises MalformedBody for a boundary that RFC 2046 does not allow (5.1.1).
+
+        `user_agent` is that of the request: it decides whether file names are percent-encoded.
+        """
         if not _BOUNDARY.fullmatch(boundary):
             raise MalformedBody("The Content-Type must name a boundary of 1 to 70 characters (RFC 2046, 5.1.1).")
         self._delimiter = b"\r\n--" + boundary
@@ -75,6 +78,7 @@ class Parser:
         self._rest = b"\r\n"
         self._state = _State.PREAMBLE
         self._parts = 0
+        self._user_agent = user_agent
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
         """The events that `chunk` completes. Raises MalformedBody, TooLarge (parts, headers)."""
@@ -138,7 +142,7 @@ class Parser:
         if at < 0 or (len(following) < len(self._delimiter) and self._delimiter.startswith(following)):
             self._rest = data[position:]
             return None
-        yield _part(data[position + 2 : at] if at > position else b"")
+        yield _part(data[position + 2 : at] if at > position else b"", self._user_agent)
         self._state = _State.DATA
         return at + 2 if following == self._delimiter else at + 4
 
@@ -160,22 +164,7 @@ class Parser:
         return at if at >= 0 and self._delimiter.startswith(data[at:]) else len(data)
 
 
-def clean_file_name(sent: str) -> str:
-    """The base name of a client's file name: no folders, no control characters, at most 255 characters."""
-    if _PLAIN_NAME.fullmatch(sent):
-        return sent
-    base = re.split(r"[/\\]", sent)[-1]
-    base = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]", "", base).strip()
-    if base in {"", ".", ".."}:
-        return "unnamed"
-    if len(base) > 255:
-        stem, dot, extension = base.rpartition(".")
-        keep = f"{dot}{extension}" if stem and len(extension) <= 20 else ""
-        base = base[: 255 - len(keep)] + keep
-    return base
-
-
-def _part(block: bytes) -> Part:
+def _part(block: bytes, user_agent: str) -> Part:
     text = block.decode("utf-8", "replace")
     if usual := _USUAL_HEADERS.fullmatch(text):
         return Part(usual[1], usual[2], usual[3] or "")
@@ -193,7 +182,7 @@ def _part(block: bytes) -> Part:
     parameters = _parameters(disposition)
     if not parameters.get("name"):
         raise MalformedBody("A part of the multipart body has no name in its Content-Disposition.")
-    return Part(parameters["name"], _sent_name(parameters), headers.get("content-type", ""))
+    return Part(parameters["name"], _sent_name(parameters, user_agent), headers.get("content-type", ""))
 
 
 def _parameters(header: str) -> dict[str, str]:
@@ -204,13 +193,10 @@ def _parameters(header: str) -> dict[str, str]:
     }
 
 
-def _sent_name(parameters: dict[str, str]) -> str | None:
+def _sent_name(parameters: dict[str, str], user_agent: str) -> str | None:
     extended = parameters.get("filename*", "")  # RFC 8187: charset'language'percent-encoded
     charset, _, rest = extended.partition("'")
     if charset.lower() in {"utf-8", "iso-8859-1"} and "'" in rest:
         return unquote(rest.partition("'")[2], encoding=charset, errors="replace")
     name = parameters.get("filename")
-    if name is None:
-        return None
-    # Browsers escape these three characters in a file name (WHATWG HTML, "multipart form data").
-    return name.replace("%22", '"').replace("%0D", "\r").replace("%0A", "\n")
+    return None if name is None else names.decoded(name, user_agent)

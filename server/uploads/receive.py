@@ -17,6 +17,7 @@ from server.storage.stage import Stage
 from server.uploads import multipart
 from server.uploads.content import Inspector, Verdict
 from server.uploads.multipart import End, Part
+from server.uploads.names import clean_file_name
 from server.uploads.refusals import EMPTY, STORAGE_FULL, Refusal, too_large
 
 WINDOW = 1 << 20
@@ -67,7 +68,7 @@ class StagedFile:
 
     def __init__(self, index: int, part: Part, limit: int, stage: Stage) -> None:
         self.index = index
-        self.file_name = multipart.clean_file_name(part.file_name or "")
+        self.file_name = clean_file_name(part.file_name or "")
         self.size = 0
         self.checksum = ""  # SHA-256 of the content in 64 hex digits, set by finish()
         self.refusal: Refusal | None = None
@@ -146,13 +147,20 @@ class _Piece:
 
 
 async def receive(
-    next_chunk: Callable[[], Awaitable[bytes]], boundary: bytes, rules: Rules, stage: Stage, memory: Reservation
+    next_chunk: Callable[[], Awaitable[bytes]],
+    boundary: bytes,
+    rules: Rules,
+    stage: Stage,
+    memory: Reservation,
+    user_agent: str = "",
 ) -> Form:
     """Receive the body: text fields are held in memory, files are staged. `next_chunk` returns b"" at the end.
 
+    `user_agent` is that of the request: it decides whether file names are percent-encoded.
+
     Raises MalformedBody, TooLarge or Invalid when the request as a whole is refused.
     """
-    reception = _Reception(boundary, rules, stage)
+    reception = _Reception(multipart.Parser(boundary, user_agent), rules, stage)
     with memory:
         while chunk := await next_chunk():
             reception.take(chunk)
@@ -186,11 +194,11 @@ def _write_window(window: list[_Piece]) -> None:
 class _Reception:
     """Sorts the parser's events into text fields and windows, and enforces the limits."""
 
-    def __init__(self, boundary: bytes, rules: Rules, stage: Stage) -> None:
+    def __init__(self, parser: multipart.Parser, rules: Rules, stage: Stage) -> None:
         self.form = Form()
         self._rules = rules
         self._stage = stage
-        self._parser = multipart.Parser(boundary)
+        self._parser = parser
         self._received = 0
         self._pieces: list[_Piece] = []
         self.held = 0  # bytes in the current window

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import cache
 
 import pytest
+from aiohttp import FormData
 
 from server.services import SERVICES
 from server.uploads import refusals
@@ -579,6 +580,20 @@ async def test_the_fields_of_a_single_upload_may_be_before_or_after_the_file(cli
     for number, order in enumerate([(file, kind, step), (kind, file, step), (step, kind, file)]):
         status, got = await post(client, f"{case}/artifacts", a_body(*order))
         assert (status, got["artifact_type"], got["step_number"], got["duplicate"]) == (201, "log", 4, number > 0)
+
+
+async def test_names_sent_by_aiohttp_arrive_as_they_are(client, case_url):
+    """A real form of aiohttp, which percent-encodes every name."""
+    case = await case_url()
+    for number, name in enumerate(("login failed.png", "100%.png", "100%25.png", "größe ✓.png", 'say "hi".png')):
+        form = FormData({"artifact_type": "screenshot"})
+        form.add_field("file", shot(number), filename=name, content_type="image/png")
+        got = await (await client.post(f"{case}/artifacts", data=form)).json()
+        assert got["file_name"] == name
+    literal = single(shot(), "100%25.png")
+    assert (await post(client, f"{case}/artifacts", literal, **{"User-Agent": "curl/8.5.0"}))[1][
+        "file_name"
+    ] == "100%25.png"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from server.errors import MalformedBody, NotMultipart, ReportError, TooLarge
-from server.uploads.multipart import MAX_PARTS, End, Parser, Part, boundary_of, clean_file_name
+from server.uploads.multipart import MAX_PARTS, End, Parser, Part, boundary_of
+from server.uploads.names import clean_file_name
 from tests.forms import a_body, a_file, a_part
 
 NAMED = b'Content-Disposition: form-data; name="a"'
@@ -343,6 +344,27 @@ def test_other_transfer_encodings_are_refused(encoding):
         ("filename=\"plain.png\"; filename*=klingon''x.png", "plain.png", "plain.png"),
         ('filename="plain.png"; filename*=broken', "plain.png", "plain.png"),
         ("filename*=UTF-8''%FF%FE.png", "\ufffd\ufffd.png", "\ufffd\ufffd.png"),
+        ('filename="=?utf-8?B?UHLDvGZ1bmcucG5n?="', "Prüfung.png", "Prüfung.png"),  # .NET
+        ('filename="=?UTF-8?b?UHLDvGZ1bmcucG5n?="', "Prüfung.png", "Prüfung.png"),
+        ('filename="=?utf-8?B?UHLDvGZ1bmcucG5nIQ?="', "Prüfung.png!", "Prüfung.png!"),  # without padding
+        ('filename="=?iso-8859-1?Q?Pr=FCfung_1=3F.png?="', "Prüfung 1?.png", "Prüfung 1?.png"),
+        ('filename="=?utf-8*de?q?r=C3=B6d?=.png"', "röd.png", "röd.png"),
+        ('filename="=?utf-8?Q?r=C3=B6d?= =?utf-8?B?LnBuZw==?="', "röd.png", "röd.png"),
+        ('filename="=?shift_jis?B?k/qWey5wbmc=?="', "日本.png", "日本.png"),
+        ('filename="=?utf-8?B?Li4vYS9iLnBuZw==?="', "../a/b.png", "b.png"),
+        (
+            'filename="=?klingon?B?UHLDvGZ1bmcucG5n?="',
+            "=?klingon?B?UHLDvGZ1bmcucG5n?=",
+            "=?klingon?B?UHLDvGZ1bmcucG5n?=",
+        ),
+        ('filename="=?utf-8?B?/w==?=.png"', "=?utf-8?B?/w==?=.png", "w==?=.png"),  # not UTF-8
+        ('filename="=?utf-8?B?x?=.png"', "=?utf-8?B?x?=.png", "=?utf-8?B?x?=.png"),
+        ('filename="what=?.png"', "what=?.png", "what=?.png"),
+        (
+            "filename=\"=?utf-8?B?eA==?=\"; filename*=UTF-8''=%3Futf-8%3FB%3Feg==%3F=",
+            "=?utf-8?B?eg==?=",
+            "=?utf-8?B?eg==?=",
+        ),
         ('filename="../../etc/passwd"', "../../etc/passwd", "passwd"),
         ('filename="/etc/passwd"', "/etc/passwd", "passwd"),
         ('filename="C:\\x\\y.png"', "C:\\x\\y.png", "y.png"),
@@ -362,6 +384,36 @@ def test_file_names_are_decoded_and_cleaned(written, sent, cleaned):
     part = head(f'Content-Disposition: form-data; name="file"; {written}'.encode(), b"Content-Type: image/png")
     assert part == Part("file", sent, "image/png")
     assert clean_file_name(sent) == cleaned
+
+
+AIOHTTP = "Python/3.11 aiohttp/3.14.5"
+
+
+@pytest.mark.parametrize(
+    ("sent", "user_agent", "name"),
+    [
+        ("login%20failed.png", AIOHTTP, "login failed.png"),
+        ("100%25.png", AIOHTTP, "100%.png"),
+        ("100%2525.png", AIOHTTP, "100%25.png"),  # undone once
+        ("gr%C3%B6%C3%9Fe.png", AIOHTTP, "größe.png"),
+        ("shots%2Fa.png", AIOHTTP, "shots/a.png"),
+        ("plain.png", AIOHTTP, "plain.png"),
+        ("%FF.png", AIOHTTP, "%FF.png"),  # not UTF-8
+        ("50% of 100%25.png", AIOHTTP, "50% of 100%25.png"),  # aiohttp would have encoded the spaces
+        ("a%2fb.png", AIOHTTP, "a%2fb.png"),  # aiohttp writes upper-case digits
+        ("100%25.png", "curl/8.5.0", "100%25.png"),
+        ("100%25.png", "Mozilla/5.0", "100%25.png"),
+        ("100%25.png", "", "100%25.png"),
+    ],
+)
+def test_percent_encoding_is_undone_for_aiohttp_only(sent, user_agent, name):
+    parser = Parser(b"X", user_agent)
+    part, *_ = parser.feed(
+        b'--X\r\nContent-Disposition: form-data; name="file"; filename="%s"\r\n\r\ndata' % sent.encode()
+    )
+    assert part == Part("file", name, "")
+    extended = b"--X\r\nContent-Disposition: form-data; name=a; filename*=UTF-8''100%2525.png\r\n\r\ndata"
+    assert next(iter(Parser(b"X", user_agent).feed(extended))).file_name == "100%25.png"
 
 
 def test_a_missing_file_name_differs_from_an_empty_one():
