@@ -259,6 +259,8 @@ def _check(config: Config) -> None:
     if unknown or not config.artifacts.allowed_types:
         problem = f"{', '.join(unknown)} cannot be detected from a file's content" if unknown else "must not be empty"
         raise ConfigError(f"artifacts.allowed_types: {problem}. Allowed: {', '.join(KNOWN_TYPES)}")
+    if not config.artifacts.storage_path.strip() or "\0" in config.artifacts.storage_path:
+        raise ConfigError("artifacts.storage_path: must be the path of a folder")
     if "\n" in config.artifacts.cache_control or "\r" in config.artifacts.cache_control:
         raise ConfigError("artifacts.cache_control: must be one line, without CR or LF")
     if not re.fullmatch(r"((/[\w~-][\w.~-]*)+/)?", config.artifacts.accel_redirect, re.ASCII):

@@ -123,6 +123,10 @@ def test_a_file_changes_only_the_keys_that_it_contains(from_toml):
         ('[artifacts]\nmax_file_size = "10 apples"', ["artifacts.max_file_size", "10MiB"]),
         ("[artifacts]\nmax_file_size = 0", ["artifacts.max_file_size", "1 byte to 1 PiB"]),
         ("[artifacts]\nmax_file_size = 1.5", ["artifacts.max_file_size", "10MiB"]),
+        *(
+            (f'[artifacts]\nstorage_path = "{wrong}"', ["artifacts.storage_path", "path of a folder"])
+            for wrong in ("", " ", "/a\\u0000b")
+        ),
         ("[artifacts]\nmax_file_size = true", ["artifacts.max_file_size", "10MiB"]),
         ('[artifacts]\nallowed_types = "image/png"', ["artifacts.allowed_types", "an array"]),
         ("[artifacts]\nallowed_types = [1]", ["artifacts.allowed_types[0]", "a string"]),

@@ -19,6 +19,7 @@ from server.config import Config, ServerConfig
 from server.database import migrate
 from server.errors import StorageFull
 from server.limits import Admission
+from server.storage.folder import Storage
 
 if TYPE_CHECKING:
     from server.services import Services
@@ -62,6 +63,17 @@ def check_schema(config: Config) -> None:
         raise OldSchema(f"{OldSchema.__doc__} Missing: {', '.join(missing)}")
 
 
+def check_storage(config: Config) -> None:
+    """Raise OSError when the storage folder cannot be created or written."""
+
+    async def open_and_close() -> None:
+        storage = Storage(config.artifacts.storage_path, file_timeout=config.artifacts.file_timeout)
+        await storage.start()
+        await storage.stop()
+
+    asyncio.run(open_and_close())
+
+
 def log_size(config: Config) -> None:
     """Log how many connections PostgreSQL must allow (max_connections)."""
     workers, connections = config.server.workers, config.database.pool_size
@@ -90,11 +102,28 @@ def listen(config: ServerConfig, service: Service) -> list[socket.socket]:
                 unsupported = error
         if not sockets and unsupported:
             raise unsupported
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: no host name can be like this
         for opened in sockets:
             opened.close()
-        raise OSError(f"Cannot listen on {config.host}, port {config.port}: {error}") from None
+        raise OSError(_cannot_listen(config, error)) from None
     return sockets
+
+
+def check_address(config: ServerConfig) -> None:
+    """Raise OSError when listen() would."""
+    for listening in listen(config, Service()):
+        listening.close()
+
+
+def _cannot_listen(config: ServerConfig, error: OSError | ValueError) -> str:
+    reason = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        reason = error.strerror.partition(" (while attempting")[0]
+    wrong_host = isinstance(error, socket.gaierror | ValueError) or error.errno in _UNSUPPORTED
+    option = (
+        "another address with --host or [server] host" if wrong_host else "another port with --port or [server] port"
+    )
+    return f"Cannot listen on {config.host}, port {config.port}: {reason}. Choose {option}."
 
 
 def pin_to_core(core: int | None) -> None:

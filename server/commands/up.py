@@ -16,7 +16,7 @@ from typing import Any
 import asyncpg
 
 from server.auth.tokens import hash_of, is_token, new_token
-from server.commands.serve import log_size, run, stop_signals
+from server.commands.serve import check_address, check_storage, log_size, run, stop_signals
 from server.commands.settings import load
 from server.config import Config
 from server.database import migrate
@@ -49,8 +49,16 @@ def settings(data: Path, config_file: Path | None, listening: dict[str, Any]) ->
 
 
 def postgres(data: Path, programs: str = "") -> Postgres:
-    """The private PostgreSQL of a folder."""
-    return Postgres(data / "postgres", programs)
+    """The private PostgreSQL of a folder. Raises OSError when no folder can have this path."""
+    try:
+        return Postgres(data / "postgres", programs)
+    except (OSError, RuntimeError) as error:  # RuntimeError: symlinks that point to each other, before Python 3.13
+        raise _unusable(data, error) from None
+
+
+def _unusable(data: Path, error: OSError | RuntimeError) -> OSError:
+    reason = error.strerror if isinstance(error, OSError) else "its symlinks point to each other"
+    return OSError(f"Cannot use the folder {data}: {reason}. Choose another one with --data.")
 
 
 def running_here() -> Path | None:
@@ -92,10 +100,13 @@ def up(data: Path, config: Config) -> None:
     try:
         data.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OSError(f"Cannot make the folder {data}: {error.strerror}. Choose another one with --data.") from None
+        raise _unusable(data, error) from None
     with _locked(data):
         announced = data / "server.json"
         announced.unlink(missing_ok=True)  # left by a killed process
+        # Before PostgreSQL is made, which takes seconds.
+        check_address(config.server)
+        check_storage(config)
         database = postgres(data, config.database.programs)
         try:
             LOG.info("starting PostgreSQL in %s", database.folder)
@@ -114,7 +125,10 @@ def up(data: Path, config: Config) -> None:
 @contextmanager
 def _locked(data: Path) -> Iterator[None]:
     """Lock the folder for this process; the kernel releases the lock when the process ends, even if it is killed."""
-    descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise _unusable(data, error) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

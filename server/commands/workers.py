@@ -24,7 +24,6 @@ from gunicorn.glogging import Logger
 from server.commands import serve
 from server.commands.systemd import Service
 from server.config import Config
-from server.storage.folder import Storage
 
 LOG = logging.getLogger("reportd")
 
@@ -44,7 +43,7 @@ def run(config: Config, ready: serve.Ready, service: Service) -> None:
     address cannot be bound or the storage folder cannot be opened. This process opens the folder first: otherwise every
     worker would log the same error.
     """
-    asyncio.run(_check_storage(config))
+    serve.check_storage(config)
     sockets = serve.listen(config.server, service)
     address = serve.url(sockets[0].getsockname())
     master = os.getpid()
@@ -76,12 +75,6 @@ def run(config: Config, ready: serve.Ready, service: Service) -> None:
         # A worker exits by an exception, too, and gets here. It removes the folder only when its master was killed.
         if os.getpid() == master or os.getppid() != master:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-async def _check_storage(config: Config) -> None:
-    storage = Storage(config.artifacts.storage_path, file_timeout=config.artifacts.file_timeout)
-    await storage.start()
-    await storage.stop()
 
 
 class _Application(BaseApplication):

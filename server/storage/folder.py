@@ -59,11 +59,16 @@ class Storage:
         self.numbers = itertools.count()  # file names in self.staging, which no other process uses
 
     async def start(self) -> None:
-        """Runs open() in a thread. Raises OSError, also when the disk does not answer."""
+        """Runs open() in a thread. Raises OSError, also when the disk does not answer. Its text names the setting."""
         try:
             await self.run_unchecked(self.open)
         except StorageAway:
-            raise OSError(f"The storage folder {self.root} does not answer within {self._seconds:g} seconds.") from None
+            reason = f"it does not answer within {self._seconds:g} seconds"
+        except OSError as error:
+            reason = error.strerror or str(error)
+        else:
+            return
+        raise OSError(f"Cannot use the storage folder {self.root}: {reason}. Correct [artifacts] storage_path.")
 
     async def stop(self) -> None:
         """Runs close() in a thread. Has a timeout: a disk that does not answer must not block the shutdown."""

@@ -48,11 +48,13 @@ async def _is_own(pool: Pool, storage: Storage) -> bool:
     if found is None:
         raise WrongFolder(
             f"{storage.root} is not this database's storage folder: there is no file {MARKER} in it. Is its disk "
-            f"mounted? If this is the right folder, write the line {own} into {marker}."
+            f"mounted? If this is the right folder, write the line {own} into {marker}. "
+            "Otherwise correct [artifacts] storage_path."
         )
     if found != own:
         raise WrongFolder(
-            f"{storage.root} is the storage folder of another database: {marker} contains {found}; this one's is {own}."
+            f"{storage.root} is the storage folder of another database: {marker} contains {found}; "
+            f"this one's is {own}. Correct [artifacts] storage_path."
         )
     return True
 

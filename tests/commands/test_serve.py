@@ -97,12 +97,22 @@ def test_a_failed_start_prints_one_sentence(tmp_path, dsn, workers):
         tried = [
             (
                 reportd(*serve, "--port", port, **own),
-                f"Cannot listen on 127.0.0.1, port {port}: ",
+                f"Cannot listen on 127.0.0.1, port {port}: Address already in use. "
+                "Choose another port with --port or [server] port.",
             ),
-            (reportd(*serve, "--host", "192.0.2.1", **own), "Cannot listen on 192.0.2.1, "),
         ]
+    for host, reason in {
+        "192.0.2.1": "Cannot assign requested address",
+        "nowhere.invalid": "",
+        "a..b": "",
+        "x" * 64: "",
+    }.items():
+        done = reportd(*serve, "--host", host, "--port", "0", **own)
+        tried.append((done, f"Cannot listen on {host}, port 0: {reason}"))
+        assert done.stderr.endswith(". Choose another address with --host or [server] host.\n")
     own["REPORTD_ARTIFACTS_STORAGE_PATH"] = str(tmp_path / "file" / "x")
-    tried.append((reportd(*serve, "--port", "0", **own), "[Errno 20] Not a directory: "))
+    sentence = f"Cannot use the storage folder {tmp_path}/file/x: Not a directory. Correct [artifacts] storage_path."
+    tried.append((reportd(*serve, "--port", "0", **own), sentence))
     for done, sentence in tried:
         assert (done.returncode, done.stdout) == (1, "")
         size, last = done.stderr.splitlines()

@@ -103,6 +103,70 @@ def test_the_printed_curl_command_works(up_server):
     assert set(answer) == {"items", "next_cursor"}
 
 
+# --- settings that cannot work -------------------------------------------------------------------------------
+
+
+WRONG_STORAGE = {
+    "below a file": ("file/x", "Not a directory"),
+    "a file": ("file", "Not a directory"),
+    "a symlink to nothing": ("dangling", "File exists"),
+    "symlinks that point to each other": ("loop", "File exists"),
+    "a long name": ("x" * 256, "File name too long"),
+    "not writable": ("/proc/files", "No such file or directory"),
+}
+
+
+@pytest.fixture
+def odd_paths(tmp_path):
+    """A folder with a file and broken symlinks."""
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to("nothing/at/all")
+    (tmp_path / "loop").symlink_to("loop")
+    return tmp_path
+
+
+@pytest.mark.parametrize("case", WRONG_STORAGE)
+def test_a_wrong_storage_path_is_refused_before_postgres_is_made(odd_paths, case):
+    name, reason = WRONG_STORAGE[case]
+    data, path = odd_paths / "data", odd_paths / name
+    done = reportd("up", "--data", str(data), "--port", "0", REPORTD_ARTIFACTS_STORAGE_PATH=str(path))
+    assert (done.returncode, done.stdout) == (1, "")
+    expected = f"reportd: Cannot use the storage folder {path}: {reason}. Correct [artifacts] storage_path.\n"
+    assert done.stderr == expected
+    assert [path.name for path in data.iterdir()] == ["lock"]
+
+
+WRONG_DATA = {
+    "below a file": ("file/x", "Not a directory"),
+    "a file": ("file", "File exists"),
+    "symlinks that point to each other": ("loop", ""),
+    "a long name": ("x" * 256, "File name too long"),
+    "not writable": ("/proc/sys", ""),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_DATA)
+def test_a_wrong_data_folder_is_refused_with_one_sentence(odd_paths, case):
+    name, reason = WRONG_DATA[case]
+    done = reportd("up", "--data", str(odd_paths / name), "--port", "0")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"reportd: Cannot use the folder {odd_paths / name}: {reason}")
+    assert done.stderr.endswith(". Choose another one with --data.\n") and done.stderr.count("\n") == 1
+
+
+def test_a_port_in_use_is_refused_before_postgres_is_made(tmp_path):
+    data = tmp_path / "data"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = reportd("up", "--data", str(data), "--port", str(port))
+    assert (done.returncode, done.stdout) == (1, "")
+    where = f"Cannot listen on 127.0.0.1, port {port}: Address already in use."
+    assert done.stderr == f"reportd: {where} Choose another port with --port or [server] port.\n"
+    assert [path.name for path in data.iterdir()] == ["lock"]
+
+
 # --- stop and start -----------------------------------------------------------------------------------------
 
 

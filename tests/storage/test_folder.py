@@ -1149,7 +1149,7 @@ async def test_a_start_on_a_stalled_disk_times_out(tmp_path, monkeypatch):
     monkeypatch.setattr("server.storage.folder.try_lock", lambda folder: released.wait(60) and None)
     storage = Storage(tmp_path / "artifacts", file_timeout=0.1)
     try:
-        with pytest.raises(OSError, match=r"artifacts does not answer within 0\.1 seconds"):
+        with pytest.raises(OSError, match=r"artifacts: it does not answer within 0\.1 seconds"):
             await storage.start()
     finally:
         monkeypatch.setattr("server.storage.folder.try_lock", lambda folder: os.open(folder, os.O_RDONLY))
