@@ -171,15 +171,15 @@ GROUP BY c.id
 -- name: illustrated
 -- Like `counts`, plus the steps with their screenshots and artifacts as the JSON array of the reply. JSON built here
 -- costs the server a quarter of loading the rows into Python and encoding them there (bench/README.md). Subqueries, not
--- joins: they find each step's artifacts by an index, even if the planner expects few.
+-- joins: they find each step's artifacts by an index, even if the planner expects few. row_to_json and array_to_json
+-- add no spaces, as the rest of every reply has none; json_agg and json_build_object would.
 SELECT count(s.id) AS total_steps,
        count(s.id) FILTER (WHERE s.status = 'Passed') AS passed_steps,
        count(s.id) FILTER (WHERE s.status = 'Failed') AS failed_steps,
        count(s.id) FILTER (WHERE s.status = 'Skipped') AS skipped_steps,
        count(s.id) FILTER (WHERE s.status = 'Pending') AS pending_steps,
        count(s.id) FILTER (WHERE $4::text IS NULL OR s.status = $4) AS matching,
-       (SELECT coalesce(json_agg(row_to_json(shown)), '[]')
-        FROM (
+       array_to_json(ARRAY(SELECT row_to_json(shown) FROM (
             SELECT p.id, p.test_case_result_id, p.iteration_number, p.step_number, p.step_type, p.action,
                    p.description, p.status, p.duration_ms, p.element_selector, p.element_name, p.element_type,
                    p.input_value, p.expected_value, p.actual_value, p.error_message, p.error_type, p.stack_trace,
@@ -188,24 +188,24 @@ SELECT count(s.id) AS total_steps,
                    to_char(p.completed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS completed_at,
                    to_char(p.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS created_at,
                    to_char(p.updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS updated_at,
-                   (SELECT json_build_object(
-                        'id', a.id, 'url', '/api/v1/reports/artifacts/' || a.id || '/download',
-                        'download_url', '/api/v1/reports/artifacts/' || a.id || '/download',
-                        'file_name', a.file_name, 'file_size', a.file_size)
-                    FROM test_artifacts a WHERE a.id = p.screenshot_artifact_id) AS screenshot,
-                   (SELECT coalesce(json_agg(json_build_object(
-                        'id', a.id, 'artifact_type', a.artifact_type, 'artifact_category', a.artifact_category,
-                        'file_name', a.file_name, 'file_size', a.file_size, 'mime_type', a.mime_type,
-                        'captured_at', to_char(a.captured_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
-                        'download_url', '/api/v1/reports/artifacts/' || a.id || '/download') ORDER BY a.id), '[]')
-                    FROM test_artifacts a WHERE a.step_result_id = p.id) AS artifacts
+                   (SELECT row_to_json(shot) FROM (
+                        SELECT a.id, '/api/v1/reports/artifacts/' || a.id || '/download' AS url,
+                               '/api/v1/reports/artifacts/' || a.id || '/download' AS download_url,
+                               a.file_name, a.file_size
+                        FROM test_artifacts a WHERE a.id = p.screenshot_artifact_id) AS shot) AS screenshot,
+                   array_to_json(ARRAY(SELECT row_to_json(owned) FROM (
+                        SELECT a.id, a.artifact_type, a.artifact_category, a.file_name, a.file_size, a.mime_type,
+                               to_char(a.captured_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+                                   AS captured_at,
+                               '/api/v1/reports/artifacts/' || a.id || '/download' AS download_url
+                        FROM test_artifacts a WHERE a.step_result_id = p.id ORDER BY a.id) AS owned)) AS artifacts
             FROM test_step_results p
             WHERE p.test_case_result_id = $1
               AND ($3::int IS NULL OR p.iteration_number = $3)
               AND ($4::text IS NULL OR p.status = $4)
             ORDER BY p.iteration_number, p.step_number
             LIMIT $5 OFFSET $6
-        ) AS shown) AS steps
+        ) AS shown)) AS steps
 FROM test_case_results c
 LEFT JOIN test_step_results s ON s.test_case_result_id = c.id AND ($3::int IS NULL OR s.iteration_number = $3)
 WHERE c.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)

@@ -57,4 +57,6 @@ def _as_text(row: Any) -> str:
 
 def _as_json(row: Any) -> str:
     time = row["created_at"].isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return json.dumps({**row, "created_at": time, "detail": json.loads(row["detail"])}, default=str)
+    return json.dumps(
+        {**row, "created_at": time, "detail": json.loads(row["detail"])}, default=str, separators=(",", ":")
+    )

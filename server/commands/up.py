@@ -184,7 +184,7 @@ async def _ensure_token(data: Path, dsn: str) -> None:
 
 
 def _announce(data: Path, url: str) -> None:
-    _write(data / "server.json", json.dumps({"url": url, "pid": os.getpid()}) + "\n")
+    _write(data / "server.json", json.dumps({"url": url, "pid": os.getpid()}, separators=(",", ":")) + "\n")
     token = data / "admin-token"
     print(f"reportd is ready at {url}  (API: {url}/docs)")
     if token.exists():

@@ -199,8 +199,8 @@ async def open_pool(config: DatabaseConfig) -> Pool:
         """Replaces asyncpg's RESET ALL after every use: settings are changed only within transactions (SET LOCAL)."""
 
     async def set_up(connection: Any) -> None:
-        """Prepares a new connection: JSON is passed through without decoding, and plans use the indexes."""
-        await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=str, decoder=orjson.Fragment)
+        """Prepares a new connection: JSON is put into replies as it is, and plans use the indexes."""
+        await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=str, decoder=_compact)
         # The binary format of json is its text: rows that were encoded as bytes need no conversion to str.
         codec: dict[str, Any] = {"encoder": bytes, "decoder": orjson.Fragment, "format": "binary"}
         await connection.set_type_codec("json", schema="pg_catalog", **codec)
@@ -221,6 +221,11 @@ async def open_pool(config: DatabaseConfig) -> Pool:
         server_settings={"application_name": "reportd", "timezone": "UTC"},
     )
     return Pool(pool, config)
+
+
+def _compact(jsonb: str) -> orjson.Fragment:
+    """The JSON with the spacing of replies: PostgreSQL writes jsonb with a space after each colon and comma."""
+    return orjson.Fragment(jsonb if len(jsonb) <= len("{}") else orjson.dumps(orjson.loads(jsonb)))
 
 
 async def _roll_back(connection: Any, current: Any) -> None:

@@ -49,7 +49,7 @@ class JsonLines(logging.Formatter):
         try:
             line = orjson.dumps(entry).decode()
         except orjson.JSONEncodeError:  # a path that is not UTF-8: Python decodes its bytes to lone surrogates
-            line = json.dumps(entry, default=repr)
+            line = json.dumps(entry, default=repr, separators=(",", ":"))
         # JSON requires escapes for the first 32 characters only. Escape all others that do not print: programs may read
         # U+2028 as a line end, and terminals obey C1 control characters. They occur only within strings.
         line = redact_links(line)

@@ -5,6 +5,7 @@ from datetime import datetime
 from html.parser import HTMLParser
 from uuid import UUID
 
+import orjson
 import pytest
 from aiohttp import FormData
 
@@ -259,6 +260,8 @@ class Checked:
         self.seen.add((method, path))
         described = self.api["paths"][path][method.lower()]["responses"]
         body = await reply.json() if reply.content_type == "application/json" else None
+        if body is not None and await reply.read() != orjson.dumps(body):
+            self.wrong.append(f"{method} {path} {status}: spaces between the values of the JSON")
         if str(status) not in described:
             self.wrong.append(f"{method} {path}: {status} is not described")
         elif "content" in described[str(status)]:

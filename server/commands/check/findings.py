@@ -81,7 +81,7 @@ class Report:
     def _print_finding(self, finding: Finding) -> None:
         if self._as_json:
             plain = {key: value for key, value in asdict(finding).items() if value is not None}
-            self._print(json.dumps({"finding": plain.pop("kind"), **plain}))
+            self._print_json({"finding": plain.pop("kind"), **plain})
             return
         number = self.tally.findings[finding.kind]
         if number <= _MAX_PRINTED:
@@ -94,6 +94,9 @@ class Report:
             self._print(f"{finding.kind:16}  {printable(finding.path)}  ({', '.join(filter(None, notes))})")
         elif number == _MAX_PRINTED + 1:
             self._print(f"{finding.kind:16}  … more of them are only counted; --json prints all")
+
+    def _print_json(self, value: dict[str, Any]) -> None:
+        self._print(json.dumps(value, separators=(",", ":")))
 
     def unreadable(self, error: OSError, path: str = "") -> None:
         """Report a file or folder that could not be read or removed. The check continues, but is then incomplete."""
@@ -112,7 +115,7 @@ class Report:
             failure = f"{tally.unreadable} files or folders could not be read or removed."
         code = 2 if failure is not None else 1 if tally.findings else 0
         if self._as_json:
-            self._print(json.dumps({"summary": self._plain(failure), "exit_code": code}))
+            self._print_json({"summary": self._plain(failure), "exit_code": code})
         else:
             self._print("\n".join(self._lines()))
             if failure is not None:
