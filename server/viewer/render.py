@@ -1,5 +1,6 @@
 """Renders the HTML pages, from the JSON values of the API's replies."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from importlib.resources import files
@@ -7,8 +8,17 @@ from typing import Any
 from urllib.parse import urlencode
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Undefined
+from markupsafe import Markup
 
 _STATUSES = ("Failed", "Passed", "Skipped", "Pending")
+# The escape sequences of terminals (ECMA-48), then every other control character except tab and line end. A string
+# sequence, such as a link, must end on its line: otherwise one that does not end would hide the rest of the text.
+_CONTROLS = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
+    r"|\x1b[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)"
+    r"|\x1b[ -/]*[0-~]?"
+    r"|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
+)
 
 
 def run(shared: Mapping[str, Any], url: str, status: str | None, name: str | None) -> str:
@@ -64,10 +74,19 @@ def _duration(milliseconds: int) -> str:
     return minutes if seconds < 3600 else f"{seconds // 3600} h {minutes}"
 
 
+def _printable(value: Any) -> Any:
+    """Text without control characters: test tools colour their messages for terminals, and a browser would show the
+    codes. Also any other value, unchanged."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return _CONTROLS.sub("", value.replace("\r\n", "\n").replace("\r", "\n"))
+
+
 def _environment(undefined: type[Undefined]) -> Environment:
     return Environment(
         loader=FunctionLoader(lambda name: files("server.viewer").joinpath("templates", name).read_text("utf-8")),
         autoescape=True,
+        finalize=_printable,  # of every value that a template prints
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=undefined,
@@ -76,5 +95,5 @@ def _environment(undefined: type[Undefined]) -> Environment:
 
 _DEFAULT_PER_PAGE = 100  # as in http/fields.py
 _TEMPLATES = _environment(StrictUndefined)  # a template that uses a missing value fails
-_TEMPLATES.filters |= {"moment": _moment, "duration": _duration}
+_TEMPLATES.filters |= {"moment": _moment, "duration": _duration, "printable": _printable}
 _LENIENT = _environment(Undefined)  # optional keys of an OpenAPI document may be missing

@@ -580,6 +580,53 @@ async def test_pages_escape_all_stored_texts(nobody, client, make_run, make_case
     assert "<dd>javascript:alert(3)</dd>" in await (await nobody.get(on_run, headers=BROWSER)).text()
 
 
+async def test_pages_show_no_control_characters(nobody, client, make_run, make_case, link_on):
+    """Playwright and Jest colour their messages, and consoles have progress bars and links."""
+    tint = "\x1b[31mError\x1b[39m: \x1b[1;38;5;9mexpect\x1b[0m(\x9b32mreceived\x1b[39m)\x08\r\n\x1b]8;;http://x\x07a\x1b]8;;\x07\x7f"
+    shown = "Error: expect(received)\na"
+    run = await make_run(name=tint, branch=tint, platform=tint, tags=[tint], build_url=f"https://x/{tint}")
+    case = await make_case(run=run, name=tint, error_message=tint, error_type=tint, stack_trace=tint, status="Failed")
+    url = f"{BASE}/test-case-results/{case}"
+    steps = [{"step_number": 1, **dict.fromkeys(["action", "input_value", "actual_value", "error_message"], tint)}]
+    await post(client, f"{url}/steps/bulk", {"steps": steps})
+    await post(client, f"{url}/checkpoints", {"checkpoints": [{"checkpoint_number": 1, "name": "x", "message": tint}]})
+    on_run = await link_on(suite_run_id=run)
+    for address, wanted in ((on_run, 4), (f"{on_run}/test-case-results/{case}", 7)):
+        text = await (await nobody.get(address, headers=BROWSER)).text()
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", text)
+        assert text.count(shown) >= wanted
+    report = await (await nobody.get(f"{on_run}/test-case-results/{case}")).json()
+    assert report["test_case_result"]["error_message"] == tint  # JSON has it as it was sent
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[2K\x1b[1G50%\r100%\n", "50%\n100%\n"),
+        ("tab\tend", "tab\tend"),
+        ("\x1b[38;2;1;2;3mtrue colour\x1b[m", "true colour"),
+        ("\x1b(Bcharset \x1b7\x1b8", "charset "),
+        ("\x1b]8;;https://x\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("\x1b]0;title that does not end\nevidence", "0;title that does not end\nevidence"),
+        ("cut \x1b[3", "cut "),
+        ("cut \x1b", "cut "),
+        ("\x1bPdevice\x1b\\ \x85\x9f\x00", " "),
+        ("Ünïcödé 測 🙂 \u200f\xa0", "Ünïcödé 測 🙂 \u200f\xa0"),
+        (None, None),
+        (7, 7),
+    ],
+)
+def test_terminal_codes_are_left_out(text, shown):
+    assert viewer._printable(text) == shown
+
+
+def test_markup_of_templates_is_not_escaped_twice():
+    assert (
+        viewer._TEMPLATES.from_string("{% macro m() %}<b>{{ '<' }}</b>{% endmacro %}{{ m() }}").render()
+        == "<b>&lt;</b>"
+    )
+
+
 async def test_errors_are_pages_for_browsers_and_json_for_others(nobody, three, world):
     missing = f"{three['case']}/artifacts/{uuid.uuid4()}"
     for url, status, detail in [
