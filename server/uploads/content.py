@@ -91,7 +91,7 @@ class Inspector:
         if isinstance(self._format, _Text):
             return self._format.verdict(self._text, self._claimed)
         self._format.finish()
-        return Verdict(self._format.mime_type, self._format.intact, self._claimed, found="a damaged file")
+        return Verdict(self._format.mime_type, self._format.intact, self._claimed, found="a damaged image or PDF")
 
     def _recognise_short(self) -> "Format | _Text":
         # Otherwise an image that is truncated within a signature of letters, like GIF8, would pass as plain text.

@@ -182,7 +182,7 @@ WRONG_FILES = {
     "png with a flipped byte": ((flip_byte(png(40, 40), 2000), "a.png", "image/png"), CORRUPTED),
     "cut jpeg": ((cut(makers.jpeg(), 2), "a.jpg", "image/jpeg"), CORRUPTED),
     "cut jpeg named text": ((cut(makers.jpeg(), 2), "a.txt", "text/plain"), CORRUPTED),
-    "cut gif": ((cut(makers.gif(), 1), "a.gif", "image/gif"), CORRUPTED),
+    "cut gif": ((cut(makers.gif(), 3), "a.gif", "image/gif"), CORRUPTED),
     "cut pdf": ((cut(makers.pdf(), 20), "a.pdf", "application/pdf"), CORRUPTED),
     "empty": ((b"", "a.png", "image/png"), ("File is empty", "file_empty", 422)),
     "other checksum": ((shot(1), "a.png", "image/png", {"checksum": "0" * 64}), MISMATCH),
