@@ -28,9 +28,11 @@ SELECT storage_path, removed_at < CURRENT_TIMESTAMP - make_interval(secs => $3) 
 WHERE unlinked_at IS NULL AND storage_path > $1
 ORDER BY storage_path LIMIT $2
 
--- name: oldest_writer
--- The age in seconds of the oldest transaction that may still commit rows for files that exist already. An upload gets
--- a transaction id (backend_xid) when it locks its test case, before it links a file to its final path. Transactions
--- that only read, such as backups, have none.
-SELECT extract(epoch FROM max(clock_timestamp() - xact_start))::float8 FROM pg_stat_activity
-WHERE datname = current_database() AND backend_xid IS NOT NULL
+-- name: locked_cases
+-- Which of these test cases another transaction has locked. An upload locks its test case before it links a file to its
+-- final path, and until its rows are committed. FOR SHARE conflicts with the lock of every writer of the test case; the
+-- locks taken here end with this statement.
+WITH unlocked AS (
+    SELECT id FROM test_case_results WHERE id = ANY($1::uuid[]) FOR SHARE SKIP LOCKED
+)
+SELECT id FROM test_case_results WHERE id = ANY($1::uuid[]) EXCEPT SELECT id FROM unlocked

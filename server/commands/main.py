@@ -277,8 +277,7 @@ def _add_check(commands: Any) -> None:
     added.add_argument("--verify-hashes", action="store_true", help=text)
     text = "print one JSON object per line: each finding, then the summary"
     added.add_argument("--json", action="store_true", help=text)
-    text = "skip files that have no row and are younger than AGE, because an upload may still be saving them; "
-    text += "like 0s, 30m, 2d (default: 1h)"
+    text = "skip files that have no row and are younger than AGE, like 0s, 30m, 2d (default: 1h)"
     added.add_argument("--grace", type=_grace, default="1h", metavar="AGE", help=text)
 
 

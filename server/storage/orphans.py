@@ -9,10 +9,11 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 from server.storage.disk import Disk
 from server.storage.folder import boot_id, try_lock
-from server.storage.paths import STAGING, content_checksum, is_of_a_case
+from server.storage.paths import STAGING, case_of, content_checksum
 from server.storage.walk import stat_or_none
 
 # Inodes that one check tracks, to bound memory. Beyond that, a later check removes the other names of an inode.
@@ -43,7 +44,7 @@ class Orphans:
 
         Without this check, a storage_path that is set to /var/data by mistake would remove other programs' files.
         """
-        ours = is_of_a_case(path) or content_checksum(path) or staging_folder(path)
+        ours = case_of(path) or content_checksum(path) or staging_folder(path)
         return bool(ours) and stat.S_ISREG(found.st_mode)
 
     def remove(self, path: str, found: os.stat_result) -> bool:
@@ -82,6 +83,20 @@ class Orphans:
                 self._disk.tidy(folder)
             except OSError as error:
                 yield OSError(error.errno, f"its removals may not be durable: {error.strerror}", folder)
+
+
+def file_system_time(root: str) -> float:
+    """The time of the file system's clock, which sets every ctime, in seconds since the epoch. Raises OSError.
+
+    It is the ctime of a new file. The clock of this machine may differ: file servers have clocks of their own.
+    """
+    probe = f"{root}/.check-{uuid4().hex}"
+    descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        return os.fstat(descriptor).st_ctime
+    finally:
+        os.close(descriptor)
+        os.unlink(probe)
 
 
 @contextmanager

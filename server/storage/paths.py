@@ -7,7 +7,7 @@ from uuid import UUID
 STAGING = ".staging"
 CONTENT = ".content"
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_OF_A_CASE = re.compile(rf"\d{{4}}/\d\d/\d\d/{_UUID}/(?:iteration_\d{{3,}}/)?[^/]+")
+_OF_A_CASE = re.compile(rf"\d{{4}}/\d\d/\d\d/({_UUID})/(?:iteration_\d{{3,}}/)?[^/]+")
 _ENTRY = re.compile(rf"\{CONTENT}/{_UUID}/([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})")
 
 
@@ -47,9 +47,10 @@ def leads_out(path: str) -> bool:
     return path.startswith("/") or (".." in path and ".." in path.split("/"))
 
 
-def is_of_a_case(path: str) -> bool:
-    """Whether a relative path has the form of an artifact's: a file in the folder of a test case."""
-    return _OF_A_CASE.fullmatch(path) is not None
+def case_of(path: str) -> UUID | None:
+    """The test case in whose folder a file is; None when the relative path does not have the form of an artifact's."""
+    match = _OF_A_CASE.fullmatch(path)
+    return UUID(match[1]) if match else None
 
 
 def content_checksum(path: str) -> str | None:

@@ -179,7 +179,7 @@ async def test_a_file_that_shares_the_inode_of_a_good_entry_is_not_read_again(ch
     with (storage / wrong).open("r+b") as file:
         file.write(b"WRONG")
     content_of(storage, second).unlink()
-    await asyncio.sleep(2.5)  # more than CLOCK_SKEW: the ctime must be older than the check
+    await asyncio.sleep(0.05)  # the ctime must be older than the check
     read = set()
     real = os.open
 
@@ -523,8 +523,7 @@ async def test_a_file_that_vanishes_changes_or_gets_a_row_causes_no_finding(cont
     (storage / replaced).write_bytes(b"old")
     (storage / left).write_bytes(b"x")
     await asyncio.sleep(0.05)
-    with uncommitted(dsn, "INSERT INTO projects (name) VALUES ('an upload in progress')"):
-        await asyncio.sleep(2.5)  # more than CLOCK_SKEW
+    with uncommitted(dsn, LOCK):  # an upload in progress
         (storage / replaced).unlink()
         (storage / replaced).write_bytes(b"new")
         await Files(context)._recheck([with_row, gone, replaced])
@@ -533,6 +532,9 @@ async def test_a_file_that_vanishes_changes_or_gets_a_row_causes_no_finding(cont
     await Files(context)._recheck([with_row, gone, left])
     assert [each["path"] for each in context.report.printed] == [left]
     assert (storage / with_row).exists() and (storage / replaced).read_bytes() == b"new"
+
+
+LOCK = "SELECT FROM test_case_results FOR NO KEY UPDATE"
 
 
 @contextmanager
@@ -544,16 +546,16 @@ def uncommitted(dsn: str, query: str, *parameters: Any) -> Iterator[None]:
         connection.rollback()
 
 
-async def test_files_newer_than_an_open_transaction_are_no_findings(checked, sent, dsn, rows, storage):
-    """Even without a grace period: the transaction may still commit their rows."""
-    with uncommitted(dsn, "SELECT FROM test_case_results FOR NO KEY UPDATE"):
+async def test_files_of_a_test_case_that_is_locked_are_no_findings(checked, sent, dsn, rows, storage):
+    """Whatever the clocks say: the transaction may be that of an upload, and commit their rows."""
+    with uncommitted(dsn, LOCK):
         pass  # an ended transaction has no effect
-    await sent()
-    with uncommitted(dsn, "INSERT INTO projects (name) VALUES ('x')"):
-        ((_, path),) = await sent(seed=5)
-        rows("DELETE FROM test_artifacts WHERE 'artifacts/' || storage_path = %s", f"artifacts/{path}")
+    ((_, other),), ((_, path),) = await sent(), await sent(seed=5)
+    rows("DELETE FROM test_artifacts")
+    with uncommitted(dsn, f"SELECT FROM test_case_results WHERE id = '{path.split('/')[3]}' FOR NO KEY UPDATE"):
         code, findings, summary = await checked(REPAIR)
-        assert (code, findings, summary["younger_than_grace"]) == (0, [], 1)
+        assert (code, findings[0], summary["younger_than_grace"]) == (1, ("file_without_row", other, True), 1)
+        assert {kind for kind, _, _ in findings[1:]} == {"unused_content"} and (storage / path).exists()
     assert [path for _, path, _ in (await checked())[1]] == [path]
     # A read-only transaction, like that of a backup, commits no rows.
     with psycopg.connect(dsn) as connection:
@@ -561,6 +563,67 @@ async def test_files_newer_than_an_open_transaction_are_no_findings(checked, sen
         connection.execute("SELECT FROM projects")
         await asyncio.sleep(0.1)
         assert [path for _, path, _ in (await checked())[1]] == [path]
+
+
+@pytest.mark.parametrize("skew", [-86_400 * 400, -7200, 7200, 86_400 * 400])
+async def test_the_clock_of_this_machine_does_not_matter(checked, sent, client, rows, storage, monkeypatch, skew):
+    """On a network file system, the server's clock sets the ctime."""
+    ((_, path),) = await sent()
+    rows("DELETE FROM test_artifacts")
+    half = staged(storage, f"{socket.gethostname()}-0badb007")
+    theirs = staged(storage, "another-0badb007")
+    entry = storage / ".content" / str(UUID(int=1)) / "ab" / ("ab" * 32)
+    entry.parent.mkdir(parents=True)
+    entry.write_bytes(b"x")
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + skew)
+    hour = Options(grace=3600.0, repair=True)
+    assert (await checked(hour))[:2] == (0, [])
+    assert (storage / path).exists() and half.exists() and theirs.exists() and entry.exists()
+    kinds = {"file_without_row", "stale_staging", "unused_content"}
+    assert {kind for kind, _, _ in (await checked(REPAIR))[1]} == kinds and theirs.exists()
+    assert not [name for name in os.listdir(storage) if name.startswith(".check")]  # noqa: PTH208
+
+
+async def test_a_repair_during_an_upload_loses_no_file(client, case_url, checked, storage, monkeypatch):
+    """Without a grace period, and by a clock that is hours ahead: the upload's files are linked, its rows are not."""
+    linked, proceed = threading.Event(), threading.Event()
+    sync = Disk.sync_folder
+
+    def slow(disk: Disk, folder: Any) -> None:
+        if "/2" in str(folder).removeprefix(str(storage)) and any(Path(folder).glob("*.png")):
+            linked.set()
+            assert proceed.wait(PATIENCE)
+        sync(disk, folder)
+
+    monkeypatch.setattr(Disk, "sync_folder", slow)
+    upload = asyncio.create_task(post(client, f"{await case_url()}/artifacts/batch", batch([(png(), "a.png")])))
+    await asyncio.to_thread(linked.wait, PATIENCE)
+    with monkeypatch.context() as patch:
+        real = time.time
+        patch.setattr(time, "time", lambda: real() + 7200)
+        for options in (REPAIR, Options(repair=True)):
+            code, findings, summary = await checked(options)
+            assert (code, findings) == (0, []) and summary["younger_than_grace"] > 0
+    proceed.set()
+    status, got = await upload
+    assert status == 201 and (await client.get(got["artifacts"][0]["download_url"])).status == 200
+
+
+async def test_a_repair_needs_the_file_systems_clock(checked, sent, rows, storage, monkeypatch):
+    ((_, path),) = await sent()
+    rows("DELETE FROM test_artifacts")
+    real = os.open
+
+    def opened(name: Any, *arguments: Any, **named: Any) -> int:
+        if "/.check-" in str(name):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(name, *arguments, **named)
+
+    monkeypatch.setattr(os, "open", opened)
+    code, findings, summary = await checked(REPAIR)
+    assert (code, findings) == (2, []) and "system's clock" in summary["failure"] and (storage / path).exists()
+    assert (await checked())[1] == [("file_without_row", path, False)]
 
 
 async def test_a_replaced_file_is_not_removed(tmp_path):
@@ -716,7 +779,8 @@ async def test_an_unreadable_folder_is_reported_and_the_check_continues(checked,
 
 
 async def test_a_read_error_is_not_reported_as_a_wrong_hash(checked, sent, storage, capsys, monkeypatch):
-    ((_, path), _) = await sent(2)
+    ((artifact, path), _) = await sent(2)
+    content_of(storage, artifact).unlink()  # otherwise the file itself is not read
     real = os.open
 
     def opened(name: Any, *arguments: Any, **named: Any) -> int:

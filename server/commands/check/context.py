@@ -1,6 +1,7 @@
 """Shared by both halves of `reportd check`: database connection, storage folder, thread pool and report."""
 
 import asyncio
+import errno
 import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
@@ -13,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 import asyncpg
 
 from server.commands.check.findings import Report
-from server.storage.orphans import Orphans
+from server.storage.orphans import Orphans, file_system_time
 from server.storage.walk import walk
 
 P = ParamSpec("P")
@@ -23,8 +24,6 @@ PORTION = 1000
 HASHED_PORTION = 100
 THREADS = 4  # a disk that seeks serves several concurrent reads faster
 MAX_REMEMBERED = 100_000  # entries of a set of checksums or inodes, to bound memory
-# Seconds. A file system's clock ticks only a few hundred times a second, so it may lag behind the system clock.
-CLOCK_SKEW = 2.0
 # InternalClientError: the connection is lost, or none of the hosts is a primary.
 DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
@@ -52,7 +51,6 @@ class Context:
         self.options = options
         self.report = report
         self.orphans = Orphans(root, durable)
-        self.began = time.time()
         self.estimated_artifacts = 0  # from the table statistics, for the progress display
         # SHA-256 of artifacts whose file is missing or damaged: a content entry may hold the last copy of the bytes.
         self.missing: set[bytes] = set()
@@ -94,6 +92,22 @@ class Context:
         except OSError as error:
             self.report.unreadable(error, path)
             return False
+
+    def file_time(self) -> float:
+        """The time of the file system's clock, to compare with a ctime. Blocking. Raises CheckFailed.
+
+        Where no file can be created, nothing can be removed either, and this machine's clock is good enough to report.
+        """
+        try:
+            return file_system_time(self.root)
+        except OSError as error:
+            self.ensure_mounted()
+            if self.options.repair and error.errno != errno.EROFS:
+                raise CheckFailed(
+                    f"Cannot create a file in {self.root}: {error.strerror}. --repair needs it, to read the file "
+                    "system's clock: by another clock it could remove files that are too new."
+                ) from error
+            return time.time()
 
     def tidy(self) -> None:
         """Make the removals durable; report folders that cannot be synced. Blocking."""

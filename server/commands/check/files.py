@@ -4,17 +4,17 @@ With --repair, it removes files that no row refers to.
 """
 
 import os
-import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import aclosing, suppress
 from itertools import groupby
 from typing import Any
+from uuid import UUID
 
-from server.commands.check.context import CLOCK_SKEW, PORTION, Context, prefetch
+from server.commands.check.context import PORTION, Context, prefetch
 from server.commands.check.findings import Finding
 from server.database.queries import SQL
 from server.storage.orphans import abandoned, is_of_this_machine, staging_folder
-from server.storage.paths import CONTENT, STAGING, content_checksum
+from server.storage.paths import CONTENT, STAGING, case_of, content_checksum
 from server.storage.walk import NOT_OURS, stat_or_none, walk
 
 _DAY = 86_400.0
@@ -50,23 +50,29 @@ class Files:
     async def _recheck(self, paths: list[str]) -> None:
         """Query the rows again, then judge (and remove) each file that still has none.
 
-        A DELETE lists its file in removed_files until the file is unlinked. An upload links its file inside its
-        transaction, so the file's ctime is later than the start of that transaction. The oldest writing transaction is
-        queried before the rows. Therefore a file without a row that is older than this transaction and than the grace
-        period belongs to no running upload and will never get a row.
+        A DELETE lists its file in removed_files until the file is unlinked. An upload holds the lock of its test case
+        from before it links a file until its rows are committed. The locks are queried before the rows. Therefore a
+        file without a row, whose test case was not locked, belongs to no running upload and will never get a row. No
+        clock matters for that. An upload that begins later does not use the name: it exists, or else it is another
+        file.
         """
-        now = time.time()
-        (oldest,) = (await self._context.fetch(SQL.check.oldest_writer))[0]
-        cutoff = now - max(self._options.grace, 0.0 if oldest is None else oldest + CLOCK_SKEW)
+        cutoff = await self._context.run(self._context.file_time) - self._options.grace
+        locked = await self._locked({case for path in paths if (case := case_of(path))})
         referenced = await self._referenced(paths)
 
         def judge() -> None:
             for path in paths:
-                if path not in referenced:
+                if case_of(path) in locked:
+                    self._tally.younger_than_grace += 1
+                elif path not in referenced:
                     self._judge_file(path, cutoff, "file_without_row")
             self._context.tidy()
 
         await self._context.run(judge)
+
+    async def _locked(self, cases: Collection[UUID]) -> set[UUID]:
+        """The test cases that a transaction is writing now, for example that of an upload in progress."""
+        return {row["id"] for row in await self._context.fetch(SQL.check.locked_cases, list(cases))}
 
     async def _referenced(self, paths: list[str]) -> set[str]:
         """The paths that a row refers to, also those of deleted artifacts whose files are still to be unlinked.
@@ -111,7 +117,7 @@ class Files:
         here. In folders of other machines, this reports only files older than a day, and keeps the folder itself: a
         live server may still use it.
         """
-        now = time.time()
+        now = self._context.file_time()
         paths = self._context.readable(walk(self._root, STAGING))
         for folder, staged in groupby(paths, key=staging_folder):
             if folder is None:
@@ -165,7 +171,7 @@ class Files:
         """
 
         def judge(paths: list[str]) -> None:
-            cutoff = time.time() - self._options.grace
+            cutoff = self._context.file_time() - self._options.grace
             for path in paths:
                 checksum = content_checksum(path)
                 if checksum is None:

@@ -156,7 +156,7 @@ class Report:
             ("files", tally.files, ""),
             ("content entries", tally.content_entries, ""),
             ("files of deleted artifacts, not removed yet", tally.pending_removal, ""),
-            ("files younger than --grace, skipped", tally.younger_than_grace, ""),
+            ("files that are younger than --grace or being uploaded", tally.younger_than_grace, ""),
             *(
                 (KINDS[kind], tally.findings[kind], tally.finding_bytes[kind])
                 for kind in KINDS

@@ -10,7 +10,6 @@ from typing import Any
 from uuid import UUID
 
 from server.commands.check.context import (
-    CLOCK_SKEW,
     HASHED_PORTION,
     MAX_REMEMBERED,
     PORTION,
@@ -43,6 +42,7 @@ class Rows:
         self._report = context.report
         self._tally = context.report.tally
         self._wrong: set[tuple[int, int]] = set()  # inodes of content entries with wrong bytes
+        self._began = 0.0  # the file system's time when _verify_contents() began to read
 
     async def compare(self) -> None:
         """Check the file of every artifact."""
@@ -143,6 +143,7 @@ class Rows:
         loses no artifact: content entries are only a cache.
         """
         done = 0
+        self._began = await self._context.run(self._context.file_time)
         async with aclosing(self._context.walked(CONTENT, HASHED_PORTION * THREADS)) as portions:
             async for paths in portions:
                 parts = [paths[start::THREADS] for start in range(THREADS)]
@@ -187,9 +188,9 @@ class Rows:
     def _is_verified(self, found: os.stat_result, content: str | None) -> bool:
         """Whether the file shares the inode of a content entry that _verify_contents() has read and found good.
 
-        The ctime must be older than the start of the check: a later link could be to an entry that was not read.
+        The ctime must be older than the start of that reading: a later link could be to an entry that was not read.
         """
-        if content is None or len(self._wrong) > MAX_REMEMBERED or found.st_ctime >= self._context.began - CLOCK_SKEW:
+        if content is None or len(self._wrong) > MAX_REMEMBERED or found.st_ctime >= self._began:
             return False
         entry = stat_or_none(f"{self._root}/{content}")
         return entry is not None and inode(entry) == inode(found) and inode(found) not in self._wrong
