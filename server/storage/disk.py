@@ -293,9 +293,7 @@ class Disk:
         """Whether a stored file exists and has the bytes of the staged file. Logs and counts one with other bytes."""
         equal = is_equal(self._absolute(relative), item.staged, item.size)
         if equal is False:
-            LOG.error(
-                "%s is damaged: its bytes are not those that were sent. They were sent again; replacing it", relative
-            )
+            LOG.error("stored file %s is damaged; replacing it by the same bytes, which were just sent again", relative)
             self.watch.damaged(what)
         return bool(equal)
 
