@@ -450,6 +450,15 @@ async def test_a_write_error_at_the_close_of_a_refused_file_fails_nothing(storag
         assert list(files_below(storage.staging).values()) == [b"last"]
 
 
+@pytest.mark.parametrize("number", [errno.EEXIST, errno.EIO, errno.EPERM, errno.ESTALE])
+async def test_a_link_that_was_made_counts_whatever_the_call_reports(storage, failing, number):
+    """A network file system that repeats a call whose reply it lost finds its own link: EEXIST."""
+    failing("link", number, times=1, done=True, where=FOLDER)
+    candidates = [f"{FOLDER}/a.txt", f"{FOLDER}/a_2.txt"]
+    assert await publish(storage, b"new", *candidates) == candidates[0]
+    assert artifact_files(storage) == {candidates[0]: b"new"} and files_below(storage.staging) == {}
+
+
 # --- rolling back -------------------------------------------------------------------------------------------
 
 
