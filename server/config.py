@@ -30,7 +30,9 @@ CLIENT_NAMES = {"REPORTD_CA_FILE", "REPORTD_RUN_KEY", "REPORTD_TOKEN_FILE"}
 _KUBERNETES = re.compile(r"REPORTD_SERVICE_(HOST|PORT)(_\w+)?|REPORTD_PORT_\d+_(TCP|UDP)(_\w+)?")
 # The types that uploads/content.py detects from a file's bytes.
 KNOWN_TYPES = (
+    "application/gzip",
     "application/json",
+    "application/octet-stream",
     "application/pdf",
     "application/zip",
     "image/gif",
@@ -40,7 +42,9 @@ KNOWN_TYPES = (
     "text/html",
     "text/plain",
     "video/mp4",
+    "video/quicktime",
     "video/webm",
+    "video/x-matroska",
 )
 UNIX = "unix"  # in trusted_proxies: every proxy that connects through a unix socket
 _UNITS = {

@@ -18,11 +18,16 @@ _EXTENSIONS = {
     "application/pdf": ".pdf",
     "application/json": ".json",
     "application/zip": ".zip",
+    "application/gzip": ".gz",
+    "application/octet-stream": ".bin",
     "text/html": ".html",
     "text/plain": ".txt",
     "video/mp4": ".mp4",
     "video/webm": ".webm",
+    "video/quicktime": ".mov",
+    "video/x-matroska": ".mkv",
 }
+ANYTHING = "application/octet-stream"  # where it is allowed, a file of any type that is not
 KNOWN_TYPES = frozenset(_EXTENSIONS)
 
 _HEAD = 1445  # bytes that determine the type: the "resource header" of the WHATWG MIME Sniffing standard
@@ -140,10 +145,17 @@ _MAGIC: tuple[tuple[re.Pattern[bytes], str, type[Format]], ...] = tuple(
         # with an empty line). Otherwise one file could be both a web page and a PDF.
         (_BLANK + rb"%PDF-", "application/pdf", Pdf),
         (rb"PK(?:\x03\x04|\x05\x06)", "application/zip", Format),
-        # By major brand: HEIC, AVIF, M4A and QuickTime have the same box structure but are not MP4 video.
+        # By major brand: HEIC, AVIF and M4A have the same box structure but are not videos.
         (rb"\0\0..ftyp(?:iso.|mp4[12]|mp71|avc1|dash|cmfc|M4V[ HP]|MSNV|XAVC)", "video/mp4", Format),
-        # EBML with the DocType webm (42 82, with the length 4 in any of eight widths); that of Matroska is matroska.
+        (rb"\0\0..ftypqt  |\0...(?:moov|mdat|wide)", "video/quicktime", Format),  # old files have no ftyp
+        # EBML with the DocType webm or matroska (42 82, with the length 4 or 8 in any of eight widths).
         (rb"\x1aE\xdf\xa3.{1,60}?B\x82(?:\x84|[@ \x10\x08\x04\2\1]\0*\x04)webm", "video/webm", Format),
+        (
+            rb"\x1aE\xdf\xa3.{1,60}?B\x82(?:\x88|[@ \x10\x08\x04\2\1]\0*\x08)matroska",
+            "video/x-matroska",
+            Format,
+        ),
+        (rb"\x1f\x8b\x08", "application/gzip", Format),
     )
 )
 # Binary formats without a type of their own here. Without this list, a core dump named crash.log would be kept as text.
@@ -152,8 +164,7 @@ _BINARY: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     for pattern, name in (
         (rb"\x89PNG", "a damaged PNG image"),
         (rb"\0\0..ftyp", "an ISO media file (such as HEIC, AVIF, M4A)"),
-        (rb"\x1aE\xdf\xa3", "a Matroska file"),
-        (rb"\x1f\x8b\x08", "gzip data"),
+        (rb"\x1aE\xdf\xa3", "an EBML file"),
         (rb"BZh[1-9]1AY&SY", "bzip2 data"),
         (rb"\xfd7zXZ\0", "xz data"),
         (rb"\x28\xb5\x2f\xfd", "zstd data"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from server.uploads.content import Verdict
+from server.uploads.content import ANYTHING, Verdict
 from server.uploads.refusals import (
     CHECKSUM_MISMATCH,
     CORRUPTED,
@@ -133,13 +133,16 @@ def _judge(file: File, entries: list[Entry], allowed_types: Collection[str]) -> 
         return entries[0].refusal or NO_METADATA
     verdict = file.verdict()
     mime_type = verdict.type_as(fields.artifact_type)
-    if mime_type is not None and mime_type not in allowed_types:
-        return not_allowed(allowed_types, mime_type)
+    allowed = mime_type in allowed_types
+    if not allowed and mime_type is not None and ANYTHING not in allowed_types:
+        return not_allowed(allowed_types, mime_type, missing=mime_type)
     if verdict.corrupted:
         return CORRUPTED
-    if mime_type is None:
-        return not_allowed(allowed_types, verdict.found)
+    if not allowed and ANYTHING not in allowed_types:
+        return not_allowed(allowed_types, verdict.found, ANYTHING, may_be_text=verdict.as_text is not None)
     if fields.checksum is not None and fields.checksum.lower() != file.checksum:
         return CHECKSUM_MISMATCH
     key = dedupe_key(fields, file.file_name, file.checksum)
+    if not allowed or mime_type is None:
+        return Accepted(file, fields, ANYTHING, None, key)
     return Accepted(file, fields, mime_type, verdict.text_encoding, key)

@@ -4,10 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 MIB = 1 << 20
-_HOW_TO_ALLOW = (
-    "A file is kept as text under a name like a.log, or with artifact_type log. "
-    "A site allows other types with [artifacts] allowed_types in its configuration"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +36,16 @@ def too_large(limit: int) -> Refusal:
     return Refusal(f"File size exceeds maximum allowed ({megabytes}MB)", "file_too_large", 413)
 
 
-def not_allowed(allowed: Iterable[str], found: str) -> Refusal:
-    """The sentence of the specification, with the configured types in their order; then what the file is instead."""
-    sentence = f"File type not allowed. Allowed types: {', '.join(allowed)}"
-    return Refusal(f"{sentence}. Found: {found}. {_HOW_TO_ALLOW}", "type_not_allowed", 415)
+def not_allowed(allowed: Iterable[str], found: str, missing: str, may_be_text: bool = False) -> Refusal:
+    """The sentence of the specification, with the configured types in their order; then what the file is instead.
+
+    `missing`: the type that a site must allow for the file. `may_be_text`: it is kept if the client says it is text.
+    """
+    sentence = f"File type not allowed. Allowed types: {', '.join(allowed)}. Found: {found}."
+    if may_be_text:
+        sentence += " It is kept as text under a name like a.log, or with artifact_type log."
+    sentence += f' A site can allow such files: with "{missing}" in [artifacts] allowed_types of its configuration'
+    return Refusal(sentence, "type_not_allowed", 415)
 
 
 def bad_field(path: str, message: str) -> Refusal:

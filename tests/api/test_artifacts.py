@@ -160,8 +160,9 @@ async def test_a_chunked_upload_without_content_length_is_stored(client, case_ur
 CORRUPTED = ("File corrupted or unreadable", "file_corrupted", 422)
 
 
-def not_allowed(found):
-    return refusals.not_allowed(TYPES.split(", "), found).sentence, "type_not_allowed", 415
+def not_allowed(found, missing="application/octet-stream", may_be_text=False):
+    sentence = refusals.not_allowed(TYPES.split(", "), found, missing, may_be_text).sentence
+    return sentence, "type_not_allowed", 415
 
 
 TOO_LARGE = ("File size exceeds maximum allowed (1MB)", "file_too_large", 413)
@@ -169,11 +170,14 @@ MISMATCH = ("Checksum mismatch", "checksum_mismatch", 422)
 GARBAGE = b"\x80\x00\xfe" * 1000
 WRONG_FILES = {
     "too large": ((b"x" * (MIB + 1), "a.txt", "text/plain"), TOO_LARGE),
-    "zip": ((b"PK\x03\x04" + b"\0" * 100, "a.zip", "application/zip"), not_allowed("application/zip")),
-    "webp named png": ((makers.webp(), "a.png", "image/png"), not_allowed("image/webp")),
+    "zip": (
+        (b"PK\x03\x04" + b"\0" * 100, "a.zip", "application/zip"),
+        not_allowed("application/zip", "application/zip"),
+    ),
+    "webp named png": ((makers.webp(), "a.png", "image/png"), not_allowed("image/webp", "image/webp")),
     "garbage": (
         (GARBAGE, "a.bin", "application/octet-stream"),
-        not_allowed("no known format, and no text: byte 0 (0x80) is not UTF-8"),
+        not_allowed("no known format, and no text: byte 0 (0x80) is not UTF-8", may_be_text=True),
     ),
     "core dump named log": ((b"\x7fELF\2\1\1\0", "a.log", "text/plain"), not_allowed("an ELF program or core dump")),
     "garbage named png": ((GARBAGE, "a.png", "application/octet-stream"), CORRUPTED),
@@ -243,7 +247,30 @@ async def test_only_the_configured_types_are_allowed(start, case_url):
     status, got = await post(webp, f"{case}/artifacts", single(shot()))
     assert status == 415
     assert got["detail"].startswith("File type not allowed. Allowed types: image/webp, video/webm. Found: image/png. ")
-    assert "[artifacts] allowed_types" in got["detail"]
+    assert '"image/png" in [artifacts] allowed_types' in got["detail"]
+
+
+async def test_a_site_may_allow_videos_traces_and_every_other_file(start, case_url, storage):
+    files = [
+        (b"\0\0\0\x14ftypqt  \0\0\2\0qt  ", "a.mov", "video/quicktime", ".mov"),
+        (b"\x1f\x8b\x08\0\0\0\0\0", "app.log.gz", "application/gzip", ".gz"),
+        (b"PK\3\4" + bytes(40), "trace.zip", "application/octet-stream", ".bin"),  # a known type that is not listed
+        (GARBAGE, "core", "application/octet-stream", ".bin"),
+        (b"<html>", "page.html", "application/octet-stream", ".bin"),
+        (b"text", "a.txt", "text/plain", ".txt"),
+    ]
+    types = ["video/quicktime", "application/gzip", "text/plain", "application/octet-stream"]
+    site, case = await start(artifacts={"allowed_types": types}), await case_url()
+    for content, name, mime_type, extension in files:
+        status, got = await post(site, f"{case}/artifacts", single(content, name, "application/x-any"))
+        assert (status, got["mime_type"]) == (201, mime_type), got
+        assert got["text_encoding"] == ("utf-8" if mime_type == "text/plain" else None)
+        assert got["storage_path"].endswith(extension) and on_disk(storage, got).read_bytes() == content
+        download = await site.get(got["download_url"])
+        assert (await download.read(), download.content_type) == (content, mime_type)
+    for content, name in ((GARBAGE, "a.png"), (cut(makers.jpeg(), 2), "a"), (cut(makers.pdf(), 20), "a.pdf")):
+        status, got = await post(site, f"{case}/artifacts", single(content, name, "application/octet-stream"))
+        assert (status, got["code"]) == (422, "file_corrupted")
 
 
 TEXTS = [

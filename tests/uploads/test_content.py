@@ -1,5 +1,6 @@
 """server/uploads/content.py: verdicts on valid, truncated, damaged, mislabelled and random files."""
 
+import gzip
 import hashlib
 import io
 import random
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from server.uploads.content import KNOWN_TYPES, Inspector, Verdict, extension
+from server.uploads.content import ANYTHING, KNOWN_TYPES, Inspector, Verdict, extension
 from tests import makers
 
 
@@ -69,6 +70,9 @@ FILES = {
     "none.zip": (zip_of(), "application/zip"),
     "video.mp4": (mp4(b"isom"), "video/mp4"),
     "video.webm": (ebml(b"webm"), "video/webm"),
+    "video.mov": (mp4(b"qt  "), "video/quicktime"),
+    "video.mkv": (ebml(b"matroska", b"\x88"), "video/x-matroska"),
+    "app.log.gz": (gzip.compress(b"text", mtime=0), "application/gzip"),
 }
 SMALL = {
     "small.png": makers.png(4, 4),
@@ -183,9 +187,11 @@ def test_an_empty_file_has_a_verdict() -> None:
 
 def test_every_known_type_has_an_extension() -> None:
     assert {extension(mime_type) for _, mime_type in FILES.values()} == {
-        ".png", ".jpg", ".gif", ".webp", ".pdf", ".html", ".json", ".txt", ".zip", ".mp4", ".webm",
+        ".png", ".jpg", ".gif", ".webp", ".pdf", ".html", ".json", ".txt", ".zip", ".gz", ".mp4", ".webm", ".mov",
+        ".mkv",
     }  # fmt: skip
-    assert {mime_type for _, mime_type in FILES.values()} == KNOWN_TYPES
+    assert {mime_type for _, mime_type in FILES.values()} | {ANYTHING} == KNOWN_TYPES
+    assert extension(ANYTHING) == ".bin"
 
 
 # --- memory ---
@@ -550,7 +556,7 @@ def test_other_text_has_a_type_that_the_artifact_type_can_choose(data: bytes, en
     ("data", "found"),
     [
         (b"\x7fELF\2\1\1\0", "an ELF program or core dump"),
-        (b"\x1f\x8b\x08\0\0\0", "gzip data"),
+        (b"BZh91AY&SY\0", "bzip2 data"),
         (b"MDMP\x93\xa7\0\0", "a Windows minidump"),
         (b"SQLite format 3\0", "an SQLite database"),
         (b"a.txt".ljust(257, b"\0") + b"ustar", "a tar archive"),
@@ -716,17 +722,23 @@ def test_a_partial_signature_is_text_unless_the_name_is_that_of_an_image() -> No
         (mp4(b"mp42"), "video/mp4"),
         (mp4(b"iso5"), "video/mp4"),
         (mp4(b"M4V "), "video/mp4"),
-        (mp4(b"qt  "), None),
+        (mp4(b"qt  "), "video/quicktime"),
+        (b"\0\0\0\x08wide\0\0\1\0mdat", "video/quicktime"),
+        (b"\0\0\1\0moov", "video/quicktime"),
+        (b"\0\0\1\0free", None),
         (mp4(b"heic"), None),
         (mp4(b"avif"), None),
         (mp4(b"M4A "), None),
         (ebml(b"webm", b"\x40\x04"), "video/webm"),
         (ebml(b"webm", b"\x01\0\0\0\0\0\0\x04"), "video/webm"),
-        (MATROSKA, None),
+        (MATROSKA, "video/x-matroska"),
+        (ebml(b"matroska", b"\x40\x08"), "video/x-matroska"),
+        (ebml(b"matroskas", b"\x89"), None),
         (ebml(b"webmx", b"\x85"), None),
         (b"PK\3\4", "application/zip"),
         (b"PK\7\x08", "text/plain"),
-        (b"\x1f\x8b\x08\0", None),
+        (b"\x1f\x8b\x08\0", "application/gzip"),
+        (b"\x1f\x8b\0", None),
         (b"\x7fELF\2\1\1\0", None),
     ],
 )

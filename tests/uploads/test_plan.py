@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.uploads.content import Verdict
+from server.uploads.content import ANYTHING, Verdict
 from server.uploads.plan import Entry, dedupe_key, plan
 from server.uploads.refusals import (
     CHECKSUM_MISMATCH,
@@ -26,7 +26,7 @@ from server.uploads.refusals import (
 )
 
 ALLOWED = ["image/png", "text/plain"]
-NOT_ALLOWED = not_allowed(ALLOWED, "image/gif")
+NOT_ALLOWED = not_allowed(ALLOWED, "image/gif", "image/gif")
 GOOD = Verdict("image/png", intact=True, claimed=True)
 
 
@@ -83,6 +83,7 @@ def test_a_valid_file_is_accepted():
 
 
 UNKNOWN = Verdict(None, True, False, "unknown", as_text="text/plain", found="noise")
+NOISE = not_allowed(ALLOWED, "noise", ANYTHING, may_be_text=True)
 TOO_LARGE = too_large(10 << 20)
 
 
@@ -92,7 +93,8 @@ TOO_LARGE = too_large(10 << 20)
         (Sent(judged=replace(GOOD, intact=False)), CORRUPTED),
         (Sent(judged=replace(GOOD, mime_type=None)), CORRUPTED),  # claims to be an image but has an unknown type
         (Sent(judged=replace(GOOD, mime_type=None, intact=False)), CORRUPTED),
-        (Sent(judged=UNKNOWN), not_allowed(ALLOWED, "noise")),
+        (Sent(judged=UNKNOWN), NOISE),
+        (Sent(judged=replace(UNKNOWN, as_text=None)), not_allowed(ALLOWED, "noise", ANYTHING)),
         (Sent(judged=Verdict("image/gif", intact=True, claimed=True)), NOT_ALLOWED),
         (Sent(judged=Verdict("image/gif", intact=False, claimed=True)), NOT_ALLOWED),  # sending it again would not help
         (Sent(judged=Verdict("text/plain", intact=True, claimed=True)), None),  # a wrong file name is accepted
@@ -110,9 +112,27 @@ def test_the_artifact_types_log_and_har_make_an_unknown_format_text():
         (accepted,) = planned([Sent(judged=UNKNOWN)], [Entry(0, Fields(artifact_type))]).accepted
         assert (accepted.mime_type, accepted.text_encoding) == ("text/plain", "unknown")
     for artifact_type in ("screenshot", "video", "other"):
-        assert refusal_of(Sent(judged=UNKNOWN), Entry(0, Fields(artifact_type))) == not_allowed(ALLOWED, "noise")
+        assert refusal_of(Sent(judged=UNKNOWN), Entry(0, Fields(artifact_type))) == NOISE
     no_text = replace(UNKNOWN, as_text=None, claimed=True)
     assert refusal_of(Sent(judged=no_text), Entry(0, Fields("log"))) == CORRUPTED
+
+
+@pytest.mark.parametrize(
+    ("judged", "artifact_type", "stored"),
+    [
+        (GOOD, "other", ("image/png", None)),
+        (UNKNOWN, "other", (ANYTHING, None)),
+        (UNKNOWN, "log", ("text/plain", "unknown")),
+        (Verdict("video/webm", True, False), "video", (ANYTHING, None)),
+        (Verdict("text/html", True, False, "utf-8"), "log", (ANYTHING, None)),
+        (Verdict("image/gif", False, True), "screenshot", CORRUPTED),
+        (replace(UNKNOWN, claimed=True, as_text=None), "screenshot", CORRUPTED),
+    ],
+)
+def test_application_octet_stream_allows_every_file_that_is_not_damaged(judged, artifact_type, stored):
+    made = plan([Sent(judged=judged)], [Entry(0, Fields(artifact_type))], [*ALLOWED, ANYTHING])
+    found = [(item.mime_type, item.text_encoding) for item in made.accepted] + [item.refusal for item in made.refused]
+    assert found == [stored]
 
 
 def test_a_file_with_invalid_missing_or_several_entries_is_refused():
@@ -228,9 +248,13 @@ def test_error_texts_of_refusals():
     assert too_large(3 << 19).sentence == "File size exceeds maximum allowed (1.5MB)"
     assert too_large((10 << 20) + 1).sentence == "File size exceeds maximum allowed (10.0MB)"
     assert NOT_ALLOWED.sentence == (
-        "File type not allowed. Allowed types: image/png, text/plain. Found: image/gif. A file is kept as text under a "
-        "name like a.log, or with artifact_type log. A site allows other types with [artifacts] allowed_types in its "
-        "configuration"
+        "File type not allowed. Allowed types: image/png, text/plain. Found: image/gif. "
+        'A site can allow such files: with "image/gif" in [artifacts] allowed_types of its configuration'
+    )
+    assert NOISE.sentence == (
+        "File type not allowed. Allowed types: image/png, text/plain. Found: noise. "
+        "It is kept as text under a name like a.log, or with artifact_type log. "
+        'A site can allow such files: with "application/octet-stream" in [artifacts] allowed_types of its configuration'
     )
     assert bad_field("step_number", "must be at least 0").sentence == "step_number: must be at least 0"
     assert bad_field("", "must be an object").sentence == "must be an object"
