@@ -3,7 +3,8 @@
 A class with `parse` decodes its own values. The text of its ValueError goes to the client.
 """
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Self
 
 import orjson
@@ -46,15 +47,21 @@ PATTERNS = {"^[0-9a-fA-F]{64}$": "must be 64 hexadecimal digits"}
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")]
 
 
+# In a text in upper case. Names of zones behind the offset (RFC 9557, java.time) say the same as the offset.
+_NAMED_ZONES = re.compile(r"([^T ]+[T ][^\[]*(?:Z|[+-]\d\d(?::?\d\d){0,2}))(?:\[[^\[\]]+\])+")
+_LEAP_SECOND = re.compile(r"([T ]\d\d(:?)\d\d\2)60(?:[.,]\d+)?(?=Z|[+-]|$)")
+
+
 class Instant(datetime):
-    """ISO 8601 with any offset; a missing offset means UTC. Years 1970 to 9998."""
+    """A time of the years 1970 to 9998: ISO 8601 or RFC 3339 with any offset, or milliseconds since 1970.
+
+    A missing offset means UTC. In forms and queries, which have only texts, 13 digits are milliseconds.
+    """
 
     @classmethod
     def parse(cls, value: object) -> "Instant":
         try:
-            if not isinstance(value, str):
-                raise ValueError
-            moment = cls.fromisoformat(value)
+            moment = cls._of_text(value) if isinstance(value, str) else cls._of_number(value)
             moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
         except (ValueError, OverflowError):
             raise ValueError("must be an ISO 8601 time like 2026-01-24T12:00:00.000Z") from None
@@ -62,7 +69,29 @@ class Instant(datetime):
             raise ValueError("must lie in the years 1970 to 9998")
         return moment
 
-    schema = {"type": "string", "format": "date-time"}  # noqa: RUF012 - a constant, never changed
+    @classmethod
+    def _of_text(cls, text: str) -> "Instant":
+        if len(text) == 13 and text.isdecimal():
+            return cls._of_number(int(text))
+        try:
+            return cls.fromisoformat(text)
+        except ValueError:
+            text = text.strip().upper()
+            named = _NAMED_ZONES.fullmatch(text)
+            return cls.fromisoformat(_LEAP_SECOND.sub(r"\g<1>59.999", named[1] if named else text))
+
+    @classmethod
+    def _of_number(cls, value: object) -> "Instant":
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError
+        return cls(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=value)
+
+    schema: ClassVar[dict[str, Any]] = {
+        "anyOf": [
+            {"type": "string", "format": "date-time"},
+            {"type": "number", "description": "milliseconds since 1970-01-01T00:00:00Z"},
+        ]
+    }
 
 
 class JsonObject:

@@ -274,7 +274,7 @@ BAD_STEPS = [
     ({"steps": [a_step(1, step_type="x" * 51)]}, "steps[0].step_type", "must be at most 50 characters long"),
     ({"steps": [a_step(1, step_type="a\0b")]}, "steps[0].step_type", "must not contain NUL"),
     ({"steps": [a_step(1, started_at="yesterday")]}, "steps[0].started_at", "must be an ISO 8601 time"),
-    ({"steps": [a_step(1, started_at=5)]}, "steps[0].started_at", "must be an ISO 8601 time"),
+    ({"steps": [a_step(1, started_at=True)]}, "steps[0].started_at", "must be an ISO 8601 time"),
     ({"steps": [a_step(1, started_at="1969-12-31T23:59:59Z")]}, "steps[0].started_at", "must lie in the years"),
     ({"steps": [a_step(1, started_at="0001-01-01T00:00:00+14:00")]}, "steps[0].started_at", "must be an ISO 8601"),
     ({"steps": [a_step(1), a_step(1)]}, "steps[1].step_number", "is sent twice for the same iteration"),

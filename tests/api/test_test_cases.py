@@ -349,7 +349,7 @@ BAD_CASES = [
     ({"metadata": [1]}, "metadata", "must be an object"),
     ({"metadata": {"x": "y" * (64 << 10)}}, "metadata", "must be at most 64 KiB as JSON"),
     ({"started_at": "24.01.2026"}, "started_at", "must be an ISO 8601 time"),
-    ({"completed_at": 1}, "completed_at", "must be an ISO 8601 time"),
+    ({"completed_at": [1]}, "completed_at", "must be an ISO 8601 time"),
     ({"completed_at": "1969-12-31T23:59:59Z"}, "completed_at", "must lie in the years 1970 to 9998"),
 ]
 
