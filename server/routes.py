@@ -27,7 +27,7 @@ from server.reports.links import LinkMade, LinkPage
 from server.reports.logs import ConsolePage, EntriesCreated, NetworkPage
 from server.reports.reports import Report
 from server.reports.shared import SharedRun
-from server.reports.steps import IllustratedStep, StepLinked, StepList, StepsCreated, StepsCreatedWhole, StepsReplaced
+from server.reports.steps import IllustratedStep, StepList, StepsCreated, StepsCreatedWhole, StepsReplaced, StepUpdated
 from server.reports.suite_runs import SuiteRun, SuiteRunPage
 from server.reports.test_cases import TestCase, TestCasePage, TestCasesCreated
 
@@ -58,7 +58,7 @@ ROUTES = [
     Route("POST", f"{_CASE}/steps/bulk", steps.create_bulk, StepsCreatedWhole, 201),
     Route("PUT", f"{_CASE}/steps", steps.replace, StepsReplaced, access=Access(admin_if="prune")),
     Route("GET", f"{_CASE}/steps", steps.index, StepList, array=IllustratedStep),
-    Route("PATCH", f"{_BASE}/steps/{{step_id}}", steps.link, StepLinked),
+    Route("PATCH", f"{_BASE}/steps/{{step_id}}", steps.update, StepUpdated),
     Route("POST", f"{_CASE}/checkpoints", checkpoints.create_many, Appended, 201),
     Route("GET", f"{_CASE}/checkpoints", checkpoints.index, CheckpointPage),
     Route("POST", f"{_CASE}/console-logs", logs.create_console, EntriesCreated, 201),

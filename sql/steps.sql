@@ -229,12 +229,19 @@ SELECT s.test_case_result_id
 FROM test_step_results s JOIN test_case_results c ON c.id = s.test_case_result_id
 WHERE s.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 
--- name: pin
--- $2 is an artifact, or NULL for no screenshot. From then on, `link` does not change this step's screenshot.
-UPDATE test_step_results
-SET screenshot_artifact_id = $2, screenshot_pinned = true, updated_at = CURRENT_TIMESTAMP
-WHERE id = $1
-RETURNING id, step_number, screenshot_artifact_id
+-- name: update
+-- $2 is the patch as sent: absent fields stay, null clears a field. A sent screenshot, also null, is pinned: from then
+-- on, `link` does not change it.
+UPDATE test_step_results s SET (step_number, iteration_number, step_type, action, description, status, duration_ms,
+    element_selector, element_name, element_type, input_value, expected_value, actual_value, error_message, error_type,
+    stack_trace, screenshot_path, screenshot_artifact_id, started_at, completed_at) = (
+    SELECT p.step_number, p.iteration_number, p.step_type, p.action, p.description, p.status, p.duration_ms,
+           p.element_selector, p.element_name, p.element_type, p.input_value, p.expected_value, p.actual_value,
+           p.error_message, p.error_type, p.stack_trace, p.screenshot_path, p.screenshot_artifact_id,
+           p.started_at, p.completed_at
+    FROM jsonb_populate_record(s, $2::jsonb) AS p),
+    screenshot_pinned = s.screenshot_pinned OR $2::jsonb ? 'screenshot_artifact_id', updated_at = CURRENT_TIMESTAMP
+WHERE s.id = $1
 
 -- name: shown
 SELECT id, step_number, screenshot_artifact_id FROM test_step_results WHERE id = $1

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from aiohttp import web
 from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import asdict
 
 from server.errors import Invalid, Problem
 from server.http import reply
@@ -27,7 +28,7 @@ from server.http.idempotency import once
 from server.http.reply import Response
 from server.redact.rules import REDACTED, is_password_field
 from server.reports import steps
-from server.reports.steps import StepLinked, StepList, StepsCreated, StepsCreatedWhole, StepsReplaced
+from server.reports.steps import Step, StepList, StepsCreated, StepsCreatedWhole, StepsReplaced, StepUpdated
 from server.reports.words import Shape
 from server.services import CALL, SERVICES
 
@@ -97,8 +98,27 @@ class TypedSteps(Struct):
     steps: Annotated[list[TypedStep], Meta(max_length=10_000)]
 
 
-class StepLink(Struct):
+class StepPatch(Struct):
+    step_number: Natural | UnsetType = UNSET
+    iteration_number: Positive | UnsetType = UNSET
+    step_type: Kind | UnsetType = UNSET
+    action: Text100 | None | UnsetType = UNSET
+    description: FreeText | None | UnsetType = UNSET
+    status: AnyStatus | UnsetType = UNSET
+    duration_ms: Measured | None | UnsetType = UNSET
+    element_selector: FreeText | None | UnsetType = UNSET
+    element_name: Text255 | None | UnsetType = UNSET
+    element_type: Text50 | None | UnsetType = UNSET
+    input_value: FreeText | None | UnsetType = UNSET
+    expected_value: FreeText | None | UnsetType = UNSET
+    actual_value: FreeText | None | UnsetType = UNSET
+    error_message: FreeText | None | UnsetType = UNSET
+    error_type: Text100 | None | UnsetType = UNSET
+    stack_trace: FreeText | None | UnsetType = UNSET
+    screenshot_path: IndexedText | None | UnsetType = UNSET
     screenshot_artifact_id: UUID | None | UnsetType = UNSET
+    started_at: Instant | None | UnsetType = UNSET
+    completed_at: Instant | None | UnsetType = UNSET
 
 
 class StepFilter(Page):
@@ -190,19 +210,25 @@ async def index(request: web.Request, case_id: UUID, query: StepFilter) -> Respo
     return reply.array(items, matching) if array else reply.ok(StepList(*[case_id, *counts, items]))
 
 
-async def link(request: web.Request, step_id: UUID, body: StepLink) -> Response:
-    """Pins the screenshot of a step: to an artifact of its test case, or with `null` to none.
+async def update(request: web.Request, step_id: UUID, body: StepPatch) -> Response:
+    """Changes fields of a step, such as its status and duration when it ends.
 
-    A pinned screenshot is not replaced when others are uploaded. 404 when there is no such artifact, 409 when it
-    belongs to another test case. Without `screenshot_artifact_id` nothing changes.
+    Fields that are not sent stay as they are; `null` clears a field that may be empty. `screenshot_artifact_id` pins
+    the screenshot: to an artifact of the test case, or with `null` to none. A pinned screenshot is not replaced when
+    others are uploaded. 404 when there is no such artifact, 409 when it belongs to another test case, or when another
+    step has the sent number. 422 `nothing_to_update` without any field of a step.
     """
-    scope, artifact_id = request[CALL].scope, body.screenshot_artifact_id
-    async with request.app[SERVICES].pool.transaction() as connection:
-        if isinstance(artifact_id, UnsetType):
-            row = await steps.shown(connection, step_id, scope)
-        else:
-            row = await steps.pin(connection, step_id, scope, artifact_id)
-    return reply.ok(StepLinked(*row, "Step updated successfully"))
+    if all(value is UNSET for value in asdict(body).values()):
+        raise Invalid(Problem("", "must have at least one field of a step"), code="nothing_to_update")
+    services = request.app[SERVICES]
+
+    def prepare(before: Step) -> None:
+        if services.config.api.mask_passwords:
+            _hide_password(body, before)
+
+    async with services.pool.transaction() as connection:
+        row = await steps.update(connection, step_id, request[CALL].scope, body, prepare)
+    return reply.ok(StepUpdated(*row, "Step updated successfully"))
 
 
 def _prepare(request: web.Request, new: Sequence[NewStep]) -> None:
@@ -215,6 +241,16 @@ def _prepare(request: web.Request, new: Sequence[NewStep]) -> None:
         step.step_type = step.step_type or (step.action if step.action in STEP_TYPES else "other")
         if mask and step.input_value and _takes_password(step):
             step.input_value = REDACTED
+
+
+def _hide_password(patch: StepPatch, before: Step) -> None:
+    """Redacts the input of a step that the patch turns into one on a password field, or whose input it changes."""
+    input_value, *names = (
+        getattr(before, name) if getattr(patch, name) is UNSET else getattr(patch, name)
+        for name in ("input_value", "element_selector", "element_name", "element_type", "action")
+    )
+    if input_value and is_password_field(*names):
+        patch.input_value = REDACTED
 
 
 def _takes_password(step: NewStep) -> bool:

@@ -1,11 +1,12 @@
 """Steps in the database, and the screenshots linked to them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
+from msgspec.structs import asdict
 
 from server.database.queries import SQL
 from server.database.rows import encode
@@ -14,6 +15,9 @@ from server.ids import bucket_of, new_ids
 from server.observe.audit import Action, Actor, Subject, record
 from server.reports import test_cases
 from server.reports.words import Moment, Status
+
+# The fields that decide which screenshot a step shows, and which artifacts belong to it.
+_DECIDE_LINKS = {"step_number", "iteration_number", "screenshot_path", "screenshot_artifact_id"}
 
 
 @dataclass(slots=True)
@@ -107,7 +111,7 @@ class StepList:
 
 
 @dataclass(slots=True)
-class StepLinked:
+class StepUpdated:
     id: UUID
     step_number: int
     screenshot_artifact_id: UUID | None
@@ -217,38 +221,38 @@ async def link(
     return bool(changed or unowned)
 
 
-async def pin(connection: Any, step_id: UUID, scope: UUID | None, artifact_id: UUID | None) -> tuple[UUID, int, Any]:
-    """Pins a step's screenshot to an artifact of its test case, or to none. Returns id, step number, screenshot.
+async def update(
+    connection: Any, step_id: UUID, scope: UUID | None, patch: Struct, prepare: Callable[[Step], None]
+) -> tuple[UUID, int, Any]:
+    """Changes the sent fields of a step; a sent screenshot is pinned. Returns id, step number, screenshot.
 
-    Raises StepNotFound, ArtifactNotFound, ArtifactElsewhere.
+    `prepare` gets the step before the change, while it is locked, and may still change the patch. Raises StepNotFound,
+    ArtifactNotFound, ArtifactElsewhere, StepsExist.
     """
     case_id = await connection.fetchval(SQL.steps.case_of, step_id, scope)
     if case_id is None:
         raise StepNotFound()
     await test_cases.touch(connection, case_id, scope)
-    if artifact_id is not None:
-        owner = await connection.fetchval(SQL.artifacts.case_of, artifact_id, scope)
-        if owner is None:
-            raise ArtifactNotFound()
-        if owner != case_id:
-            raise ArtifactElsewhere()
-    before = await connection.fetchrow(SQL.steps.shown, step_id)
-    row = await connection.fetchrow(SQL.steps.pin, step_id, artifact_id)
-    if row is None:  # the step was deleted since case_of
+    sent = asdict(patch)
+    if isinstance(sent.get("screenshot_artifact_id"), UUID):
+        await _must_be_of_case(connection, sent["screenshot_artifact_id"], case_id, scope)
+    found = await by_ids(connection, case_id, [step_id])
+    if not found:  # the step was deleted since case_of
         raise StepNotFound()
-    shown = [before["screenshot_artifact_id"]] if before and before["screenshot_artifact_id"] else []
-    await link(connection, case_id, [step_id], shown)
-    return tuple(row)
+    prepare(found[0])
+    await connection.execute(SQL.steps.update, step_id, encode(patch).decode())
+    if any(sent[name] is not UNSET for name in _DECIDE_LINKS & sent.keys()):
+        shown = found[0].screenshot_artifact_id
+        await link(connection, case_id, [step_id], [shown] if shown else [])
+    return tuple(await connection.fetchrow(SQL.steps.shown, step_id))
 
 
-async def shown(where: Any, step_id: UUID, scope: UUID | None) -> tuple[UUID, int, Any]:
-    """The id, step number and screenshot of a step, without a change. Raises StepNotFound."""
-    row = None
-    if await where.fetchval(SQL.steps.case_of, step_id, scope) is not None:
-        row = await where.fetchrow(SQL.steps.shown, step_id)
-    if row is None:
-        raise StepNotFound()
-    return tuple(row)
+async def _must_be_of_case(connection: Any, artifact_id: UUID, case_id: UUID, scope: UUID | None) -> None:
+    owner = await connection.fetchval(SQL.artifacts.case_of, artifact_id, scope)
+    if owner is None:
+        raise ArtifactNotFound()
+    if owner != case_id:
+        raise ArtifactElsewhere()
 
 
 async def of_case(

@@ -252,13 +252,142 @@ async def test_pinning_refuses_an_artifact_that_is_missing_or_of_another_test_ca
     assert await refusal(client, foreign) == (409, elsewhere)
     assert await refusal(client, str(uuid.uuid4())) == (404, "Artifact not found")
     assert await refusal(client, "no-uuid") == (422, "screenshot_artifact_id: must be a UUID")
-    nothing = await client.patch(url, json={"other": 1})
-    assert (nothing.status, (await nothing.json())["screenshot_artifact_id"]) == (200, None)
     unknown = f"/api/v1/reports/steps/{uuid.uuid4()}"
     assert await refusal(client, foreign, unknown) == (404, "Step not found")
     assert await refusal(client, foreign, "/api/v1/reports/steps/nonsense") == (404, "Step not found")
     theirs = await start(token=make_token(project="theirs"))
     assert await refusal(theirs, foreign) == (404, "Step not found")
+
+
+CHANGED = {
+    "step_number": 4,
+    "iteration_number": 2,
+    "step_type": "type",
+    "action": "b",
+    "description": "c",
+    "status": "Failed",
+    "duration_ms": 7,
+    "element_selector": "d",
+    "element_name": "e",
+    "element_type": "f",
+    "input_value": "g",
+    "expected_value": "h",
+    "actual_value": "i",
+    "error_message": "j",
+    "error_type": "k",
+    "stack_trace": "l",
+    "screenshot_path": "m.png",
+    "started_at": "2026-01-24T12:00:00.000Z",
+    "completed_at": "2026-01-24T12:00:01.000Z",
+}
+
+
+@pytest.fixture
+async def one_step(client, case_url):
+    """The URL of a test case with one step, and the URL of the step."""
+    case = await case_url()
+    created = await client.post(f"{case}/steps", json={"steps": [a_step(1)]})
+    return case, f"/api/v1/reports/steps/{(await created.json())['step_ids'][0]}"
+
+
+async def only_step(client, case):
+    (step,) = (await (await client.get(f"{case}/steps")).json())["steps"]
+    return step
+
+
+async def test_a_patch_changes_the_sent_fields_and_no_others(client, one_step):
+    case, url = one_step
+    for name, value in CHANGED.items():
+        before = await only_step(client, case)
+        reply = await client.patch(url, json={name: value, "unknown": 1, "id": "x"})
+        assert (reply.status, (await reply.json())["message"]) == (200, "Step updated successfully")
+        after = await only_step(client, case)
+        assert after["updated_at"] > before["updated_at"]
+        assert after == {**before, name: value, "updated_at": after["updated_at"]}
+    required = {"step_number", "iteration_number", "step_type", "status"}
+    cleared = dict.fromkeys(CHANGED.keys() - required)
+    assert (await client.patch(url, json=cleared)).status == 200
+    assert {name: (await only_step(client, case))[name] for name in cleared} == cleared
+    assert {name: (await only_step(client, case))[name] for name in required} == {n: CHANGED[n] for n in required}
+    for name in required:
+        reply = await client.patch(url, json={name: None})
+        assert (reply.status, (await reply.json())["errors"][0]["path"]) == (422, name)
+
+
+async def test_the_fields_of_a_patch_are_those_of_a_step(client, one_step):
+    case, _ = one_step
+    made = {"id", "test_case_result_id", "created_at", "updated_at", "screenshot", "artifacts"}
+    assert {*CHANGED, "screenshot_artifact_id"} == (await only_step(client, case)).keys() - made
+
+
+async def test_a_patch_without_a_field_of_a_step_changes_nothing_and_says_so(client, one_step):
+    case, url = one_step
+    before = await only_step(client, case)
+    for body in ({}, {"other": 1}, {"id": "x", "created_at": "2026-01-24T12:00:00Z"}, {"Status": "Passed"}):
+        reply = await client.patch(url, json=body)
+        assert (reply.status, (await reply.json())["code"]) == (422, "nothing_to_update"), body
+    assert await only_step(client, case) == before
+    missing = await client.patch(f"/api/v1/reports/steps/{uuid.uuid4()}", json={})
+    assert missing.status == 404
+
+
+async def test_a_patch_repairs_and_refuses_like_a_post(client, one_step):
+    case, url = one_step
+    reply = await client.patch(url, json={"status": "passed", "duration_ms": 1.5, "error_message": "\0"})
+    assert [each["path"] for each in (await reply.json())["warnings"]] == ["duration_ms", "error_message"]
+    step = await only_step(client, case)
+    assert (step["status"], step["duration_ms"], step["error_message"]) == ("Passed", 2, "\ufffd")
+    for body in ({"status": "x"}, {"step_number": 1.5}, {"step_type": "\0"}, {"duration_ms": "1"}, {"started_at": ""}):
+        reply = await client.patch(url, json=body)
+        assert (reply.status, (await reply.json())["errors"][0]["path"]) == (422, next(iter(body))), body
+    assert (await only_step(client, case)) == step
+
+
+async def test_a_patch_to_a_number_that_another_step_has_is_refused(client, one_step):
+    case, url = one_step
+    await client.post(f"{case}/steps/bulk", json={"steps": [a_step(2), a_step(1, iteration_number=2)]})
+    for body in ({"step_number": 2}, {"iteration_number": 2}, {"step_number": 2, "status": "Passed"}):
+        reply = await client.patch(url, json=body)
+        assert (reply.status, (await reply.json())["code"]) == (409, "steps_exist"), body
+    assert (await client.patch(url, json={"step_number": 2, "iteration_number": 2})).status == 200
+
+
+async def test_a_patch_of_number_or_path_shows_another_screenshot(client, one_step):
+    case, url = one_step
+    first, second = [await send_png(client, case, n, f"{n}.png", step_number=n) for n in (1, 2)]
+    reply = await client.patch(url, json={"step_number": 2})
+    assert (await reply.json())["screenshot_artifact_id"] == second
+    reply = await client.patch(url, json={"screenshot_path": "x/1.png"})
+    assert (await reply.json())["screenshot_artifact_id"] == first
+    reply = await client.patch(url, json={"screenshot_artifact_id": second, "screenshot_path": None})
+    assert (await reply.json())["screenshot_artifact_id"] == second
+    reply = await client.patch(url, json={"step_number": 1, "status": "Passed"})  # pinned
+    assert (await reply.json())["screenshot_artifact_id"] == second
+
+
+async def test_a_patch_does_not_store_a_password(client, one_step, start, rows):
+    case, url = one_step
+    for body in (
+        {"element_name": "password", "input_value": "hunter2"},
+        {"input_value": "hunter2"},
+        {"element_name": "x", "input_value": "hunter3"},
+        {"element_selector": "#passwd"},
+    ):
+        assert (await client.patch(url, json=body)).status == 200
+        assert "hunter2" not in str(rows("SELECT * FROM test_step_results"))
+    assert (await only_step(client, case))["input_value"] == "[redacted]"
+    plain = await start(api={"mask_passwords": False})
+    await plain.patch(url, json={"input_value": "hunter2"})
+    assert (await only_step(client, case))["input_value"] == "hunter2"
+
+
+async def test_patches_of_different_fields_at_the_same_time_are_all_kept(client, one_step):
+    case, url = one_step
+    bodies = [{name: value} for name, value in CHANGED.items() if not name.endswith("number")]
+    replies = await asyncio.gather(*(client.patch(url, json=body) for body in bodies))
+    assert {reply.status for reply in replies} == {200}
+    step = await only_step(client, case)
+    assert all(step[name] == value for body in bodies for name, value in body.items())
 
 
 BAD_STEPS = [

@@ -4,12 +4,13 @@ rule. Also the row lock that serializes two writers of one test case."""
 import asyncio
 import random
 from dataclasses import dataclass
+from uuid import UUID
 
 import asyncpg
 import orjson
 import pytest
 
-from server.api.steps import NewStep
+from server.api.steps import NewStep, StepPatch
 from server.database.queries import SQL, data_folder
 from server.errors import CaseNotFound, StepsExist
 from server.ids import new_id, new_ids
@@ -149,7 +150,24 @@ class History:
         if found := await self.steps():
             shot = self.draw.choice([None, *(artifact["id"] for artifact in await self.artifacts())])
             async with self.connection.transaction():
-                await steps.pin(self.connection, self.draw.choice(found)["id"], None, shot)
+                await self.patch(self.draw.choice(found)["id"], screenshot_artifact_id=shot and UUID(shot.hex))
+
+    async def renumber(self):
+        """Moves a step to a free number, or gives it another screenshot_path."""
+        if found := await self.steps():
+            taken = {(step["iteration_number"], step["step_number"]) for step in found}
+            iteration, number = self.draw.choice(
+                [(a, b) for a in (1, 2) for b in range(1, 6) if (a, b) not in taken] or [(3, 1)]
+            )
+            path = self.draw.choice([None, f"{self.draw.randint(1, 5)}.png"])
+            fields = self.draw.choice(
+                [{"screenshot_path": path}, {"iteration_number": iteration, "step_number": number}]
+            )
+            async with self.connection.transaction():
+                await self.patch(self.draw.choice(found)["id"], **fields)
+
+    async def patch(self, step_id, **fields):
+        await steps.update(self.connection, step_id, None, StepPatch(**fields), lambda before: None)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -159,7 +177,7 @@ async def test_links_match_the_rule_after_any_sequence_of_writes(connect, new_ca
         draw = random.Random(seed * 1000 + number)
         history = History(connection, new_case(), draw)
         writes = [history.insert_steps, history.insert_artifacts, history.insert_artifacts, history.replace_steps]
-        writes += [history.delete_artifact, history.pin]
+        writes += [history.delete_artifact, history.pin, history.renumber]
         for _ in range(9):
             write = draw.choice(writes)
             await write()
