@@ -24,16 +24,18 @@ class Removals:
 
     async def of_delete(self, pool: Pool, files: Sequence[Removal]) -> None:
         """Unlinks the files of a DELETE, at most MOST_AT_ONCE. Its rows are deleted already, so an error is only
-        logged: drain() retries soon, and then with each sweep."""
-        done = 0
+        logged: drain() retries later."""
         try:
             for start in range(0, len(files), _BATCH):
-                gone = await self._storage.remove(files[start : start + _BATCH])
+                batch = files[start : start + _BATCH]
+                gone = await self._storage.remove(batch)
+                if len(gone) < len(batch):  # once more at once: many errors of a network file system pass
+                    left = {file.storage_path for file in batch}.difference(gone)
+                    gone += await self._storage.remove([file for file in batch if file.storage_path in left])
                 await pool.execute(SQL.artifacts.mark_unlinked, gone)
-                done += len(gone)
         except Exception as error:
             LOG.warning("files of a DELETE are not unlinked yet, the sweeper will retry: %r", error)
-        if done < len(files) or len(files) >= MOST_AT_ONCE:
+        if len(files) >= MOST_AT_ONCE:
             self.more.set()
 
     async def drain(self, pool: Pool) -> None:

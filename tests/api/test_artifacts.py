@@ -1040,6 +1040,22 @@ async def test_deleting_removes_the_row_the_file_and_the_content_entry(client, c
     assert again["storage_path"] == one["storage_path"].replace(".png", "_2.png")
 
 
+async def test_a_deletion_tries_once_more_what_failed(client, case_url, stored_files, rows, monkeypatch):
+    sent = (await post(client, f"{await case_url()}/artifacts", single(shot())))[1]
+    unlink, calls = os.unlink, []
+
+    def failing(path, **options):
+        calls.append(path)
+        if len(calls) == 1:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        unlink(path, **options)
+
+    monkeypatch.setattr(os, "unlink", failing)
+    assert (await client.delete(f"/api/v1/reports/artifacts/{sent['id']}")).status == 204
+    assert stored_files() == [] and calls[0] == calls[1]
+    assert rows("SELECT FROM removed_files WHERE unlinked_at IS NULL") == []
+
+
 async def test_a_deletion_succeeds_when_the_unlink_fails_and_a_later_sweep_removes_the_file(
     client, case_url, stored_files, monkeypatch
 ):
