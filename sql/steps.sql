@@ -23,16 +23,17 @@ WITH seen AS (
     INSERT INTO test_step_results (
         id, test_case_result_id, iteration_number, step_number, step_type, action, description, status, duration_ms,
         element_selector, element_name, element_type, input_value, expected_value, actual_value,
-        error_message, error_type, stack_trace, screenshot_path, started_at, completed_at)
+        error_message, error_type, stack_trace, screenshot_path, link_name, started_at, completed_at)
     SELECT n.id, target.id, coalesce(n.iteration_number, 1), n.step_number, n.step_type, n.action, n.description,
            coalesce(n.status, 'Pending'), n.duration_ms, n.element_selector, n.element_name, n.element_type,
            n.input_value, n.expected_value, n.actual_value, n.error_message, n.error_type, n.stack_trace,
-           n.screenshot_path, n.started_at, n.completed_at
-    FROM target, ROWS FROM (unnest($5::uuid[]), json_to_recordset($6::json) AS (
+           n.screenshot_path, CASE WHEN n.link_name IS NOT NULL THEN ARRAY[n.screenshot_path, n.link_name] END,
+           n.started_at, n.completed_at
+    FROM target, ROWS FROM (unnest($5::uuid[], $8::text[]), json_to_recordset($6::json) AS (
         iteration_number int, step_number int, step_type text, action text, description text, status text,
         duration_ms int, element_selector text, element_name text, element_type text, input_value text,
         expected_value text, actual_value text, error_message text, error_type text, stack_trace text,
-        screenshot_path text, started_at timestamptz, completed_at timestamptz)) AS n(id)
+        screenshot_path text, started_at timestamptz, completed_at timestamptz)) AS n(id, link_name)
     RETURNING id, test_case_result_id, iteration_number, step_number, step_type, action, description, status,
               duration_ms, element_selector, element_name, element_type, input_value, expected_value, actual_value,
               error_message, error_type, stack_trace, screenshot_path, screenshot_artifact_id,
@@ -45,24 +46,25 @@ SELECT new.* FROM target LEFT JOIN new ON $7::bool ORDER BY new.id
 INSERT INTO test_step_results AS old (
     id, test_case_result_id, iteration_number, step_number, step_type, action, description, status, duration_ms,
     element_selector, element_name, element_type, input_value, expected_value, actual_value,
-    error_message, error_type, stack_trace, screenshot_path, started_at, completed_at)
+    error_message, error_type, stack_trace, screenshot_path, link_name, started_at, completed_at)
 SELECT n.id, $1, coalesce(n.iteration_number, 1), n.step_number, n.step_type, n.action, n.description,
        coalesce(n.status, 'Pending'), n.duration_ms, n.element_selector, n.element_name, n.element_type,
        n.input_value, n.expected_value, n.actual_value, n.error_message, n.error_type, n.stack_trace,
-       n.screenshot_path, n.started_at, n.completed_at
-FROM ROWS FROM (unnest($2::uuid[]), json_to_recordset($3::json) AS (
+       n.screenshot_path, CASE WHEN n.link_name IS NOT NULL THEN ARRAY[n.screenshot_path, n.link_name] END,
+       n.started_at, n.completed_at
+FROM ROWS FROM (unnest($2::uuid[], $4::text[]), json_to_recordset($3::json) AS (
     iteration_number int, step_number int, step_type text, action text, description text, status text,
     duration_ms int, element_selector text, element_name text, element_type text, input_value text,
     expected_value text, actual_value text, error_message text, error_type text, stack_trace text,
-    screenshot_path text, started_at timestamptz, completed_at timestamptz)) AS n(id)
+    screenshot_path text, started_at timestamptz, completed_at timestamptz)) AS n(id, link_name)
 ON CONFLICT ON CONSTRAINT unique_step_per_test DO UPDATE SET
     step_type = EXCLUDED.step_type, action = EXCLUDED.action, description = EXCLUDED.description,
     status = EXCLUDED.status, duration_ms = EXCLUDED.duration_ms, element_selector = EXCLUDED.element_selector,
     element_name = EXCLUDED.element_name, element_type = EXCLUDED.element_type, input_value = EXCLUDED.input_value,
     expected_value = EXCLUDED.expected_value, actual_value = EXCLUDED.actual_value,
     error_message = EXCLUDED.error_message, error_type = EXCLUDED.error_type, stack_trace = EXCLUDED.stack_trace,
-    screenshot_path = EXCLUDED.screenshot_path, started_at = EXCLUDED.started_at,
-    completed_at = EXCLUDED.completed_at, updated_at = CURRENT_TIMESTAMP
+    screenshot_path = EXCLUDED.screenshot_path, link_name = EXCLUDED.link_name,
+    started_at = EXCLUDED.started_at, completed_at = EXCLUDED.completed_at, updated_at = CURRENT_TIMESTAMP
 RETURNING id, iteration_number, step_number
 
 -- name: by_ids
@@ -89,25 +91,29 @@ FROM gone
 -- name: link
 -- Chooses the screenshot of each unpinned step: the one in its iteration with the file name in screenshot_path, else
 -- with its step number. If several match, the category decides (error, after, none, others), then age (oldest first).
+-- File names are equal when they are in Unicode form C and without percent-encoding, which link_name has (NULL: it is
+-- the same). The link_name of a step has the path that it belongs to: older servers change only the path.
 -- Updates the written steps ($2) and those that the written artifacts ($3) match, and returns them with their former
 -- screenshot. Needs the test case's lock: otherwise it misses the rows of a concurrent writer.
 WITH sent AS (
-    SELECT iteration_number, step_number, file_name FROM test_artifacts
+    SELECT iteration_number, step_number, coalesce(link_name, file_name) AS file_name FROM test_artifacts
     WHERE test_case_result_id = $1 AND id = ANY($3::uuid[]) AND artifact_type = 'screenshot'
 ), step AS (
     SELECT id, iteration_number, step_number, file_name, screenshot_artifact_id, screenshot_pinned
-    FROM (SELECT *, regexp_replace(screenshot_path, '^.*[/\\]', '') AS file_name
+    FROM (SELECT *, CASE WHEN link_name[1] = screenshot_path THEN link_name[2]
+                         ELSE regexp_replace(screenshot_path, '^.*[/\\]', '') END AS file_name
           FROM test_step_results WHERE test_case_result_id = $1) AS s
     WHERE id IN (SELECT unnest($2::uuid[]))
        OR (iteration_number, step_number) IN (SELECT iteration_number, step_number FROM sent)
        OR (iteration_number, file_name) IN (SELECT iteration_number, file_name FROM sent)
 ), shot AS (
-    SELECT id, iteration_number, step_number, file_name,
+    SELECT id, iteration_number, step_number, coalesce(link_name, file_name) AS file_name,
            CASE WHEN artifact_category = 'error' THEN 0 WHEN artifact_category = 'after' THEN 1
                 WHEN artifact_category IS NULL THEN 2 ELSE 3 END AS rank
     FROM test_artifacts
     WHERE test_case_result_id = $1 AND artifact_type = 'screenshot'
-      AND (file_name IN (SELECT file_name FROM step) OR step_number IN (SELECT step_number FROM step))
+      AND (coalesce(link_name, file_name) IN (SELECT file_name FROM step)
+           OR step_number IN (SELECT step_number FROM step))
 ), named AS (
     SELECT DISTINCT ON (iteration_number, file_name) * FROM shot ORDER BY iteration_number, file_name, rank, id
 ), numbered AS (
@@ -231,7 +237,7 @@ WHERE s.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 
 -- name: update
 -- $2 is the patch as sent: absent fields stay, null clears a field. A sent screenshot, also null, is pinned: from then
--- on, `link` does not change it.
+-- on, `link` does not change it. $3 is the link_name of a sent screenshot_path; that of another path is ignored.
 UPDATE test_step_results s SET (step_number, iteration_number, step_type, action, description, status, duration_ms,
     element_selector, element_name, element_type, input_value, expected_value, actual_value, error_message, error_type,
     stack_trace, screenshot_path, screenshot_artifact_id, started_at, completed_at) = (
@@ -240,7 +246,8 @@ UPDATE test_step_results s SET (step_number, iteration_number, step_type, action
            p.error_message, p.error_type, p.stack_trace, p.screenshot_path, p.screenshot_artifact_id,
            p.started_at, p.completed_at
     FROM jsonb_populate_record(s, $2::jsonb) AS p),
-    screenshot_pinned = s.screenshot_pinned OR $2::jsonb ? 'screenshot_artifact_id', updated_at = CURRENT_TIMESTAMP
+    screenshot_pinned = s.screenshot_pinned OR $2::jsonb ? 'screenshot_artifact_id', updated_at = CURRENT_TIMESTAMP,
+    link_name = CASE WHEN $3::text IS NULL THEN s.link_name ELSE ARRAY[$2::jsonb->>'screenshot_path', $3] END
 WHERE s.id = $1
 
 -- name: shown

@@ -19,6 +19,7 @@ from server.storage.disk import Placement, Removal
 from server.storage.paths import relative_paths
 from server.storage.stage import Stage
 from server.uploads.content import extension
+from server.uploads.names import link_name
 from server.uploads.plan import Accepted
 
 
@@ -113,6 +114,7 @@ class _Row(Struct, omit_defaults=True):
     text_encoding: str | None = None
     description: str | None = None
     captured_at: datetime | None = None
+    link_name: str | None = None
 
 
 async def by_id(where: Any, artifact_id: UUID, scope: UUID | None) -> Artifact:
@@ -262,4 +264,5 @@ def _row(new: _New, storage_path: str) -> _Row:
         text_encoding=item.text_encoding,
         description=item.fields.description,
         captured_at=item.fields.captured_at,
+        link_name=link_name(item.file.file_name),
     )

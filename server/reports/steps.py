@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from msgspec import UNSET, Struct
@@ -15,6 +15,15 @@ from server.ids import bucket_of, new_ids
 from server.observe.audit import Action, Actor, Subject, record
 from server.reports import test_cases
 from server.reports.words import Moment, Status
+from server.uploads.names import link_name
+
+
+class Sent(Protocol):
+    """A step that a client sent. Its other fields are columns, which encode() writes."""
+
+    @property
+    def screenshot_path(self) -> str | None: ...
+
 
 # The fields that decide which screenshot a step shows, and which artifacts belong to it.
 _DECIDE_LINKS = {"step_number", "iteration_number", "screenshot_path", "screenshot_artifact_id"}
@@ -119,7 +128,7 @@ class StepUpdated:
 
 
 async def insert_at_once(
-    connection: Any, case_id: UUID, scope: UUID | None, new: Sequence[Struct], empty: Sequence[int] = ()
+    connection: Any, case_id: UUID, scope: UUID | None, new: Sequence[Sent], empty: Sequence[int] = ()
 ) -> list[UUID] | None:
     """Inserts steps with one statement, without a transaction. Returns their ids in the order sent. `empty`: iterations
     that must not have steps yet.
@@ -132,7 +141,7 @@ async def insert_at_once(
 
 
 async def insert_at_once_returning(
-    connection: Any, case_id: UUID, scope: UUID | None, new: Sequence[Struct]
+    connection: Any, case_id: UUID, scope: UUID | None, new: Sequence[Sent]
 ) -> list[Step] | None:
     """Like insert_at_once(), but returns the steps."""
     ids = new_ids(bucket_of(case_id), len(new))
@@ -141,7 +150,7 @@ async def insert_at_once_returning(
 
 
 async def insert_many(
-    connection: Any, case_id: UUID, scope: UUID | None, new: Sequence[Struct], empty: Sequence[int] = ()
+    connection: Any, case_id: UUID, scope: UUID | None, new: Sequence[Sent], empty: Sequence[int] = ()
 ) -> list[UUID]:
     """Inserts steps within a transaction, even if the test case has artifacts. Raises CaseNotFound, StepsExist."""
     ids = new_ids(bucket_of(case_id), len(new))
@@ -157,15 +166,19 @@ async def _inserted(
     connection: Any,
     case_id: UUID,
     scope: UUID | None,
-    new: Sequence[Struct],
+    new: Sequence[Sent],
     ids: Sequence[UUID],
     *,
     empty: Sequence[int] = (),
     may_have_artifacts: bool = False,
     returning: bool = False,
 ) -> list[Any] | None:
-    values = list(empty), may_have_artifacts, ids, encode(new), returning
+    values = list(empty), may_have_artifacts, ids, encode(new), returning, _link_names(new)
     return await connection.fetch(SQL.steps.insert_many, case_id, scope, *values) or None
+
+
+def _link_names(new: Sequence[Sent]) -> list[str | None]:
+    return [link_name(step.screenshot_path) for step in new]
 
 
 async def by_ids(connection: Any, case_id: UUID, ids: Sequence[UUID]) -> list[Step]:
@@ -177,7 +190,7 @@ async def replace_many(
     connection: Any,
     case_id: UUID,
     scope: UUID | None,
-    new: Sequence[Struct],
+    new: Sequence[Sent],
     positions: Sequence[tuple[int, int]],
     prune: bool,
     actor: Actor,
@@ -189,7 +202,7 @@ async def replace_many(
     """
     project_id = await test_cases.touch(connection, case_id, scope)
     fresh = new_ids(bucket_of(case_id), len(new))
-    rows = await connection.fetch(SQL.steps.replace_many, case_id, fresh, encode(new))
+    rows = await connection.fetch(SQL.steps.replace_many, case_id, fresh, encode(new), _link_names(new))
     by_position = {(iteration, number): step_id for step_id, iteration, number in rows}
     ids = [by_position[position] for position in positions]
     gone = []
@@ -240,7 +253,9 @@ async def update(
     if not found:  # the step was deleted since case_of
         raise StepNotFound()
     prepare(found[0])
-    await connection.execute(SQL.steps.update, step_id, encode(patch).decode())
+    path = sent["screenshot_path"]
+    name = link_name(path) if isinstance(path, str) else None
+    await connection.execute(SQL.steps.update, step_id, encode(patch).decode(), name)
     if any(sent[name] is not UNSET for name in _DECIDE_LINKS & sent.keys()):
         shown = found[0].screenshot_artifact_id
         await link(connection, case_id, [step_id], [shown] if shown else [])

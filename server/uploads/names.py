@@ -3,6 +3,7 @@
 import binascii
 import re
 from email.quoprimime import header_decode
+from unicodedata import normalize
 from urllib.parse import unquote
 
 MAX_FILE_NAME = 255
@@ -40,12 +41,23 @@ def percent_decoded(name: str) -> str:
         return name
 
 
+def link_name(path: str | None) -> str | None:
+    """The base name that links steps and screenshots: in Unicode form C, and without percent-encoding.
+
+    None when it is the base name as it is. macOS writes names in form D, and some clients percent-encode them: the
+    path of a step and the name of its screenshot are then written in different ways.
+    """
+    if path is None or (path.isascii() and "%" not in path):
+        return None
+    name = _base_name(normalize("NFC", percent_decoded(path)).replace("\0", ""))
+    return None if name == _base_name(path) else name
+
+
 def clean_file_name(sent: str) -> str:
     """The base name of a client's file name: no folders, no control characters, at most 255 characters."""
     if _PLAIN_NAME.fullmatch(sent):
         return sent
-    base = re.split(r"[/\\]", sent)[-1]
-    base = _REMOVED.sub("", base).strip()
+    base = _REMOVED.sub("", _base_name(sent)).strip()
     if base in {"", ".", ".."}:
         return "unnamed"
     if len(base) > MAX_FILE_NAME:
@@ -53,6 +65,10 @@ def clean_file_name(sent: str) -> str:
         keep = f"{dot}{extension}" if stem and len(extension) <= 20 else ""
         base = base[: MAX_FILE_NAME - len(keep)] + keep
     return base
+
+
+def _base_name(path: str) -> str:
+    return re.split(r"[/\\]", path)[-1]
 
 
 def _word(word: re.Match[str]) -> str:

@@ -6,6 +6,7 @@ import uuid
 import pytest
 from aiohttp import FormData
 
+from tests.forms import post, single
 from tests.makers import png
 
 
@@ -81,6 +82,37 @@ async def test_a_second_post_of_an_iteration_is_refused_with_the_text_of_the_spe
     other = await client.post(f"{case}/steps", json={"steps": [a_step(5, iteration_number=2)]})
     assert other.status == 201
     assert len(rows("SELECT FROM test_step_results")) == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("übersicht.png", "u\u0308bersicht.png"),  # macOS sends form D
+        ("shots/u\u0308bersicht.png", "übersicht.png"),
+        ("shots/login%20failed.png", "login failed.png"),
+        ("shots\\login failed.png", "login%20failed.png"),
+        ("100%25.png", "100%25.png"),
+        ("100%.png", "100%.png"),
+    ],
+)
+@pytest.mark.parametrize("call", ["post steps", "post steps/bulk", "put steps"])
+async def test_a_step_finds_its_screenshot_under_a_name_that_is_written_in_another_way(
+    client, case_url, call, path, name
+):
+    method, _, url = call.partition(" ")
+    for file_first in (True, False):
+        case, shot = await case_url(), None
+        body = single(png(8, 8), name, artifact_type="screenshot")
+        if file_first:
+            _, shot = await post(client, f"{case}/artifacts", body, **{"User-Agent": "curl/8.5.0"})
+        steps = [a_step(7, screenshot_path="other.png"), a_step(8, screenshot_path=path)]
+        assert (await client.request(method, f"{case}/{url}", json={"steps": steps})).ok
+        if not file_first:
+            _, shot = await post(client, f"{case}/artifacts", body, **{"User-Agent": "curl/8.5.0"})
+        assert shot["file_name"] == name
+        assert await shown(client, case) == {(1, 7): None, (1, 8): shot["id"]}
+        (_, step) = (await (await client.get(f"{case}/steps")).json())["steps"]
+        assert step["screenshot_path"] == path and "link_name" not in step
 
 
 async def test_bulk_adds_steps_to_an_iteration_and_returns_them(client, case_url):

@@ -179,6 +179,7 @@ DOCUMENTS = {
         # In neither document.
         "iteration_number": ("integer", None, "NO"),
         "screenshot_pinned": ("boolean", None, "NO"),
+        "link_name": ("ARRAY", None, "YES"),
     },
     "test_artifacts": {
         "id": ("uuid", None, "NO"),
@@ -199,6 +200,7 @@ DOCUMENTS = {
         "created_at": (TIME, None, "NO"),
         "dedupe_key": ("bytea", None, "NO"),  # in neither document
         "text_encoding": ("character varying", 10, "YES"),  # in neither document
+        "link_name": ("text", None, "YES"),  # in neither document
     },
 }
 DEFAULTS = {

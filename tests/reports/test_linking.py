@@ -3,7 +3,10 @@ rule. Also the row lock that serializes two writers of one test case."""
 
 import asyncio
 import random
+from contextlib import suppress
 from dataclasses import dataclass
+from unicodedata import normalize
+from urllib.parse import unquote
 from uuid import UUID
 
 import asyncpg
@@ -15,6 +18,7 @@ from server.database.queries import SQL, data_folder
 from server.errors import CaseNotFound, StepsExist
 from server.ids import new_id, new_ids
 from server.reports import artifacts, steps, suite_runs, test_cases
+from server.uploads.names import link_name
 
 RANKS = {"error": 0, "after": 1, None: 2, "before": 3, "checkpoint": 3}
 
@@ -51,12 +55,20 @@ def new_case(rows):
 
 
 def base_name(path):
-    return None if path is None else path.replace("\\", "/").rpartition("/")[2]
+    """In Unicode form C, and without percent-encoding if that is UTF-8."""
+    if path is None:
+        return None
+    with suppress(UnicodeDecodeError):
+        path = unquote(path, errors="strict")
+    return normalize("NFC", path).replace("\\", "/").rpartition("/")[2]
+
+
+NAMES = ["1.png", "2.png", "ü.png", "u\u0308.png", "%C3%BC.png", "u%CC%88.png", "a b.png", "a%20b.png", "%FF.png"]
 
 
 def best(step, shots):
     """The id of the screenshot that the step must show, of these artifacts; None without a match."""
-    named = [a for a in shots if a["file_name"] == base_name(step["screenshot_path"])]
+    named = [a for a in shots if base_name(a["file_name"]) == base_name(step["screenshot_path"])]
     chosen = named or [a for a in shots if a["step_number"] == step["step_number"]]
     return min(chosen, key=lambda a: (RANKS[a["artifact_category"]], a["id"]))["id"] if chosen else None
 
@@ -95,7 +107,8 @@ class History:
         return await self.connection.fetch("SELECT * FROM test_artifacts WHERE test_case_result_id = $1", self.case)
 
     def step(self, iteration, number):
-        path = self.draw.choice([None, None, f"a/b/{self.draw.randint(1, 5)}.png", f"x\\{self.draw.randint(1, 5)}.png"])
+        path = self.draw.choice([None, "a/b/", "x\\", "a%2Fb%5C", ""])
+        path = None if path is None else path + self.draw.choice(NAMES)
         return NewStep(number, "click", iteration, screenshot_path=path)
 
     def positions(self):
@@ -125,14 +138,15 @@ class History:
             await steps.link(self.connection, self.case, [], ids, owned)
 
     def artifact(self, artifact_id):
-        number = self.draw.choice([None, 1, 2, 3, 4, 5])
+        number, name = self.draw.choice([None, 1, 2, 3, 4, 5]), self.draw.choice(NAMES)
         return {
             "id": str(artifact_id),
             "artifact_type": self.draw.choice(["screenshot", "screenshot", "screenshot", "log"]),
             "artifact_category": self.draw.choice([None, "error", "after", "before", "checkpoint"]),
             "step_number": number,
             "iteration_number": self.draw.randint(1, 2),
-            "file_name": f"{self.draw.randint(1, 5)}.png",
+            "file_name": name,
+            "link_name": link_name(name),
             "file_size": 1,
             "mime_type": "image/png",
             "checksum": "",
@@ -185,6 +199,25 @@ async def test_links_match_the_rule_after_any_sequence_of_writes(connect, new_ca
             shown = {step["id"]: step["screenshot_artifact_id"] for step in found[0]}
             owners = {artifact["id"]: artifact["step_result_id"] for artifact in found[1]}
             assert (shown, owners) == expected(*found), f"seed {seed}, history {number}, {write.__name__}"
+
+
+async def test_the_link_name_of_a_former_path_is_ignored(connect, new_case, rows):
+    """A server of the previous version replaces a step without knowing the column."""
+    connection, case = await connect(), new_case()
+    await steps.insert_many(connection, case, None, [NewStep(1, "click", screenshot_path="a%20b.png")])
+    history = History(connection, case, random.Random(1))
+    for name in ("a b.png", "c.png"):
+        shot = {**history.artifact(new_id(0)), "artifact_type": "screenshot", "step_number": None}
+        shot |= {"iteration_number": 1, "file_name": name, "link_name": None}
+        await connection.fetch(SQL.artifacts.insert_many, case, orjson.dumps([shot]))
+    (step,) = rows("SELECT id FROM test_step_results")
+    for path, expected in (("a%20b.png", "a b.png"), ("x/c.png", "c.png"), (None, None)):
+        rows("UPDATE test_step_results SET screenshot_path = %s", path)
+        await steps.link(connection, case, [step["id"]], [])
+        found = rows(
+            "SELECT a.file_name FROM test_step_results s LEFT JOIN test_artifacts a ON a.id = s.screenshot_artifact_id"
+        )
+        assert found == [{"file_name": expected}]
 
 
 # --- two writers at once --------------------------------------------------------------------------------------------

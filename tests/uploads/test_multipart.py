@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from server.errors import MalformedBody, NotMultipart, ReportError, TooLarge
 from server.uploads.multipart import MAX_PARTS, End, Parser, Part, boundary_of
-from server.uploads.names import clean_file_name
+from server.uploads.names import clean_file_name, link_name
 from tests.forms import a_body, a_file, a_part
 
 NAMED = b'Content-Disposition: form-data; name="a"'
@@ -414,6 +414,29 @@ def test_percent_encoding_is_undone_for_aiohttp_only(sent, user_agent, name):
     assert part == Part("file", name, "")
     extended = b"--X\r\nContent-Disposition: form-data; name=a; filename*=UTF-8''100%2525.png\r\n\r\ndata"
     assert next(iter(Parser(b"X", user_agent).feed(extended))).file_name == "100%25.png"
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        (None, None),
+        ("", None),
+        ("shots/a.png", None),
+        ("shots\\login failed.png", None),
+        ("größe.png", None),
+        ("shots/u\u0308.png", "ü.png"),
+        ("login%20failed.png", "login failed.png"),
+        ("x/100%25.png", "100%.png"),
+        ("100%2525.png", "100%25.png"),  # undone once
+        ("a%2Fu%CC%88.png", "ü.png"),
+        ("x%5Cy.png", "y.png"),
+        ("%FF.png", None),  # not UTF-8
+        ("100%.png", None),
+        ("a%00b.png", "ab.png"),  # PostgreSQL cannot store NUL
+    ],
+)
+def test_the_name_that_links_compare(path, name):
+    assert link_name(path) == name
 
 
 def test_a_missing_file_name_differs_from_an_empty_one():

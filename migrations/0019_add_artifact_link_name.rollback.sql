@@ -1,0 +1,1 @@
+ALTER TABLE test_artifacts DROP COLUMN link_name;
