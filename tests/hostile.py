@@ -146,6 +146,10 @@ def kinds(hit: str) -> dict[str, Kind]:
         "behind a PNG": Kind(png() + of("behind a PNG", web_page), "a.png", "text/html", "image/png"),
         "behind a JPEG": Kind(jpeg() + of("behind a JPEG", web_page), "a.html", "text/html", "image/jpeg"),
         "BMP": Kind(bmp, "a.html", "text/html", "text/plain"),
+        "UTF-16": Kind(of("UTF-16", web_page).decode().encode("utf-16"), "a.log", "text/html", "text/html"),
+        "a NUL": Kind(of("a NUL", web_page) + b"\0", "a.log", "text/html", "text/html"),
+        "a NUL first": Kind(b"\0" + of("a NUL first", web_page), "a.log", "text/html", "text/plain"),
+        "no encoding": Kind(of("no encoding", web_page) + b"\xff", "a.log", "text/html", "text/html"),
     }
 
 

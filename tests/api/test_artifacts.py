@@ -280,6 +280,7 @@ TEXTS = [
     ("Größe\r\n".encode("utf-16"), "console.txt", "text/plain", "log", "text/plain", "utf-16le"),
     ("plain text".encode("utf-16-be"), "output", "application/octet-stream", "log", "text/plain", "utf-16be"),
     (b'{"log": "\xff"}', "trace.har", "application/json", "har", "application/json", "unknown"),
+    ('{"log": "ö"}'.encode("utf-16"), "trace.har", "application/json", "har", "application/json", "utf-16le"),
     (b"\xffblob", "blob", "application/octet-stream", "har", "text/plain", "unknown"),
     ("<html>Größe".encode("latin-1"), "report.html", "text/html", "other", "text/html", "unknown"),
     (b"plain", "blob", "application/octet-stream", "other", "text/plain", "utf-8"),
@@ -307,7 +308,7 @@ async def test_text_in_any_encoding_is_kept_and_named(
     assert read["text_encoding"] == listed["text_encoding"] == encoding
     download = await client.get(got["download_url"])
     assert await download.read() == content
-    named = encoding != "unknown" and mime_type.startswith("text/")
+    named = encoding != "unknown" and (mime_type.startswith("text/") or encoding == "utf-16le")
     assert download.headers["Content-Type"] == (f"{mime_type}; charset={encoding}" if named else mime_type)
 
 
