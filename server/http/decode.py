@@ -17,7 +17,7 @@ from msgspec import inspect
 from server.errors import BodyTimeout, Invalid, MalformedBody, NotMultipart, Problem, TooLarge, UnknownEncoding
 from server.http.fields import PATTERNS
 from server.http.nesting import check_depth
-from server.http.repair import BAD_TEXT, BAD_TEXT_RULE, MAX_TEXT_BYTES, repaired, too_long
+from server.http.repair import BAD_TEXT, BAD_TEXT_RULE, MAX_TEXT_BYTES, Unrepairable, repaired, too_long
 from server.limits import Reservation
 from server.reports.words import WORDS
 from server.services import CALL, SERVICES
@@ -54,8 +54,10 @@ def from_json(raw: bytes, wanted: type[T], warnings: list[Problem]) -> T:
         value: T = _decoder(cast(Hashable, wanted)).decode(raw)
         if b"\\u0000" not in raw and (len(raw) <= MAX_TEXT_BYTES or not _has_long_text(value)):
             return value
-    except (msgspec.DecodeError, UnicodeDecodeError):  # also wrong values: ValidationError is a DecodeError
-        pass
+        del value
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # also wrong values: ValidationError is a DecodeError
+        if isinstance(error.__cause__, Unrepairable):
+            raise Invalid(problem_of(cast(msgspec.ValidationError, error), wanted)) from None
     try:
         odd = _python_values(raw)
     except ValueError as error:

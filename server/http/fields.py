@@ -5,13 +5,15 @@ A class with `parse` decodes its own values. The text of its ValueError goes to 
 
 import re
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Annotated, Any, ClassVar, Self
 
 import orjson
 from msgspec import Meta, Struct
 
-from server.http.nesting import Where
-from server.http.repair import ANY_CASE, FREE_TEXT, MEASURED, UNIQUE_TEXT, Warnings, clean, cleaned
+from server.errors import Invalid, Problem
+from server.http.nesting import Where, path_of
+from server.http.repair import ANY_CASE, FREE_TEXT, MEASURED, UNIQUE_TEXT, Unrepairable, Warnings, clean, cleaned
 from server.redact.rules import redact_headers
 from server.reports.words import RunStatus, Status
 
@@ -94,6 +96,9 @@ class Instant(datetime):
     }
 
 
+_OBJECT_TOO_LARGE = "must be at most 64 KiB as JSON"
+
+
 class JsonObject:
     """A JSON object of at most 64 KiB and 32 levels: encoded as `json`, decoded as `value`."""
 
@@ -105,18 +110,23 @@ class JsonObject:
     @classmethod
     def parse(cls, value: object) -> Self:
         if not isinstance(value, dict):
-            raise ValueError("must be an object")
-        if _deeper_than(value, MAX_OBJECT_DEPTH):
-            raise ValueError(f"must not be nested deeper than {MAX_OBJECT_DEPTH} levels")
+            raise Unrepairable("must be an object")
+        _check_shape(value)
         try:
             json = orjson.dumps(value)
         except orjson.JSONEncodeError:
-            raise ValueError("must hold numbers of at most 64 bits") from None
+            raise Unrepairable("must hold numbers of at most 64 bits") from None
         if len(json) > MAX_OBJECT_BYTES:
-            raise ValueError("must be at most 64 KiB as JSON")
+            raise Unrepairable(_OBJECT_TOO_LARGE)
         return cls(value, json)
 
-    repair = staticmethod(cleaned)
+    @staticmethod
+    def repair(value: Any, where: Where, warnings: Warnings) -> Any:
+        try:
+            _check_shape(value)
+        except Unrepairable as error:
+            raise Invalid(Problem(clean(path_of(where)), str(error))) from None
+        return cleaned(value, where, warnings)
 
     @classmethod
     def of(cls, value: dict[str, Any]) -> Self:
@@ -134,11 +144,11 @@ class HeaderMap(JsonObject):
     @classmethod
     def parse(cls, value: object) -> Self:
         if not isinstance(value, dict):
-            raise ValueError("must be an object")
+            raise Unrepairable("must be an object")
         for item in value.values():
             strings = item if isinstance(item, list) else [item]
             if not all(isinstance(text, str) for text in strings):
-                raise ValueError("must hold strings or lists of strings")
+                raise Unrepairable("must hold strings or lists of strings")
         return super().parse(redact_headers(value))
 
     schema: ClassVar[dict[str, Any]] = {
@@ -225,15 +235,21 @@ class Page(Struct):
         return self.page is not None or self.per_page is not None
 
 
-def _deeper_than(value: object, levels: int) -> bool:
-    layer: list[object] = [value]
-    for _ in range(levels + 1):
-        layer = [
+def _check_shape(value: object) -> None:
+    """Raises Unrepairable for JSON that is too deep, or that has more values than fit into MAX_OBJECT_BYTES. It stops
+    there: encoding or repairing millions of values would take time and memory, only to refuse them."""
+    layer, count, most = [value], 0, MAX_OBJECT_BYTES // 2  # a value and its comma have 2 bytes or more
+    for _ in range(MAX_OBJECT_DEPTH + 1):
+        children = (
             child
             for parent in layer
             if isinstance(parent, dict | list)
             for child in (parent.values() if isinstance(parent, dict) else parent)
-        ]
+        )
+        layer = list(islice(children, most + 1))
+        count += len(layer)
+        if count > most:
+            raise Unrepairable(_OBJECT_TOO_LARGE)
         if not layer:
-            return False
-    return True
+            return
+    raise Unrepairable(f"must not be nested deeper than {MAX_OBJECT_DEPTH} levels")

@@ -43,6 +43,10 @@ class Warnings:
             self._entries.append(Problem(clean(path_of(where)), message))
 
 
+class Unrepairable(ValueError):
+    """Raised by the `parse` of a type for a value that no repair makes right: the request is refused without one."""
+
+
 # Takes a value that may have any type, and returns it or what takes its place.
 Repair = Callable[[Any, Where, Warnings], Any]
 

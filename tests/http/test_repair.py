@@ -2,9 +2,13 @@
 
 import hashlib
 import json
+import tracemalloc
 
 import pytest
 
+from server.api.test_cases import NewTestCase
+from server.errors import Invalid
+from server.http import decode
 from server.http.repair import MAX_WARNINGS, repaired
 from server.routes import ROUTES
 from tests.api.test_steps import a_step
@@ -235,6 +239,22 @@ async def test_a_request_that_is_refused_has_no_warnings_and_stores_nothing(clie
     body = await reply.json()
     assert (reply.status, body["errors"][0]["path"]) == (422, "steps[1].step_type") and "warnings" not in body
     assert rows("SELECT FROM test_step_results") == []
+
+
+def test_an_object_that_is_too_large_is_refused_before_it_is_copied():
+    """It may have millions of values."""
+    for raw in (
+        b'{"name": "x", "metadata": {"a": [' + b"[]," * 400_000 + b"1]}}",
+        b'{"status": "passed", "name": "x", "metadata": {"a": [' + rb'"\u0000",' * 200_000 + b"1]}}",
+    ):
+        tracemalloc.start()
+        try:
+            with pytest.raises(Invalid) as raised:
+                decode.from_json(raw, NewTestCase, [])
+            assert tracemalloc.get_traced_memory()[1] < 45 * len(raw)
+        finally:
+            tracemalloc.stop()
+        assert raised.value.detail == "metadata: must be at most 64 KiB as JSON"
 
 
 async def test_queries_are_not_repaired_except_for_the_case_of_words(client, case_url):
