@@ -1,14 +1,33 @@
-"""Background tasks. One that fails is logged and restarted: otherwise an exception would end it silently."""
+"""Work beside the requests: background tasks, and a thread for work that would block the event loop.
+
+A background task that fails is logged and restarted: otherwise an exception would end it silently.
+"""
 
 import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
 
 LOG = logging.getLogger("reportd")
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_INLINE = 256 << 10  # bytes; work on less takes a few milliseconds at most
+# One thread: Python runs one at a time, and with each further one the event loop would wait longer for its turn.
+_THREAD = ThreadPoolExecutor(1, "reportd-work")
+
+
+async def aside(size: int, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """`work(…)`, whose time grows with `size` (in bytes): in a thread when that is large, so that all other requests go
+    on meanwhile."""
+    if size <= _INLINE:
+        return work(*args, **kwargs)
+    return await asyncio.get_running_loop().run_in_executor(_THREAD, lambda: work(*args, **kwargs))
 
 
 @contextlib.asynccontextmanager

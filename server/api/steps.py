@@ -8,6 +8,7 @@ from aiohttp import web
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict
 
+from server.background import aside
 from server.errors import Invalid, Problem
 from server.http import reply
 from server.http.fields import (
@@ -140,7 +141,7 @@ async def create(request: web.Request, case_id: UUID, body: TypedSteps) -> Respo
     even if that is uploaded later. The `input_value` of a password field is stored as `[redacted]`, unless the
     configuration turns that off.
     """
-    _prepare(request, body.steps)
+    await _prepare(request, body.steps)
     what = case_id, request[CALL].scope, body.steps, sorted({step.position[0] for step in body.steps})
 
     def answer(ids: list[UUID]) -> web.Response:
@@ -162,16 +163,16 @@ async def create_bulk(request: web.Request, case_id: UUID, body: NewSteps) -> Re
     409 when a step with the same iteration and `step_number` exists; then none of them is created. Without `step_type`,
     the step gets its `action` as type if that is a known step type, else `other`. The reply has the complete steps.
     """
-    _prepare(request, body.steps)
-    what = case_id, request[CALL].scope, body.steps
+    await _prepare(request, body.steps)
+    what, size = (case_id, request[CALL].scope, body.steps), request[CALL].body_size
 
     async def one_statement(connection: Any) -> web.Response | None:
         made = await steps.insert_at_once_returning(connection, *what)
-        return None if made is None else reply.created(StepsCreatedWhole(len(made), made))
+        return None if made is None else await reply.created_many(StepsCreatedWhole(len(made), made), size)
 
     async def work(connection: Any) -> web.Response:
         made = await steps.by_ids(connection, case_id, await steps.insert_many(connection, *what))
-        return reply.created(StepsCreatedWhole(len(made), made))
+        return await reply.created_many(StepsCreatedWhole(len(made), made), size)
 
     return await once(request, work, one_statement=one_statement)
 
@@ -182,7 +183,7 @@ async def replace(request: web.Request, case_id: UUID, query: ReplaceQuery, body
     An existing step keeps its id, its creation time and its pinned screenshot; all other fields are replaced.
     `prune=true` also deletes, in each iteration of the request, the steps that are not in the request.
     """
-    _prepare(request, body.steps)
+    await _prepare(request, body.steps)
     call, positions = request[CALL], [step.position for step in body.steps]
     async with request.app[SERVICES].pool.transaction() as connection:
         ids, created, removed = await steps.replace_many(
@@ -231,7 +232,7 @@ async def update(request: web.Request, step_id: UUID, body: StepPatch) -> Respon
     return reply.ok(StepUpdated(*row, "Step updated successfully"))
 
 
-def _prepare(request: web.Request, new: Sequence[NewStep]) -> None:
+async def _prepare(request: web.Request, new: Sequence[NewStep]) -> None:
     """Sets missing step types and redacts the input of password fields. Raises Invalid when a step is sent twice."""
     mask, seen = request.app[SERVICES].config.api.mask_passwords, set[tuple[int, int]]()
     for i, step in enumerate(new):
@@ -239,7 +240,13 @@ def _prepare(request: web.Request, new: Sequence[NewStep]) -> None:
             raise Invalid(Problem(f"steps[{i}].step_number", "is sent twice for the same iteration"))
         seen.add(step.position)
         step.step_type = step.step_type or (step.action if step.action in STEP_TYPES else "other")
-        if mask and step.input_value and _takes_password(step):
+    if mask:
+        await aside(request[CALL].body_size, _mask_passwords, new)
+
+
+def _mask_passwords(new: Sequence[NewStep]) -> None:
+    for step in new:
+        if step.input_value and _takes_password(step):
             step.input_value = REDACTED
 
 

@@ -97,7 +97,7 @@ async def create_many(request: web.Request, suite_id: UUID, body: NewTestCases) 
 
     async def work(connection: Any) -> web.Response:
         cases = await test_cases.insert_many(connection, suite_id, request[CALL].scope, body.test_cases)
-        return reply.created(TestCasesCreated(len(cases), cases))
+        return await reply.created_many(TestCasesCreated(len(cases), cases), request[CALL].body_size)
 
     return await once(request, work)
 

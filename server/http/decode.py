@@ -5,7 +5,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar, cast
 
@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from msgspec import inspect
 
+from server.background import aside
 from server.errors import BodyTimeout, Invalid, MalformedBody, NotMultipart, Problem, TooLarge, UnknownEncoding
 from server.http.fields import PATTERNS
 from server.http.nesting import check_depth
@@ -30,6 +31,10 @@ BOM = b"\xef\xbb\xbf"
 # Bytes. Before a larger body is read, the server checks that its resource exists and that memory is available.
 SMALL_BODY = 256 << 10
 _SLOW_SECONDS = 0.9  # an upload whose client is this far behind `min_body_rate` frees its slot
+_TINY = 1 << 10  # bytes; chunks below are joined
+_PORTION = 4 << 10  # bytes of tiny chunks to join at once: up to 4,096 chunks, which take some milliseconds
+_INFLATE = 256 << 10  # bytes to decompress at once
+_MOST_AT_ONCE = 64  # chunks
 _REGEX = "Expected `str` matching regex "
 
 
@@ -190,6 +195,7 @@ class Body:
         self._waited = 0.0  # seconds since the last check
         self._received = 0  # bytes since the last check
         self._timer: asyncio.TimerHandle | None = None
+        self._at_once = 0  # chunks since the event loop had its turn
 
     def __enter__(self) -> "Body":
         return self
@@ -212,7 +218,11 @@ class Body:
             while True:
                 # Not readany(): it joins the received pieces, and so copies them.
                 chunk, _ = await self._content.readchunk()
+                if 0 < len(chunk) < _TINY and (more := self._content.read_nowait(_PORTION)):
+                    chunk += more
+                    self._at_once = _MOST_AT_ONCE
                 if chunk or self._content.at_eof():
+                    await self._take_turns()
                     self._received += len(chunk)
                     return chunk
         except (web.RequestPayloadError, HttpProcessingError):
@@ -220,6 +230,14 @@ class Body:
         finally:
             self._waited += self._loop.time() - max(since, self._waiting_since)
             self._waiting_since = None
+
+    async def _take_turns(self) -> None:
+        """Let the event loop do other work now and then. Chunks that have been received already are read without a
+        wait, and each read makes aiohttp parse more of them: a body of 2-byte chunks blocked the loop for 0.4 s."""
+        self._at_once += 1
+        if self._at_once > _MOST_AT_ONCE:
+            self._at_once = 0
+            await asyncio.sleep(0)
 
     def _schedule_check(self, seconds: float) -> None:
         self._timer = self._loop.call_later(seconds, self._check_rate)
@@ -252,17 +270,18 @@ async def read_body(request: web.Request, limit: int, memory: Reservation) -> by
     with Body(request) as body:
         while chunk := await body.next_chunk():
             received += len(chunk)
-            if inflater is not None:
-                chunk = inflater.feed(chunk, limit + 1 - size)
-            size += len(chunk)
-            if max(size, received) > limit:
-                raise TooLarge(f"The body is larger than {limit} bytes.")
-            parts.append(chunk)
-            if size > SMALL_BODY:
-                memory.grow(size)
+            for part in [chunk] if inflater is None else inflater.feed(chunk):
+                size += len(part)
+                if max(size, received) > limit:
+                    raise TooLarge(f"The body is larger than {limit} bytes.")
+                parts.append(part)
+                if size > SMALL_BODY:
+                    memory.grow(size)
+                if len(part) == _INFLATE:
+                    await asyncio.sleep(0)  # a small chunk may become 1,000 times as large
     if inflater is not None:
         inflater.close()
-    return b"".join(parts)
+    return await aside(size, b"".join, parts)
 
 
 def boundary_of(request: web.Request) -> bytes:
@@ -285,18 +304,20 @@ class _Inflater:
         self._wbits = wbits
         self._stream = zlib.decompressobj(wbits)
 
-    def feed(self, data: bytes, limit: int) -> bytes:
-        """At most `limit` decompressed bytes of `data`. Raises MalformedBody."""
-        found = b""
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The decompressed bytes of `data`, at most _INFLATE at a time. Raises MalformedBody."""
+        part = b""
         try:
-            while data and len(found) < limit:
+            while data or len(part) == _INFLATE:  # after a full part, zlib may hold more output than input is left
                 if self._stream.eof:
+                    if not data:
+                        break
                     self._stream = zlib.decompressobj(self._wbits)
-                found += self._stream.decompress(data, limit - len(found))
-                data = self._stream.unused_data
+                part = self._stream.decompress(data, _INFLATE)
+                yield part
+                data = self._stream.unused_data or self._stream.unconsumed_tail
         except zlib.error as error:
             raise MalformedBody(f"The body does not match its Content-Encoding: {error}") from None
-        return found
 
     def close(self) -> None:
         """Raises MalformedBody when the end of the compressed data is missing."""

@@ -8,6 +8,7 @@ from uuid import UUID
 import orjson
 from aiohttp import web
 
+from server.background import aside
 from server.errors import Problem, ReportError
 from server.services import CALL, SERVICES
 
@@ -44,6 +45,11 @@ def ok(value: Any, headers: Mapping[str, str] | None = None) -> web.Response:
 def created(value: Any) -> web.Response:
     """201 with JSON."""
     return json(201, value)
+
+
+async def created_many(value: Any, size: int) -> web.Response:
+    """201 with JSON of about `size` bytes."""
+    return raw(201, await aside(size, encode, value))
 
 
 def no_content() -> web.Response:

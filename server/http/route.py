@@ -13,6 +13,7 @@ from aiohttp import web
 
 from server.auth.callers import Caller
 from server.auth.roles import Role
+from server.background import aside
 from server.config import ArtifactsConfig, Config
 from server.errors import (
     AllProjectsNeeded,
@@ -241,12 +242,14 @@ class _Bound:
     async def _read_body(self, request: web.Request, arguments: dict[str, Any]) -> None:
         """Read and decode a JSON body. The handler of an upload reads the body itself."""
         if self._body_type is not None:
+            call = request[CALL]
             with request.app[SERVICES].admission.reserve() as memory:
                 raw = await decode.read_body(request, self._max_json(request), memory)
-                arguments["body"] = decode.from_json(raw, self._body_type, request[CALL].warnings)
-            await request[CALL].still_allowed(request.app[SERVICES].pool)
-            if request[CALL].idempotency_key is not None:
-                request[CALL].body_hash = hashlib.sha256(raw).digest()
+                arguments["body"] = await aside(len(raw), decode.from_json, raw, self._body_type, call.warnings)
+            call.body_size = len(raw)
+            await call.still_allowed(request.app[SERVICES].pool)
+            if call.idempotency_key is not None:
+                call.body_hash = (await aside(len(raw), hashlib.sha256, raw)).digest()
 
     def _max_json(self, request: web.Request) -> int:
         most = request.app[SERVICES].config.api.max_json_size

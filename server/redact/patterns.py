@@ -13,7 +13,8 @@ from server.config import ConfigError
 from server.redact.rules import REDACTED
 
 _MAX_INSTRUCTIONS = 500  # of a compiled pattern; each costs at most 6 ns for each byte of text
-_INLINE = 8 << 10  # characters; longer texts are searched in a thread, so that they do not block the event loop
+# Characters × instructions; what needs more is searched in a thread, so that it does not block the event loop.
+_INLINE = 1 << 19  # a few milliseconds
 # Bytes × instructions that one call of hide() may search again after matches of a pattern: a few seconds at most.
 _REPEATED = 1 << 30
 
@@ -23,6 +24,7 @@ class Patterns:
 
     def __init__(self, patterns: Sequence[str]) -> None:
         self._patterns = [_compiled(pattern) for pattern in patterns]
+        self._instructions = sum(pattern.programsize for pattern in self._patterns)
         # A thread of its own: in a shared thread pool, a few long texts would block other work.
         self._thread = ThreadPoolExecutor(1, "masks") if patterns else None
 
@@ -34,7 +36,7 @@ class Patterns:
         """The same texts with `[redacted]` for each match."""
         if self._thread is None:
             return texts
-        if sum(len(text) for text in texts if text) <= _INLINE:
+        if sum(len(text) for text in texts if text) * self._instructions <= _INLINE:
             return self._hidden(texts)
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._hidden, texts)
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from server.database.queries import SQL
-from server.database.rows import encode
+from server.database.rows import encode_many
 from server.errors import CaseNotFound
 from server.ids import bucket_of, new_ids
 from server.reports.words import Moment, Status
@@ -48,7 +48,7 @@ class Appended:
 async def insert_many(connection: Any, case_id: UUID, new: Sequence[Struct]) -> None:
     """Inserts checkpoints in the order sent. The caller holds the lock of the test case."""
     ids = new_ids(bucket_of(case_id), len(new))
-    await connection.execute(SQL.checkpoints.insert_many, case_id, ids, encode(new))
+    await connection.execute(SQL.checkpoints.insert_many, case_id, ids, await encode_many(new))
 
 
 async def own_artifacts(connection: Any, case_id: UUID, wanted: Sequence[UUID]) -> set[UUID]:

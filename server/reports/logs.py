@@ -8,7 +8,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from server.database.queries import SQL
-from server.database.rows import encode
+from server.database.rows import encode_portions
 from server.errors import CaseNotFound
 from server.ids import bucket_of, new_ids
 from server.reports import test_cases
@@ -83,7 +83,12 @@ async def append(
     first entry: entries whose number is stored already are skipped. Raises CaseNotFound."""
     await test_cases.lock(connection, case_id, scope)
     query = SQL.logs.insert_console if log == "console" else SQL.logs.insert_network
-    return len(await connection.fetch(query, case_id, new_ids(bucket_of(case_id), len(new)), encode(new), first))
+    ids, added, at = new_ids(bucket_of(case_id), len(new)), 0, 0
+    async for count, rows in encode_portions(new):
+        number = None if first is None else first + at
+        added += len(await connection.fetch(query, case_id, ids[at : at + count], rows, number))
+        at += count
+    return added
 
 
 async def console_of_case(

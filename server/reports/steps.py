@@ -9,7 +9,7 @@ from msgspec import UNSET, Struct
 from msgspec.structs import asdict
 
 from server.database.queries import SQL
-from server.database.rows import encode
+from server.database.rows import encode, encode_many
 from server.errors import ArtifactElsewhere, ArtifactNotFound, CaseNotFound, StepNotFound, StepsExist
 from server.ids import bucket_of, new_ids
 from server.observe.audit import Action, Actor, Subject, record
@@ -173,7 +173,7 @@ async def _inserted(
     may_have_artifacts: bool = False,
     returning: bool = False,
 ) -> list[Any] | None:
-    values = list(empty), may_have_artifacts, ids, encode(new), returning, _link_names(new)
+    values = list(empty), may_have_artifacts, ids, await encode_many(new), returning, _link_names(new)
     return await connection.fetch(SQL.steps.insert_many, case_id, scope, *values) or None
 
 
@@ -202,7 +202,7 @@ async def replace_many(
     """
     project_id = await test_cases.touch(connection, case_id, scope)
     fresh = new_ids(bucket_of(case_id), len(new))
-    rows = await connection.fetch(SQL.steps.replace_many, case_id, fresh, encode(new), _link_names(new))
+    rows = await connection.fetch(SQL.steps.replace_many, case_id, fresh, await encode_many(new), _link_names(new))
     by_position = {(iteration, number): step_id for step_id, iteration, number in rows}
     ids = [by_position[position] for position in positions]
     gone = []

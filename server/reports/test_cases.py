@@ -8,7 +8,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from server.database.queries import SQL
-from server.database.rows import encode
+from server.database.rows import encode_many
 from server.errors import CaseNotFound, SuiteRunNotFound
 from server.ids import bucket_of, new_ids
 from server.reports.patch import merge
@@ -75,7 +75,7 @@ async def insert_many(connection: Any, run_id: UUID, scope: UUID | None, new: Se
     if not await connection.fetchval(SQL.suite_runs.project_of, run_id, scope):
         raise SuiteRunNotFound()
     ids = new_ids(bucket_of(run_id), len(new))
-    rows = await connection.fetch(SQL.test_cases.insert_many, run_id, scope, ids, encode(new))
+    rows = await connection.fetch(SQL.test_cases.insert_many, run_id, scope, ids, await encode_many(new))
     if len(rows) != len(new):  # the run was deleted while the insert waited
         raise SuiteRunNotFound()
     return sorted((TestCase(*row) for row in rows), key=lambda case: case.id)

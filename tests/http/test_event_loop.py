@@ -1,0 +1,207 @@
+"""The event loop is never blocked for long: what each endpoint does with its worst body, in pieces of CPU time."""
+
+import asyncio
+import gc
+import gzip
+import itertools
+import json
+import socket
+import time
+from asyncio import events
+
+import pytest
+
+from tests.forms import CONTENT_TYPE, single
+from tests.makers import png
+
+BASE = "/api/v1/reports"
+JSON = "application/json"
+MIB = 1 << 20
+TEXT = MIB - 10
+LIMIT = 0.020  # seconds of CPU time of the loop's thread, on a machine that takes 10 ms for `_machine`
+
+
+def machine():
+    """Seconds of CPU time for a fixed piece of work, 10 ms on the machine on which LIMIT is meant."""
+    started = time.thread_time()
+    sum(range(400_000))
+    return time.thread_time() - started
+
+
+class Watch:
+    """Measures each callback of the event loop, in CPU time of its thread: load of other processes does not count."""
+
+    def __init__(self, monkeypatch):
+        self.worst, self.what, run = 0.0, "", events.Handle._run
+
+        def timed(handle):
+            started = time.thread_time()
+            run(handle)
+            taken = time.thread_time() - started
+            if taken > self.worst:
+                self.worst, self.what = taken, repr(handle)
+
+        monkeypatch.setattr(events.Handle, "_run", timed)
+
+
+@pytest.fixture
+def watch(monkeypatch):
+    return Watch(monkeypatch)
+
+
+def spread(unit):
+    """15 texts of a little less than 1 MiB; fewer of characters that JSON escapes."""
+    return [unit * (TEXT // len(unit)) for _ in range(7 if unit == '"' else 15)]
+
+
+BAD = "?" + "[" * 119
+WORST = {
+    "plain": "a",
+    "brackets": BAD,
+    "parameters": "?a=",
+    "secrets": "?token=",
+    "passwords": "//a:b@",
+    "quotes": '"',
+    "semicolons": ";",
+}
+
+
+def console(unit):
+    return {"entries": [{"level": "info", "message": "=" + text, "source_url": "/"} for text in spread(unit)]}
+
+
+def network(unit):
+    return {"entries": [{"method": "GET", "url": "=" + text} for text in spread(unit)]}
+
+
+def headers():
+    one = {f"h{i}": "https://h/?a=1&token=2" for i in range(40)}
+    return {"entries": [{"method": "GET", "url": "/", "request_headers": one} for _ in range(8_000)]}
+
+
+def selectors(unit):
+    steps = [{"step_number": i, "element_selector": "x", "description": text} for i, text in enumerate(spread(unit))]
+    return {"steps": [{**step, "input_value": "x", "error_message": "e"} for step in steps]}
+
+
+def many_steps():
+    return {"steps": [{"step_number": i, "description": "d" * 1000, "input_value": "x"} for i in range(9_000)]}
+
+
+def bodies():
+    yield from ((f"console {name}", "POST", "{case}/console-logs", console(unit)) for name, unit in WORST.items())
+    yield from ((f"network {name}", "POST", "{case}/network-logs", network(unit)) for name, unit in WORST.items())
+    yield "network headers", "POST", "{case}/network-logs", headers()
+    yield "console small", "POST", "{case}/console-logs", {"entries": [{"level": "info", "message": ""}] * 10_000}
+    yield from ((f"steps {name}", "POST", "{case}/steps", selectors(WORST[name])) for name in ("plain", "quotes"))
+    yield "steps put", "PUT", "{case}/steps", selectors("pin")
+    yield "metadata lists", "POST", "{base}/suite-runs", {"name": "x", "metadata": {"a": [[]] * 3_000_000}}
+    yield "metadata numbers", "POST", "{base}/suite-runs", {"name": "x", "metadata": {"a": [1] * 5_000_000}}
+    yield "unknown lists", "POST", "{base}/suite-runs", {"name": "x", "unknown": {"a": [[]] * 3_000_000}}
+    yield "a wrong text", "POST", "{base}/suite-runs", {"name": "\0", "unknown": {"a": [[]] * 1_000_000}}
+    cases = [{"name": str(i), "stack_trace": "s" * 1400} for i in range(9_000)]
+    yield "test cases", "POST", "{run}/test-cases/bulk", {"test_cases": cases}
+    points = [{"checkpoint_number": i, "name": "x", "message": "m" * 1400} for i in range(9_000)]
+    yield "checkpoints", "POST", "{case}/checkpoints", {"checkpoints": points}
+    yield "case patch", "PATCH", "{case}", {"stack_trace": "s" * TEXT, "metadata": {"a": ["x"] * 10_000}}
+
+
+NAMES = [name for name, *_ in bodies()]
+
+
+@pytest.fixture
+async def where(make_run, make_case):
+    run = await make_run(project="default")
+    case = await make_case(run=run)
+    return {"base": BASE, "run": f"{BASE}/suite-runs/{run}", "case": f"{BASE}/test-case-results/{case}"}
+
+
+async def sent(client, watch, method, url, body, kind=JSON, **headers):
+    """Sends the body slowly enough that the client's own work is no large piece; returns the status."""
+
+    async def pieces():
+        for start in range(0, len(body), 65_536):
+            yield body[start : start + 65_536]
+            await asyncio.sleep(0)
+
+    await asyncio.sleep(0)  # the test's own work so far is not counted
+    watch.worst = 0.0
+    own = {"Content-Type": kind, "Content-Length": str(len(body)), **headers}
+    reply = await client.request(method, url, data=pieces(), headers=own)
+    reply.close()
+    return reply.status
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_no_body_blocks_the_event_loop(client, where, watch, name):
+    ((method, url, raw),) = [
+        (method, url, json.dumps(body).encode()) for found, method, url, body in bodies() if found == name
+    ]
+    gc.collect()
+    gc.freeze()  # what the tests have made is not looked at again
+    status = await sent(
+        client, watch, method, url.format(**where), raw, **{"Idempotency-Key": "k"} if method == "POST" else {}
+    )
+    assert status in (200, 201, 422)
+    check(watch)
+
+
+def check(watch):
+    assert watch.worst < LIMIT * max(1.0, machine() / 0.010), (watch.worst, watch.what)
+
+
+def posted(client, url, pieces, **headers):
+    """Sends a request over a socket of its own and returns the status. To be called in a thread."""
+    headers = {"Host": "x", "Connection": "close", "Content-Type": JSON, **headers}
+    headers["Authorization"] = client.session.headers["Authorization"]
+    head = f"POST {url} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers.items()) + "\r\n"
+    with socket.create_connection((client.host, client.port), 60) as connection:
+        connection.sendall(head.encode() + b"".join(pieces))
+        return int(connection.makefile("rb").readline().split()[1])
+
+
+def chunked(body, size):
+    parts = (body[at : at + size] for at in range(0, len(body), size))
+    return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 2000])
+@pytest.mark.parametrize("what", ["json", "upload"])
+async def test_a_body_of_tiny_chunks_does_not_block_the_event_loop(client, where, watch, what, size):
+    if what == "json":
+        url, kind = where["case"] + "/console-logs", JSON
+        body = json.dumps({"entries": [{"level": "info", "message": "m" * 100_000 * min(size, 7)}]}).encode()
+    else:
+        url, kind, body = where["case"] + "/artifacts", CONTENT_TYPE, single(png(200, 200 * min(size, 7)))
+    sent = chunked(body, size)
+    await asyncio.sleep(0)
+    watch.worst = 0.0
+    headers = {"Content-Type": kind, "Transfer-Encoding": "chunked"}
+    assert await asyncio.to_thread(posted, client, url, [sent], **headers) == 201
+    check(watch)
+
+
+@pytest.mark.parametrize("members", [1, 3])
+async def test_a_compressed_body_does_not_block_the_event_loop(client, where, watch, members, rows):
+    entries = [{"level": "info", "message": "m" * TEXT} for _ in range(15)]
+    text = json.dumps({"entries": entries}).encode()
+    cut = [len(text) * i // members for i in range(members + 1)]
+    body = b"".join(gzip.compress(text[a:b]) for a, b in itertools.pairwise(cut))
+    del text
+    await asyncio.sleep(0)
+    watch.worst = 0.0
+    headers = {"Content-Encoding": "gzip", "Content-Length": str(len(body))}
+    assert await asyncio.to_thread(posted, client, where["case"] + "/console-logs", [body], **headers) == 201
+    check(watch)
+    (row,) = rows("SELECT count(*) AS n, sum(length(message)) AS length FROM test_console_logs")
+    assert row == {"n": 15, "length": 15 * TEXT}
+
+
+async def test_a_log_that_is_inserted_in_portions_keeps_its_order_and_its_numbers(client, where, rows):
+    url = where["case"] + "/console-logs"
+    entries = [{"level": "info", "message": f"{i} " + "m" * 900_000} for i in range(12)]
+    for sent, created in ((entries[:7], 7), (entries, 5)):
+        reply = await client.post(url, json={"entries": sent, "first_sequence": 100})
+        assert (await reply.json())["created"] == created
+    stored = rows("SELECT client_sequence, split_part(message, ' ', 1)::int AS i FROM test_console_logs ORDER BY seq")
+    assert [(row["client_sequence"], row["i"]) for row in stored] == [(100 + i, i) for i in range(12)]
