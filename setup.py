@@ -74,7 +74,16 @@ setup(
         "server.migrations",
     ],
     package_dir={"server.sql": "sql", "server.migrations": "migrations"},
-    package_data={"server": ["viewer/templates/*.html"], "server.sql": ["*.sql"], "server.migrations": ["*.sql"]},
+    package_data={
+        "server": [
+            "viewer/templates/*.html",
+            "viewer/static/*",
+            "viewer/static/vendor/*",  # with the origin and the hashes of what is vendored
+            "viewer/static/vendor/*/*",  # with licences
+        ],
+        "server.sql": ["*.sql"],
+        "server.migrations": ["*.sql"],
+    },
     install_requires=REQUIRES,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["reportd = server.commands.main:main"]},

@@ -160,4 +160,7 @@ ROUTES = [
     ),
     Route("GET", "/api/v1/openapi.json", openapi.show, "application/json", access=_PUBLIC),
     Route("GET", "/docs", docs.show, "text/html", access=_PUBLIC),
+    Route(
+        "GET", "/static/{file}", docs.show_file, "text/javascript", access=_PUBLIC, errors=(404,), others=("text/css",)
+    ),
 ]

@@ -16,6 +16,7 @@ from server.http.authenticate import COOKIE
 from server.http.openapi import document
 from server.routes import ROUTES
 from server.services import SERVICES
+from server.viewer import assets
 from tests.forms import BOUNDARY, batch, single
 from tests.makers import png
 from tests.people import LOGIN, PASSWORD, logged_in
@@ -175,6 +176,7 @@ def make_things(client, make_run, make_case):
         return {
             **{"suite_id": run, "case_id": case, "step_id": step["id"], "artifact_id": artifact["id"]},
             **{"link_id": link["id"], "link": link["url"].removeprefix("/shared/")},
+            "file": assets.by_name()["docs.css"].file,
         }
 
     return make

@@ -89,10 +89,11 @@ def said(command):
 
 def test_the_wheel_holds_what_the_checkout_holds(unpacked):
     def below(folder, suffixes):
-        return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix in suffixes}
+        found = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+        return {str(path) for path in found if path.suffix in suffixes or "static" in path.parts}
 
     sources = below(ROOT / "server", {".py", ".html"})
-    assert "viewer/templates/docs.html" in sources
+    assert "viewer/templates/docs.html" in sources and "viewer/static/vendor/swagger-ui/LICENSE" in sources
     sql = {f"sql/{path.name}" for path in (ROOT / "sql").glob("*.sql")}
     migrations = {f"migrations/{path.name}" for path in (ROOT / "migrations").glob("*.sql")}
     assert len(sql) > 5 and len(migrations) > 10

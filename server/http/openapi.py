@@ -38,6 +38,25 @@ _MEDIA = {
     "*/*": {"type": "string", "contentMediaType": "application/octet-stream"},
     "application/json": {"type": "object"},
 }
+_TEXT = {"type": "string"}
+_TAGS = {
+    "suite_runs": "Runs of a test suite: created first, finished last; everything else belongs to one.",
+    "test_cases": "Results of test cases. Each belongs to a suite run.",
+    "steps": "The steps of a test case, with their screenshots.",
+    "uploads": "Screenshots, logs, videos and other files of a test case are sent here, one or up to 50 at once.",
+    "artifacts": "What is stored about an uploaded file.",
+    "downloads": "The bytes of an uploaded file.",
+    "checkpoints": "What a test case checked.",
+    "logs": "Console and network logs of a test case.",
+    "reports": "A test case with everything that belongs to it.",
+    "links": "Evidence links show one run, test case or artifact to people without an account.",
+    "shared": "What an evidence link shows. The link itself is the credential.",
+    "sessions": "Logins of people, and read-only browser sessions of tokens.",
+    "audit": "Who did what, when and from where.",
+    "health": "For monitoring.",
+    "openapi": "This description.",
+    "docs": "This page.",
+}
 ALSO = {
     200: "It existed already and is unchanged",
     206: "The requested range",
@@ -93,6 +112,7 @@ def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
             "version": version,
             "description": "A self-hosted test-report server. Send what a test did; read why it failed.",
         },
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "security": [{"bearer": []}, {"session": []}],
         "paths": paths,
         "components": {
@@ -174,9 +194,9 @@ def _needed(route: Route) -> str:
 
 
 def _path_parameters(route: Route) -> list[dict[str, Any]]:
-    of_id, of_link = {"type": "string", "format": "uuid"}, {"type": "string", "pattern": f"^{PATTERN}$"}
+    of_id, kinds = {"type": "string", "format": "uuid"}, {"link": {"type": "string", "pattern": f"^{PATTERN}$"}}
     return [
-        {"name": name, "in": "path", "required": True, "schema": of_id if name in RESOURCES else of_link}
+        {"name": name, "in": "path", "required": True, "schema": of_id if name in RESOURCES else kinds.get(name, _TEXT)}
         for name in re.findall(r"{(\w+)}", route.path)
     ]
 

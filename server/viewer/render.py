@@ -7,9 +7,12 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import urlencode
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined, Undefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from server.viewer import assets
+
+_BASE = "/api/v1/reports"
 _STATUSES = ("Failed", "Passed", "Skipped", "Pending")
 # The escape sequences of terminals (ECMA-48), then every other control character except tab and line end. A string
 # sequence, such as a link, must end on its line: otherwise one that does not end would hide the rest of the text.
@@ -51,8 +54,16 @@ def refusal(status: int, detail: str) -> str:
 
 
 def docs(document: Mapping[str, Any]) -> str:
-    """The API documentation, made from the OpenAPI document."""
-    return _LENIENT.get_template("docs.html").render(document=document)
+    """The page of the API documentation, with a table of contents made from the OpenAPI document."""
+    contents: dict[str, list[tuple[str, str, Any]]] = {tag["name"]: [] for tag in document["tags"]}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            contents[operation["tags"][0]].append((method.upper(), path, operation))
+
+    def address(name: str) -> str:
+        return f"/static/{assets.by_name()[name].file}"
+
+    return _render("docs.html", document=document, contents=contents, base=_BASE, address=address)
 
 
 def _render(name: str, **values: Any) -> str:
@@ -82,18 +93,17 @@ def _printable(value: Any) -> Any:
     return _CONTROLS.sub("", value.replace("\r\n", "\n").replace("\r", "\n"))
 
 
-def _environment(undefined: type[Undefined]) -> Environment:
+def _environment() -> Environment:
     return Environment(
         loader=FunctionLoader(lambda name: files("server.viewer").joinpath("templates", name).read_text("utf-8")),
         autoescape=True,
         finalize=_printable,  # of every value that a template prints
         trim_blocks=True,
         lstrip_blocks=True,
-        undefined=undefined,
+        undefined=StrictUndefined,  # a template that uses a missing value fails
     )
 
 
 _DEFAULT_PER_PAGE = 100  # as in http/fields.py
-_TEMPLATES = _environment(StrictUndefined)  # a template that uses a missing value fails
+_TEMPLATES = _environment()
 _TEMPLATES.filters |= {"moment": _moment, "duration": _duration, "printable": _printable}
-_LENIENT = _environment(Undefined)  # optional keys of an OpenAPI document may be missing

@@ -23,6 +23,7 @@ from server.http import decode
 from server.http.fields import Sha256
 from server.http.route import RESOURCES
 from server.routes import ROUTES
+from server.viewer import assets
 from tests.api.test_steps import a_step, send_png
 from tests.makers import flip_byte
 
@@ -60,6 +61,7 @@ async def paths(client, make_run, case_url):
         "step_id": step["id"],
         "link_id": link["id"],
         "link": link["url"].removeprefix("/shared/"),
+        "file": assets.by_name()["docs.css"].file,
     }
 
     def fill(path, **other):

@@ -1,0 +1,34 @@
+"""Static files: the vendored ones are unmodified, and each address belongs to one content."""
+
+from hashlib import sha256
+from pathlib import Path
+
+from server.viewer import assets
+
+VENDOR = Path(assets.__file__).parent / "static/vendor"
+
+
+def test_vendored_files_are_those_whose_hashes_were_recorded():
+    lines = (VENDOR / "SHA256SUMS").read_text("ascii").splitlines()
+    recorded = {name: digest for digest, name in (line.split("  ") for line in lines)}
+    found = {str(path.relative_to(VENDOR)) for path in VENDOR.glob("*/**/*") if path.is_file()}
+    assert found == recorded.keys() and len(found) == 5
+    for name, digest in recorded.items():
+        assert sha256((VENDOR / name).read_bytes()).hexdigest() == digest, name
+
+
+def test_every_vendored_folder_has_its_licence_and_origin():
+    about = (VENDOR / "README.md").read_text("utf-8")
+    folders = [path for path in VENDOR.iterdir() if path.is_dir()]
+    assert folders
+    for folder in folders:
+        assert (folder / "LICENSE").read_bytes()
+        (row,) = [line for line in about.splitlines() if line.startswith(f"| `{folder.name}/`")]
+        assert "npm package" in row and "sha512-" in row
+
+
+def test_an_address_has_the_hash_of_the_content():
+    for name, asset in assets.by_name().items():
+        stem, digest, suffix = asset.file.rsplit(".", 2)
+        assert f"{stem}.{suffix}" == name and sha256(asset.content).hexdigest().startswith(digest)
+        assert assets.by_file()[asset.file] is asset
