@@ -133,7 +133,7 @@ class JsonObject:
         """Without the checks, for an object that is derived from a checked one."""
         return cls(value, orjson.dumps(value))
 
-    schema: ClassVar[dict[str, Any]] = {"type": "object"}
+    schema: ClassVar[dict[str, Any]] = {"type": "object", "description": "At most 64 KiB as JSON and 32 levels deep"}
 
 
 class HeaderMap(JsonObject):

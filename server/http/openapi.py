@@ -4,6 +4,7 @@ The first paragraph of a handler's docstring is the summary of its operation, th
 """
 
 import inspect
+import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,9 @@ import msgspec
 
 from server.auth.evidence_links import PATTERN
 from server.auth.roles import Role
+from server.config import ApiConfig, ArtifactsConfig
 from server.http.cursor import CursorPage
+from server.http.examples import DEFAULTS, EXAMPLES, PAGING
 from server.http.fields import Page
 from server.http.repair import MAX_WARNINGS
 from server.http.route import Route, Upload
@@ -39,6 +42,26 @@ _MEDIA = {
     "application/json": {"type": "object"},
 }
 _TEXT = {"type": "string"}
+_LIMITS = {
+    "format": "format",
+    "minimum": "from",
+    "maximum": "to",
+    "maxLength": "at most characters:",
+    "pattern": "like",
+}
+
+
+def _size(count: int) -> str:
+    return f"{count >> 20} MiB" if count >> 20 else f"{count >> 10} KiB"
+
+
+_ARTIFACTS = ArtifactsConfig()
+_FILE = (
+    f"By default at most {_size(_ARTIFACTS.max_file_size)} (`[artifacts] max_file_size`), and one of the types "
+    f"{', '.join(_ARTIFACTS.allowed_types)} (`[artifacts] allowed_types`)."
+)
+_FILES = f"By default at most {_ARTIFACTS.batch_max_files} files (`[artifacts] batch_max_files`). Each: {_FILE}"
+_JSON_LIMIT = f"By default at most {_size(ApiConfig().max_json_size)} (`[api] max_json_size`)."
 _TAGS = {
     "suite_runs": "Runs of a test suite: created first, finished last; everything else belongs to one.",
     "test_cases": "Results of test cases. Each belongs to a suite run.",
@@ -172,7 +195,14 @@ def _operation(route: Route, known: dict[str, Any]) -> dict[str, Any]:
         )
     if "body" in route.takes:
         schema = known[_key(route.takes["body"])]
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        content = {"schema": schema}
+        if (name := route.takes["body"].__name__) in EXAMPLES:
+            content["example"] = EXAMPLES[name]
+        operation["requestBody"] = {
+            "required": True,
+            "description": f"At most {_size(route.max_json)}." if route.max_json else _JSON_LIMIT,
+            "content": {"application/json": content},
+        }
     if route.upload is not None:
         schema = _upload_schema(route.upload)
         operation["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
@@ -208,15 +238,27 @@ def _query_parameters(route: Route) -> list[dict[str, Any]]:
     properties = _object_schema(query_type)["properties"]
     paging = {*Page.__struct_fields__, *CursorPage.__struct_fields__}
     names = sorted(properties, key=lambda name: (name in paging, name == "shape"))
-    return [{"name": name, "in": "query", "schema": _without_null(properties[name])} for name in names]
+    parameters = []
+    for name in names:
+        more = dict(PAGING.get(name, {}))
+        described = {"description": more.pop("description")} if "description" in more else {}
+        parameters.append({"name": name, "in": "query", **described, "schema": _without_null(properties[name]) | more})
+    return parameters
 
 
 def _upload_schema(upload: Upload) -> dict[str, Any]:
     schema = _object_schema(upload.fields)
     file: dict[str, Any] = {"type": "string", "contentMediaType": "application/octet-stream"}
-    many = upload.file_field == "files"
-    properties = {upload.file_field: {"type": "array", "items": file} if many else file}
-    properties |= {name: _form_field(_without_null(kind)) for name, kind in schema["properties"].items()}
+    if upload.file_field == "files":
+        properties = {"files": {"type": "array", "items": file, "description": _FILES}}
+        _, components = _schemas([upload.fields])
+        properties["metadata"] = _metadata_field(schema["properties"]["metadata"], components["ArtifactEntry"])
+    else:
+        properties = {"file": {**file, "description": _FILE}}
+        properties |= {name: _without_null(kind) for name, kind in schema["properties"].items()}
+        for name, value in EXAMPLES["ArtifactEntry"][0].items():
+            if name in properties:
+                properties[name] = {**properties[name], "examples": [value]}
     return {
         "type": "object",
         "required": [upload.file_field, *schema.get("required", [])],
@@ -287,21 +329,45 @@ def _object_schema(kind: Any) -> dict[str, Any]:
     return found
 
 
+def _metadata_field(schema: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+    """The text field of a batch, which contains JSON. Its fields are also listed as text: no renderer shows the schema
+    of a text's content."""
+    rows = []
+    for name, kind in fields["properties"].items():
+        wanted = _without_null(kind)
+        limits = [f"{word} {wanted[key]}" for key, word in _LIMITS.items() if key in wanted]
+        kinds = f"one of {', '.join(wanted['enum'])}" if "enum" in wanted else wanted["type"]
+        text = ", ".join([kinds, *limits])
+        rows.append(f"| `{name}`{' (required)' if name in fields['required'] else ''} | {text} |")
+    table = "\n".join(["| field | value |", "|---|---|", *rows])
+    return {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": schema,
+        "description": f"A JSON array with an object for each file. `file_index` counts the files from 0.\n\n{table}",
+        "examples": [json.dumps(EXAMPLES["ArtifactEntry"])],
+    }
+
+
+def _with_defaults(components: dict[str, Any]) -> dict[str, Any]:
+    """The schemas, with the value that an absent field gets in place of the null of its type."""
+    for name in components.keys() & DEFAULTS.keys():
+        for field, value in DEFAULTS[name].items():
+            components[name]["properties"][field]["default"] = value
+    return components
+
+
 def _schemas(kinds: list[Any]) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
-    return msgspec.json.schema_components(kinds, schema_hook=_custom, ref_template="#/components/schemas/{name}")
-
-
-def _form_field(schema: dict[str, Any]) -> dict[str, Any]:
-    """A list in a form is one text field, which contains JSON."""
-    if schema.get("type") != "array":
-        return schema
-    return {"type": "string", "contentMediaType": "application/json", "contentSchema": schema}
+    found, components = msgspec.json.schema_components(
+        kinds, schema_hook=_custom, ref_template="#/components/schemas/{name}"
+    )
+    return found, _with_defaults(components)
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema without null: queries and forms cannot contain null, they omit the field instead."""
     choices = [choice for choice in schema.get("anyOf", []) if choice != {"type": "null"}]
-    rest = {key: value for key, value in schema.items() if key not in {"anyOf", "default"}}
+    rest = {key: value for key, value in schema.items() if key != "anyOf" and (key, value) != ("default", None)}
     if len(choices) == 1:
         return {**choices[0], **rest}
     if "enum" in rest:

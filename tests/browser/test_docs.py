@@ -48,6 +48,18 @@ async def test_a_call_can_be_tried_and_no_other_host_is_asked(browser, up_server
     assert tab.events_named("Runtime.exceptionThrown") == []
 
 
+async def test_files_can_be_chosen_for_an_upload(browser, up_server):
+    for name in ("uploads_create", "uploads_create_batch"):
+        tab = await browser.open(f"{up_server.url}/docs#/uploads/{name}")
+        choose = f"""const operation = "#operations-uploads-{name}";
+            (await one(`${{operation}} .try-out__btn`)).click();
+            const add = await wait(() => document.querySelector(
+                `${{operation}} input[type=file], ${{operation}} .json-schema-form-item-add`));
+            if (add.type !== "file") add.click();
+            return (await one(`${{operation}} input[type=file]`)).type"""
+        assert await tab.evaluate(SEEN % choose) == "file", name
+
+
 async def test_the_table_of_contents_opens_an_operation(browser, up_server):
     tab = await browser.open(f"{up_server.url}/docs")
     closed = "return (await one('.opblock-tag')) && document.querySelectorAll('.opblock').length"

@@ -10,6 +10,7 @@ import pytest
 from aiohttp import FormData
 
 from server import __version__
+from server.http.examples import DEFAULTS
 from server.http.openapi import document
 from server.routes import ROUTES
 from server.viewer import assets
@@ -43,6 +44,7 @@ KNOWN_KEYWORDS = {
     "title",
     "description",
     "default",
+    "examples",
     "contentMediaType",
     "contentSchema",
 }
@@ -243,6 +245,92 @@ def test_public_routes_need_no_token_and_posts_take_a_key(api):
         takes_key = any(parameter["name"] == "Idempotency-Key" for parameter in operation["parameters"])
         assert takes_key == (route.method == "POST" and route.path.startswith(BASE) and route.path != f"{BASE}/links")
         assert ("requestBody" in operation) == ("body" in route.takes or route.upload is not None)
+
+
+# --- examples and defaults -------------------------------------------------------------------------------------
+
+
+def bodies(api):
+    """Each JSON request body: method, path, schema and example."""
+    for path, operations in api["paths"].items():
+        for method, operation in operations.items():
+            content = operation.get("requestBody", {}).get("content", {})
+            if "application/json" in content:
+                yield method, path, content["application/json"]["schema"], content["application/json"]["example"]
+
+
+def test_every_json_body_has_a_valid_example_and_a_limit(api):
+    found = list(bodies(api))
+    assert len(found) >= 13
+    for method, path, schema, example in found:
+        assert problems(api, schema, example) == [], (method, path)
+        assert "At most" in api["paths"][path][method]["requestBody"]["description"].replace("at most", "At most")
+
+
+async def test_the_server_accepts_the_examples(client, api, make_case, make_user, make_run):
+    run = await make_run()
+    case = await make_case(run=run)
+    (step,) = (
+        await (
+            await client.post(f"{BASE}/test-case-results/{case}/steps/bulk", json={"steps": [{"step_number": 99}]})
+        ).json()
+    )["steps"]
+    sent = await (await client.post(f"{BASE}/test-case-results/{case}/artifacts", data=a_file(1))).json()
+    real = {"screenshot_artifact_id": sent["id"], "test_case_result_id": case}
+    for method, path, _, example in sorted(bodies(api), key=lambda body: body[1].endswith("/steps")):
+        if path == LOGIN:
+            continue
+        url = (
+            path.replace("{suite_id}", run)
+            .replace("{case_id}", await make_case() if method == "post" else case)
+            .replace("{step_id}", step["id"])
+        )
+        body = {name: real.get(name, value) for name, value in example.items()}
+        reply = await client.request(method, url, json=body)
+        assert reply.status in (200, 201), (method, path, await reply.text())
+
+
+async def test_the_example_of_a_batch_is_accepted_and_its_fields_are_described(client, api, case_url):
+    schema = api["paths"][f"{CASE_PATH}/artifacts/batch"]["post"]["requestBody"]["content"]["multipart/form-data"][
+        "schema"
+    ]
+    metadata = schema["properties"]["metadata"]
+    for name in api["components"]["schemas"]["ArtifactEntry"]["properties"]:
+        assert f"| `{name}`" in metadata["description"]
+    assert "`file_index` (required) | integer" in metadata["description"]
+    assert "screenshot" in metadata["description"] and "50 files" in schema["properties"]["files"]["description"]
+    form = FormData({"metadata": metadata["examples"][0]})
+    form.add_field("files", png(8, 8, 1), filename="a.png")
+    form.add_field("files", b"log", filename="a.log")
+    reply = await client.post(f"{await case_url()}/artifacts/batch", data=form)
+    assert reply.status == 201, await reply.text()
+
+
+async def test_the_documented_defaults_are_those_that_are_stored(client, api, make_run, make_case):
+    run = await (await client.post(f"{BASE}/suite-runs", json={"name": "x"})).json()
+    test_case = await (await client.post(f"{BASE}/suite-runs/{run['id']}/test-cases", json={"name": "x"})).json()
+    url = f"{BASE}/test-case-results/{test_case['id']}"
+    found = {"NewSuiteRun": run, "NewTestCase": test_case}
+    for name, path, field, entry in [
+        ("NewStep", "steps/bulk", "steps", {"step_number": 1}),
+        ("NewCheckpoint", "checkpoints", "checkpoints", {"checkpoint_number": 1, "name": "x"}),
+        ("NewConsoleEntry", "console-logs", "entries", {"level": "info", "message": "x"}),
+        ("NewNetworkEntry", "network-logs", "entries", {"method": "GET", "url": "x"}),
+    ]:
+        assert (await client.post(f"{url}/{path}", json={field: [entry]})).status == 201
+        listed = await (await client.get(f"{url}/{path.removesuffix('/bulk')}?shape=object")).json()
+        found[name] = (listed.get("items") or listed.get("steps"))[0]
+    found["ArtifactFields"] = await (await client.post(f"{url}/artifacts", data=a_file(1))).json()
+    found |= {"TypedStep": found["NewStep"], "ArtifactEntry": found["ArtifactFields"]}
+    for name, defaults in DEFAULTS.items():
+        described = api["components"]["schemas"][name]["properties"]
+        assert {field: described[field]["default"] for field in defaults} == defaults
+        if name != "NewLink":  # its reply has the time at which it expires: tests/api/test_links.py
+            assert {field: found[name][field] for field in defaults} == defaults, name
+    parameters = api["paths"][f"{BASE}/suite-runs/{{suite_id}}/test-cases"]["get"]["parameters"]
+    listed = await (await client.get(f"{BASE}/suite-runs/{run['id']}/test-cases")).json()
+    described = {entry["name"]: entry["schema"].get("default") for entry in parameters if entry["in"] == "query"}
+    assert (described["page"], described["per_page"]) == (listed["page"], listed["per_page"])
 
 
 # --- replies ---------------------------------------------------------------------------------------------------

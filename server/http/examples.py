@@ -1,0 +1,95 @@
+"""Examples and defaults of request bodies, for the OpenAPI document. By the name of their type.
+
+Tests send each example, and compare the defaults with what is stored.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+_ID = "019bef12-7a41-7c3e-8d25-5b0c1f6e9a01"
+_RUN = {
+    "name": "nightly",
+    "run_key": "build-4711",
+    "environment": "staging",
+    "branch": "main",
+    "commit_sha": "8f3c2d1e",
+    "tags": ["smoke"],
+    "metadata": {"shard": 1},
+}
+_CASE = {
+    "name": "log in",
+    "test_id": "tests/login.spec.ts > log in",
+    "status": "Failed",
+    "duration_ms": 1850,
+    "error_type": "TimeoutError",
+    "error_message": "Element not found: #username",
+    "started_at": "2026-01-24T12:00:00.000Z",
+}
+_STEPS = [
+    {"step_number": 1, "step_type": "navigate", "description": "Open the page", "status": "Passed", "duration_ms": 420},
+    {
+        "step_number": 2,
+        "step_type": "type",
+        "element_selector": "#username",
+        "input_value": "anna",
+        "status": "Failed",
+        "error_message": "Element not found: #username",
+        "screenshot_path": "step_002.png",
+    },
+]
+_CONSOLE = {
+    "level": "error",
+    "message": "Uncaught TypeError",
+    "source_url": "https://shop.example/app.js",
+    "line_number": 7,
+}
+_NETWORK = {
+    "method": "GET",
+    "url": "https://shop.example/login",
+    "status_code": 500,
+    "response_headers": {"Content-Type": "text/html"},
+    "duration_ms": 31,
+    "started_at": "2026-01-24T12:00:00.000Z",
+}
+
+EXAMPLES: Mapping[str, Any] = {
+    "NewSuiteRun": _RUN,
+    "SuiteRunPatch": {"status": "Failed", "finished_at": "2026-01-24T12:30:00.000Z"},
+    "NewTestCase": _CASE,
+    "NewTestCases": {"test_cases": [_CASE, {"name": "log out", "status": "Passed"}]},
+    "TestCasePatch": {"status": "Passed", "duration_ms": 2100},
+    "TypedSteps": {"steps": _STEPS},
+    "NewSteps": {"steps": _STEPS},
+    "StepLink": {"screenshot_artifact_id": _ID},
+    "NewCheckpoints": {"checkpoints": [{"checkpoint_number": 1, "name": "Logged in", "status": "Failed"}]},
+    "NewConsoleLogs": {"entries": [_CONSOLE]},
+    "NewNetworkLogs": {"entries": [_NETWORK]},
+    "NewLink": {"test_case_result_id": _ID, "expires_in": 86400, "note": "for the vendor"},
+    "Login": {"name": "anna", "password": "correct horse battery"},
+    # Of `metadata` in a batch, and the fields of a single upload.
+    "ArtifactEntry": [
+        {"file_index": 0, "artifact_type": "screenshot", "step_number": 2, "artifact_category": "error"},
+        {"file_index": 1, "artifact_type": "log"},
+    ],
+}
+_FIRST = {"iteration_number": 1}
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "NewSuiteRun": {"status": "Running", "tags": [], "metadata": {}},
+    "NewTestCase": {"status": "Pending", "attempt": 1, "tags": [], "metadata": {}},
+    "NewStep": {"status": "Pending", **_FIRST},
+    "TypedStep": {"status": "Pending", **_FIRST},
+    "NewCheckpoint": {"status": "Pending", **_FIRST},
+    "NewConsoleEntry": _FIRST,
+    "NewNetworkEntry": {"request_headers": {}, "response_headers": {}, **_FIRST},
+    "NewLink": {"expires_in": 7 * 24 * 3600},
+    "ArtifactFields": _FIRST,
+    "ArtifactEntry": _FIRST,
+}
+# Of query parameters, which have the same meaning in every list.
+PAGING: Mapping[str, Mapping[str, Any]] = {
+    "page": {"default": 1},
+    "per_page": {"default": 100, "description": "Above 500 means 500"},
+    "limit": {"default": 100, "description": "Above 500 means 500"},
+    "cursor": {"description": "`next_cursor` of the page before; without it, the list begins with the newest"},
+    "shape": {"description": "The form of the list; default: that of the token, else `[api] collection_shape`"},
+}
