@@ -1,11 +1,13 @@
-"""Background tasks: a task that fails is logged and restarted."""
+"""Background tasks: a task that fails is logged and restarted; and large work runs in a thread."""
 
 import asyncio
+import gc
+import threading
 
 import pytest
 
 from server import background
-from server.background import running
+from server.background import aside, running
 
 
 @pytest.fixture(autouse=True)
@@ -103,3 +105,14 @@ async def test_the_server_goes_on_updating_metrics_after_a_failure(client, monke
     async with asyncio.timeout(10):
         while len(calls) < 5:
             await asyncio.sleep(0.01)
+
+
+async def test_large_work_runs_in_a_thread_without_the_garbage_collector():
+    def seen():
+        return threading.current_thread() is threading.main_thread(), gc.isenabled()
+
+    assert await aside(1 << 10, seen) == (True, True)
+    assert await aside(1 << 20, seen) == (False, False) and gc.isenabled()
+    with pytest.raises(ZeroDivisionError):
+        await aside(1 << 20, lambda: 1 // 0)
+    assert gc.isenabled()
