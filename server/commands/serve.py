@@ -18,6 +18,7 @@ from server.commands.systemd import Service
 from server.config import Config, ServerConfig
 from server.database import migrate
 from server.errors import StorageFull
+from server.http.accept import Acceptor, max_connections, raise_descriptor_limit
 from server.limits import Admission
 from server.storage.folder import Storage
 
@@ -142,6 +143,14 @@ def stop_signals(terminal: bool = True) -> set[signal.Signals]:
     return {signal.SIGINT, signal.SIGTERM} | ({signal.SIGHUP} if hangup else set())
 
 
+def _stop_event(terminal: bool) -> asyncio.Event:
+    """An event that stop_signals() set."""
+    stop = asyncio.Event()
+    for number in stop_signals(terminal):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
 async def run(
     config: Config,
     ready: Ready,
@@ -165,9 +174,8 @@ async def run(
     if config.server.one_core_each:
         pin_to_core(core)
     service = service or Service()
-    stop = asyncio.Event()
-    for number in stop_signals(terminal=not sockets):  # gunicorn's workers leave SIGHUP to gunicorn
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = _stop_event(terminal=not sockets)  # gunicorn's workers leave SIGHUP to gunicorn
+    limit = max_connections(config, raise_descriptor_limit())
     app = create_app(config)
     admission = app[SERVICES].admission
     runner = Runner(app, access_log=None, handle_signals=False, shutdown_timeout=_LAST_SECONDS)
@@ -176,9 +184,10 @@ async def run(
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
         sockets = sockets or listen(config.server, service)
-        for listening in sockets:
-            await web.SockSite(runner, listening, backlog=_BACKLOG).start()
-        address = url(runner.addresses[0])
+        acceptor = Acceptor(runner.made, sockets, limit)
+        stack.push_async_callback(acceptor.stop)
+        acceptor.start()
+        address = url(sockets[0].getsockname())
 
         async def announce() -> None:
             await _until_ready(app[SERVICES], address, service)
@@ -195,7 +204,7 @@ async def run(
             f"Stopping; {admission.requests} requests in progress get {timeout:g} seconds to finish",
             timeout + CLEANUP_SECONDS,
         )
-        await _finish(runner, admission, sockets, timeout)
+        await _finish(runner, admission, acceptor, timeout)
         for task in tasks:
             task.cancel()
         for outcome in await asyncio.gather(*tasks, return_exceptions=True):
@@ -225,9 +234,7 @@ async def _until_ready(services: "Services", address: str, service: Service) -> 
         await asyncio.sleep(_READY_STEP_SECONDS)
 
 
-async def _finish(
-    runner: web.AppRunner, admission: Admission, sockets: Sequence[socket.socket], timeout: float
-) -> None:
+async def _finish(runner: web.AppRunner, admission: Admission, acceptor: Acceptor, timeout: float) -> None:
     """Stop accepting connections, then finish the requests on the open ones.
 
     For a moment, new requests on open connections are still served. Returns when no request is in progress, after
@@ -236,12 +243,7 @@ async def _finish(
     loop = asyncio.get_running_loop()
     started = loop.time()
     admission.stopping = True  # from now on each reply has `Connection: close`
-    # site.stop() would drop connections that asyncio has accepted but not set up: let it finish with them first.
-    for listening in sockets:
-        loop.remove_reader(listening)
-    await asyncio.sleep(0)
-    for site in list(runner.sites):
-        await site.stop()
+    await acceptor.stop()
     while _transports(runner) and loop.time() < started + min(_LINGER_SECONDS, timeout):
         await asyncio.sleep(_LINGER_STEP_SECONDS)
     # aiohttp's cleanup drops the rest of a request body: by then no request may be in progress, and none may start.

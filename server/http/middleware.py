@@ -56,6 +56,7 @@ _HSTS = "max-age=31536000"
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _CLIENT_GONE = 499  # logged and counted, never sent: the client has disconnected
+_BUFFERED = 64 << 10  # bytes that asyncio buffers before a write blocks
 _CANCELLED = 503  # logged and counted, never sent: a shutdown cancelled the request
 
 # A cache: labels() takes a lock and converts each value to text. Bounded, since the label values are.
@@ -159,13 +160,14 @@ async def _send_large(request: web.Request, response: web.StreamResponse, body: 
 
 
 async def _send(request: web.Request, response: web.StreamResponse) -> None:
-    """Send a small reply. It only blocks, and needs a timeout, when the client has not read earlier replies."""
+    """Send a small reply. It only blocks, and needs a timeout, when asyncio's buffer is full: when the client has not
+    read earlier replies, or this one is larger than the buffer."""
     transport = request.transport
     if transport is None:
         return
     try:
         await response.prepare(request)
-        if transport.get_write_buffer_size():
+        if transport.get_write_buffer_size() or _sent(request, response) > _BUFFERED:
             async with asyncio.timeout(request.app[SERVICES].config.server.body_timeout):
                 await response.write_eof()
         else:

@@ -11,7 +11,9 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import _ErrInfo
 
 from server.errors import MalformedRequest, ReportError
 from server.http import reply
@@ -22,18 +24,20 @@ _UNREADABLE = (HttpProcessingError, web.RequestPayloadError)
 
 _LINGER_SECONDS = 10.0
 _MAX_LINGERING = 256  # connections of one process
+_MAX_HEAD = 64 << 10  # bytes; nginx allows half of it
 
 
 class Connection(web.RequestHandler):
     """A client's connection. Input that cannot be parsed gets a 400 and one log record, then the connection closes."""
 
-    __slots__ = ("_app", "_discards", "_linger_timer", "_lingering", "_unreadable")
+    __slots__ = ("_app", "_discards", "_head", "_linger_timer", "_lingering", "_unreadable")
 
     def __init__(self, app: web.Application, manager: web.Server, lingering: "Lingering", **settings: Any) -> None:
         self._app = app
         self._lingering = lingering
         self._linger_timer: asyncio.TimerHandle | None = None
         self._discards = 0  # bytes that may still be discarded, while it lingers
+        self._head = 0  # bytes of an incomplete request head
         self._unreadable = False  # whether input could not be parsed
         super().__init__(manager, **settings)
 
@@ -43,7 +47,8 @@ class Connection(web.RequestHandler):
         """Send the reply. If the connection ends with it and the client may still be sending, linger."""
         resp, client_left = await super().finish_response(request, resp, start_time)
         may_be_sending = request.keep_alive or self._unreadable or not request.content.is_eof()
-        if not client_left and not resp.keep_alive and may_be_sending:
+        unsent = self.transport is not None and self.transport.get_write_buffer_size() > 0
+        if not client_left and not resp.keep_alive and (may_be_sending or unsent):
             self.linger()
         return resp, client_left
 
@@ -65,6 +70,26 @@ class Connection(web.RequestHandler):
             transport.write_eof()
         transport.resume_reading()
 
+    @property
+    def idle_until(self) -> float | None:
+        """When its idle timeout ends; None while a request is in progress. See Idle in accept.py."""
+        if self.transport is None or self.transport.is_closing():
+            return None
+        waits = self._waiter is not None and not self._waiter.done()
+        return self._next_keepalive_close_time if waits else None
+
+    def drop(self) -> None:
+        """Close at once, also when the client has not read its last reply."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def force_close(self) -> None:
+        """Close. transport.close() alone would wait without end for a client that does not read its last reply."""
+        transport = self.transport
+        super().force_close()
+        if transport is not None and transport.get_write_buffer_size():
+            self._loop.call_later(_LINGER_SECONDS, transport.abort)
+
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._linger_timer is not None:
             self._linger_timer.cancel()
@@ -77,7 +102,17 @@ class Connection(web.RequestHandler):
             if self._discards < 0 and self.transport is not None:
                 self.transport.abort()
             return
+        if self._unreadable:
+            return
+        # Between the arrival of a head and the start of its handler, neither of them is set: then this is a body.
+        awaits_head = self._waiter is not None and not self._waiter.done()
+        if self._current_request is not None:
+            awaits_head = self._current_request.content.is_eof()
         super().data_received(data)
+        if awaits_head and not self._messages:
+            self._count_head(len(data))
+        else:
+            self._head = 0
         # The parser found broken framing inside a body, and aiohttp queued its error reply behind that request. Fail
         # the unfinished bodies: otherwise the request waits for the rest of its body until the timeout.
         if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):
@@ -87,6 +122,16 @@ class Connection(web.RequestHandler):
             for body in bodies:
                 if not body.is_eof() and body.exception() is None:
                     body.set_exception(web.RequestPayloadError())
+
+    def _count_head(self, size: int) -> None:
+        """Refuse a request head that is not complete after 64 KiB: aiohttp alone would store a megabyte of it."""
+        self._head += size
+        if self._head > _MAX_HEAD and not self._unreadable:
+            self._unreadable = True
+            error = LineTooLong(b"the head", _MAX_HEAD)
+            self._messages.append((_ErrInfo(error.code, error, error.message), EMPTY_PAYLOAD))
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_result(None)
 
     def handle_error(
         self,
@@ -160,6 +205,7 @@ class _Server(web.Server):
     def __init__(self, app: web.Application, made: web.Server) -> None:
         self._app = app
         self.lingering = Lingering(largest_request(app[SERVICES]))
+        self.open = 0  # connections whose socket is open
         super().__init__(
             made.request_handler,
             request_factory=made.request_factory,
@@ -168,12 +214,23 @@ class _Server(web.Server):
         )
         self._kwargs = made._kwargs
 
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        self.open += 1
+        super().connection_made(handler, transport)
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        self.open -= 1
+        super().connection_lost(handler, exc)
+
     def __call__(self) -> web.RequestHandler:
         return Connection(self._app, self, self.lingering, loop=self._loop, **self._kwargs)
 
 
 class Runner(web.AppRunner):
-    """aiohttp's AppRunner with _Server in place of web.Server."""
+    """aiohttp's AppRunner with _Server in place of web.Server, which is in `made` after setup()."""
+
+    made: _Server
 
     async def _make_server(self) -> web.Server:
-        return _Server(self.app, await super()._make_server())
+        self.made = _Server(self.app, await super()._make_server())
+        return self.made

@@ -24,6 +24,7 @@ from aiohttp import web
 
 from server.commands.serve import _finish
 from server.commands.systemd import Service
+from server.http.accept import Acceptor
 from server.limits import Admission
 from server.storage.marker import MARKER
 from tests.commands.test_serve import receive
@@ -405,14 +406,16 @@ async def test_a_connection_that_is_being_accepted_is_served(turns):
     app.router.add_get("/", hello)
     runner = web.AppRunner(app)
     await runner.setup()
+    runner.server.open = 0  # counted by the subclass in protocol.py
     with socket.create_server(("127.0.0.1", 0)) as held:
         listening = held.dup()
-        await web.SockSite(runner, listening).start()
+        acceptor = Acceptor(runner.server, [listening], 10)
+        acceptor.start()
         with socket.create_connection(held.getsockname(), timeout=5) as client:  # loopback: the request arrives at once
             client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             for _ in range(turns):
                 await asyncio.sleep(0)
-            await _finish(runner, Admission(1, 1), [listening], PATIENCE)
+            await _finish(runner, Admission(1, 1), acceptor, PATIENCE)
             await runner.cleanup()
             assert receive(client).endswith(b"hello")
 

@@ -12,7 +12,14 @@ from server.http import protocol
 
 # Subclass, its base class in aiohttp, and the private names of the base that the subclass reads, sets or overrides.
 USED = {
-    (protocol.Connection, web.RequestHandler): {"_messages", "_current_request", "_force_close", "_loop"},
+    (protocol.Connection, web.RequestHandler): {
+        "_messages",
+        "_current_request",
+        "_force_close",
+        "_loop",
+        "_waiter",
+        "_next_keepalive_close_time",
+    },
     (protocol._Server, web.Server): {"_loop", "_kwargs"},
     (protocol.Runner, web.AppRunner): {"_make_server"},
     (Worker, GunicornWebWorker): {"_run"},
