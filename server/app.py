@@ -51,7 +51,7 @@ def create_app(config: Config) -> web.Application:
         free_space=FreeSpace(storage, files.min_free_bytes),
         removals=Removals(storage),
         patterns=Patterns(config.api.mask_patterns),
-        admission=Admission(config.server.max_uploads, config.server.body_memory),
+        admission=Admission(config.server.max_uploads, config.server.body_memory, config.server.reply_memory),
     )
     for method, path, handler in handlers(ROUTES):
         app.router.add_route(method, path, handler, expect_handler=defer_continue)

@@ -74,6 +74,7 @@ class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     one_core_each: bool = True
     max_uploads: Positive = 256
     body_memory: Size = Size(128 << 20)
+    reply_memory: Size = Size(128 << 20)
     max_connections: Annotated[int, Meta(ge=0)] = 0
     shutdown_timeout: Seconds = 60.0
     idle_timeout: Seconds = 75.0

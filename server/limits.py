@@ -1,17 +1,29 @@
-"""Admission control of one process: counts requests, uploads and bytes of request bodies in memory."""
+"""Admission control of one process: counts requests, uploads, and bytes of request bodies and replies in memory."""
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
 from types import TracebackType
 
 from server.errors import Overloaded
 
+_REPLIES_OF_LINK = 16
+
+
+@dataclass(slots=True)
+class _Slots:
+    """The replies that one evidence link may have in progress. `users`: requests that have a slot or wait for one."""
+
+    users: int = 0
+    free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_REPLIES_OF_LINK))
+
 
 class Admission:
-    """Limits this process to `max_uploads` concurrent uploads and `body_memory` bytes of request bodies in memory."""
+    """Limits this process to `max_uploads` concurrent uploads, and to `body_memory` bytes of request bodies and
+    `reply_memory` bytes of large replies in memory."""
 
-    def __init__(self, max_uploads: int, body_memory: int) -> None:
+    def __init__(self, max_uploads: int, body_memory: int, reply_memory: int = 1 << 62) -> None:
         self.stopping = False
         self.requests = 0
         self.uploads = 0  # without uploads that wait for a slow client
@@ -19,7 +31,11 @@ class Admission:
         self.refused_uploads = 0
         self.refused_memory = 0
         self._max_uploads = max_uploads
+        self.replies = 0  # bytes of large replies that are being sent
+        self.refused_replies = 0
         self._max_memory = body_memory
+        self._max_replies = reply_memory
+        self._links: dict[str, _Slots] = {}  # of the evidence links that have requests in progress
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -53,6 +69,42 @@ class Admission:
         if self.memory and self.memory + size >= self._max_memory:
             self.refused_memory += 1
             raise Overloaded()
+
+    @contextlib.contextmanager
+    def reply(self, size: int) -> Iterator[None]:
+        """Hold `size` bytes of `reply_memory` while a large reply is sent. Raises Overloaded when others leave too
+        little. A reply that is alone in memory is always admitted."""
+        if self.replies and self.replies + size > self._max_replies:
+            self.refused_replies += 1
+            raise Overloaded()
+        self.replies += size
+        try:
+            yield
+        finally:
+            self.replies -= size
+
+    @contextlib.asynccontextmanager
+    async def link(self, link: str, timeout: float) -> AsyncIterator[None]:
+        """Count a reply of an evidence link as in progress. While the link has 16, wait: a page with many images asks
+        for more at once. Raises Overloaded after `timeout` seconds. A published link must not take the memory and the
+        database connections of all other requests."""
+        slots = self._links.setdefault(link, _Slots())
+        slots.users += 1
+        try:
+            try:
+                async with asyncio.timeout(timeout):
+                    await slots.free.acquire()
+            except TimeoutError:
+                self.refused_replies += 1
+                raise Overloaded() from None
+            try:
+                yield
+            finally:
+                slots.free.release()
+        finally:
+            slots.users -= 1
+            if not slots.users:
+                del self._links[link]
 
     def reserve(self) -> "Reservation":
         """The memory reservation of one body, zero bytes at first."""

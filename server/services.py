@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID
@@ -56,6 +57,7 @@ class Services:
                 "memory": admission.refused_memory,
                 "connections": pool.refused,
                 "storage": self.storage.refused,
+                "replies": admission.refused_replies,
             },
         )
 
@@ -76,6 +78,7 @@ class Call:
     caller: Caller | None = None  # None: the route needs no caller
     shared: Shared | None = None  # the target of the evidence link, if the caller opened one
     slot: UploadSlot | None = None
+    until_sent: AsyncExitStack = field(default_factory=AsyncExitStack)  # is closed when the reply has been sent
     idempotency_key: str | None = None
     body_hash: bytes = b""  # SHA-256 of a JSON body
     warnings: list[Problem] = field(default_factory=list)  # the values of the body that were repaired

@@ -76,6 +76,8 @@ async def _open(request: web.Request, **uses: int) -> Caller:
     if request.method == hdrs.METH_HEAD:  # shows nothing, so it does not count as a use
         uses = {}
     text, by_anyone = request.match_info["link"], not services.config.auth.required
+    timeout = services.config.database.pool_timeout
+    await request[CALL].until_sent.enter_async_context(services.admission.link(text, timeout))
     caller, shared = await open_link(services.pool, services.signing_keys, text, by_anyone, **uses)
     request[CALL].shared = shared
     return caller

@@ -13,7 +13,7 @@ from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import Counter, Histogram
 
 from server.database.errors import as_report_error
-from server.errors import MalformedRequest, ReportError, RouteNotFound
+from server.errors import MalformedRequest, Overloaded, ReportError, RouteNotFound
 from server.http import files, reply
 from server.http.origin import Origin, Origins, check_head
 from server.redact.rules import redact_target
@@ -74,7 +74,8 @@ def outermost(origins: Origins) -> Middleware:
         request[CALL] = Call(request_id, origin.remote, origin.secure, origin.host)
         with request.app[SERVICES].admission.request():
             try:
-                return await _serve(request, handler, origins, origin)
+                async with request[CALL].until_sent:
+                    return await _serve(request, handler, origins, origin)
             finally:
                 _release_body(request)
 
@@ -87,7 +88,12 @@ async def _serve(request: web.Request, handler: Handler, origins: Origins, origi
         response, error = await _answer(request, handler, origins, origin)
         _close_if_body_is_unread(request, response)
         if large := _large_body(request, response):
-            response = await _send_large(request, response, large)
+            try:
+                with request.app[SERVICES].admission.reply(len(large)):
+                    response = await _send_large(request, response, large)
+            except Overloaded as overloaded:
+                response, error = reply.failure(request, overloaded), overloaded
+                _close_if_body_is_unread(request, response)
     except asyncio.CancelledError as cancelled:
         _log(request, _CANCELLED, 0, cancelled)
         raise

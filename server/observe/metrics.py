@@ -49,7 +49,7 @@ _REFUSALS = Counter(
     "reportd_overload_refusals",
     "Requests refused because of overload. reason=uploads: max_uploads are in progress. reason=memory: request bodies "
     "fill body_memory. reason=connections: too many requests wait for a database connection. reason=storage: the disk "
-    "does not answer.",
+    "does not answer. reason=replies: replies fill reply_memory, or one evidence link has too many in progress.",
     ["reason"],
 )
 
@@ -71,7 +71,7 @@ class Load:
     """The load of this process. The counts come from the objects that maintain them, as plain numbers."""
 
     def __init__(self) -> None:
-        self._seen = {"uploads": 0, "memory": 0, "connections": 0, "storage": 0}
+        self._seen = {"uploads": 0, "memory": 0, "connections": 0, "storage": 0, "replies": 0}
 
     def observe(self, uploads: int, connections: Mapping[str, int], refused: Mapping[str, int]) -> None:
         """Update the metrics. `connections` by state; `refused` by reason, counted since the process started."""
