@@ -241,5 +241,6 @@ def test_the_server_ends_when_no_worker_can_start(tmp_path, dsn):
         timeout=PATIENCE,
     )
     assert done.returncode == 3 and done.stdout == ""
-    assert "A worker cannot start: [Errno 30] Read-only file system\n" in done.stderr
+    assert "A worker cannot start: Cannot use the storage folder " in done.stderr
+    assert ": Read-only file system. Correct [artifacts] storage_path.\n" in done.stderr
     assert "Traceback" not in done.stderr
