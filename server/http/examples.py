@@ -60,7 +60,7 @@ EXAMPLES: Mapping[str, Any] = {
     "TestCasePatch": {"status": "Passed", "duration_ms": 2100},
     "TypedSteps": {"steps": _STEPS},
     "NewSteps": {"steps": _STEPS},
-    "StepLink": {"screenshot_artifact_id": _ID},
+    "StepPatch": {"status": "Failed", "duration_ms": 1204, "error_message": "Element not clickable"},
     "NewCheckpoints": {"checkpoints": [{"checkpoint_number": 1, "name": "Logged in", "status": "Failed"}]},
     "NewConsoleLogs": {"entries": [_CONSOLE]},
     "NewNetworkLogs": {"entries": [_NETWORK]},

@@ -329,6 +329,15 @@ def _object_schema(kind: Any) -> dict[str, Any]:
     return found
 
 
+def _kinds(schema: dict[str, Any]) -> str:
+    """Which values a schema allows, as text."""
+    if "enum" in schema:
+        return f"one of {', '.join(schema['enum'])}"
+    if "anyOf" in schema:
+        return " or ".join(map(_kinds, schema["anyOf"]))
+    return " ".join(filter(None, [schema["type"], schema.get("format"), schema.get("description")]))
+
+
 def _metadata_field(schema: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
     """The text field of a batch, which contains JSON. Its fields are also listed as text: no renderer shows the schema
     of a text's content."""
@@ -336,8 +345,7 @@ def _metadata_field(schema: dict[str, Any], fields: dict[str, Any]) -> dict[str,
     for name, kind in fields["properties"].items():
         wanted = _without_null(kind)
         limits = [f"{word} {wanted[key]}" for key, word in _LIMITS.items() if key in wanted]
-        kinds = f"one of {', '.join(wanted['enum'])}" if "enum" in wanted else wanted["type"]
-        text = ", ".join([kinds, *limits])
+        text = ", ".join([_kinds(wanted), *limits])
         rows.append(f"| `{name}`{' (required)' if name in fields['required'] else ''} | {text} |")
     table = "\n".join(["| field | value |", "|---|---|", *rows])
     return {
