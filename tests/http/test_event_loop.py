@@ -110,13 +110,34 @@ NAMES = [name for name, *_ in bodies()]
 
 
 @pytest.fixture
-async def where(make_run, make_case):
-    run = await make_run(project="default")
-    case = await make_case(run=run)
-    return {"base": BASE, "run": f"{BASE}/suite-runs/{run}", "case": f"{BASE}/test-case-results/{case}"}
+def where(make_run, make_case):
+    """await where(): the URLs of a new run and a new test case."""
+
+    async def made():
+        run = await make_run(project="default")
+        case = await make_case(run=run)
+        return {"base": BASE, "run": f"{BASE}/suite-runs/{run}", "case": f"{BASE}/test-case-results/{case}"}
+
+    return made
 
 
-async def sent(client, watch, method, url, body, kind=JSON, **headers):
+async def never_blocked(watch, attempt):
+    """Asserts that `await attempt()` has no long piece of work. It may try three times: what blocks the loop does so
+    each time, while a busy machine may make any piece of work longer once."""
+    found = []
+    for _ in range(3):
+        gc.collect()
+        gc.freeze()  # what the tests have made is not looked at again
+        await asyncio.sleep(0)  # the test's own work so far is not counted
+        watch.worst = 0.0
+        await attempt()
+        found.append((watch.worst, watch.what))
+        if watch.worst < LIMIT * max(1.0, machine() / 0.010):
+            return
+    pytest.fail(str(found))
+
+
+async def sent(client, method, url, body, kind=JSON, **headers):
     """Sends the body slowly enough that the client's own work is no large piece; returns the status."""
 
     async def pieces():
@@ -124,8 +145,6 @@ async def sent(client, watch, method, url, body, kind=JSON, **headers):
             yield body[start : start + 65_536]
             await asyncio.sleep(0)
 
-    await asyncio.sleep(0)  # the test's own work so far is not counted
-    watch.worst = 0.0
     own = {"Content-Type": kind, "Content-Length": str(len(body)), **headers}
     reply = await client.request(method, url, data=pieces(), headers=own)
     reply.close()
@@ -137,17 +156,13 @@ async def test_no_body_blocks_the_event_loop(client, where, watch, name):
     ((method, url, raw),) = [
         (method, url, json.dumps(body).encode()) for found, method, url, body in bodies() if found == name
     ]
-    gc.collect()
-    gc.freeze()  # what the tests have made is not looked at again
-    status = await sent(
-        client, watch, method, url.format(**where), raw, **{"Idempotency-Key": "k"} if method == "POST" else {}
-    )
-    assert status in (200, 201, 422)
-    check(watch)
 
+    async def attempt():
+        own = {"Idempotency-Key": str(next(numbers))} if method == "POST" else {}
+        assert await sent(client, method, url.format(**await where()), raw, **own) in (200, 201, 422)
 
-def check(watch):
-    assert watch.worst < LIMIT * max(1.0, machine() / 0.010), (watch.worst, watch.what)
+    numbers = itertools.count()
+    await never_blocked(watch, attempt)
 
 
 def posted(client, url, pieces, **headers):
@@ -169,16 +184,18 @@ def chunked(body, size):
 @pytest.mark.parametrize("what", ["json", "upload"])
 async def test_a_body_of_tiny_chunks_does_not_block_the_event_loop(client, where, watch, what, size):
     if what == "json":
-        url, kind = where["case"] + "/console-logs", JSON
+        url, kind = "/console-logs", JSON
         body = json.dumps({"entries": [{"level": "info", "message": "m" * 100_000 * min(size, 7)}]}).encode()
     else:
-        url, kind, body = where["case"] + "/artifacts", CONTENT_TYPE, single(png(200, 200 * min(size, 7)))
+        url, kind, body = "/artifacts", CONTENT_TYPE, single(png(200, 200 * min(size, 7)))
     sent = chunked(body, size)
-    await asyncio.sleep(0)
-    watch.worst = 0.0
     headers = {"Content-Type": kind, "Transfer-Encoding": "chunked"}
-    assert await asyncio.to_thread(posted, client, url, [sent], **headers) == 201
-    check(watch)
+
+    async def attempt():
+        case = (await where())["case"]
+        assert await asyncio.to_thread(posted, client, case + url, [sent], **headers) == 201
+
+    await never_blocked(watch, attempt)
 
 
 @pytest.mark.parametrize("members", [1, 3])
@@ -188,17 +205,20 @@ async def test_a_compressed_body_does_not_block_the_event_loop(client, where, wa
     cut = [len(text) * i // members for i in range(members + 1)]
     body = b"".join(gzip.compress(text[a:b]) for a, b in itertools.pairwise(cut))
     del text
-    await asyncio.sleep(0)
-    watch.worst = 0.0
     headers = {"Content-Encoding": "gzip", "Content-Length": str(len(body))}
-    assert await asyncio.to_thread(posted, client, where["case"] + "/console-logs", [body], **headers) == 201
-    check(watch)
-    (row,) = rows("SELECT count(*) AS n, sum(length(message)) AS length FROM test_console_logs")
-    assert row == {"n": 15, "length": 15 * TEXT}
+
+    async def attempt():
+        case = (await where())["case"]
+        assert await asyncio.to_thread(posted, client, case + "/console-logs", [body], **headers) == 201
+        query = "SELECT count(*) AS n, sum(length(message)) AS length FROM test_console_logs"
+        (row,) = rows(f"{query} WHERE test_case_result_id = %s", case.rpartition("/")[2])
+        assert row == {"n": 15, "length": 15 * TEXT}
+
+    await never_blocked(watch, attempt)
 
 
 async def test_a_log_that_is_inserted_in_portions_keeps_its_order_and_its_numbers(client, where, rows):
-    url = where["case"] + "/console-logs"
+    url = (await where())["case"] + "/console-logs"
     entries = [{"level": "info", "message": f"{i} " + "m" * 900_000} for i in range(12)]
     for sent, created in ((entries[:7], 7), (entries, 5)):
         reply = await client.post(url, json={"entries": sent, "first_sequence": 100})
