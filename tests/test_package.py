@@ -139,7 +139,7 @@ def test_the_command_runs_without_a_checkout(python, dsn):
 
 
 def test_the_command_migrates_and_serves_without_a_checkout(python, dsn, tmp_path):
-    migrate.rollback(dsn, 2)
+    migrate.rollback(dsn, 1)
     environ = {"REPORTD_DATABASE_DSN": dsn, "REPORTD_ARTIFACTS_STORAGE_PATH": str(tmp_path / "files")}
     applied = said(python(RUN, "migrate", **environ))
     assert applied.split() == ["applied", sorted(migrate.needed_versions())[-1]]

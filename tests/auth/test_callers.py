@@ -1,6 +1,7 @@
 """Authentication: tokens on every route, revocation, browser sessions, and the order of the checks."""
 
 import asyncio
+import re
 import uuid
 from datetime import UTC, datetime, timedelta
 from http.cookies import SimpleCookie
@@ -87,8 +88,11 @@ async def test_every_route_requires_a_valid_token(nobody, make_token, rows):
 
 async def test_public_routes_answer_without_a_token(nobody):
     public = {path for route, _, path in requests() if route.access.public is True}
-    assert public == {"/healthz", "/readyz", "/docs", "/api/v1/openapi.json", LOGIN}
-    for path in public - {LOGIN}:
+    assert public == {"/healthz", "/readyz", "/docs", "/static/{file}", "/api/v1/openapi.json", LOGIN}
+    page = await (await nobody.get("/docs")).text()
+    files = set(re.findall(r'"(/static/[^"]+)"', page))
+    assert files
+    for path in (public | files) - {LOGIN, "/static/{file}"}:
         for method in ("GET", "HEAD"):
             assert (await nobody.request(method, path)).status == 200, path
 
