@@ -86,8 +86,9 @@ FROM link
 
 -- name: end_all
 -- Ends all links that a token or person ($1) made: when it is revoked, disabled, gets another password or is rotated
--- without overlap, because whoever used it until then may not be its owner. Links stay ended when a person is enabled
--- again. Its own statement after the row of the maker is locked, so that it sees every link (see hold_maker).
+-- without overlap. The secret may have leaked, and an attacker may have made some of the links. Links stay ended when a
+-- person is enabled again. Its own statement after the row of the maker is locked, so that it sees every link (see
+-- hold_maker).
 UPDATE evidence_links SET revoked_at = CURRENT_TIMESTAMP WHERE caller_id = $1 AND revoked_at IS NULL
 
 -- name: end_without_role
