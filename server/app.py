@@ -17,8 +17,9 @@ from server.http.origin import Origins
 from server.http.route import defer_continue, handlers
 from server.limits import Admission
 from server.observe.metrics import DiskWatch
+from server.pages import refusals
 from server.redact.patterns import Patterns
-from server.routes import ROUTES
+from server.routes import PAGES, ROUTES
 from server.services import LOG, SERVICES, Services
 from server.storage.folder import Storage
 from server.storage.free_space import FreeSpace
@@ -53,7 +54,7 @@ def create_app(config: Config) -> web.Application:
         patterns=Patterns(config.api.mask_patterns),
         admission=Admission(config.server.max_uploads, config.server.body_memory, config.server.reply_memory),
     )
-    for method, path, handler in handlers(ROUTES):
+    for method, path, handler in handlers([*ROUTES, *PAGES], refusals.unknown):
         app.router.add_route(method, path, handler, expect_handler=defer_continue)
     app.on_response_prepare.append(add_headers)
     app.cleanup_ctx.extend([_threads, _storage, _database, _own_folder, _observer, _sweeper])

@@ -67,6 +67,12 @@ class WrongCredentials(Unauthorized):
     code = "wrong_credentials"
 
 
+class WrongToken(WrongCredentials):
+    """This token is not valid. It may have expired or been revoked."""
+
+    code = "wrong_token"
+
+
 class RoleTooSmall(ReportError):
     """This needs a higher role than yours. Ask an admin of the project for it."""
 
@@ -187,6 +193,12 @@ class NotMultipart(ReportError):
     """Send the file as multipart/form-data with a boundary, and without compressing the body."""
 
     status, code = 415, "not_multipart"
+
+
+class NotForm(ReportError):
+    """Send the fields as application/x-www-form-urlencoded, as a browser does."""
+
+    status, code = 415, "not_form"
 
 
 class UnknownEncoding(ReportError):

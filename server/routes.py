@@ -1,4 +1,4 @@
-"""ROUTES: all endpoints of the API, one row each."""
+"""ROUTES: all endpoints of the API, one row each. PAGES: the pages for people, likewise."""
 
 from server.api import (
     artifacts,
@@ -18,8 +18,8 @@ from server.api import (
 )
 from server.auth.roles import Role
 from server.http.authenticate import open_image, open_page
-from server.http.route import Access, Route, Upload
-from server.pages import docs, shared
+from server.http.route import Access, Handler, Route, Upload
+from server.pages import docs, refusals, shared, sign_in, static
 from server.reports.artifacts import Artifact, ArtifactPage, BatchUploaded, SentArtifact
 from server.reports.audit import AuditPage
 from server.reports.checkpoints import Appended, CheckpointPage
@@ -160,7 +160,17 @@ ROUTES = [
     ),
     Route("GET", "/api/v1/openapi.json", openapi.show, "application/json", access=_PUBLIC),
     Route("GET", "/docs", docs.show, "text/html", access=_PUBLIC),
-    Route(
-        "GET", "/static/{file}", docs.show_file, "text/javascript", access=_PUBLIC, errors=(404,), others=("text/css",)
-    ),
+    Route("GET", "/static/{file}", static.show, "text/javascript", access=_PUBLIC, errors=(404,), others=("text/css",)),
+]
+
+
+def _page(path: str, handler: Handler, method: str = "GET", access: Access = Access()) -> Route:  # noqa: B008
+    return Route(method, path, handler, "text/html", access=access, refusal=refusals.page, once=False)
+
+
+PAGES = [
+    _page("/sign-in", sign_in.show, access=_PUBLIC),
+    _page("/sign-in", sign_in.create, "POST", access=_PUBLIC),
+    _page("/sign-out", sign_in.confirm),
+    _page("/sign-out", sign_in.delete, "POST", access=_PUBLIC),
 ]

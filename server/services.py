@@ -16,7 +16,7 @@ from server.auth.passwords import Passwords
 from server.auth.signing_keys import SigningKeys
 from server.config import Config
 from server.database.pool import Pool
-from server.errors import Problem
+from server.errors import Problem, ReportError
 from server.limits import Admission, UploadSlot
 from server.observe.audit import Actor
 from server.observe.metrics import Load
@@ -27,6 +27,8 @@ from server.storage.removal import Removals
 
 LOG = logging.getLogger("reportd")
 _UNCHECKED_SECONDS = 10.0
+
+Refusal = Callable[[web.Request, ReportError], web.StreamResponse]
 
 
 @dataclass(slots=True)
@@ -77,6 +79,8 @@ class Call:
     started: float = field(default_factory=time.perf_counter)
     caller: Caller | None = None  # None: the route needs no caller
     shared: Shared | None = None  # the target of the evidence link, if the caller opened one
+    refusal: Refusal | None = None  # makes the replies of errors, if the route's are not JSON
+    csrf_token: str = ""  # of a form, which cannot send the header
     slot: UploadSlot | None = None
     until_sent: AsyncExitStack = field(default_factory=AsyncExitStack)  # is closed when the reply has been sent
     idempotency_key: str | None = None

@@ -1,26 +1,23 @@
 """Browser sessions: read-only ones for tokens, so that `<img src="…/download">` works, and those of people."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal, cast
 
 from aiohttp import web
 from msgspec import Meta, Struct
-from prometheus_client import Counter
 
 from server.auth import accounts
 from server.auth.passwords import LONGEST
 from server.auth.roles import Word
 from server.auth.tokens import csrf_token, new_cookie
-from server.errors import CrossSite, TooManyLogins, WrongCredentials
+from server.errors import CrossSite
 from server.http import reply
-from server.http.authenticate import COOKIE, credentials, session_cookie
+from server.http.authenticate import credentials, end_session, session_cookie, session_end, set_session
 from server.http.origin import is_cross_site
 from server.http.reply import Response
 from server.reports.words import Moment
 from server.services import CALL, SERVICES
 
-LOGINS = Counter("reportd_logins", "Logins of people, by outcome", ["outcome"])
 # Bytes: enough for the longest name and password with every character escaped. A login needs no token: with the limit
 # `[api] max_json_size`, a few unfinished bodies could use up `[server] body_memory`.
 MAX_LOGIN_SIZE = 16 << 10
@@ -67,12 +64,12 @@ async def create(request: web.Request) -> Response:
     session ends at `expires_at`, or earlier with the token. 429 when a token starts too many sessions.
     """
     services, call = request.app[SERVICES], request[CALL]
-    cookie, secret = new_cookie(), credentials(request)[1]
+    cookie, secret, ends = new_cookie(), credentials(request)[1], session_end(request)
     async with services.pool.transaction() as connection:
-        ends = await accounts.start_for_token(
-            connection, call.known_caller, secret, cookie, _expiry(request), call.actor()
-        )
-    return _with_cookie(request, reply.created(Session(ends)), cookie, ends)
+        ends = await accounts.start_for_token(connection, call.known_caller, secret, cookie, ends, call.actor())
+    response = reply.created(Session(ends))
+    set_session(request, response, cookie, ends)
+    return response
 
 
 async def show(request: web.Request) -> Response:
@@ -98,19 +95,13 @@ async def login(request: web.Request, body: Login) -> Response:
     services, call = request.app[SERVICES], request[CALL]
     if is_cross_site(request, call.host):
         raise CrossSite()
-    cookie, former, ends = new_cookie(), session_cookie(request), _expiry(request)
+    cookie, former, ends = new_cookie(), session_cookie(request), session_end(request)
     session = accounts.NewSession(cookie, former, ends)
-    try:
-        name = await accounts.log_in(services.pool, services.passwords, body.name, body.password, session, call)
-    except TooManyLogins:
-        LOGINS.labels("throttled").inc()
-        raise
-    except WrongCredentials:
-        LOGINS.labels("failed").inc()
-        raise
+    name = await accounts.log_in(services.pool, services.passwords, body.name, body.password, session, call)
     services.callers.evict(former)
-    LOGINS.labels("succeeded").inc()
-    return _with_cookie(request, reply.created(PersonsSession(name, ends, csrf_token(cookie))), cookie, ends)
+    response = reply.created(PersonsSession(name, ends, csrf_token(cookie)))
+    set_session(request, response, cookie, ends)
+    return response
 
 
 async def logout(request: web.Request) -> Response:
@@ -120,15 +111,5 @@ async def logout(request: web.Request) -> Response:
         await accounts.log_out(connection, call.known_caller, cookie, call.actor())
     services.callers.evict(cookie)
     response = reply.no_content()
-    response.del_cookie(COOKIE, path="/", httponly=True, samesite="Lax", secure=call.secure)
-    return response
-
-
-def _expiry(request: web.Request) -> datetime:
-    return datetime.now(UTC) + timedelta(hours=request.app[SERVICES].config.auth.session_hours)
-
-
-def _with_cookie(request: web.Request, response: web.Response, cookie: str, ends: datetime) -> Response:
-    seconds, secure = int((ends - datetime.now(UTC)).total_seconds()), request[CALL].secure
-    response.set_cookie(COOKIE, cookie, max_age=seconds, path="/", httponly=True, samesite="Lax", secure=secure)
+    end_session(request, response)
     return response

@@ -5,14 +5,18 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 from uuid import UUID
 
+from prometheus_client import Counter
+
 from server.auth.callers import Caller
 from server.auth.passwords import Passwords, prepared
 from server.auth.throttling import Attempt, admit_session
 from server.auth.tokens import hash_of
 from server.database.pool import Pool
 from server.database.queries import SQL
-from server.errors import WrongCredentials
+from server.errors import TooManyLogins, WrongCredentials
 from server.observe.audit import Action, Actor, Subject, record
+
+LOGINS = Counter("reportd_logins", "Logins of people, by outcome", ["outcome"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +56,26 @@ async def log_in(
     with passwords.slot():  # before the attempt is counted: an overloaded server must not use up a person's attempts
         user = await pool.fetchrow(SQL.users.for_login, prepared(name))
         attempt = Attempt(user["account"], client.remote)
-        await attempt.admit(pool)
+        try:
+            await attempt.admit(pool)
+        except TooManyLogins:
+            LOGINS.labels("throttled").inc()
+            raise
         right = await passwords.match(user["password_hash"], password)
     # The stored name, never the typed one: people type passwords into the name field.
     subject = Subject("person", user["id"], user["name"])
     if not right or user["disabled"] or not await _start(pool, passwords, user, password, attempt, session, client):
         await record(pool, Action.LOGIN_FAILED, client.actor(), subject)
+        LOGINS.labels("failed").inc()
         raise WrongCredentials()
+    LOGINS.labels("succeeded").inc()
     return str(user["name"])
 
 
 async def log_out(connection: Any, caller: Caller, cookie: str, actor: Actor) -> None:
-    """End a person's session."""
+    """End a session."""
     await connection.execute(SQL.sessions.delete, hash_of(cookie))
-    await record(connection, Action.LOGOUT, actor, Subject("person", caller.id, caller.name))
+    await record(connection, Action.LOGOUT, actor, Subject(caller.kind, caller.id, caller.name))
 
 
 async def _start(

@@ -2,6 +2,7 @@
 
 import hmac
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -71,6 +72,22 @@ def session_cookie(request: web.Request) -> str:
     return str(found[-1]).strip() if found else ""
 
 
+def session_end(request: web.Request) -> datetime:
+    """When a session that starts now ends."""
+    return datetime.now(UTC) + timedelta(hours=request.app[SERVICES].config.auth.session_hours)
+
+
+def set_session(request: web.Request, response: web.StreamResponse, cookie: str, ends: datetime) -> None:
+    """Give the browser the cookie of a session that has started."""
+    seconds, secure = int((ends - datetime.now(UTC)).total_seconds()), request[CALL].secure
+    response.set_cookie(COOKIE, cookie, max_age=seconds, path="/", httponly=True, samesite="Lax", secure=secure)
+
+
+def end_session(request: web.Request, response: web.StreamResponse) -> None:
+    """Make the browser forget its session cookie."""
+    response.del_cookie(COOKIE, path="/", httponly=True, samesite="Lax", secure=request[CALL].secure)
+
+
 async def _open(request: web.Request, **uses: int) -> Caller:
     services = request.app[SERVICES]
     if request.method == hdrs.METH_HEAD:  # shows nothing, so it does not count as a use
@@ -86,6 +103,6 @@ async def _open(request: web.Request, **uses: int) -> Caller:
 def _check_csrf(request: web.Request, cookie: str) -> None:
     if is_cross_site(request, request[CALL].host):
         raise CrossSite()
-    sent = request.headers.get(CSRF_HEADER, "").encode("utf-8", "surrogateescape")
+    sent = (request.headers.get(CSRF_HEADER) or request[CALL].csrf_token).encode("utf-8", "surrogateescape")
     if not hmac.compare_digest(sent, csrf_token(cookie).encode()):
         raise CsrfTokenNeeded()

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Hashable, Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar, cast
+from urllib.parse import parse_qsl
 
 import msgspec
 from aiohttp import web
@@ -15,7 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from msgspec import inspect
 
 from server.background import aside
-from server.errors import BodyTimeout, Invalid, MalformedBody, NotMultipart, Problem, TooLarge, UnknownEncoding
+from server.errors import BodyTimeout, Invalid, MalformedBody, NotForm, NotMultipart, Problem, TooLarge, UnknownEncoding
 from server.http.fields import PATTERNS
 from server.http.nesting import check_depth
 from server.http.repair import BAD_TEXT, BAD_TEXT_RULE, MAX_TEXT_BYTES, Unrepairable, repaired, too_long
@@ -35,6 +36,7 @@ _TINY = 1 << 10  # bytes; chunks below are joined
 _PORTION = 4 << 10  # bytes of tiny chunks to join at once: up to 4,096 chunks, which take some milliseconds
 _INFLATE = 256 << 10  # bytes to decompress at once
 _MOST_AT_ONCE = 64  # chunks
+_MAX_FIELDS = 100  # of a form
 _REGEX = "Expected `str` matching regex "
 
 
@@ -290,6 +292,16 @@ def boundary_of(request: web.Request) -> bytes:
     if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
         raise NotMultipart()
     return boundary
+
+
+def form_of(request: web.Request, raw: bytes) -> dict[str, str]:
+    """The fields of an HTML form by name. Raises NotForm for a body of another type, MalformedBody."""
+    if request.content_type != "application/x-www-form-urlencoded":
+        raise NotForm()
+    try:
+        return dict(parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS))
+    except ValueError:  # also UnicodeDecodeError
+        raise MalformedBody() from None
 
 
 def check_encoding(request: web.Request) -> None:

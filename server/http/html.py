@@ -1,14 +1,97 @@
-"""HTML replies: content negotiation, and a Content-Security-Policy that allows only style sheet and images."""
+"""HTML replies: pages for people who have signed in, pages of evidence links, and content negotiation."""
 
+import gzip
+import re
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from hashlib import sha256
+from typing import Literal
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
+from server.auth.callers import ANYONE
+from server.background import aside
+from server.services import CALL
+
+# Of pages. Everything comes from this server; scripts and styles only as files, and no script may put a text into the
+# page as HTML except through the one function that has the Trusted Types policy `reportd`.
+_OWN_FILES = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self'; "
+    "connect-src 'self'; frame-src 'self'; worker-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types reportd"
+)
+# Of evidence links: no script, and the style sheet is in the page.
 _POLICY = "default-src 'none'; {}style-src 'sha256-{}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
+_WORTH_COMPRESSING = 2 << 10  # bytes
+_ROW = 1 << 10  # about how much work a row of a page is, in the bytes that aside() counts
+_THEME = re.compile(r"(?:^|;)[ \t]*reportd_theme=(light|dark)[ \t]*(?:;|$)")
+
 _MAX_ACCEPT_LENGTH = 1000  # characters; browsers send 150. A megabyte of commas would block the event loop
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What every page shows around its content: who has signed in (None: nobody) and how, the theme, and the page's
+    own address without the host."""
+
+    who: str | None
+    kind: Literal["token", "person", "link", "anyone"] | None
+    theme: str
+    address: str
+
+    @property
+    def section(self) -> str:
+        """The first part of the address: `runs` for /runs/…"""
+        return re.split(r"[/?]", self.address, maxsplit=2)[1]
+
+
+def frame_of(request: web.Request) -> Frame:
+    """The frame of the page that this request gets."""
+    caller, theme = request[CALL].caller, _THEME.search(request.headers.get(hdrs.COOKIE, ""))
+    known = caller if caller is not None and caller is not ANYONE else None
+    return Frame(
+        known.name if known else None,
+        caller.kind if caller else None,
+        theme[1] if theme else "auto",
+        request.path_qs,
+    )
+
+
+async def page(
+    request: web.Request, draw: Callable[..., str], *, rows: int = 0, status: int = 200, secret: bool = False
+) -> web.Response:
+    """A page: `draw(frame=…)`, in a thread when it has many `rows`.
+
+    `secret`: it holds a CSRF token. Then it is not compressed: its length would reveal the token (the BREACH attack).
+    """
+    text = await aside(rows * _ROW, draw, frame=frame_of(request))
+    response = as_page(text, status)
+    if not secret and _takes_gzip(request) and len(text) >= _WORTH_COMPRESSING:
+        response.body = await aside(len(text), gzip.compress, text.encode(), 5, mtime=0)
+        response.headers[hdrs.CONTENT_ENCODING] = "gzip"
+    return response
+
+
+def as_page(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """A page that has been drawn. It is not stored by caches, and depends on who asks for it."""
+    return web.Response(
+        status=status,
+        body=text.encode(),
+        headers={
+            "Content-Type": "text/html; charset=utf-8",
+            "Cache-Control": "private, no-store",
+            "Vary": "Accept-Encoding, Cookie",
+            "Content-Security-Policy": _OWN_FILES,
+            **(headers or {}),
+        },
+    )
+
+
+def see_other(address: str) -> web.Response:
+    """303: the browser goes on to `address`, a path of this server."""
+    return web.Response(status=303, headers={"Location": address, "Cache-Control": "private, no-store"})
 
 
 def html(
@@ -35,14 +118,24 @@ def html(
 
 def preferred(request: web.Request) -> bool:
     """Whether the Accept header prefers HTML to JSON, as that of browsers does (RFC 9110, 12.5.1)."""
-    accepted = ",".join(request.headers.getall("Accept", []))[:_MAX_ACCEPT_LENGTH]
-    weights = dict(map(_weight, accepted.split(",")))
+    weights = _weights(request, hdrs.ACCEPT)
 
     def weight(kind: str) -> float:
         names = (kind, kind.partition("/")[0] + "/*", "*/*")
         return next((weights[name] for name in names if name in weights), 0.0)
 
     return weight("text/html") > weight("application/json")
+
+
+def _takes_gzip(request: web.Request) -> bool:
+    weights = _weights(request, hdrs.ACCEPT_ENCODING)
+    return weights.get("gzip", weights.get("*", 0.0)) > 0
+
+
+def _weights(request: web.Request, header: str) -> Mapping[str, float]:
+    """The values of a header by content negotiation, with their weights."""
+    accepted = ",".join(request.headers.getall(header, []))[:_MAX_ACCEPT_LENGTH]
+    return dict(map(_weight, accepted.split(",")))
 
 
 def _weight(part: str) -> tuple[str, float]:

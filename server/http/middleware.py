@@ -92,7 +92,7 @@ async def _serve(request: web.Request, handler: Handler, origins: Origins, origi
                 with request.app[SERVICES].admission.reply(len(large)):
                     response = await _send_large(request, response, large)
             except Overloaded as overloaded:
-                response, error = reply.failure(request, overloaded), overloaded
+                response, error = _refuse(request, overloaded), overloaded
                 _close_if_body_is_unread(request, response)
     except asyncio.CancelledError as cancelled:
         _log(request, _CANCELLED, 0, cancelled)
@@ -125,12 +125,17 @@ async def _answer(
         response.force_close()
         return response, None
     except ReportError as error:
-        return reply.failure(request, error), error.__cause__ or error
+        return _refuse(request, error), error.__cause__ or error
     except web.HTTPException:
         return reply.failure(request, RouteNotFound()), None  # the target is not a path, as in OPTIONS *
     except Exception as error:
         await request.app[SERVICES].pool.handle_error(error)
-        return reply.failure(request, as_report_error(error) or ReportError()), error
+        return _refuse(request, as_report_error(error) or ReportError()), error
+
+
+def _refuse(request: web.Request, error: ReportError) -> web.StreamResponse:
+    """The reply for an error: JSON, or what the route has instead, like a page."""
+    return (request[CALL].refusal or reply.failure)(request, error)
 
 
 def _close_if_body_is_unread(request: web.Request, response: web.StreamResponse) -> None:

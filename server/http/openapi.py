@@ -79,6 +79,7 @@ _TAGS = {
     "health": "For monitoring.",
     "openapi": "This description.",
     "docs": "This page.",
+    "static": "The files that pages load.",
 }
 ALSO = {
     200: "It existed already and is unchanged",

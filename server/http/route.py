@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, TypeVar, get_type_hints
 from uuid import UUID
 
 from aiohttp import web
@@ -30,11 +30,15 @@ from server.http.authenticate import authenticate
 from server.http.idempotency import REPLAYED, key_of
 from server.http.reply import Response
 from server.reports.scope import RESOURCES, project_of
-from server.services import CALL, SERVICES
+from server.services import CALL, SERVICES, Refusal
 from server.uploads.receive import Rules
 
+T = TypeVar("T")
 Handler = Callable[..., Awaitable[Response]]
 Bound = Callable[[web.Request], Awaitable[Response]]
+
+# Bytes: the fields of all forms are short, and whoever sends one may not have signed in.
+_MAX_FORM_SIZE = 16 << 10
 
 # The minimum role for each method, unless a route names another; for other methods it is admin.
 _ROLES = {"GET": Role.VIEWER, "POST": Role.UPLOADER, "PUT": Role.UPLOADER, "PATCH": Role.UPLOADER}
@@ -73,7 +77,7 @@ class Incoming:
 @dataclass(frozen=True, slots=True)
 class Route:
     """One endpoint. Its handler is called with the parameters that it declares: path ids by name, `query` and `body`
-    decoded into their annotated types, and `incoming` for an upload.
+    decoded into their annotated types, `form` for the fields of an HTML form, and `incoming` for an upload.
     """
 
     method: str
@@ -85,7 +89,7 @@ class Route:
     upload: Upload | None = None
     once: bool = True  # whether a POST accepts an Idempotency-Key
     max_json: int | None = None  # limit of its JSON body in bytes, if lower than `[api] max_json_size`
-    refusal: Callable[[web.Request, ReportError], Response] | None = None  # makes the reply of a 4xx, if not JSON
+    refusal: Refusal | None = None  # makes the replies of errors, if they are not JSON
     # Only for the OpenAPI document:
     also: tuple[int, ...] = ()  # further success statuses
     errors: tuple[int, ...] = ()  # further error statuses
@@ -112,8 +116,9 @@ class Route:
         return {name: hints[name] for name in names}
 
 
-def handlers(routes: Sequence[Route]) -> Iterator[tuple[str, str, Bound]]:
-    """Method, path and handler of everything to register with aiohttp, also of the 404 and 405 replies."""
+def handlers(routes: Sequence[Route], refusal: Refusal) -> Iterator[tuple[str, str, Bound]]:
+    """Method, path and handler of everything to register with aiohttp, also of the 404 and 405 replies, which `refusal`
+    makes."""
     methods: dict[str, list[str]] = {}
     for route in routes:
         handler = _Bound(route)
@@ -122,12 +127,13 @@ def handlers(routes: Sequence[Route]) -> Iterator[tuple[str, str, Bound]]:
             yield method, route.path, handler.handle
     # aiohttp's own 404 and 405 send 100 Continue first, and then the client sends its whole body for nothing.
     for path, allowed in methods.items():
-        yield "*", path, _raising(MethodNotAllowed, {"Allow": ", ".join(sorted(allowed))})
-    yield "*", "/{anything:.*}", _raising(RouteNotFound)
+        yield "*", path, _raising(refusal, MethodNotAllowed, {"Allow": ", ".join(sorted(allowed))})
+    yield "*", "/{anything:.*}", _raising(refusal, RouteNotFound)
 
 
-def _raising(error: type[ReportError], headers: Mapping[str, str] | None = None) -> Bound:
+def _raising(refusal: Refusal, error: type[ReportError], headers: Mapping[str, str] | None = None) -> Bound:
     async def refuse(request: web.Request) -> Response:
+        request[CALL].refusal = refusal
         raise error(headers=headers)
 
     return refuse
@@ -139,17 +145,16 @@ class _Bound:
     def __init__(self, route: Route) -> None:
         takes = route.takes
         self._route = route
-        self._query_type, self._body_type = takes.get("query"), takes.get("body")
+        self._query_type, self._body_type, self._form_type = takes.get("query"), takes.get("body"), takes.get("form")
         self._ids, self._takes_key, self._least_role = route.ids, route.takes_key, route.least_role
 
     async def handle(self, request: web.Request) -> Response:
-        try:
-            await self._find_caller(request)
-            return await self._admit(request)
-        except ReportError as error:
-            if self._route.refusal is None or error.status >= 500:
-                raise
-            return self._route.refusal(request, error)
+        request[CALL].refusal = self._route.refusal
+        arguments: dict[str, Any] = {}
+        if self._form_type is not None:
+            arguments["form"] = await _read_form(request, self._form_type)
+        await self._find_caller(request)
+        return await self._admit(request, arguments)
 
     async def _find_caller(self, request: web.Request) -> None:
         """Authenticate. Raises Unauthorized, AllProjectsNeeded, or what `opened_by` raises for an evidence link."""
@@ -163,10 +168,9 @@ class _Bound:
             if access.all_projects and call.caller.projects() is not None:
                 raise AllProjectsNeeded()
 
-    async def _admit(self, request: web.Request) -> Response:
+    async def _admit(self, request: web.Request, arguments: dict[str, Any]) -> Response:
         """Check overload (503), content type (415) and size (413) before the body is read; then continue."""
         services, call = request.app[SERVICES], request[CALL]
-        arguments: dict[str, Any] = {}
         if self._route.upload is not None:
             services.storage.admit()
             services.admission.ensure_memory()
@@ -254,6 +258,16 @@ class _Bound:
     def _max_json(self, request: web.Request) -> int:
         most = request.app[SERVICES].config.api.max_json_size
         return most if self._route.max_json is None else min(most, self._route.max_json)
+
+
+async def _read_form(request: web.Request, wanted: type[T]) -> T:
+    """The fields of an HTML form. They are read before the caller is looked up: its CSRF token is one of them."""
+    decode.check_length(request, _MAX_FORM_SIZE)
+    await send_continue(request)
+    with request.app[SERVICES].admission.reserve() as memory:
+        fields = decode.form_of(request, await decode.read_body(request, _MAX_FORM_SIZE, memory))
+    request[CALL].csrf_token = fields.pop("csrf_token", "")
+    return decode.from_text(fields, wanted)
 
 
 async def must_exist(request: web.Request, arguments: Mapping[str, Any], where: Any = None) -> None:

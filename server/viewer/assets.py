@@ -7,8 +7,16 @@ from hashlib import sha256
 from importlib.resources import files
 
 _FOLDER = files("server.viewer").joinpath("static")
-_NAMES = ("docs.css", "docs.js", "vendor/swagger-ui/swagger-ui.css", "vendor/swagger-ui/swagger-ui-bundle.js")
-TYPES = {"css": "text/css", "js": "text/javascript"}
+_NAMES = (
+    "reportd.css",
+    "core.js",
+    "icon.svg",
+    "docs.css",
+    "docs.js",
+    "vendor/swagger-ui/swagger-ui.css",
+    "vendor/swagger-ui/swagger-ui-bundle.js",
+)
+TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +38,11 @@ def by_name() -> Mapping[str, Asset]:
 def by_file() -> Mapping[str, Asset]:
     """All static files by `file`."""
     return {asset.file: asset for asset in by_name().values()}
+
+
+def address(name: str) -> str:
+    """The address of the static file with this name."""
+    return f"/static/{by_name()[name].file}"
 
 
 def _load(name: str) -> Asset:

@@ -1,8 +1,7 @@
-"""Renders the HTML pages, from the JSON values of the API's replies."""
+"""Renders the HTML pages from values. It knows neither the web server nor the database."""
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from importlib.resources import files
 from typing import Any
 from urllib.parse import urlencode
@@ -10,7 +9,7 @@ from urllib.parse import urlencode
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from server.viewer import assets
+from server.viewer import assets, words
 
 _BASE = "/api/v1/reports"
 _STATUSES = ("Failed", "Passed", "Skipped", "Pending")
@@ -22,6 +21,11 @@ _CONTROLS = re.compile(
     r"|\x1b[ -/]*[0-~]?"
     r"|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
 )
+
+
+def page(template: str, /, **values: Any) -> str:
+    """A page for people who have signed in. `values` has `frame`, see http/html.py, and what the template uses."""
+    return _render(template, **values)
 
 
 def run(shared: Mapping[str, Any], url: str, status: str | None, name: str | None) -> str:
@@ -60,29 +64,11 @@ def docs(document: Mapping[str, Any]) -> str:
         for method, operation in operations.items():
             contents[operation["tags"][0]].append((method.upper(), path, operation))
 
-    def address(name: str) -> str:
-        return f"/static/{assets.by_name()[name].file}"
-
-    return _render("docs.html", document=document, contents=contents, base=_BASE, address=address)
+    return _render("docs.html", document=document, contents=contents, base=_BASE)
 
 
-def _render(name: str, **values: Any) -> str:
-    return _TEMPLATES.get_template(name).render(**values)
-
-
-def _moment(text: str) -> str:
-    """An ISO 8601 time as `24 Jan 2026, 12:00:00 UTC`."""
-    return f"{datetime.fromisoformat(text):%d %b %Y, %H:%M:%S} UTC"
-
-
-def _duration(milliseconds: int) -> str:
-    if milliseconds < 1000:
-        return f"{milliseconds} ms"
-    if milliseconds < 60_000:
-        return f"{milliseconds / 1000:.1f} s"
-    seconds = milliseconds // 1000
-    minutes = f"{seconds // 60 % 60} min {seconds % 60} s"
-    return minutes if seconds < 3600 else f"{seconds // 3600} h {minutes}"
+def _render(template: str, /, **values: Any) -> str:
+    return _TEMPLATES.get_template(template).render(**values)
 
 
 def _printable(value: Any) -> Any:
@@ -106,4 +92,13 @@ def _environment() -> Environment:
 
 _DEFAULT_PER_PAGE = 100  # as in http/fields.py
 _TEMPLATES = _environment()
-_TEMPLATES.filters |= {"moment": _moment, "duration": _duration, "printable": _printable}
+_TEMPLATES.filters |= {
+    "iso": words.iso,
+    "moment": words.moment,
+    "duration": words.duration,
+    "size": words.size,
+    "number": words.number,
+    "count": words.count,
+    "printable": _printable,
+}
+_TEMPLATES.globals |= {"asset": assets.address, "shapes": words.SHAPES}

@@ -12,9 +12,10 @@ import pytest
 from aiohttp import FormData, web_request
 from argon2 import PasswordHasher
 
-from server.api.sessions import LOGINS, MAX_LOGIN_SIZE
+from server.api.sessions import MAX_LOGIN_SIZE
 from server.auth import passwords
 from server.auth import throttling as logins
+from server.auth.accounts import LOGINS
 from server.auth.passwords import hash_password
 from server.auth.throttling import Attempt
 from server.auth.tokens import csrf_token, hash_of

@@ -1,0 +1,21 @@
+"""The style sheets, scripts and icons of the pages."""
+
+from aiohttp import web
+
+from server.errors import RouteNotFound
+from server.http.reply import Response
+from server.viewer import assets
+
+_FOR_GOOD = "public, max-age=31536000, immutable"
+
+
+async def show(request: web.Request) -> Response:
+    """Sends a style sheet, script or icon of the pages.
+
+    Its address has a hash of its content, so clients may cache it for good.
+    """
+    asset = assets.by_file().get(request.match_info["file"])
+    if asset is None:
+        raise RouteNotFound()
+    headers = {"Content-Type": f"{asset.media_type}; charset=utf-8", "Cache-Control": _FOR_GOOD}
+    return web.Response(body=asset.content, headers=headers)
