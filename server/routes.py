@@ -160,7 +160,15 @@ ROUTES = [
     ),
     Route("GET", "/api/v1/openapi.json", openapi.show, "application/json", access=_PUBLIC),
     Route("GET", "/docs", docs.show, "text/html", access=_PUBLIC),
-    Route("GET", "/static/{file}", static.show, "text/javascript", access=_PUBLIC, errors=(404,), others=("text/css",)),
+    Route(
+        "GET",
+        "/static/{file}",
+        static.show,
+        "text/javascript",
+        access=_PUBLIC,
+        errors=(404,),
+        others=("text/css", "image/svg+xml"),
+    ),
 ]
 
 
