@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 # The layers, from the lowest to the highest. A module may import from lower layers and from its own folder. Each name
 # is a folder in server/ or a top-level module.
 LEVELS = [
-    ["errors", "ids", "background", "wrong_values"],
+    ["errors", "ids", "background", "wrong_values", "compare"],
     ["config"],
     ["limits", "redact", "database"],
     ["observe", "storage"],
@@ -92,9 +92,9 @@ def test_only_the_upper_layers_import_aiohttp():
     assert web == {"api", "pages", "http", "routes", "services", "app", "commands"} - {"routes"}
 
 
-def test_uploads_and_viewer_import_neither_aiohttp_nor_the_database():
+def test_uploads_viewer_and_compare_import_neither_aiohttp_nor_the_database():
     for name in MODULES:
-        if package(name) in ("uploads", "viewer"):
+        if package(name) in ("uploads", "viewer", "compare"):
             assert not others(name) & {"aiohttp", "asyncpg", "psycopg", "msgspec"}, name
             assert not any(package(other) == "database" for other in ours(name)), name
     assert all(package(other) == "uploads" for other in ours("uploads.content"))
