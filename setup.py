@@ -16,6 +16,7 @@ REQUIRES = [
     "jinja2>=3.1.5,<4",
     "msgspec>=0.19,<0.30",
     "orjson>=3.10,<4",
+    "pillow>=12,<14",  # thumbnails, and the pictures of `reportd demo`
     "prometheus-client>=0.21,<1",
     "psycopg[binary]>=3.2,<4",  # what yoyo talks to PostgreSQL with
     "yoyo-migrations>=9.0,<10",
@@ -33,7 +34,6 @@ EXTRAS = {
     "test": [
         "hypothesis>=6.110,<7",
         "mypy>=1.14,<3",
-        "pillow>=11,<14",
         "pytest>=8.3,<10",
         "pytest-aiohttp>=1.1,<2",
         "pytest-xdist>=3.6,<4",
