@@ -7,3 +7,10 @@ SELECT id FROM projects WHERE name = $1
 INSERT INTO projects (id, name) VALUES ($1, $2)
 ON CONFLICT (name) DO UPDATE SET name = EXCLUDED.name
 RETURNING id
+
+-- name: all
+SELECT id, name, main_branch, created_at FROM projects ORDER BY name
+
+-- name: set_main_branch
+-- No row when no project has this name.
+UPDATE projects SET main_branch = $2 WHERE name = $1 RETURNING id
