@@ -4,6 +4,7 @@ from server.api import (
     artifacts,
     audit,
     checkpoints,
+    comparisons,
     downloads,
     health,
     links,
@@ -23,9 +24,12 @@ from server.pages import docs, refusals, shared, sign_in, static
 from server.reports.artifacts import Artifact, ArtifactPage, BatchUploaded, SentArtifact
 from server.reports.audit import AuditPage
 from server.reports.checkpoints import Appended, CheckpointPage
+from server.reports.comparisons import FirstDifference, LastGreen, ResultComparison
 from server.reports.links import LinkMade, LinkPage
 from server.reports.logs import ConsolePage, EntriesCreated, NetworkPage
+from server.reports.marks import RunMarks
 from server.reports.reports import Report
+from server.reports.run_comparisons import RunComparison
 from server.reports.shared import SharedRun
 from server.reports.steps import IllustratedStep, StepList, StepsCreated, StepsCreatedWhole, StepsReplaced, StepUpdated
 from server.reports.suite_runs import SuiteRun, SuiteRunPage
@@ -54,6 +58,11 @@ ROUTES = [
     Route("GET", _CASE, test_cases.show, TestCase),
     Route("PATCH", _CASE, test_cases.update, TestCase),
     Route("GET", f"{_CASE}/report", reports.show, Report),
+    Route("GET", f"{_CASE}/last-green", comparisons.last_green, LastGreen),
+    Route("GET", f"{_CASE}/first-difference", comparisons.first_difference, FirstDifference),
+    Route("GET", f"{_CASE}/comparison", comparisons.show, ResultComparison),
+    Route("GET", f"{_RUN}/comparison", comparisons.show_runs, RunComparison),
+    Route("GET", f"{_RUN}/marks", comparisons.show_marks, RunMarks),
     Route("POST", f"{_CASE}/steps", steps.create, StepsCreated, 201),
     Route("POST", f"{_CASE}/steps/bulk", steps.create_bulk, StepsCreatedWhole, 201),
     Route("PUT", f"{_CASE}/steps", steps.replace, StepsReplaced, access=Access(admin_if="prune")),

@@ -25,8 +25,8 @@ class Attempt:
     name: str = ""  # of the run
     branch: str | None = None
     commit: str | None = None
-    moment: datetime | None = None
     duration_ms: int | None = None
+    moment: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

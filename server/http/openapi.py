@@ -72,6 +72,7 @@ _TAGS = {
     "checkpoints": "What a test case checked.",
     "logs": "Console and network logs of a test case.",
     "reports": "A test case with everything that belongs to it.",
+    "comparisons": "What changed since a test last passed, and since an earlier run.",
     "links": "Evidence links show one run, test case or artifact to people without an account.",
     "shared": "What an evidence link shows. The link itself is the credential.",
     "sessions": "Logins of people, and read-only browser sessions of tokens.",

@@ -33,8 +33,8 @@ def history(rng):
                         name,
                         branch,
                         sha,
-                        moment,
                         rng.randrange(2_000) + 4_000 * (run >= slow_from),
+                        moment,
                     )
                 )
     rng.shuffle(attempts)

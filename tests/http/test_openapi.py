@@ -438,6 +438,7 @@ async def call_every_route(call, person):
         await call("GET", f"{CASE_PATH}/{kind}", 200, case)
     await call("GET", f"{CASE_PATH}/report", 200, case)
     await call_link_routes(call, run, case, sent["id"])
+    await call_comparisons(call, run, case, empty)
     await call("DELETE", f"{BASE}/artifacts/{ARTIFACT}", 204, sent["id"])
     await call("GET", f"{BASE}/artifacts/{ARTIFACT}", 404, sent["id"])
     await call("DELETE", RUN, 204, run)
@@ -455,6 +456,27 @@ async def call_every_route(call, person):
     assert identity["csrf_token"] == session["csrf_token"]
     await call("POST", "/api/v1/auth/logout", 204, **alone)
     await call("POST", "/api/v1/auth/session", 201)
+
+
+async def call_comparisons(call, run, case, empty):
+    """Of a result with a last green, on the main branch, and of one without."""
+    green = {"name": "x", "test_id": "t1", "status": "Passed"}
+    await call("PATCH", CASE_PATH, 200, case, json=green)
+    head = (await call("POST", f"{BASE}/suite-runs", 201, json={**DESCRIBED, "branch": "main"}))["id"]
+    for status in ("Failed", "Passed"):
+        bad = {**CASE, **green, "status": status, "attempt": 1 + (status == "Passed")}
+        await call("POST", f"{RUN}/test-cases", 201, head, json=bad)
+    red = (await call("POST", f"{RUN}/test-cases", 201, head, json={**green, "status": "Failed", "attempt": 3}))["id"]
+    steps = [a_step(1, status="Failed", expected_value="other", duration_ms=90_000), a_step(2)]
+    await call("POST", f"{CASE_PATH}/steps/bulk", 201, red, json={"steps": steps})
+    for result in (red, empty):
+        for name in ("last-green", "first-difference", "comparison"):
+            await call("GET", f"{CASE_PATH}/{name}", 200, result)
+    await call("GET", f"{CASE_PATH}/comparison", 200, red, query=f"?with={case}&differing=true")
+    for query in ("", "?base=main", f"?base={run}"):
+        await call("GET", f"{RUN}/comparison", 200, head, query=query)
+    assert (await call("GET", f"{RUN}/marks", 200, head))["tests"]
+    await call("DELETE", RUN, 204, head)
 
 
 async def call_link_routes(call, run, case, artifact):

@@ -1,0 +1,2 @@
+DROP INDEX idx_test_case_results_run_test;
+DROP INDEX idx_test_case_results_failed;

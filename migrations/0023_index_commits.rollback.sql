@@ -1,0 +1,1 @@
+DROP INDEX idx_suite_runs_commit;

@@ -1,0 +1,110 @@
+"""Comparisons: a result with its last green, a run with an earlier one, and marks on the tests of a run."""
+
+from typing import ClassVar, Literal
+from uuid import UUID
+
+from aiohttp import web
+from msgspec import Struct
+
+from server.http import reply
+from server.http.reply import Response
+from server.reports import comparisons, marks, run_comparisons
+from server.reports.comparisons import LastGreen
+from server.services import CALL, SERVICES
+
+
+class BaseRun:
+    """`previous`, `main`, or the id of a run."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: UUID | Literal["previous", "main"]) -> None:
+        self.value = value
+
+    @classmethod
+    def parse(cls, value: object) -> "BaseRun":
+        if value == "previous" or value == "main":
+            return cls("previous" if value == "previous" else "main")
+        try:
+            return cls(UUID(str(value)))
+        except ValueError:
+            raise ValueError("must be previous, main, or the id of a suite run") from None
+
+    schema: ClassVar[dict[str, object]] = {
+        "anyOf": [{"type": "string", "enum": ["previous", "main"]}, {"type": "string", "format": "uuid"}]
+    }
+
+
+class OtherResult(Struct, rename={"other": "with"}):
+    other: UUID | None = None
+
+
+class ComparisonFilter(Struct, rename={"other": "with"}):
+    other: UUID | None = None
+    differing: bool = False
+
+
+class RunFilter(Struct):
+    base: BaseRun | None = None
+
+
+async def last_green(request: web.Request, case_id: UUID) -> Response:
+    """Shows the last green of a result: the result of the same test that passed before and is compared with it.
+
+    Of the 500 results of the test before this one, it is the newest that passed: with the same browser if there is one,
+    then on the same branch, else on the project's main branch, else on any. `last_green` is null when none passed.
+    """
+    pool = request.app[SERVICES].pool
+    head = await comparisons.of_case(pool, case_id, request[CALL].scope)
+    found = await comparisons.last_green(pool, head)
+    same = None if found is None else found.browser == head.browser
+    return reply.ok(LastGreen(case_id, found, same, comparisons.SEARCHED))
+
+
+async def first_difference(request: web.Request, case_id: UUID, query: OtherResult) -> Response:
+    """Shows the first step in which a result differs from its last green, or from the result `with`.
+
+    Steps are aligned by what they do, not by their numbers. `row` is the earliest step with a difference that may
+    explain a failure, `failed_step` the first step that failed, `sentence` says both. Differences in every run, such as
+    ids and times, have the `weight` `grey` and do not count. Without a `row`, `reason` is `never_passed`, `no_steps`,
+    `no_difference` or `too_long`. `limited` names the limits that cut the comparison: `steps` (5,000 of each result),
+    `entries` (2,000 log entries), `alignment` (1,000 steps that differ), `time` (2 s).
+    """
+    pool, scope = request.app[SERVICES].pool, request[CALL].scope
+    return reply.ok(await comparisons.first_difference(pool, case_id, scope, query.other))
+
+
+async def show(request: web.Request, case_id: UUID, query: ComparisonFilter) -> Response:
+    """Compares a result step by step with the result `with`, or with its last green.
+
+    `rows` are the aligned steps, at most 2,000, where `base` is the other result; a step without a counterpart has null
+    on one side. With `differing=true`, only rows with differences are listed. `first_difference` is an index in `rows`.
+    `compared_with` is null when there is no last green. For `limited` see first-difference; `rows` is one more.
+    """
+    pool, scope = request.app[SERVICES].pool, request[CALL].scope
+    return reply.ok(await comparisons.of_results(pool, case_id, scope, query.other, query.differing))
+
+
+async def show_runs(request: web.Request, suite_id: UUID, query: RunFilter) -> Response:
+    """Compares the tests of a run with those of an earlier run: what newly fails, is fixed, still fails, is slower.
+
+    `base` is `previous` (the default): the newest earlier run of the same name and branch; `main`: the newest finished
+    run of the same name on the project's main branch; or the id of a run of the same project. `base` of the reply is
+    null when there is no such run; then every failure is new. Of each test and browser, the last attempt counts. Lists
+    have at most 500 tests, `counts` has their lengths. `limited` names the limits that were reached: `tests` (10,000 of
+    each run), `lists`, `time` (2 s; then `error_changed` may be null).
+    """
+    pool, base = request.app[SERVICES].pool, query.base.value if query.base else "previous"
+    return reply.ok(await run_comparisons.compare(pool, suite_id, request[CALL].scope, base))
+
+
+async def show_marks(request: web.Request, suite_id: UUID) -> Response:
+    """Shows the marks on the tests of a run: new, failing since, flaky, slower. Tests without a mark are left out.
+
+    `new`: failed, and passed in the previous run of the same name and branch. `failing_since`: the first of the
+    failures in a row. `flaky_here`: the last attempt passed, an earlier one failed. `flaky`: passed and failed on one
+    commit in the last 30 days, until it passed 20 times in a row. `slower`: the median of the last 5 passed results is
+    more than 1.5 times that of the 30 before, and more than a second longer. All but `flaky_here` are computed for
+    tests that failed or were flaky, from their last 200 results; for 200 tests at most, then `limited` has `marked`.
+    """
+    return reply.ok(await marks.of_run(request.app[SERVICES].pool, suite_id, request[CALL].scope))

@@ -1,0 +1,176 @@
+"""Marks on tests: flaky, new, failing since, slower; read for many tests at once. The rules are in compare/marks.py."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from server.background import aside
+from server.compare import marks
+from server.compare.marks import Attempt
+from server.compare.runs import Outcome
+from server.database.pool import Pool
+from server.database.queries import SQL
+from server.ids import first_id, time_of
+from server.reports import run_comparisons
+from server.reports.run_comparisons import MAX_TESTS, ComparedRun
+from server.reports.words import Status
+
+MAX_MARKED = 200  # tests of a run whose history is read
+DEPTH = 200  # results of a test that are read
+MAX_FAILURES = 5_000  # of a project in 30 days, the newest, among which flaky tests are looked for
+_EVIDENCE = 20
+
+
+@dataclass(slots=True)
+class FlakyPair:
+    failed_id: UUID
+    passed_id: UUID
+    commit_sha: str | None
+
+
+@dataclass(slots=True)
+class FlakyMark:
+    commits: int
+    of: int
+    evidence: list[FlakyPair]
+
+
+@dataclass(slots=True)
+class SinceMark:
+    test_case_result_id: UUID
+    suite_run_id: UUID
+    commit_sha: str | None
+    failures: int
+
+
+@dataclass(slots=True)
+class SlowerMark:
+    now_ms: int
+    before_ms: int
+
+
+@dataclass(slots=True)
+class Marks:
+    """The marks of one test and browser. `flaky` and `slower` are None when the test is not."""
+
+    new: bool = False
+    failing_since: SinceMark | None = None
+    flaky_here: bool = False
+    flaky: FlakyMark | None = None
+    slower: SlowerMark | None = None
+
+
+@dataclass(slots=True)
+class MarkedTest:
+    test_case_result_id: UUID
+    test_id: str
+    browser: str | None
+    name: str
+    status: Status
+    marks: Marks
+
+
+@dataclass(slots=True)
+class RunMarks:
+    suite_run_id: UUID
+    previous_run_id: UUID | None
+    tests: list[MarkedTest]
+    limited: list[str]
+
+
+async def of_run(pool: Pool, run_id: UUID, scope: UUID | None) -> RunMarks:
+    """The tests of a run that have a mark, as of this run; those that failed first. Raises SuiteRunNotFound."""
+    async with (
+        pool.acquire() as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        run = await run_comparisons.by_id(connection, run_id, scope)
+        tests = await run_comparisons.tests(connection, run.id, MAX_TESTS + 1)
+        before = await run_comparisons.previous(connection, run)
+        shaky = await flaky_tests(connection, run.project_id, _last(tests)) if tests else set()
+        wanted = [test for test in tests[:MAX_TESTS] if test.status == "Failed" or test.test_id in shaky]
+        wanted.sort(key=lambda test: test.status != "Failed")
+        histories = await _histories(connection, run.project_id, wanted[:MAX_MARKED], _last(tests)) if wanted else {}
+    previous_id = before.id if before else None
+    found = await aside(_work(histories), _marked, run, tests[:MAX_TESTS], previous_id, histories)
+    found.sort(key=lambda test: test.status != "Failed")
+    limits = {"tests": len(tests) > MAX_TESTS, "marked": len(wanted) > MAX_MARKED}
+    return RunMarks(run.id, previous_id, found, [name for name, reached in limits.items() if reached])
+
+
+async def for_tests(where: Any, run: ComparedRun, tests: Sequence[Outcome]) -> list[Marks]:
+    """The marks of these results of a run, as of this run, with two statements however many they are.
+
+    Only the first 200 are read; the others have `flaky_here` alone.
+    """
+    if not tests:
+        return []
+    before = await run_comparisons.previous(where, run)
+    histories = await _histories(where, run.project_id, tests[:MAX_MARKED], _last(tests))
+    previous_id = before.id if before else None
+    return await aside(_work(histories), _marks_of, run, tests, previous_id, histories)
+
+
+async def flaky_tests(where: Any, project_id: UUID, until: UUID) -> set[str]:
+    """The `test_id`s that may be flaky as of result `until`: compare/marks.py then decides. Among the newest 5,000
+    failures of the last 30 days."""
+    since = first_id(time_of(until) - timedelta(days=marks.DAYS))
+    rows = await where.fetch(SQL.marks.flaky_tests, project_id, since, until, MAX_FAILURES)
+    return {row["test_id"] for row in rows}
+
+
+async def _histories(where: Any, project_id: UUID, tests: Iterable[Outcome], until: UUID) -> dict[str, list[Attempt]]:
+    wanted = sorted({test.test_id for test in tests})
+    found: dict[str, list[Attempt]] = {test_id: [] for test_id in wanted}
+    for row in await where.fetch(SQL.marks.histories, project_id, wanted, until, DEPTH):
+        test_id, *columns = row
+        found[test_id].append(Attempt(*[*columns, time_of(row["id"])]))
+    return found
+
+
+def _last(tests: Collection[Outcome]) -> UUID:
+    last: UUID = max(test.id for test in tests)
+    return last
+
+
+def _work(histories: Mapping[str, Sequence[Attempt]]) -> int:
+    return 1_000 * sum(map(len, histories.values()))
+
+
+def _marked(
+    run: ComparedRun, tests: Sequence[Outcome], previous_id: UUID | None, histories: Mapping[str, list[Attempt]]
+) -> list[MarkedTest]:
+    found = []
+    for test, mark in zip(tests, _marks_of(run, tests, previous_id, histories), strict=True):
+        if mark != Marks():
+            status: Any = test.status
+            found.append(MarkedTest(test.id, test.test_id, test.browser, test.name, status, mark))
+    return found
+
+
+def _marks_of(
+    run: ComparedRun, tests: Sequence[Outcome], previous_id: UUID | None, histories: Mapping[str, list[Attempt]]
+) -> list[Marks]:
+    return [_marks(run, test, previous_id, histories.get(test.test_id, [])) for test in tests]
+
+
+def _marks(run: ComparedRun, test: Outcome, previous_id: UUID | None, history: list[Attempt]) -> Marks:
+    found = Marks(flaky_here=test.flaky_here)
+    if not history:
+        return found
+    like = Attempt(test.id, run.id, test.status, 1, test.browser, run.name, run.branch)
+    series = marks.of_series(history, like)
+    if series and series[-1].run == run.id:
+        found.new = marks.new(series, previous_id)
+        if since := marks.failing_since(series):
+            first, failures = since
+            found.failing_since = SinceMark(first.id, first.run, first.commit, failures)
+        if slower := marks.slower(series):
+            found.slower = SlowerMark(round(slower.now), round(slower.before))
+    mine = [each for each in history if each.browser == test.browser]
+    if flaky := marks.flaky(mine, time_of(test.id)):
+        pairs = [FlakyPair(failed.id, passed.id, failed.commit) for failed, passed in flaky.evidence[:_EVIDENCE]]
+        found.flaky = FlakyMark(flaky.commits, flaky.of, pairs)
+    return found

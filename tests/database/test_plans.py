@@ -1,0 +1,98 @@
+"""The statements behind comparisons and marks use indexes on a filled database: no page reads a whole table."""
+
+import json
+import uuid
+
+import asyncpg
+import pytest
+
+from server.database.pool import _SESSION
+from tests.database.test_queries import QUERIES
+
+# The largest tables, and all that grow without limit. Those of projects, tokens and people stay small.
+LARGEST = {"test_step_results", "test_artifacts", "test_console_logs", "test_network_logs"}
+LARGE = LARGEST | {"suite_runs", "test_case_results"}
+
+RUNS, WITH_RESULTS, TESTS = 3_000, 60, 100
+FILL = f"""
+INSERT INTO suite_runs (id, project_id, name, branch, commit_sha, status)
+SELECT ('00000000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid, p.id, 'nightly', 'b' || n % 3, 'c' || n / 2,
+       'Failed'
+FROM projects p, generate_series(1, {RUNS}) AS n;
+INSERT INTO test_case_results (id, suite_run_id, project_id, name, test_id, status, duration_ms)
+SELECT ('00000000-0000-7000-9000-' || lpad((n * 1000 + t)::text, 12, '0'))::uuid,
+       ('00000000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid, p.id, 'test ' || t, 'test ' || t,
+       CASE WHEN (n + t) % 50 = 0 THEN 'Failed' ELSE 'Passed' END, 1000
+FROM projects p, generate_series({RUNS - WITH_RESULTS + 1}, {RUNS}) AS n, generate_series(1, {TESTS}) AS t;
+INSERT INTO test_step_results (test_case_result_id, step_number, step_type, duration_ms)
+SELECT c.id, s, 'click', 300 FROM test_case_results c, generate_series(1, 4) AS s;
+INSERT INTO test_artifacts (test_case_result_id, artifact_type, file_name, file_size, mime_type, checksum,
+                            storage_path, dedupe_key)
+SELECT id, 'screenshot', 'x', 1, 'image/png', '', id::text, '' FROM test_case_results;
+INSERT INTO test_console_logs (test_case_result_id, level, message)
+SELECT id, 'error', 'x' FROM test_case_results;
+INSERT INTO test_network_logs (test_case_result_id, method, url, status_code)
+SELECT id, 'GET', 'https://shop.test/', 500 FROM test_case_results;
+"""
+RUN = uuid.UUID(f"00000000-0000-7000-8000-{RUNS:012}")
+CASE = uuid.UUID(f"00000000-0000-7000-9000-{RUNS * 1000 + 7:012}")
+FIRST = uuid.UUID(int=0)
+PROJECT = object()
+ARGUMENTS = {
+    "comparisons.of_case": (CASE, PROJECT),
+    "comparisons.last_green": (PROJECT, "test 7", CASE, None, "b1"),
+    "comparisons.greens": (PROJECT, "test 7", CASE, None),
+    "comparisons.steps": (CASE, 5_001),
+    "comparisons.console_errors": (CASE, 2_001),
+    "comparisons.failed_requests": (CASE, 2_001),
+    "comparisons.durations": ([CASE], [1], ["click"], 20_000),
+    "comparisons.run": (RUN, PROJECT),
+    "comparisons.previous_run": (PROJECT, RUN, "nightly", "b1"),
+    "comparisons.main_run": (PROJECT, RUN, "nightly"),
+    "comparisons.tests_of_run": (RUN, 10_001),
+    "marks.flaky_tests": (PROJECT, FIRST, CASE, 5_000),
+    "marks.histories": (PROJECT, ["test 7", "test 9"], CASE, 200),
+}
+
+
+def nodes(plan):
+    yield plan
+    for child in plan.get("Plans", []):
+        yield from nodes(child)
+
+
+@pytest.fixture
+async def filled(dsn):
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(FILL)
+    await connection.execute("ANALYZE")
+    yield connection
+    await connection.close()
+
+
+async def scans(connection, query, *values):
+    """The types of the nodes of a plan, and the tables that it reads sequentially."""
+    text = await connection.fetchval("EXPLAIN (FORMAT JSON) " + query, *values)
+    found = list(nodes(json.loads(text)[0]["Plan"]))
+    read = {node["Relation Name"] for node in found if node["Node Type"] == "Seq Scan"}
+    return {node["Node Type"] for node in found}, read
+
+
+async def test_no_statement_reads_a_whole_table(filled):
+    """A server's connections avoid sequential scans, so they have one only where no index would do. The largest tables
+    have none by the planner's own choice either. A plan may be made before the values are known (generic)."""
+    assert ARGUMENTS.keys() == {name for name in QUERIES if name.startswith(("comparisons.", "marks."))}
+    project = await filled.fetchval("SELECT id FROM projects")
+    scanned = {}
+    for settings, tables in ((_SESSION, LARGE), ("RESET enable_seqscan", LARGEST)):
+        for cache in ("force_generic_plan", "force_custom_plan"):
+            await filled.execute(f"{settings}; SET plan_cache_mode = {cache}")
+            for name, given in ARGUMENTS.items():
+                values = [project if value is PROJECT else value for value in given]
+                types, read = await scans(filled, QUERIES[name], *values)
+                assert any("Index" in each for each in types), name
+                if read & tables:
+                    scanned[name, settings, cache] = read & tables
+    assert scanned == {}
+    _, read = await scans(filled, "SELECT FROM test_step_results WHERE duration_ms = 300")
+    assert read == {"test_step_results"}, "the search for sequential scans finds them"
