@@ -5,19 +5,32 @@ WHERE s.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 
 -- name: insert_many
 -- Locks the test case, checks and inserts in one statement. $3: iterations that must not have steps yet, which no
--- constraint can express. $4: whether the test case may have artifacts; if so, `link` must follow. $7: return the new
--- rows, else one empty row. No row at all when the test case does not exist, a check fails, or another writer committed
--- while this waited.
+-- constraint can express. $4: whether the test case may have artifacts, and an error that is not in `errors` yet; if
+-- so, `link` and grouping.add must follow. $7: return the new rows, else one empty row. No row at all when the test case
+-- does not exist, a check fails, or another writer committed while this waited.
+-- $9: the error of the first step that says why it failed, whose iteration and number are $10 and $11; else NULL. It is
+-- the result's error if neither the result nor an earlier step has a message: the order of group_of in
+-- server/compare/failures.py.
 WITH seen AS (
-    SELECT id, xmin AS version FROM test_case_results WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
+    SELECT id, project_id, xmin AS version,
+           $9::bytea IS NOT NULL AND status = 'Failed' AND coalesce(error_message, '') = '' AND NOT EXISTS (
+               SELECT FROM test_step_results s
+               WHERE s.test_case_result_id = $1 AND s.status = 'Failed' AND s.error_message <> ''
+                 AND (s.iteration_number, s.step_number) < ($10::int, $11::int)) AS explained
+    FROM test_case_results WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
 ), target AS (
-    -- Changes no value, but locks the row and creates a new version of it (xmin). A statement that waited for another
-    -- writer finds another version than in its snapshot, and does nothing. Otherwise it would miss that writer's rows.
-    UPDATE test_case_results c SET updated_at = c.updated_at FROM seen
+    -- Usually changes no value, but locks the row and creates a new version of it (xmin). A statement that waited for
+    -- another writer finds another version than in its snapshot, and does nothing. Otherwise it would miss that writer's
+    -- rows.
+    UPDATE test_case_results c
+    SET updated_at = c.updated_at, error_fingerprint = CASE WHEN explained THEN $9 ELSE c.error_fingerprint END
+    FROM seen
     WHERE c.id = seen.id AND c.xmin = seen.version
       AND NOT EXISTS (SELECT FROM test_step_results s
                       WHERE s.test_case_result_id = $1 AND s.iteration_number = ANY($3::int[]))
       AND ($4::bool OR NOT EXISTS (SELECT FROM test_artifacts a WHERE a.test_case_result_id = $1))
+      AND ($4 OR NOT explained
+           OR EXISTS (SELECT FROM errors e WHERE e.project_id = seen.project_id AND e.fingerprint = $9))
     RETURNING c.id
 ), new AS (
     INSERT INTO test_step_results (

@@ -15,22 +15,33 @@ UPDATE test_case_results SET updated_at = updated_at
 WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
 RETURNING project_id
 
+-- name: touch_decided
+-- `touch`, unless the result is failed and its steps decide its error: then errors.assign will be the UPDATE.
+UPDATE test_case_results SET updated_at = updated_at
+WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2) AND NOT (status = 'Failed' AND coalesce(error_message, '') = '')
+RETURNING project_id
+
 -- name: insert_many
+-- $5: the fingerprints of the results' errors; an empty array when none failed. unknown_error: the table `errors` does
+-- not have the result's error yet, so grouping.add must follow.
 -- The project is that of the run. No row when the run does not exist or is not in the caller's project.
 INSERT INTO test_case_results (id, suite_run_id, project_id, name, test_id, status, duration_ms, attempt,
                                error_message, error_type, stack_trace, browser, tags, metadata,
-                               started_at, completed_at)
+                               started_at, completed_at, error_fingerprint)
 SELECT n.id, r.id, r.project_id, n.name, coalesce(n.test_id, n.name), coalesce(n.status, 'Pending'), n.duration_ms,
        coalesce(n.attempt, 1), n.error_message, n.error_type, n.stack_trace, n.browser, coalesce(n.tags, '{}'),
-       coalesce(n.metadata, '{}'), n.started_at, n.completed_at
-FROM suite_runs r, ROWS FROM (unnest($3::uuid[]), json_to_recordset($4::json) AS (
+       coalesce(n.metadata, '{}'), n.started_at, n.completed_at, n.error_fingerprint
+FROM suite_runs r, ROWS FROM (unnest($3::uuid[], $5::bytea[]), json_to_recordset($4::json) AS (
     name text, test_id text, status text, duration_ms int, attempt int, error_message text, error_type text,
     stack_trace text, browser text, tags text[], metadata jsonb, started_at timestamptz, completed_at timestamptz))
-    AS n(id)
+    AS n(id, error_fingerprint)
 WHERE r.id = $1 AND ($2::uuid IS NULL OR r.project_id = $2)
 ORDER BY n.id
 RETURNING id, suite_run_id, name, test_id, status, duration_ms, attempt, error_message, error_type, stack_trace,
-          browser, tags, metadata, started_at, completed_at, created_at, updated_at
+          browser, tags, metadata, started_at, completed_at, created_at, updated_at,
+          error_fingerprint IS NOT NULL AND NOT EXISTS (
+              SELECT FROM errors e WHERE e.project_id = test_case_results.project_id
+                                     AND e.fingerprint = test_case_results.error_fingerprint) AS unknown_error
 
 -- name: by_id
 SELECT id, suite_run_id, name, test_id, status, duration_ms, attempt, error_message, error_type, stack_trace,
@@ -56,12 +67,13 @@ FROM suite_runs r WHERE r.id = $1 AND ($2::uuid IS NULL OR r.project_id = $2)
 
 -- name: update
 -- $3 is the patch as sent: absent fields stay, null clears a field. Metadata merges by key; $4 are the keys to remove.
+-- $5: whether the error may change, to $6; see grouping.after_patch in server/reports/.
 UPDATE test_case_results c SET (name, test_id, status, duration_ms, attempt, error_message, error_type, stack_trace, browser,
     tags, metadata, started_at, completed_at) = (
     SELECT p.name, p.test_id, p.status, p.duration_ms, p.attempt, p.error_message, p.error_type,
            p.stack_trace, p.browser, p.tags, p.metadata, p.started_at, p.completed_at
     FROM jsonb_populate_record(c, CASE WHEN $3::jsonb ? 'metadata' THEN $3::jsonb || jsonb_build_object(
         'metadata', (c.metadata || ($3::jsonb->'metadata')) - $4::text[]) ELSE $3::jsonb END) AS p),
-    updated_at = CURRENT_TIMESTAMP
+    error_fingerprint = CASE WHEN $5::bool THEN $6::bytea ELSE c.error_fingerprint END, updated_at = CURRENT_TIMESTAMP
 WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
 RETURNING metadata::text AS metadata

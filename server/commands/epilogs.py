@@ -62,6 +62,13 @@ AUDIT = """\
 example:
   reportd audit --action suite_run.deleted --since 7d"""
 
+REGROUP = """\
+Servers may run meanwhile, but no older ones: they would leave failures without
+an error again. Interrupt it at any time; a second run changes only what is left.
+
+example:
+  reportd regroup"""
+
 CREATE_TOKEN = """\
 example:
   reportd token create --name ci --project shop --expires 90d"""  # noqa: S105 - no secret

@@ -18,7 +18,7 @@ import asyncpg
 import psycopg
 
 from server import __version__, config
-from server.commands import audit, epilogs, projects, serve, settings, systemd, tokens, up, users
+from server.commands import audit, epilogs, projects, regroup, serve, settings, systemd, tokens, up, users
 from server.commands.check import compare, findings
 from server.commands.check.context import DATABASE_ERRORS, CheckFailed, Options
 from server.commands.console import (
@@ -210,6 +210,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_verify(commands)
     _add_audit(commands)
+    regroup.add_command(commands, _command, _stored)
     tokens.add_commands(commands, _command, _stored)
     projects.add_commands(commands, _command, _stored)
     users.add_commands(commands, _command, _stored)

@@ -13,15 +13,22 @@ MAX_METADATA_BYTES = 64 << 10
 
 
 async def merge(
-    connection: Any, query: str, some_id: UUID, scope: UUID | None, patch: Struct, missing: type[ReportError]
+    connection: Any,
+    query: str,
+    some_id: UUID,
+    scope: UUID | None,
+    patch: Struct,
+    missing: type[ReportError],
+    *more: Any,
 ) -> None:
-    """Applies `patch`. `query` is an UPDATE with parameters (id, project, patch as jsonb, metadata keys to remove).
+    """Applies `patch`. `query` is an UPDATE with parameters (id, project, patch as jsonb, metadata keys to remove,
+    `more`).
 
     Raises `missing` when there is no such row for the caller, Invalid when the merged metadata is too large.
     """
     sent = getattr(patch, "metadata", UNSET)
     removed = [] if sent is UNSET else [key for key, value in sent.value.items() if value is None]
-    row = await connection.fetchrow(query, some_id, scope, encode(patch).decode(), removed)
+    row = await connection.fetchrow(query, some_id, scope, encode(patch).decode(), removed, *more)
     if row is None:
         raise missing()
     if sent is not UNSET and len(_compact(row["metadata"])) > MAX_METADATA_BYTES:

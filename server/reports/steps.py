@@ -13,12 +13,12 @@ from server.database.rows import encode, encode_many
 from server.errors import ArtifactElsewhere, ArtifactNotFound, CaseNotFound, StepNotFound, StepsExist
 from server.ids import bucket_of, new_ids
 from server.observe.audit import Action, Actor, Subject, record
-from server.reports import test_cases
+from server.reports import grouping, test_cases
 from server.reports.words import Moment, Status
 from server.uploads.names import link_name
 
 
-class Sent(Protocol):
+class Sent(grouping.SentStep, Protocol):
     """A step that a client sent. Its other fields are columns, which encode() writes."""
 
     @property
@@ -134,7 +134,8 @@ async def insert_at_once(
     that must not have steps yet.
 
     None when it inserted nothing; then call insert_many(). That happens when the test case has artifacts (steps may
-    need links), when a check fails, or when another writer committed first. Usually, none of these applies.
+    need links), when its error is new, when a check fails, or when another writer committed first. Usually, none of
+    these applies.
     """
     ids = new_ids(bucket_of(case_id), len(new))
     return None if await _inserted(connection, case_id, scope, new, ids, empty=empty) is None else ids
@@ -152,13 +153,15 @@ async def insert_at_once_returning(
 async def insert_many(
     connection: Any, case_id: UUID, scope: UUID | None, new: Sequence[Sent], empty: Sequence[int] = ()
 ) -> list[UUID]:
-    """Inserts steps within a transaction, even if the test case has artifacts. Raises CaseNotFound, StepsExist."""
+    """Inserts steps within a transaction, even if the test case has artifacts or a new error. Raises CaseNotFound,
+    StepsExist."""
     ids = new_ids(bucket_of(case_id), len(new))
-    if await _inserted(connection, case_id, scope, new, ids, empty=empty, may_have_artifacts=True) is None:
+    if await _inserted(connection, case_id, scope, new, ids, empty=empty, in_transaction=True) is None:
         await test_cases.lock(connection, case_id, scope)  # another writer committed in between; now no other can
-        if await _inserted(connection, case_id, scope, new, ids, empty=empty, may_have_artifacts=True) is None:
+        if await _inserted(connection, case_id, scope, new, ids, empty=empty, in_transaction=True) is None:
             raise StepsExist()
     await link(connection, case_id, ids, [])
+    await grouping.add(connection, [case_id], [grouping.of_steps(new).group])
     return ids
 
 
@@ -170,11 +173,13 @@ async def _inserted(
     ids: Sequence[UUID],
     *,
     empty: Sequence[int] = (),
-    may_have_artifacts: bool = False,
+    in_transaction: bool = False,
     returning: bool = False,
 ) -> list[Any] | None:
-    values = list(empty), may_have_artifacts, ids, await encode_many(new), returning, _link_names(new)
-    return await connection.fetch(SQL.steps.insert_many, case_id, scope, *values) or None
+    values = list(empty), in_transaction, ids, await encode_many(new), returning, _link_names(new)
+    return (
+        await connection.fetch(SQL.steps.insert_many, case_id, scope, *values, *grouping.of_steps(new).columns) or None
+    )
 
 
 def _link_names(new: Sequence[Sent]) -> list[str | None]:
@@ -200,7 +205,7 @@ async def replace_many(
     Returns the ids in the order sent, how many of them are new, and how many steps were pruned. `prune` deletes, in
     each iteration that was sent, the steps that were not sent. Raises CaseNotFound.
     """
-    project_id = await test_cases.touch(connection, case_id, scope)
+    project_id, undecided = await test_cases.touch_or_lock(connection, case_id, scope)
     fresh = new_ids(bucket_of(case_id), len(new))
     rows = await connection.fetch(SQL.steps.replace_many, case_id, fresh, await encode_many(new), _link_names(new))
     by_position = {(iteration, number): step_id for step_id, iteration, number in rows}
@@ -214,6 +219,8 @@ async def replace_many(
         subject = Subject("test_case_result", case_id, case.name, project_id)
         iterations = sorted({row["iteration_number"] for row in gone})
         await record(connection, Action.STEPS_PRUNED, actor, subject, removed=len(gone), iterations=iterations)
+    if undecided:
+        await grouping.refresh(connection, [case_id])
     return ids, len(set(fresh) & set(ids)), len(gone)
 
 
@@ -245,7 +252,7 @@ async def update(
     case_id = await connection.fetchval(SQL.steps.case_of, step_id, scope)
     if case_id is None:
         raise StepNotFound()
-    await test_cases.touch(connection, case_id, scope)
+    _, undecided = await test_cases.touch_or_lock(connection, case_id, scope)
     sent = asdict(patch)
     if isinstance(sent.get("screenshot_artifact_id"), UUID):
         await _must_be_of_case(connection, sent["screenshot_artifact_id"], case_id, scope)
@@ -259,6 +266,8 @@ async def update(
     if any(sent[name] is not UNSET for name in _DECIDE_LINKS & sent.keys()):
         shown = found[0].screenshot_artifact_id
         await link(connection, case_id, [step_id], [shown] if shown else [])
+    if undecided:
+        await grouping.refresh(connection, [case_id])
     return tuple(await connection.fetchrow(SQL.steps.shown, step_id))
 
 

@@ -11,6 +11,7 @@ from server.database.queries import SQL
 from server.database.rows import encode_many
 from server.errors import CaseNotFound, SuiteRunNotFound
 from server.ids import bucket_of, new_ids
+from server.reports import grouping
 from server.reports.patch import merge
 from server.reports.words import Moment, Status
 
@@ -69,21 +70,31 @@ async def of_run(
     return total, [TestCase(*row) for row in rows]
 
 
-async def insert_many(connection: Any, run_id: UUID, scope: UUID | None, new: Sequence[Struct]) -> list[TestCase]:
+async def insert_many(
+    connection: Any, run_id: UUID, scope: UUID | None, new: Sequence[grouping.SentResult]
+) -> list[TestCase]:
     """Inserts results and returns them in the order sent. Raises SuiteRunNotFound."""
+    groups = await grouping.of_results(new)
+    fingerprints = [group and group.fingerprint for group in groups]
     # Checked even for an empty list: the run may have been deleted since it was looked up.
     if not await connection.fetchval(SQL.suite_runs.project_of, run_id, scope):
         raise SuiteRunNotFound()
     ids = new_ids(bucket_of(run_id), len(new))
-    rows = await connection.fetch(SQL.test_cases.insert_many, run_id, scope, ids, await encode_many(new))
+    what = run_id, scope, ids, await encode_many(new), fingerprints
+    rows = await connection.fetch(SQL.test_cases.insert_many, *what)
     if len(rows) != len(new):  # the run was deleted while the insert waited
         raise SuiteRunNotFound()
-    return sorted((TestCase(*row) for row in rows), key=lambda case: case.id)
+    if groups and (unknown := [row["id"] for row in rows if row["unknown_error"]]):
+        await grouping.add(connection, unknown, groups)
+    return sorted((TestCase(*row[:-1]) for row in rows), key=lambda case: case.id)
 
 
 async def update(connection: Any, case_id: UUID, scope: UUID | None, patch: Struct) -> TestCase:
     """The result after a PATCH. Raises CaseNotFound, Invalid."""
-    await merge(connection, SQL.test_cases.update, case_id, scope, patch, CaseNotFound)
+    changes, group = await grouping.after_patch(connection, case_id, scope, patch)
+    error = changes, group and group.fingerprint
+    await merge(connection, SQL.test_cases.update, case_id, scope, patch, CaseNotFound, *error)
+    await grouping.add(connection, [case_id], [group])
     return await by_id(connection, case_id, scope)
 
 
@@ -95,6 +106,13 @@ async def lock(connection: Any, case_id: UUID, scope: UUID | None) -> UUID:
 async def touch(connection: Any, case_id: UUID, scope: UUID | None) -> UUID:
     """Like lock(), but with a new row version, which writers of steps and artifacts need; see sql/test_cases.sql."""
     return _found(await connection.fetchval(SQL.test_cases.touch, case_id, scope))
+
+
+async def touch_or_lock(connection: Any, case_id: UUID, scope: UUID | None) -> tuple[UUID, bool]:
+    """Like touch(), but only locks a failed result whose error its steps decide. Returns its project, and whether it
+    was so: then grouping.refresh() must follow, which makes the new row version. Raises CaseNotFound."""
+    touched = await connection.fetchval(SQL.test_cases.touch_decided, case_id, scope)
+    return (touched, False) if touched is not None else (await lock(connection, case_id, scope), True)
 
 
 def _found(project_id: UUID | None) -> UUID:

@@ -33,7 +33,7 @@ COLUMNS = {
     "suite_runs.by_id": RUN,
     "suite_runs.page": RUN,
     "suite_runs.counts": COUNTS,
-    "test_cases.insert_many": fields(test_cases.TestCase),
+    "test_cases.insert_many": [*fields(test_cases.TestCase), "unknown_error"],
     "test_cases.by_id": fields(test_cases.TestCase),
     "test_cases.for_run": fields(test_cases.TestCase),
     "steps.for_case": fields(steps.Step),
