@@ -138,6 +138,18 @@ class LinkNotFound(ReportError):
     status, code = 404, "link_not_found"
 
 
+class ErrorNotFound(ReportError):
+    """Error not found: the project has no such fingerprint, or no result with it any more"""
+
+    status, code = 404, "error_not_found"
+
+
+class TestNotFound(ReportError):
+    """Test not found: no result in the project has this test_id"""
+
+    status, code = 404, "test_not_found"
+
+
 class MethodNotAllowed(ReportError):
     """This address does not support this method. The Allow header lists the methods that it supports."""
 

@@ -6,6 +6,7 @@ from server.api import (
     checkpoints,
     comparisons,
     downloads,
+    errors,
     health,
     links,
     logs,
@@ -15,6 +16,7 @@ from server.api import (
     steps,
     suite_runs,
     test_cases,
+    tests,
     uploads,
 )
 from server.auth.roles import Role
@@ -25,6 +27,7 @@ from server.reports.artifacts import Artifact, ArtifactPage, BatchUploaded, Sent
 from server.reports.audit import AuditPage
 from server.reports.checkpoints import Appended, CheckpointPage
 from server.reports.comparisons import FirstDifference, LastGreen, ResultComparison
+from server.reports.errors import ErrorDetail, ErrorPage, RunErrors
 from server.reports.links import LinkMade, LinkPage
 from server.reports.logs import ConsolePage, EntriesCreated, NetworkPage
 from server.reports.marks import RunMarks
@@ -34,6 +37,7 @@ from server.reports.shared import SharedRun
 from server.reports.steps import IllustratedStep, StepList, StepsCreated, StepsCreatedWhole, StepsReplaced, StepUpdated
 from server.reports.suite_runs import SuiteRun, SuiteRunPage
 from server.reports.test_cases import TestCase, TestCasePage, TestCasesCreated
+from server.reports.tests import TestHistory
 
 _BASE = "/api/v1/reports"
 _RUN = f"{_BASE}/suite-runs/{{suite_id}}"
@@ -55,6 +59,7 @@ ROUTES = [
     Route("POST", f"{_RUN}/test-cases", test_cases.create, TestCase, 201),
     Route("POST", f"{_RUN}/test-cases/bulk", test_cases.create_many, TestCasesCreated, 201),
     Route("GET", f"{_RUN}/test-cases", test_cases.index, TestCasePage),
+    Route("GET", f"{_RUN}/errors", errors.index_of_run, RunErrors),
     Route("GET", _CASE, test_cases.show, TestCase),
     Route("PATCH", _CASE, test_cases.update, TestCase),
     Route("GET", f"{_CASE}/report", reports.show, Report),
@@ -95,6 +100,9 @@ ROUTES = [
     Route("GET", _ARTIFACT, artifacts.show, Artifact),
     Route("GET", f"{_ARTIFACT}/download", downloads.show, "*/*", also=(206, 304)),
     Route("DELETE", _ARTIFACT, artifacts.delete, None, 204),
+    Route("GET", f"{_BASE}/errors", errors.index, ErrorPage),
+    Route("GET", f"{_BASE}/errors/{{fingerprint}}", errors.show, ErrorDetail),
+    Route("GET", f"{_BASE}/tests", tests.show, TestHistory),
     Route("POST", f"{_BASE}/links", links.create, LinkMade, 201, once=False),
     Route("GET", f"{_BASE}/links", links.index, LinkPage, access=Access(role=Role.UPLOADER)),
     Route("DELETE", f"{_BASE}/links/{{link_id}}", links.delete, None, 204, access=Access(role=Role.UPLOADER, own=True)),

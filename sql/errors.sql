@@ -42,3 +42,83 @@ FROM test_case_results WHERE id > $1 ORDER BY id LIMIT $2
 -- name: lock
 -- In the order of ids, as a DELETE of a run locks them, so that the two cannot deadlock.
 SELECT id FROM test_case_results WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
+
+-- name: page
+-- The errors of a project ($1; NULL: of all projects) by their last result, which is `id`. $2: before this id, $3: since
+-- this id. One look into the index for each error: a project has some thousands.
+SELECT l.id, e.project_id, e.fingerprint
+FROM errors e
+CROSS JOIN LATERAL (
+    SELECT c.id FROM test_case_results c WHERE c.project_id = e.project_id AND c.error_fingerprint = e.fingerprint
+    ORDER BY c.id DESC LIMIT 1
+) AS l
+WHERE ($1::uuid IS NULL OR e.project_id = $1) AND ($2::uuid IS NULL OR l.id < $2) AND ($3::uuid IS NULL OR l.id >= $3)
+ORDER BY l.id DESC
+LIMIT $4
+
+-- name: facts
+-- Of these errors, in this order. An error without results, whose runs were deleted, has no row. Ids ascend in time, so
+-- the index has the first and the last result.
+SELECT p.name AS project, encode(e.fingerprint, 'hex') AS fingerprint, e.error_type, e.stable_text, e.sample,
+       (SELECT count(*) FROM test_case_results c
+        WHERE c.project_id = e.project_id AND c.error_fingerprint = e.fingerprint) AS results,
+       f.id AS first_id, f.suite_run_id AS first_run, fr.branch AS first_branch, fr.commit_sha AS first_commit,
+       fr.started_at AS first_started,
+       l.id AS last_id, l.suite_run_id AS last_run, lr.branch AS last_branch, lr.commit_sha AS last_commit,
+       lr.started_at AS last_started
+FROM unnest($1::uuid[], $2::bytea[]) WITH ORDINALITY AS k(project_id, fingerprint, n)
+JOIN errors e ON e.project_id = k.project_id AND e.fingerprint = k.fingerprint
+JOIN projects p ON p.id = e.project_id
+CROSS JOIN LATERAL (
+    SELECT c.id, c.suite_run_id FROM test_case_results c
+    WHERE c.project_id = e.project_id AND c.error_fingerprint = e.fingerprint ORDER BY c.id LIMIT 1
+) AS f
+CROSS JOIN LATERAL (
+    SELECT c.id, c.suite_run_id FROM test_case_results c
+    WHERE c.project_id = e.project_id AND c.error_fingerprint = e.fingerprint ORDER BY c.id DESC LIMIT 1
+) AS l
+JOIN suite_runs fr ON fr.id = f.suite_run_id
+JOIN suite_runs lr ON lr.id = l.suite_run_id
+ORDER BY k.n
+
+-- name: days
+-- Results per day in UTC, of those since $3, at most the newest $4. Those are counted in `tests`, too.
+SELECT to_char(c.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, count(*) AS results
+FROM (SELECT created_at FROM test_case_results WHERE project_id = $1 AND error_fingerprint = $2 AND id >= $3
+      ORDER BY id DESC LIMIT $4) AS c
+GROUP BY 1 ORDER BY 1
+
+-- name: tests
+-- Most results first.
+SELECT c.test_id, (array_agg(c.name ORDER BY c.id DESC))[1] AS name, count(*) AS results
+FROM (SELECT id, test_id, name FROM test_case_results WHERE project_id = $1 AND error_fingerprint = $2 AND id >= $3
+      ORDER BY id DESC LIMIT $4) AS c
+GROUP BY c.test_id ORDER BY count(*) DESC, c.test_id LIMIT $5
+
+-- name: results
+-- The newest results of an error, with the columns of tests.history.
+SELECT c.id, c.suite_run_id, r.name AS suite_run_name, c.test_id, c.name, c.status, c.duration_ms, c.attempt, c.browser,
+       encode(c.error_fingerprint, 'hex') AS error_fingerprint, r.branch, r.commit_sha, r.environment, r.build_url,
+       r.started_at
+FROM test_case_results c JOIN suite_runs r ON r.id = c.suite_run_id
+WHERE c.project_id = $1 AND c.error_fingerprint = $2
+ORDER BY c.id DESC LIMIT $3
+
+-- name: of_run
+-- The failed tests of a run by error, the error of most tests first; $3 tests of each error, $4 rows. A test that is
+-- repeated counts by its last attempt.
+WITH last AS (
+    SELECT DISTINCT ON (test_id, browser) id, project_id, test_id, name, status, duration_ms, attempt, browser,
+           error_fingerprint
+    FROM test_case_results WHERE suite_run_id = $1 AND ($2::uuid IS NULL OR project_id = $2)
+    ORDER BY test_id, browser, attempt DESC, id DESC
+), failed AS (
+    SELECT *, count(*) OVER same AS tests, row_number() OVER (same ORDER BY id) AS number,
+           first_value(id) OVER (same ORDER BY id) AS first_id
+    FROM last WHERE status = 'Failed' WINDOW same AS (PARTITION BY error_fingerprint)
+)
+SELECT project_id, error_fingerprint, tests, (SELECT count(*) FROM failed) AS failed_tests,
+       id, test_id, name, duration_ms, attempt, browser
+FROM failed WHERE number <= $3
+ORDER BY tests DESC, first_id, number
+LIMIT $4

@@ -61,6 +61,15 @@ SENDS = {
 }
 
 
+# The query that a row needs.
+QUERIES = {"GET /tests": "?test_id=login+works"}
+
+
+def missing_ids():
+    """An id of each kind that does not exist."""
+    return {**dict.fromkeys(IDS, str(uuid.uuid4())), "fingerprint": uuid.uuid4().hex}
+
+
 def table():
     """The table in docs/access.md: {"GET /suite-runs": {"viewer": "2xx", …}, …}."""
     lines = PAGE[PAGE.index("| request | ") :].partition("\n\n")[0].splitlines()
@@ -85,7 +94,7 @@ def method_and_path(name):
     """Method and path of a row. The path still has its {placeholders}."""
     method, _, path = name.partition(" ")
     absolute = any(route.path == path for route in ROUTES)
-    return method, path if absolute else BASE + path
+    return method, (path if absolute else BASE + path) + QUERIES.get(name, "")
 
 
 async def bearing(client, token):
@@ -167,7 +176,8 @@ def make_things(client, make_run, make_case):
 
     async def make():
         run = await make_run(project="default")
-        case = await make_case(run=run)
+        case = await make_case(run=run, status="Failed", error_message="no button")
+        shown = await (await client.get(f"{BASE}/suite-runs/{run}/errors")).json()
         path = f"{BASE}/test-case-results/{case}"
         made = await client.post(f"{path}/steps/bulk", json={"steps": [{"step_number": 1}]})
         sent = await client.post(f"{path}/artifacts", **{**FILE, "data": single(png(seed=1))})
@@ -177,6 +187,7 @@ def make_things(client, make_run, make_case):
             **{"suite_id": run, "case_id": case, "step_id": step["id"], "artifact_id": artifact["id"]},
             **{"link_id": link["id"], "link": link["url"].removeprefix("/shared/")},
             "file": assets.by_name()["docs.css"].file,
+            "fingerprint": shown["groups"][0]["error"]["fingerprint"],
         }
 
     return make
@@ -338,7 +349,7 @@ async def test_lists_show_what_the_caller_may_see(nobody, token_callers, people,
 
 
 async def test_the_role_is_checked_before_the_request_is_validated(nobody, make_token, make_things):
-    ours, missing = await make_things(), dict.fromkeys(IDS, str(uuid.uuid4()))
+    ours, missing = await make_things(), missing_ids()
     mine = {"Authorization": f"Bearer {make_token(project='default', role='viewer')}"}
     theirs = {"Authorization": f"Bearer {make_token(project='theirs', role='admin')}"}
     multipart = FILE["headers"]
@@ -429,7 +440,7 @@ async def test_another_projects_object_costs_the_same_queries_as_a_missing_one(
     nobody, queries, make_token, make_things
 ):
     """Otherwise the response time would reveal which ids exist in other projects."""
-    ours, missing = await make_things(), dict.fromkeys(IDS, str(uuid.uuid4()))
+    ours, missing = await make_things(), missing_ids()
     compared = 0
     for role in ROLES:
         theirs = {"Authorization": f"Bearer {make_token(project='theirs', role=role)}"}

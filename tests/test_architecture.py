@@ -102,7 +102,18 @@ def test_uploads_viewer_and_compare_import_neither_aiohttp_nor_the_database():
 
 def test_a_noun_has_the_same_file_name_in_every_layer():
     """For example sql/steps.sql, reports/steps.py, api/steps.py, tests/api/test_steps.py."""
-    nouns = {"suite_runs", "test_cases", "steps", "artifacts", "checkpoints", "logs", "links", "audit"}
+    nouns = {
+        "suite_runs",
+        "test_cases",
+        "steps",
+        "artifacts",
+        "checkpoints",
+        "logs",
+        "links",
+        "audit",
+        "errors",
+        "tests",
+    }
     for noun in nouns:
         assert (ROOT / "sql" / f"{noun}.sql").exists(), noun
         assert {f"reports.{noun}", f"api.{noun}"} <= MODULES.keys(), noun

@@ -1,6 +1,6 @@
 """The resources that path ids refer to, and the project of each."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +28,23 @@ async def project_named(where: Any, name: str) -> UUID | None:
     """The id of the project with this name; None when there is none."""
     found: UUID | None = await where.fetchval(SQL.projects.by_name, name)
     return found
+
+
+async def projects_named(where: Any, name: str | None, projects: Sequence[UUID] | None) -> Sequence[UUID] | None:
+    """Those of a caller's `projects` (None: all) that a list shows: all, or the one with this name, if there is one."""
+    if name is None:
+        return projects
+    found = await project_named(where, name)
+    return [found] if found is not None and (projects is None or found in projects) else []
+
+
+async def only_project(where: Any, name: str | None, projects: Sequence[UUID] | None) -> UUID | None:
+    """The one project of what has no id, as for a new run: the one with this name, else the caller's only one, else
+    `default`; None when that is not one of the caller's `projects` (None: all)."""
+    if name is None and projects is not None and len(projects) == 1:
+        return projects[0]
+    found = await projects_named(where, name or "default", projects)
+    return found[0] if found else None
 
 
 async def project_of(where: Any, name: str, some_id: UUID, scope: UUID | None) -> UUID | None:

@@ -13,7 +13,19 @@ import pytest
 from server.database.pool import _SESSION
 from server.database.queries import data_folder, load_sql
 from server.http import reply
-from server.reports import artifacts, audit, checkpoints, downloads, links, logs, steps, suite_runs, test_cases
+from server.reports import (
+    artifacts,
+    audit,
+    checkpoints,
+    downloads,
+    errors,
+    links,
+    logs,
+    steps,
+    suite_runs,
+    test_cases,
+    tests,
+)
 from server.storage.disk import Removal
 
 SERVER = Path(__file__).parent.parent.parent / "server"
@@ -62,6 +74,17 @@ COLUMNS = {
     "logs.console_for_case": fields(logs.ConsoleEntry),
     "logs.network_for_case": fields(logs.NetworkEntry),
     "logs.counts": ["console", "network"],
+    "errors.facts": [
+        *fields(errors.ErrorGroup)[:-2],
+        *["first_id", "first_run", "first_branch", "first_commit", "first_started"],
+        *["last_id", "last_run", "last_branch", "last_commit", "last_started"],
+    ],
+    "errors.days": fields(errors.ErrorDay),
+    "errors.tests": fields(errors.ErrorTest),
+    "errors.results": fields(tests.HistoryEntry),
+    "errors.of_run": ["project_id", "error_fingerprint", "tests", "failed_tests", *fields(errors.FailedTest)],
+    "tests.history": fields(tests.HistoryEntry),
+    "tests.summary": fields(tests.HistorySummary),
     "audit.page": fields(audit.AuditEntry),
 }
 

@@ -391,6 +391,16 @@ def a_batch(*files):
     return form
 
 
+async def call_error_routes(call, run):
+    """With a failure that has an error, and one that says nothing."""
+    failed = {"name": "fails", "status": "Failed"}
+    await call("POST", f"{RUN}/test-cases/bulk", 201, run, json={"test_cases": [failed, {**failed, **CASE}]})
+    await call("GET", f"{RUN}/errors", 200, run)
+    listed = await call("GET", f"{BASE}/errors", 200)
+    await call("GET", f"{BASE}/errors/{{fingerprint}}", 200, listed["items"][0]["fingerprint"])
+    await call("GET", f"{BASE}/tests", 200, query="?test_id=fails")
+
+
 async def call_every_route(call, person):
     """Call every route, with replies that have all fields and with empty replies."""
     await call("GET", f"{BASE}/suite-runs", 200)
@@ -439,6 +449,7 @@ async def call_every_route(call, person):
     await call("GET", f"{CASE_PATH}/report", 200, case)
     await call_link_routes(call, run, case, sent["id"])
     await call_comparisons(call, run, case, empty)
+    await call_error_routes(call, run)
     await call("DELETE", f"{BASE}/artifacts/{ARTIFACT}", 204, sent["id"])
     await call("GET", f"{BASE}/artifacts/{ARTIFACT}", 404, sent["id"])
     await call("DELETE", RUN, 204, run)
