@@ -78,6 +78,7 @@ setup(
     package_data={
         "server": [
             "viewer/templates/*.html",
+            "viewer/templates/*/*.html",
             "viewer/static/*",
             "viewer/static/vendor/*",  # with the origin and the hashes of what is vendored
             "viewer/static/vendor/*/*",  # with licences

@@ -34,7 +34,7 @@ class Admission:
         self.replies = 0  # bytes of large replies that are being sent
         self.refused_replies = 0
         self._max_memory = body_memory
-        self._max_replies = reply_memory
+        self.max_replies = reply_memory
         self._links: dict[str, _Slots] = {}  # of the evidence links that have requests in progress
         self._idle = asyncio.Event()
         self._idle.set()
@@ -71,17 +71,15 @@ class Admission:
             raise Overloaded()
 
     @contextlib.contextmanager
-    def reply(self, size: int) -> Iterator[None]:
+    def reply(self, size: int) -> Iterator["ReplyMemory"]:
         """Hold `size` bytes of `reply_memory` while a large reply is sent. Raises Overloaded when others leave too
         little. A reply that is alone in memory is always admitted."""
-        if self.replies and self.replies + size > self._max_replies:
-            self.refused_replies += 1
-            raise Overloaded()
-        self.replies += size
+        memory = ReplyMemory(self)
         try:
-            yield
+            memory.grow(size)
+            yield memory
         finally:
-            self.replies -= size
+            self.replies -= memory.held
 
     @contextlib.asynccontextmanager
     async def link(self, link: str, timeout: float) -> AsyncIterator[None]:
@@ -120,6 +118,25 @@ class Admission:
         if others and others + size > self._max_memory:
             self.refused_memory += 1
             raise Overloaded()
+
+
+class ReplyMemory:
+    """What one large reply holds of `reply_memory`."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self.held = 0  # bytes
+
+    def grow(self, size: int) -> None:
+        """Hold at least `size` bytes in all. Raises Overloaded when other replies leave too little."""
+        others = self._admission.replies - self.held
+        if size <= self.held:
+            return
+        if others and others + size > self._admission.max_replies:
+            self._admission.refused_replies += 1
+            raise Overloaded()
+        self._admission.replies += size - self.held
+        self.held = size
 
 
 class UploadSlot:

@@ -79,21 +79,36 @@ SELECT (SELECT count(*) FROM test_artifacts a
 FROM test_case_results c WHERE c.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 
 -- name: for_case
+-- A portion of the artifacts after iteration $7, step number $8 (-1: none) and id $9, as in logs.console_for_case. $6:
+-- how their type must begin.
 SELECT id, test_case_result_id, step_result_id, artifact_type, artifact_category, step_number,
        iteration_number, file_name, file_size, mime_type,
        coalesce(text_encoding, CASE WHEN mime_type ~ '^text/|/json$' THEN 'utf-8' END) AS text_encoding,
        checksum, 'artifacts/' || storage_path AS storage_path,
        description, '/api/v1/reports/artifacts/' || id || '/download' AS download_url,
-       captured_at, uploaded_at, created_at
-FROM test_artifacts
-WHERE test_case_result_id = $1
-  AND ($2::text IS NULL OR artifact_type = $2)
-  AND ($3::int IS NULL OR step_number = $3)
-  AND ($4::int IS NULL OR iteration_number = $4)
-  AND ($5::text IS NULL OR artifact_category = $5)
-  AND ($6::text IS NULL OR starts_with(mime_type, $6))
-ORDER BY iteration_number, step_number NULLS FIRST, id
-LIMIT $7 OFFSET $8
+       captured_at, uploaded_at, created_at, iteration_number AS last_iteration, of_step AS last_step, id AS last, bytes
+FROM (SELECT *, row_number() OVER portion AS number,
+             sum(1000 + coalesce(octet_length(description), 0)) OVER portion AS bytes
+      FROM (SELECT *, coalesce(step_number, -1) AS of_step FROM test_artifacts
+            WHERE test_case_result_id = $1
+              AND ($2::text IS NULL OR artifact_type = $2)
+              AND ($3::int IS NULL OR step_number = $3)
+              AND ($4::int IS NULL OR iteration_number = $4)
+              AND ($5::text IS NULL OR artifact_category = $5)
+              AND ($6::text IS NULL OR starts_with(mime_type, $6))
+              AND (iteration_number, coalesce(step_number, -1), id) > ($7, $8, $9)
+            ORDER BY iteration_number, of_step, id LIMIT $10 OFFSET $11) AS page
+      WINDOW portion AS (ORDER BY iteration_number, of_step, id ROWS UNBOUNDED PRECEDING)) AS artifact
+WHERE bytes <= 1048576 OR number = 1
+ORDER BY iteration_number, of_step, id
+
+-- name: shown_among
+-- Which of the artifacts $2 belong to a step, or are the screenshot of a step or a checkpoint.
+SELECT a.id FROM test_artifacts a
+WHERE a.test_case_result_id = $1 AND a.id = ANY($2::uuid[])
+  AND (a.step_result_id IS NOT NULL
+       OR EXISTS (SELECT FROM test_step_results s WHERE s.screenshot_artifact_id = a.id)
+       OR EXISTS (SELECT FROM test_checkpoints k WHERE k.screenshot_artifact_id = a.id))
 
 -- name: for_download
 SELECT a.storage_path, a.file_name, a.file_size, a.mime_type,

@@ -20,13 +20,21 @@ SELECT (SELECT count(*) FROM test_checkpoints k
 FROM test_case_results c WHERE c.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 
 -- name: for_case
+-- A portion of the checkpoints after $4, as in logs.console_for_case.
 SELECT id, test_case_result_id, iteration_number, checkpoint_number, step_number, name, checkpoint_type, status,
-       expected_value, actual_value, message, screenshot_artifact_id, captured_at, created_at
-FROM test_checkpoints
-WHERE test_case_result_id = $1
-  AND ($2::int IS NULL OR step_number = $2)
-  AND ($3::int IS NULL OR iteration_number = $3)
-ORDER BY seq LIMIT $4 OFFSET $5
+       expected_value, actual_value, message, screenshot_artifact_id, captured_at, created_at, seq, bytes
+FROM (SELECT *, row_number() OVER portion AS number,
+             sum(500 + coalesce(octet_length(expected_value), 0) + coalesce(octet_length(actual_value), 0)
+                 + coalesce(octet_length(message), 0)) OVER portion AS bytes
+      FROM (SELECT * FROM test_checkpoints
+            WHERE test_case_result_id = $1
+              AND ($2::int IS NULL OR step_number = $2)
+              AND ($3::int IS NULL OR iteration_number = $3)
+              AND seq > $4
+            ORDER BY seq LIMIT $5 OFFSET $6) AS page
+      WINDOW portion AS (ORDER BY seq ROWS UNBOUNDED PRECEDING)) AS checkpoint
+WHERE bytes <= 1048576 OR number = 1
+ORDER BY seq
 
 -- name: own_artifacts
 -- Which of the artifacts in $2 belong to the test case: a checkpoint may show no other screenshot.

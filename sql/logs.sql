@@ -24,14 +24,23 @@ SELECT (SELECT count(*) FROM test_console_logs l
 FROM test_case_results c WHERE c.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 
 -- name: console_for_case
+-- The first portion of the entries after $5: 1 MiB of text, or one larger entry (see reports/listing.py). `bytes` is
+-- their size up to each row; 500 stands for the names and the short values of one. The last columns are for the next
+-- portion.
 SELECT id, test_case_result_id, level, message, source_url, line_number, column_number,
-       step_number, iteration_number, logged_at, created_at
-FROM test_console_logs
-WHERE test_case_result_id = $1
-  AND ($2::int IS NULL OR step_number = $2)
-  AND ($3::int IS NULL OR iteration_number = $3)
-  AND ($4::text IS NULL OR level = $4)
-ORDER BY seq LIMIT $5 OFFSET $6
+       step_number, iteration_number, logged_at, created_at, seq, bytes
+FROM (SELECT *, row_number() OVER portion AS number,
+             sum(500 + octet_length(message) + coalesce(octet_length(source_url), 0)) OVER portion AS bytes
+      FROM (SELECT * FROM test_console_logs
+            WHERE test_case_result_id = $1
+              AND ($2::int IS NULL OR step_number = $2)
+              AND ($3::int IS NULL OR iteration_number = $3)
+              AND ($4::text IS NULL OR level = $4)
+              AND seq > $5
+            ORDER BY seq LIMIT $6 OFFSET $7) AS page
+      WINDOW portion AS (ORDER BY seq ROWS UNBOUNDED PRECEDING)) AS entry
+WHERE bytes <= 1048576 OR number = 1
+ORDER BY seq
 
 -- name: insert_network
 -- Like insert_console. In HAR, a size of -1 means unknown: it is stored as NULL.
@@ -63,16 +72,21 @@ SELECT (SELECT count(*) FROM test_network_logs l
 FROM test_case_results c WHERE c.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 
 -- name: network_for_case
+-- A portion of the entries after $6, as in `console_for_case`.
 SELECT id, test_case_result_id, method, url, status_code, resource_type, request_headers, response_headers,
-       request_size, response_size, duration_ms, error_text, step_number, iteration_number, started_at, created_at
-FROM test_network_logs
-WHERE test_case_result_id = $1
-  AND ($2::int IS NULL OR step_number = $2)
-  AND ($3::int IS NULL OR iteration_number = $3)
-  AND ($4::int IS NULL OR status_code >= $4)
-  AND ($5::text IS NULL OR resource_type = $5)
-ORDER BY seq LIMIT $6 OFFSET $7
-
--- name: counts
-SELECT (SELECT count(*) FROM test_console_logs WHERE test_case_result_id = $1) AS console,
-       (SELECT count(*) FROM test_network_logs WHERE test_case_result_id = $1) AS network
+       request_size, response_size, duration_ms, error_text, step_number, iteration_number, started_at, created_at,
+       seq, bytes
+FROM (SELECT *, row_number() OVER portion AS number,
+             sum(500 + octet_length(url) + coalesce(octet_length(error_text), 0)
+                 + octet_length(request_headers::text) + octet_length(response_headers::text)) OVER portion AS bytes
+      FROM (SELECT * FROM test_network_logs
+            WHERE test_case_result_id = $1
+              AND ($2::int IS NULL OR step_number = $2)
+              AND ($3::int IS NULL OR iteration_number = $3)
+              AND ($4::int IS NULL OR status_code >= $4)
+              AND ($5::text IS NULL OR resource_type = $5)
+              AND seq > $6
+            ORDER BY seq LIMIT $7 OFFSET $8) AS page
+      WINDOW portion AS (ORDER BY seq ROWS UNBOUNDED PRECEDING)) AS entry
+WHERE bytes <= 1048576 OR number = 1
+ORDER BY seq

@@ -192,13 +192,22 @@ GROUP BY c.id
 -- costs the server a quarter of loading the rows into Python and encoding them there (bench/README.md). Subqueries, not
 -- joins: they find each step's artifacts by an index, even if the planner expects few. row_to_json and array_to_json
 -- add no spaces, as the rest of every reply has none; json_agg and json_build_object would.
+-- Steps of more than $11 bytes (500 stands for the names and the short values of a step, or of an artifact) are NULL:
+-- they are read in portions, by `portion`, and then by this query with $11 NULL and the bounds of the portion: after
+-- iteration $7 and step number $8, up to $9 and $10. The counts are those within the bounds, too.
 SELECT count(s.id) AS total_steps,
        count(s.id) FILTER (WHERE s.status = 'Passed') AS passed_steps,
        count(s.id) FILTER (WHERE s.status = 'Failed') AS failed_steps,
        count(s.id) FILTER (WHERE s.status = 'Skipped') AS skipped_steps,
        count(s.id) FILTER (WHERE s.status = 'Pending') AS pending_steps,
        count(s.id) FILTER (WHERE $4::text IS NULL OR s.status = $4) AS matching,
-       array_to_json(ARRAY(SELECT row_to_json(shown) FROM (
+       CASE WHEN $11::int IS NULL OR $11 >=
+                 500 * (SELECT count(*) FROM test_artifacts a WHERE a.test_case_result_id = $1)
+                 + coalesce(sum(500 + coalesce(octet_length(s.description), 0)
+                     + coalesce(octet_length(s.element_selector), 0) + coalesce(octet_length(s.input_value), 0)
+                     + coalesce(octet_length(s.expected_value), 0) + coalesce(octet_length(s.actual_value), 0)
+                     + coalesce(octet_length(s.error_message), 0) + coalesce(octet_length(s.stack_trace), 0)), 0)
+       THEN array_to_json(ARRAY(SELECT row_to_json(shown) FROM (
             SELECT p.id, p.test_case_result_id, p.iteration_number, p.step_number, p.step_type, p.action,
                    p.description, p.status, p.duration_ms, p.element_selector, p.element_name, p.element_type,
                    p.input_value, p.expected_value, p.actual_value, p.error_message, p.error_type, p.stack_trace,
@@ -222,25 +231,66 @@ SELECT count(s.id) AS total_steps,
             WHERE p.test_case_result_id = $1
               AND ($3::int IS NULL OR p.iteration_number = $3)
               AND ($4::text IS NULL OR p.status = $4)
+              AND (p.iteration_number, p.step_number) > ($7, $8)
+              AND (p.iteration_number, p.step_number) <= ($9, $10)
             ORDER BY p.iteration_number, p.step_number
             LIMIT $5 OFFSET $6
-        ) AS shown)) AS steps
+        ) AS shown)) END AS steps
 FROM test_case_results c
 LEFT JOIN test_step_results s ON s.test_case_result_id = c.id AND ($3::int IS NULL OR s.iteration_number = $3)
+    AND (s.iteration_number, s.step_number) > ($7, $8) AND (s.iteration_number, s.step_number) <= ($9, $10)
 WHERE c.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 GROUP BY c.id
 
 -- name: for_case
+-- A portion of the steps after iteration $4 and step number $5, as in logs.console_for_case.
 SELECT id, test_case_result_id, iteration_number, step_number, step_type, action, description, status, duration_ms,
        element_selector, element_name, element_type, input_value, expected_value, actual_value,
        error_message, error_type, stack_trace, screenshot_path, screenshot_artifact_id,
-       started_at, completed_at, created_at, updated_at
-FROM test_step_results
-WHERE test_case_result_id = $1
-  AND ($2::int IS NULL OR iteration_number = $2)
-  AND ($3::text IS NULL OR status = $3)
+       started_at, completed_at, created_at, updated_at,
+       iteration_number AS last_iteration, step_number AS last_number, bytes
+FROM (SELECT *, row_number() OVER portion AS number,
+             sum(500 + coalesce(octet_length(description), 0) + coalesce(octet_length(element_selector), 0)
+                 + coalesce(octet_length(input_value), 0) + coalesce(octet_length(expected_value), 0)
+                 + coalesce(octet_length(actual_value), 0) + coalesce(octet_length(error_message), 0)
+                 + coalesce(octet_length(stack_trace), 0)) OVER portion AS bytes
+      FROM (SELECT * FROM test_step_results
+            WHERE test_case_result_id = $1
+              AND ($2::int IS NULL OR iteration_number = $2)
+              AND ($3::text IS NULL OR status = $3)
+              AND (iteration_number, step_number) > ($4, $5)
+            ORDER BY iteration_number, step_number LIMIT $6 OFFSET $7) AS page
+      WINDOW portion AS (ORDER BY iteration_number, step_number ROWS UNBOUNDED PRECEDING)) AS step
+WHERE bytes <= 1048576 OR number = 1
 ORDER BY iteration_number, step_number
-LIMIT $4 OFFSET $5
+
+-- name: portion
+-- The next portion of illustrated steps after iteration $4 and step number $5, as in logs.console_for_case: how many
+-- they are, their size, and the last one. `illustrated` then reads them. Each artifact of a step also counts 500 bytes.
+SELECT count(*) AS shown, max(bytes) AS bytes, (array_agg(iteration_number ORDER BY number DESC))[1] AS iteration_number,
+       (array_agg(step_number ORDER BY number DESC))[1] AS step_number
+FROM (SELECT iteration_number, step_number, row_number() OVER portion AS number,
+             sum(500 + coalesce(octet_length(description), 0) + coalesce(octet_length(element_selector), 0)
+                 + coalesce(octet_length(input_value), 0) + coalesce(octet_length(expected_value), 0)
+                 + coalesce(octet_length(actual_value), 0) + coalesce(octet_length(error_message), 0)
+                 + coalesce(octet_length(stack_trace), 0)
+                 + 500 * (SELECT count(*) FROM test_artifacts a WHERE a.step_result_id = page.id)::int)
+             OVER portion AS bytes
+      FROM (SELECT * FROM test_step_results
+            WHERE test_case_result_id = $1
+              AND ($2::int IS NULL OR iteration_number = $2)
+              AND ($3::text IS NULL OR status = $3)
+              AND (iteration_number, step_number) > ($4, $5)
+            ORDER BY iteration_number, step_number LIMIT $6 OFFSET $7) AS page
+      WINDOW portion AS (ORDER BY iteration_number, step_number ROWS UNBOUNDED PRECEDING)) AS step
+WHERE bytes <= 1048576 OR number = 1
+
+-- name: overview
+-- Of the first $2 steps: whether they belong to several iterations, and the first failed one.
+SELECT count(DISTINCT iteration_number) > 1 AS iterations,
+       (array_agg(id ORDER BY iteration_number, step_number) FILTER (WHERE status = 'Failed'))[1] AS failed
+FROM (SELECT id, iteration_number, step_number, status FROM test_step_results
+      WHERE test_case_result_id = $1 ORDER BY iteration_number, step_number LIMIT $2) AS step
 
 -- name: case_of
 -- The step's test case, if the caller may see it.

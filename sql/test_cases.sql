@@ -49,13 +49,21 @@ SELECT id, suite_run_id, name, test_id, status, duration_ms, attempt, error_mess
 FROM test_case_results WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
 
 -- name: for_run
+-- A portion of the results after $4, as in logs.console_for_case.
 SELECT id, suite_run_id, name, test_id, status, duration_ms, attempt, error_message, error_type, stack_trace,
-       browser, tags, metadata, started_at, completed_at, created_at, updated_at
-FROM test_case_results
-WHERE suite_run_id = $1
-  AND ($2::text IS NULL OR status = $2)
-  AND ($3::text IS NULL OR strpos(lower(name), lower($3)) > 0)
-ORDER BY id LIMIT $4 OFFSET $5
+       browser, tags, metadata, started_at, completed_at, created_at, updated_at, id AS last, bytes
+FROM (SELECT *, row_number() OVER portion AS number,
+             sum(500 + coalesce(octet_length(error_message), 0) + coalesce(octet_length(stack_trace), 0)
+                 + octet_length(metadata::text) + pg_column_size(tags)) OVER portion AS bytes
+      FROM (SELECT * FROM test_case_results
+            WHERE suite_run_id = $1
+              AND ($2::text IS NULL OR status = $2)
+              AND ($3::text IS NULL OR strpos(lower(name), lower($3)) > 0)
+              AND id > $4
+            ORDER BY id LIMIT $5 OFFSET $6) AS page
+      WINDOW portion AS (ORDER BY id ROWS UNBOUNDED PRECEDING)) AS result
+WHERE bytes <= 1048576 OR number = 1
+ORDER BY id
 
 -- name: count_for_run
 -- One row if the run exists and the caller may see it, even when the count is 0. Otherwise no row: a 404.
@@ -64,6 +72,14 @@ SELECT (SELECT count(*) FROM test_case_results c
           AND ($3::text IS NULL OR c.status = $3)
           AND ($4::text IS NULL OR strpos(lower(c.name), lower($4)) > 0)) AS total
 FROM suite_runs r WHERE r.id = $1 AND ($2::uuid IS NULL OR r.project_id = $2)
+
+-- name: report_counts
+-- $2: how the type of the artifacts must begin.
+SELECT (SELECT count(*) FROM test_artifacts
+        WHERE test_case_result_id = $1 AND ($2::text IS NULL OR starts_with(mime_type, $2))) AS artifacts,
+       (SELECT count(*) FROM test_checkpoints WHERE test_case_result_id = $1) AS checkpoints,
+       (SELECT count(*) FROM test_console_logs WHERE test_case_result_id = $1) AS console,
+       (SELECT count(*) FROM test_network_logs WHERE test_case_result_id = $1) AS network
 
 -- name: update
 -- $3 is the patch as sent: absent fields stay, null clears a field. Metadata merges by key; $4 are the keys to remove.

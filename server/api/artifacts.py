@@ -34,7 +34,9 @@ async def index(request: web.Request, case_id: UUID, query: ArtifactFilter) -> R
     filters = (query.artifact_type, query.step_number, query.iteration_number, query.artifact_category)
     async with request.app[SERVICES].pool.acquire() as connection:
         total, items = await artifacts.of_case(connection, case_id, request[CALL].scope, filters, limit, offset)
-    return reply.array(items, total) if array else reply.ok(ArtifactPage(total, query.number, query.size, items))
+    if array:
+        return await reply.array(request, items, total)
+    return await reply.listed(request, ArtifactPage(total, query.number, query.size, items), [items])
 
 
 async def show(request: web.Request, artifact_id: UUID) -> Response:

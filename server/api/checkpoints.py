@@ -63,8 +63,10 @@ async def index(request: web.Request, case_id: UUID, query: CheckpointFilter) ->
     """
     filters = (query.step_number, query.iteration_number)
     async with request.app[SERVICES].pool.acquire() as connection:
-        found = await checkpoints.of_case(connection, case_id, request[CALL].scope, filters, query.size, query.offset)
-    return reply.ok(CheckpointPage(found[0], query.number, query.size, found[1]))
+        total, items = await checkpoints.of_case(
+            connection, case_id, request[CALL].scope, filters, query.size, query.offset
+        )
+    return await reply.listed(request, CheckpointPage(total, query.number, query.size, items), [items])
 
 
 async def _refuse_foreign_screenshots(connection: Any, case_id: UUID, items: list[NewCheckpoint]) -> None:

@@ -117,7 +117,7 @@ async def index_console(request: web.Request, case_id: UUID, query: ConsoleFilte
         total, items = await logs.console_of_case(
             connection, case_id, request[CALL].scope, filters, query.size, query.offset
         )
-    return reply.ok(ConsolePage(total, query.number, query.size, items))
+    return await reply.listed(request, ConsolePage(total, query.number, query.size, items), [items])
 
 
 async def index_network(request: web.Request, case_id: UUID, query: NetworkFilter) -> Response:
@@ -131,7 +131,7 @@ async def index_network(request: web.Request, case_id: UUID, query: NetworkFilte
         total, items = await logs.network_of_case(
             connection, case_id, request[CALL].scope, filters, query.size, query.offset
         )
-    return reply.ok(NetworkPage(total, query.number, query.size, items))
+    return await reply.listed(request, NetworkPage(total, query.number, query.size, items), [items])
 
 
 async def _append(

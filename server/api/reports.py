@@ -14,6 +14,7 @@ async def show(request: web.Request, case_id: UUID) -> Response:
     """Shows a test case result with its steps, artifacts and checkpoints, from one snapshot of the database.
 
     Each list has at most 2,000 entries; `truncated` is true when there are more. Console and network log entries are
-    only counted.
+    only counted. What is more than 1 MiB of a list is read while it is sent, after the snapshot.
     """
-    return reply.ok(await reports.gather(request.app[SERVICES].pool, case_id, request[CALL].scope))
+    report = await reports.gather(request.app[SERVICES].pool, case_id, request[CALL].scope)
+    return await reply.listed(request, report, reports.lists(report))

@@ -208,7 +208,9 @@ async def index(request: web.Request, case_id: UUID, query: StepFilter) -> Respo
         counts, matching, items = await steps.of_case(
             connection, case_id, request[CALL].scope, filters, limit, offset, query.include_artifacts
         )
-    return reply.array(items, matching) if array else reply.ok(StepList(*[case_id, *counts, items]))
+    if array:
+        return await reply.array(request, items, matching)
+    return await reply.listed(request, StepList(*[case_id, *counts, items]), [items])
 
 
 async def update(request: web.Request, step_id: UUID, body: StepPatch) -> Response:

@@ -111,7 +111,7 @@ async def index(request: web.Request, suite_id: UUID, query: TestCaseFilter) -> 
         total, cases = await test_cases.of_run(
             connection, suite_id, request[CALL].scope, query.status, query.q, query.size, query.offset
         )
-    return reply.ok(TestCasePage(total, query.number, query.size, cases))
+    return await reply.listed(request, TestCasePage(total, query.number, query.size, cases), [cases])
 
 
 async def show(request: web.Request, case_id: UUID) -> Response:

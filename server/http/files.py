@@ -2,16 +2,18 @@
 
 import asyncio
 import re
+import socket
+import struct
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from urllib.parse import quote
 from uuid import UUID
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from prometheus_client import Counter
 
-from server.errors import ContentMissing, RangeNotSatisfiable, ReportError
+from server.errors import ContentMissing, RangeNotSatisfiable
 from server.reports.downloads import Stored
 from server.services import CALL, LOG, SERVICES
 from server.storage.paths import leads_out
@@ -154,35 +156,76 @@ def nginx_reply(headers: Mapping[str, str], location: str) -> web.Response:
 
 
 async def send(
-    request: web.Request, response: web.StreamResponse, count: int, first: bytes, rest: AsyncGenerator[bytes, None]
+    request: web.Request,
+    response: web.StreamResponse,
+    count: int | None,
+    first: bytes,
+    rest: AsyncGenerator[bytes, None],
 ) -> None:
-    """Send the headers of a reply of `count` bytes, then `first`, then the parts of `rest`.
+    """Send the headers of a reply of `count` bytes (None: not known), then `first`, then the parts of `rest`.
 
     Not by the kernel's sendfile: it would read the disk on the event loop, where a stalled disk blocks every request.
-    A client that takes longer than `body_timeout` for a part is disconnected.
+    A client that takes longer than `body_timeout` for 256 KiB is disconnected. If the reply cannot be sent to its end,
+    the connection is reset, so that no client takes a part of it for the whole.
     """
-    response.content_length = count
-    await response.prepare(request)
-    transport, call = request.transport, request[CALL]
-    if request.method == "HEAD" or transport is None:
-        return
-    seconds, call.sent = request.app[SERVICES].config.server.body_timeout, 0
-    try:
-        async with aclosing(rest):
-            part: bytes | None = first
+    call, sent_all = request[CALL], False
+    async with aclosing(rest):
+        if count is not None:
+            response.content_length = count
+        elif request.version < HttpVersion11:
+            response.force_close()  # HTTP/1.0 has no chunks: the body ends with the connection
+        await response.prepare(request)
+        if request.method == "HEAD" or request.transport is None:
+            return
+        call.sent = 0
+        part: bytes | None = first
+        try:
             while part:
-                async with asyncio.timeout(seconds):
-                    await response.write(part)
-                call.sent += len(part)
-                part = await anext(rest, None) if call.sent < count else None
-        if call.sent == count:
-            await response.write_eof()
-        else:
-            LOG.error("sending a file stopped: the file ended %d bytes early", count - call.sent)
-    except (ConnectionError, TimeoutError) as error:
-        call.client_left = True
-        LOG.debug("sending a reply in parts failed: %r", error)
-    except ReportError as error:
-        LOG.error("sending a reply in parts failed: %r", error)
-    if call.sent != count:
-        transport.abort()  # so that the client detects the incomplete body
+                await _write(request, response, part)
+                part = first = b""  # released before the next one is made
+                if count is None or call.sent < count:
+                    part = await _next(request, rest)
+            if part is not None and count in (None, call.sent):
+                await response.write_eof()
+                sent_all = True
+            elif part is not None:
+                LOG.error("sending a file stopped: the file ended %d bytes early", (count or 0) - call.sent)
+        except (ConnectionError, TimeoutError) as error:
+            call.client_left = True
+            LOG.debug("sending a reply in parts failed: %r", error)
+        finally:
+            if not sent_all:
+                reset(request)
+
+
+async def _write(request: web.Request, response: web.StreamResponse, part: bytes) -> None:
+    """Write a part in pieces that asyncio may copy. Raises TimeoutError for a client that does not read."""
+    view = memoryview(part)
+    for start in range(0, len(view), CHUNK):
+        piece = bytes(view[start : start + CHUNK]) if len(view) > CHUNK else part
+        async with asyncio.timeout(request.app[SERVICES].config.server.body_timeout):
+            await response.write(piece)
+        request[CALL].sent = (request[CALL].sent or 0) + len(piece)
+
+
+async def _next(request: web.Request, rest: AsyncGenerator[bytes, None]) -> bytes | None:
+    """The next part that is not empty; b"" at the end; None when making it failed, which is logged."""
+    call = request[CALL]
+    try:
+        while (part := await anext(rest, None)) == b"":
+            pass
+    except Exception as error:
+        await request.app[SERVICES].pool.handle_error(error)
+        LOG.error("request %s: its reply was cut after %d bytes: %r", call.request_id, call.sent, error)
+        return None
+    return part or b""
+
+
+def reset(request: web.Request) -> None:
+    """Close the connection with a reset. To a client without chunks, a mere end would be the end of the body."""
+    transport = request.transport
+    if transport is None:
+        return
+    with suppress(OSError):
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()

@@ -3,16 +3,19 @@
 import gzip
 import re
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
-from typing import Literal
+from typing import Any, Literal
 
 from aiohttp import hdrs, web
 
 from server.auth.callers import ANYONE
 from server.background import aside
-from server.services import CALL
+from server.http import reply
+from server.reports.listing import PORTION, Listing
+from server.services import CALL, SERVICES
 
 # Of pages. Everything comes from this server; scripts and styles only as files, and no script may put a text into the
 # page as HTML except through the one function that has the Trusted Types policy `reportd`.
@@ -102,18 +105,44 @@ def html(
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
     """A page, with a policy that allows its inline style sheet and, with `images`, images of this server."""
+    return web.Response(status=status, body=text.encode(), headers=_headers(text, images, cache_control, headers or {}))
+
+
+async def listed(
+    request: web.Request,
+    page: Callable[..., str],
+    lists: Sequence[tuple[Listing, Callable[[Any], str]]],
+    headers: Mapping[str, str],
+) -> web.StreamResponse:
+    """The page that `page(*texts)` renders, with the HTML of each of `lists`: what its function renders of its items,
+    "" if there are none. Sent in portions, unless all lists are whole."""
+    pool = request.app[SERVICES].pool
+    parts = [each.portions(pool, partial(_encoded, render)) for each, render in lists if not each.whole]
+    texts = [await _text(each, render) for each, render in lists]
+    text = await aside(PORTION, page, *texts)
+    if not parts:
+        return html(text, images=True, headers=headers)
+    return await reply.in_portions(text.encode(), parts, _headers(text, True, "no-store", headers))
+
+
+async def _text(listing: Listing, render: Callable[[Any], str]) -> str:
+    return (await _encoded(render, listing.items)).decode() if listing.whole else reply.MARK.decode()
+
+
+async def _encoded(render: Callable[[Any], str], items: Any) -> bytes:
+    values = await aside(PORTION, reply.plain, items)
+    return (await aside(PORTION, render, values)).encode() if values else b""
+
+
+def _headers(text: str, images: bool, cache_control: str, headers: Mapping[str, str]) -> dict[str, str]:
     style = text.partition("<style>")[2].partition("</style>")[0]
     digest = b64encode(sha256(style.encode()).digest()).decode()
-    return web.Response(
-        status=status,
-        body=text.encode(),
-        headers={
-            "Content-Type": "text/html; charset=utf-8",
-            "Cache-Control": cache_control,
-            "Content-Security-Policy": _POLICY.format("img-src 'self'; " if images else "", digest),
-            **(headers or {}),
-        },
-    )
+    return {
+        "Content-Type": "text/html; charset=utf-8",
+        "Cache-Control": cache_control,
+        "Content-Security-Policy": _POLICY.format("img-src 'self'; " if images else "", digest),
+        **headers,
+    }
 
 
 def preferred(request: web.Request) -> bool:

@@ -6,6 +6,7 @@ import re
 import time
 import uuid
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -16,7 +17,9 @@ from server.database.errors import as_report_error
 from server.errors import MalformedRequest, Overloaded, ReportError, RouteNotFound
 from server.http import files, reply
 from server.http.origin import Origin, Origins, check_head
+from server.limits import ReplyMemory
 from server.redact.rules import redact_target
+from server.reports.listing import PORTION
 from server.services import CALL, LOG, SERVICES, Call
 
 REQUESTS = Counter(
@@ -87,10 +90,10 @@ async def _serve(request: web.Request, handler: Handler, origins: Origins, origi
     try:
         response, error = await _answer(request, handler, origins, origin)
         _close_if_body_is_unread(request, response)
-        if large := _large_body(request, response):
+        if size := _size_in_memory(request, response):
             try:
-                with request.app[SERVICES].admission.reply(len(large)):
-                    response = await _send_large(request, response, large)
+                with request.app[SERVICES].admission.reply(size) as memory:
+                    response = await _send_large(request, response, memory)
             except Overloaded as overloaded:
                 response, error = _refuse(request, overloaded), overloaded
                 _close_if_body_is_unread(request, response)
@@ -146,27 +149,34 @@ def _close_if_body_is_unread(request: web.Request, response: web.StreamResponse)
         response.force_close()
 
 
-def _large_body(request: web.Request, response: web.StreamResponse) -> bytes | None:
-    """The body of a reply that must be sent in parts; None for a small reply."""
+def _size_in_memory(request: web.Request, response: web.StreamResponse) -> int:
+    """The bytes in memory of a reply that must be sent in parts; 0 for a small reply."""
+    if request.method == hdrs.METH_HEAD:
+        return 0
+    if isinstance(response, reply.InPortions):
+        return response.held + max(2 * PORTION, len(response.first))
     body = response.body if isinstance(response, web.Response) else None
-    if not isinstance(body, bytes) or len(body) <= files.CHUNK or request.method == hdrs.METH_HEAD:
-        return None
-    return body
+    return len(body) if isinstance(body, bytes) and len(body) > files.CHUNK else 0
 
 
-async def _send_large(request: web.Request, response: web.StreamResponse, body: bytes) -> web.StreamResponse:
+async def _send_large(request: web.Request, response: web.StreamResponse, memory: ReplyMemory) -> web.StreamResponse:
     """Send a large reply in parts, as a file is sent: in progress to its end, with a timeout for each part.
 
     aiohttp would send it after the middleware has returned, with no timeout for a client that does not read.
     """
-    view = memoryview(body)
+    stream = web.StreamResponse(status=response.status, headers=response.headers)
 
     async def rest() -> AsyncGenerator[bytes, None]:
-        for start in range(files.CHUNK, len(view), files.CHUNK):
-            yield bytes(view[start : start + files.CHUNK])
+        if isinstance(response, reply.InPortions):
+            async with aclosing(response.rest):
+                async for part in response.rest:
+                    memory.grow(response.held + len(part))
+                    yield part
 
-    stream = web.StreamResponse(status=response.status, headers=response.headers)
-    await files.send(request, stream, len(body), body[: files.CHUNK], rest())
+    if isinstance(response, reply.InPortions):
+        await files.send(request, stream, None, response.start(), rest())
+    elif isinstance(response, web.Response) and isinstance(response.body, bytes):
+        await files.send(request, stream, len(response.body), response.body, rest())
     return stream
 
 

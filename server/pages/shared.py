@@ -4,9 +4,9 @@ Every request was authenticated by open_page or open_image of http/authenticate.
 that the link does not cover.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -14,11 +14,14 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from server.auth.evidence_links import Shared
+from server.background import aside
+from server.database.pool import Pool
 from server.errors import CaseNotFound, ReportError
 from server.http import files, html, reply
 from server.http.fields import Page
 from server.http.reply import Response
-from server.reports import downloads, links, reports, suite_runs, test_cases
+from server.reports import artifacts, downloads, links, reports, steps, suite_runs, test_cases
+from server.reports.listing import PORTION
 from server.reports.shared import SharedCase, SharedCasePage, SharedRun
 from server.reports.test_cases import TestCase
 from server.reports.words import Status
@@ -28,6 +31,7 @@ from server.viewer import render
 _IMAGES = "image/"
 # Without this, caches could still show the content of a link that has been revoked.
 _NO_STORE = "private, no-store"
+_VARY = {"Vary": "Accept"}
 
 
 class SharedQuery(Page):
@@ -85,9 +89,20 @@ async def _show_run(request: web.Request, suite_id: UUID, query: SharedQuery) ->
         total, cases = await test_cases.of_run(
             connection, suite_id, scope, query.status, query.q, query.size, query.offset
         )
-    items = [SharedCase(*[*_columns(case), f"{url}/test-case-results/{case.id}"]) for case in cases]
-    shown = SharedRun(run, SharedCasePage(total, query.number, query.size, items))
-    return await _negotiate(request, reply.plain(shown), lambda shared: render.run(shared, url, query.status, query.q))
+
+    async def linked(items: list[TestCase]) -> list[SharedCase]:
+        return [SharedCase(*[*_columns(case), f"{url}/test-case-results/{case.id}"]) for case in items]
+
+    await cases.changed(linked)
+    shown = SharedRun(run, SharedCasePage(total, query.number, query.size, cases))
+    if not html.preferred(request):
+        return await reply.listed(request, shown, [cases], _VARY)
+
+    def page(items: str) -> str:
+        values = reply.plain(SharedRun(run, SharedCasePage(total, query.number, query.size, [])))
+        return render.run(values, url, query.status, query.q, items)
+
+    return await html.listed(request, page, [(cases, render.case_items)], _VARY)
 
 
 async def _show_case(request: web.Request, case_id: UUID, _: SharedQuery) -> Response:
@@ -107,15 +122,30 @@ _HANDLERS: Mapping[str, Callable[[web.Request, UUID, SharedQuery], Awaitable[Res
 
 async def _case(request: web.Request, case_id: UUID) -> Response:
     pool, shared = request.app[SERVICES].pool, _shared(request)
-    report = reply.plain(await reports.gather(pool, case_id, request[CALL].scope, _IMAGES))
-    screenshots = [
-        shown["screenshot_artifact_id"]
-        for shown in (*report["steps"], *report["checkpoints"])
-        if shown["screenshot_artifact_id"] is not None
-    ]
-    _limit_to_link(report, await links.images_among(pool, case_id, screenshots), shared.url)
+    report = await reports.gather(pool, case_id, request[CALL].scope, _IMAGES)
+    limits = _Limits(pool, case_id, shared.url)
+    shown, images, points = reports.lists(report)
+    await shown.changed(limits.steps)
+    await images.changed(limits.artifacts)
+    await points.changed(limits.screenshots)
+    if not html.preferred(request):
+        return await reply.listed(request, report, reports.lists(report), _VARY)
+    await images.changed(limits.not_shown)
+    async with pool.acquire() as connection:
+        iterations, failed = await steps.overview(connection, case_id, reports.MAX_ITEMS)
+
+    def page(steps: str, checkpoints: str, others: str) -> str:
+        values = reply.plain(replace(report, steps=[], artifacts=[], checkpoints=[]))
+        lists = {"steps": steps, "checkpoints": checkpoints, "others": others}
+        return render.case(values | lists, shared.url, run_url, str(failed or ""))
+
     run_url = shared.url if shared.kind == "suite_run" else None
-    return await _negotiate(request, report, lambda report: render.case(report, shared.url, run_url))
+    lists: list[tuple[Any, Callable[[Any], str]]] = [
+        (shown, partial(render.steps, iterations=iterations)),
+        (points, partial(render.checkpoints, url=shared.url)),
+        (images, render.images),
+    ]
+    return await html.listed(request, page, lists, _VARY)
 
 
 def _columns(case: TestCase) -> list[Any]:
@@ -129,37 +159,51 @@ def _shared(request: web.Request) -> Shared:
     return shared
 
 
-def _limit_to_link(report: dict[str, Any], images: set[str], url: str) -> None:
-    """Removes data that the link does not cover from a report, and replaces the URLs of its images by URLs of the link.
+class _Limits:
+    """Removes what the link does not cover from portions of a report, and replaces the URLs of images by URLs of the
+    link."""
 
-    `images` are the ids of the screenshots that are images.
-    """
+    def __init__(self, pool: Pool, case_id: UUID, url: str) -> None:
+        self._pool, self._case_id, self._url = pool, case_id, url
 
-    def address(artifact: Mapping[str, Any]) -> str:
-        return f"{url}/artifacts/{artifact['id']}"
+    async def artifacts(self, items: Any) -> list[dict[str, Any]]:
+        return [{**each, "download_url": self._address(each)} for each in await _plain(items)]
 
-    for artifact in report["artifacts"]:
-        artifact["download_url"] = address(artifact)
-    for shown in (*report["steps"], *report["checkpoints"]):
-        if shown["screenshot_artifact_id"] not in images:
-            shown["screenshot_artifact_id"] = None
-    for step in report["steps"]:
-        own = [artifact for artifact in step["artifacts"] if artifact["mime_type"].startswith(_IMAGES)]
-        step["artifacts"] = [{**artifact, "download_url": address(artifact)} for artifact in own]
-        if step["screenshot_artifact_id"] is None:
-            step["screenshot"] = None
-        else:
-            step["screenshot"] |= dict.fromkeys(["url", "download_url"], address(step["screenshot"]))
+    async def not_shown(self, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The artifacts that no step and no checkpoint shows."""
+        ids = [UUID(each["id"]) for each in items]
+        shown = await artifacts.shown_among(self._pool, self._case_id, ids) if ids else set()
+        return [each for each in items if each["id"] not in shown]
+
+    async def screenshots(self, items: Any) -> list[dict[str, Any]]:
+        """Steps or checkpoints without screenshots that are no images."""
+        entries: list[dict[str, Any]] = await _plain(items)
+        wanted = [UUID(each["screenshot_artifact_id"]) for each in entries if each["screenshot_artifact_id"]]
+        images = await links.images_among(self._pool, self._case_id, wanted) if wanted else set()
+        for each in entries:
+            if each["screenshot_artifact_id"] not in images:
+                each["screenshot_artifact_id"] = None
+        return entries
+
+    async def steps(self, items: Any) -> list[dict[str, Any]]:
+        entries = await self.screenshots(items)
+        for step in entries:
+            own = [artifact for artifact in step["artifacts"] if artifact["mime_type"].startswith(_IMAGES)]
+            step["artifacts"] = [{**artifact, "download_url": self._address(artifact)} for artifact in own]
+            if step["screenshot_artifact_id"] is None:
+                step["screenshot"] = None
+            else:
+                step["screenshot"] |= dict.fromkeys(["url", "download_url"], self._address(step["screenshot"]))
+        return entries
+
+    def _address(self, artifact: Mapping[str, Any]) -> str:
+        return f"{self._url}/artifacts/{artifact['id']}"
+
+
+async def _plain(items: Any) -> list[dict[str, Any]]:
+    return await aside(PORTION, reply.plain, items)
 
 
 async def _send(request: web.Request, artifact_id: UUID, attachment: bool) -> Response:
     stored = await downloads.of_link(request.app[SERVICES].pool, request[CALL].known_caller.id, artifact_id)
     return await files.reply(request, artifact_id, stored, _NO_STORE, attachment)
-
-
-async def _negotiate(request: web.Request, value: Any, page: Callable[[Any], str]) -> Response:
-    """HTML for browsers, JSON for programs, by the Accept header."""
-    headers = {"Vary": "Accept"}
-    if html.preferred(request):  # in a thread: rendering 2,000 steps takes 100 ms
-        return html.html(await asyncio.to_thread(page, value), images=True, headers=headers)
-    return reply.ok(value, headers)

@@ -1,7 +1,7 @@
 """Artifacts in the database. `save` turns received files into stored files with rows."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -13,7 +13,7 @@ from server.database.rows import encode
 from server.errors import ArtifactNotFound, CaseNotFound
 from server.ids import bucket_of, new_ids
 from server.observe.audit import Action, Actor, Subject, record
-from server.reports import steps, test_cases
+from server.reports import listing, steps, test_cases
 from server.reports.words import ArtifactType, Category, Moment, TextEncoding
 from server.storage.disk import Placement, Removal
 from server.storage.paths import relative_paths
@@ -132,16 +132,30 @@ async def of_case(
     filters: Sequence[Any],
     limit: int | None,
     offset: int,
-) -> tuple[int, list[Artifact]]:
-    """How many artifacts of a test case match, and a page of them. `filters`: type, step, iteration, category.
+) -> tuple[int, Any]:
+    """How many artifacts of a test case match, and a Listing of a page of Artifact. `filters`: type, step, iteration,
+    category.
 
     Raises CaseNotFound.
     """
     total = await connection.fetchval(SQL.artifacts.count_for_case, case_id, scope, *filters)
     if total is None:
         raise CaseNotFound()
-    rows = await connection.fetch(SQL.artifacts.for_case, case_id, *filters, None, limit, offset)
-    return total, [Artifact(*row) for row in rows]
+    return total, await some(connection, case_id, (*filters, None), total, limit, offset)
+
+
+async def some(
+    connection: Any, case_id: UUID, filters: Sequence[Any], total: int, limit: int | None, offset: int = 0
+) -> Any:
+    """A Listing of a page of the `total` artifacts that match. `filters`: those of of_case(), and the beginning of the
+    MIME type."""
+    fetch = listing.rows(SQL.artifacts.for_case, (case_id, *filters), Artifact, len(fields(Artifact)))
+    return await listing.read(connection, fetch, (0, -1, UUID(int=0)), total, limit, offset)
+
+
+async def shown_among(where: Any, case_id: UUID, artifacts: Sequence[UUID]) -> set[str]:
+    """The ids (as text) of those `artifacts` of a test case that its steps and checkpoints show."""
+    return {str(row["id"]) for row in await where.fetch(SQL.artifacts.shown_among, case_id, artifacts)}
 
 
 async def delete(connection: Any, artifact_id: UUID, scope: UUID | None, actor: Actor) -> Removal:

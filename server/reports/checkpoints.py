@@ -1,7 +1,7 @@
 """Checkpoints in the database: named verifications within a test case."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from server.database.queries import SQL
 from server.database.rows import encode_many
 from server.errors import CaseNotFound
 from server.ids import bucket_of, new_ids
+from server.reports import listing
 from server.reports.words import Moment, Status
 
 
@@ -58,13 +59,17 @@ async def own_artifacts(connection: Any, case_id: UUID, wanted: Sequence[UUID]) 
 
 async def of_case(
     connection: Any, case_id: UUID, scope: UUID | None, filters: Sequence[Any], limit: int, offset: int
-) -> tuple[int, list[Checkpoint]]:
-    """How many checkpoints of a test case match, and a page of them, in the order sent. `filters`: step, iteration.
-
-    Raises CaseNotFound.
+) -> tuple[int, Any]:
+    """How many checkpoints of a test case match, and a Listing of a page of Checkpoint, in the order sent. `filters`:
+    step, iteration. Raises CaseNotFound.
     """
     total = await connection.fetchval(SQL.checkpoints.count_for_case, case_id, scope, *filters)
     if total is None:
         raise CaseNotFound()
-    rows = await connection.fetch(SQL.checkpoints.for_case, case_id, *filters, limit, offset)
-    return total, [Checkpoint(*row) for row in rows]
+    return total, await some(connection, case_id, filters, total, limit, offset)
+
+
+async def some(connection: Any, case_id: UUID, filters: Sequence[Any], total: int, limit: int, offset: int = 0) -> Any:
+    """A Listing of a page of the `total` checkpoints that match."""
+    fetch = listing.rows(SQL.checkpoints.for_case, (case_id, *filters), Checkpoint, len(fields(Checkpoint)))
+    return await listing.read(connection, fetch, (0,), total, limit, offset)

@@ -1,7 +1,7 @@
 """Console and network logs in the database: appended in bulk, read back in the order sent."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from server.database.queries import SQL
 from server.database.rows import encode_portions
 from server.errors import CaseNotFound
 from server.ids import bucket_of, new_ids
-from server.reports import test_cases
+from server.reports import listing, test_cases
 from server.reports.words import Moment
 
 
@@ -93,36 +93,37 @@ async def append(
 
 async def console_of_case(
     connection: Any, case_id: UUID, scope: UUID | None, filters: Sequence[Any], limit: int, offset: int
-) -> tuple[int, list[ConsoleEntry]]:
-    """How many entries match, and a page of them. `filters`: step, iteration, level. Raises CaseNotFound."""
+) -> tuple[int, Any]:
+    """How many entries match, and a Listing of a page of ConsoleEntry. `filters`: step, iteration, level.
+
+    Raises CaseNotFound.
+    """
     queries = SQL.logs.count_console, SQL.logs.console_for_case
-    total, rows = await _page(connection, *queries, case_id, scope, filters, limit, offset)
-    return total, [ConsoleEntry(*row) for row in rows]
+    return await _page(connection, *queries, ConsoleEntry, case_id, scope, filters, limit, offset)
 
 
 async def network_of_case(
     connection: Any, case_id: UUID, scope: UUID | None, filters: Sequence[Any], limit: int, offset: int
-) -> tuple[int, list[NetworkEntry]]:
-    """How many entries match, and a page of them. `filters`: step, iteration, lowest status code, resource type.
-
-    Raises CaseNotFound.
-    """
+) -> tuple[int, Any]:
+    """How many entries match, and a Listing of a page of NetworkEntry. `filters`: step, iteration, lowest status code,
+    resource type. Raises CaseNotFound."""
     queries = SQL.logs.count_network, SQL.logs.network_for_case
-    total, rows = await _page(connection, *queries, case_id, scope, filters, limit, offset)
-    return total, [NetworkEntry(*row) for row in rows]
+    return await _page(connection, *queries, NetworkEntry, case_id, scope, filters, limit, offset)
 
 
 async def _page(
     connection: Any,
     count: str,
     for_case: str,
+    make: type[ConsoleEntry] | type[NetworkEntry],
     case_id: UUID,
     scope: UUID | None,
     filters: Sequence[Any],
     limit: int,
     offset: int,
-) -> tuple[int, list[Any]]:
+) -> tuple[int, Any]:
     total = await connection.fetchval(count, case_id, scope, *filters)
     if total is None:
         raise CaseNotFound()
-    return total, await connection.fetch(for_case, case_id, *filters, limit, offset)
+    fetch = listing.rows(for_case, (case_id, *filters), make, len(fields(make)))
+    return total, await listing.read(connection, fetch, (0,), total, limit, offset)

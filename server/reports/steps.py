@@ -1,7 +1,7 @@
 """Steps in the database, and the screenshots linked to them."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -13,7 +13,8 @@ from server.database.rows import encode, encode_many
 from server.errors import ArtifactElsewhere, ArtifactNotFound, CaseNotFound, StepNotFound, StepsExist
 from server.ids import bucket_of, new_ids
 from server.observe.audit import Action, Actor, Subject, record
-from server.reports import grouping, test_cases
+from server.reports import grouping, listing, test_cases
+from server.reports.listing import PORTION, Key, Listing, Portion
 from server.reports.words import Moment, Status
 from server.uploads.names import link_name
 
@@ -26,6 +27,7 @@ class Sent(grouping.SentStep, Protocol):
 
 
 # The fields that decide which screenshot a step shows, and which artifacts belong to it.
+_START, _END = (0, 0), (2**31 - 1, 2**31 - 1)  # places before and after every step: iteration, step number
 _DECIDE_LINKS = {"step_number", "iteration_number", "screenshot_path", "screenshot_artifact_id"}
 
 
@@ -288,15 +290,38 @@ async def of_case(
     offset: int = 0,
     illustrated: bool = True,
 ) -> tuple[list[int], int, Any]:
-    """The five counts of StepList, how many steps match, and a page of them: with `illustrated` as JSON of
+    """The five counts of StepList, how many steps match, and a Listing of a page of them: with `illustrated` as JSON of
     IllustratedStep, built by the database, else as Steps. `filters`: iteration, status. Raises CaseNotFound."""
-    query, page = (SQL.steps.illustrated, (limit, offset)) if illustrated else (SQL.steps.counts, ())
+    page = (limit, offset, *_START, *_END, PORTION) if illustrated else ()
+    query = SQL.steps.illustrated if illustrated else SQL.steps.counts
     row = await connection.fetchrow(query, case_id, scope, *filters, *page)
     if row is None:
         raise CaseNotFound()
-    if illustrated:
-        *counts, matching, steps = row
-        return counts, matching, steps
-    *counts, matching = row
-    rows = await connection.fetch(SQL.steps.for_case, case_id, *filters, limit, offset)
-    return counts, matching, [Step(*each) for each in rows]
+    if not illustrated:
+        *counts, matching = row
+        fetch = listing.rows(SQL.steps.for_case, (case_id, *filters), Step, len(fields(Step)))
+        return counts, matching, await listing.read(connection, fetch, _START, matching, limit, offset)
+    *counts, matching, steps = row
+    fetch = _illustrated(case_id, scope, filters)
+    if steps is not None:
+        return counts, matching, Listing(fetch, 0, Portion(steps, matching, _END, 0))
+    return counts, matching, await listing.read(connection, fetch, _START, matching, limit, offset)
+
+
+def _illustrated(case_id: UUID, scope: UUID | None, filters: Sequence[Any]) -> listing.Fetch:
+    async def fetch(connection: Any, after: Key, limit: int, offset: int) -> Portion:
+        found = await connection.fetchrow(SQL.steps.portion, case_id, *filters, *after, limit, offset)
+        count, size, *last = found
+        if not count:
+            return Portion([], 0, after, 0)
+        page = None, offset, *after, *last, None
+        row = await connection.fetchrow(SQL.steps.illustrated, case_id, scope, *filters, *page)
+        return Portion(row["steps"] if row else [], count, tuple(last), size)
+
+    return fetch
+
+
+async def overview(connection: Any, case_id: UUID, most: int) -> tuple[bool, UUID | None]:
+    """Of the first `most` steps: whether they belong to several iterations, and the first one that failed."""
+    iterations, failed = await connection.fetchrow(SQL.steps.overview, case_id, most)
+    return iterations, failed

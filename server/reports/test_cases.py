@@ -1,7 +1,7 @@
 """Test case results in the database."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from server.database.queries import SQL
 from server.database.rows import encode_many
 from server.errors import CaseNotFound, SuiteRunNotFound
 from server.ids import bucket_of, new_ids
-from server.reports import grouping
+from server.reports import grouping, listing
 from server.reports.patch import merge
 from server.reports.words import Moment, Status
 
@@ -61,13 +61,16 @@ async def by_id(where: Any, case_id: UUID, scope: UUID | None) -> TestCase:
 
 async def of_run(
     connection: Any, run_id: UUID, scope: UUID | None, status: str | None, name: str | None, limit: int, offset: int
-) -> tuple[int, list[TestCase]]:
-    """How many results of a run match, and a page of them, in the order of creation. Raises SuiteRunNotFound."""
+) -> tuple[int, Any]:
+    """How many results of a run match, and a Listing of a page of TestCase, in the order of creation.
+
+    Raises SuiteRunNotFound.
+    """
     total = await connection.fetchval(SQL.test_cases.count_for_run, run_id, scope, status, name)
     if total is None:
         raise SuiteRunNotFound()
-    rows = await connection.fetch(SQL.test_cases.for_run, run_id, status, name, limit, offset)
-    return total, [TestCase(*row) for row in rows]
+    fetch = listing.rows(SQL.test_cases.for_run, (run_id, status, name), TestCase, len(fields(TestCase)))
+    return total, await listing.read(connection, fetch, (UUID(int=0),), total, limit, offset)
 
 
 async def insert_many(

@@ -1,7 +1,7 @@
 """Renders the HTML pages from values. It knows neither the web server nor the database."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 from urllib.parse import urlencode
@@ -28,8 +28,9 @@ def page(template: str, /, **values: Any) -> str:
     return _render(template, **values)
 
 
-def run(shared: Mapping[str, Any], url: str, status: str | None, name: str | None) -> str:
-    """A suite run with one page of its test case results. `status` and `name` are the filters that were applied."""
+def run(shared: Mapping[str, Any], url: str, status: str | None, name: str | None, items: str) -> str:
+    """A suite run with one page of its test case results, whose HTML is `items`. `status` and `name` are the filters
+    that were applied."""
 
     def page_url(number: int, status: str | None = status) -> str:
         parameters = {"status": status, "q": name, "page": number if number > 1 else None, "per_page": per_page}
@@ -39,22 +40,40 @@ def run(shared: Mapping[str, Any], url: str, status: str | None, name: str | Non
     cases = shared["test_case_results"]
     per_page = cases["per_page"] if cases["per_page"] != _DEFAULT_PER_PAGE else None
     pages = max(1, -(-cases["total"] // cases["per_page"]))
-    return _render("run.html", **shared, pages=pages, page_url=page_url, status=status, statuses=_STATUSES)
+    shown = {"pages": pages, "page_url": page_url, "status": status, "statuses": _STATUSES, "items": items}
+    return _render("shared/run.html", **shared, **shown)
 
 
-def case(report: Mapping[str, Any], url: str, run_url: str | None) -> str:
-    """The report of a test case result. `run_url` is the page of its run, if the link covers it."""
-    shown = {artifact["id"] for step in report["steps"] for artifact in step["artifacts"]}
-    shown |= {entry["screenshot_artifact_id"] for entry in (*report["steps"], *report["checkpoints"])}
-    others = [artifact for artifact in report["artifacts"] if artifact["id"] not in shown]
-    failed = next((step for step in report["steps"] if step["status"] == "Failed"), None)
-    iterations = len({step["iteration_number"] for step in report["steps"]}) > 1
-    return _render("case.html", **report, url=url, run_url=run_url, others=others, failed=failed, iterations=iterations)
+def case(report: Mapping[str, Any], url: str, run_url: str | None, failed: str) -> str:
+    """The report of a test case result, with the HTML of its `steps`, its `checkpoints`, and `others`, the images that
+    these do not show. `run_url` is the page of its run, if the link covers it; `failed` is the first failed step.
+    """
+    return _render("shared/case.html", **report, url=url, run_url=run_url, failed=failed)
+
+
+def case_items(cases: Sequence[Mapping[str, Any]]) -> str:
+    """Entries of the list on the page of a run."""
+    return _render("shared/cases.html", cases=cases)
+
+
+def steps(steps: Sequence[Mapping[str, Any]], iterations: bool) -> str:
+    """Entries of the list of steps. `iterations`: whether to show the iteration of each."""
+    return _render("shared/steps.html", steps=steps, iterations=iterations)
+
+
+def checkpoints(checkpoints: Sequence[Mapping[str, Any]], url: str) -> str:
+    """Entries of the list of checkpoints on the page of the link `url`."""
+    return _render("shared/checkpoints.html", checkpoints=checkpoints, url=url)
+
+
+def images(artifacts: Sequence[Mapping[str, Any]]) -> str:
+    """Images that neither a step nor a checkpoint shows."""
+    return _render("shared/images.html", images=artifacts)
 
 
 def refusal(status: int, detail: str) -> str:
     """An error page. `detail` is the sentence of the error."""
-    return _render("refusal.html", status=status, detail=detail)
+    return _render("shared/refusal.html", status=status, detail=detail)
 
 
 def docs(document: Mapping[str, Any]) -> str:

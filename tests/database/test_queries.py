@@ -47,8 +47,10 @@ COLUMNS = {
     "suite_runs.counts": COUNTS,
     "test_cases.insert_many": [*fields(test_cases.TestCase), "unknown_error"],
     "test_cases.by_id": fields(test_cases.TestCase),
-    "test_cases.for_run": fields(test_cases.TestCase),
-    "steps.for_case": fields(steps.Step),
+    "test_cases.for_run": [*fields(test_cases.TestCase), "last", "bytes"],
+    "steps.for_case": [*fields(steps.Step), "last_iteration", "last_number", "bytes"],
+    "steps.portion": ["shown", "bytes", "iteration_number", "step_number"],
+    "steps.overview": ["iterations", "failed"],
     "steps.insert_many": fields(steps.Step),
     "steps.by_ids": fields(steps.Step),
     "steps.prune": ["iteration_number", "artifact_ids"],
@@ -58,7 +60,7 @@ COLUMNS = {
     ],
     "steps.replace_many": ["id", "iteration_number", "step_number"],
     "artifacts.by_id": fields(artifacts.Artifact),
-    "artifacts.for_case": fields(artifacts.Artifact),
+    "artifacts.for_case": [*fields(artifacts.Artifact), "last_iteration", "last_step", "last", "bytes"],
     "artifacts.insert_many": ["dedupe_key", *fields(artifacts.Artifact)],
     "artifacts.lock": ["project_id", "known", "taken", "has_steps"],
     "artifacts.delete": fields(Removal),
@@ -70,10 +72,10 @@ COLUMNS = {
     "links.page": fields(links.Link),
     "links.open": ["project_id", "thing_id", "kind"],
     "links.covered_artifact": fields(downloads.Stored),
-    "checkpoints.for_case": fields(checkpoints.Checkpoint),
-    "logs.console_for_case": fields(logs.ConsoleEntry),
-    "logs.network_for_case": fields(logs.NetworkEntry),
-    "logs.counts": ["console", "network"],
+    "checkpoints.for_case": [*fields(checkpoints.Checkpoint), "seq", "bytes"],
+    "logs.console_for_case": [*fields(logs.ConsoleEntry), "seq", "bytes"],
+    "logs.network_for_case": [*fields(logs.NetworkEntry), "seq", "bytes"],
+    "test_cases.report_counts": ["artifacts", "checkpoints", "console", "network"],
     "errors.facts": [
         *fields(errors.ErrorGroup)[:-2],
         *["first_id", "first_run", "first_branch", "first_commit", "first_started"],
@@ -230,9 +232,12 @@ async def test_a_small_upload_links_only_its_own_steps(connection, rows, large_c
     assert len(rows("SELECT FROM test_step_results WHERE screenshot_artifact_id IS NOT NULL")) == 1
 
 
+EVERY = 0, 0, 2**31 - 1, 2**31 - 1, None  # arguments of `illustrated`: the bounds, and no limit of bytes
+
+
 async def test_listing_a_large_test_case_is_linear(connection, rows, large_case):
     await link_all(connection, rows, large_case)
-    touched = await touched_by(connection, SQL.steps.illustrated, large_case, None, None, None, None, 0)
+    touched = await touched_by(connection, SQL.steps.illustrated, large_case, None, None, None, None, 0, *EVERY)
     assert touched < 20 * 1400, touched
 
 
@@ -244,7 +249,7 @@ async def link_all(connection, rows, case):
 
 async def test_the_json_of_steps_built_in_sql_has_the_fields_of_the_models(connection, rows, large_case):
     await link_all(connection, rows, large_case)
-    row = await connection.fetchrow(SQL.steps.illustrated, large_case, None, None, None, 1, 0)
+    row = await connection.fetchrow(SQL.steps.illustrated, large_case, None, None, None, 1, 0, *EVERY)
     (step,) = json.loads(row["steps"])
     assert list(step) == fields(steps.IllustratedStep)
     assert list(step["screenshot"]) == fields(steps.Screenshot)

@@ -40,12 +40,12 @@ async def a_large_case(client) -> str:
 
 
 async def test_large_replies_that_are_not_read_fill_reply_memory(start, hoard):
-    client = await start(server={"reply_memory": 20 * MIB})
+    client = await start(server={"reply_memory": 5 * MIB})
     url, admission = await a_large_case(client), client.app[SERVICES].admission
     token = client.session.headers["Authorization"]
-    for count in (1, 2):
+    for count in (1, 2):  # each holds two portions of 1 MiB
         hoard(client, f"{url}/steps", token)
-        await until(lambda: admission.replies > 8 * MIB * count)  # noqa: B023
+        await until(lambda: admission.replies > 2 * MIB * count)  # noqa: B023
     for path in (f"{url}/steps", f"{url}/report"):
         reply = await client.get(path)
         assert (reply.status, (await reply.json())["code"]) == (503, "overloaded")
@@ -73,7 +73,7 @@ async def test_a_link_has_at_most_16_replies_in_progress(start, hoard, nobody):
     for _ in range(40):
         hoard(client, path)
     await until(lambda: admission.refused_replies >= 24)
-    assert 15 * 8 * MIB < admission.replies < 17 * 8 * MIB
+    assert 16 * 2 * MIB < admission.replies < 16 * 3 * MIB
     reply = await client.get(path)
     assert (reply.status, (await reply.json())["code"]) == (503, "overloaded")
     assert (await client.head(other_path)).status == 200  # another link has its own 16
