@@ -10,6 +10,7 @@ from aiohttp import web
 from msgspec import Meta, Struct
 from prometheus_client import Counter
 
+from server.background import aside
 from server.config import ArtifactsConfig
 from server.errors import Invalid, Problem, ReportError, StorageFull
 from server.http import decode, reply
@@ -40,6 +41,7 @@ REFUSED = Counter(
     "are checked, only counts in reportd_requests_total",
     ["code"],
 )
+_ENTRIES_COST = 16  # decoding `metadata` takes as long as decoding this many times its bytes of other JSON
 _NEW, _DUPLICATE = ACCEPTED.labels("false"), ACCEPTED.labels("true")
 
 
@@ -102,7 +104,9 @@ async def create_batch(request: web.Request, case_id: UUID, incoming: Incoming) 
     """
     async with Stage(request.app[SERVICES].storage) as stage:
         form = await _receive(request, incoming, stage)
-        planned = _plan(request, form, _entries(form, request[CALL].warnings))
+        cost = _ENTRIES_COST * len(form.fields.get("metadata", b""))
+        entries = await aside(cost, _entries, form, request[CALL].warnings)
+        planned = _plan(request, form, entries)
         if not planned.accepted and not planned.refused:
             raise Invalid(Problem("files", "is required"))
         if not planned.accepted:

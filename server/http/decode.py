@@ -18,7 +18,7 @@ from msgspec import inspect
 from server.background import aside
 from server.errors import BodyTimeout, Invalid, MalformedBody, NotForm, NotMultipart, Problem, TooLarge, UnknownEncoding
 from server.http.fields import PATTERNS
-from server.http.nesting import check_depth
+from server.http.nesting import check_count, check_depth
 from server.http.repair import BAD_TEXT, BAD_TEXT_RULE, MAX_TEXT_BYTES, Unrepairable, repaired, too_long
 from server.limits import Reservation
 from server.reports.words import WORDS
@@ -53,8 +53,9 @@ def _decoder(wanted: Hashable) -> msgspec.json.Decoder[Any]:
 def from_json(raw: bytes, wanted: type[T], warnings: list[Problem]) -> T:
     """`raw` as `wanted`. Repairs odd values and appends to `warnings`, see repair.py.
 
-    Raises MalformedBody (not JSON) or Invalid (wrong values, nested too deeply).
+    Raises MalformedBody (not JSON), TooLarge (too many values) or Invalid (wrong values, nested too deeply).
     """
+    check_count(raw)
     check_depth(raw)
     raw = raw.removeprefix(BOM)
     try:

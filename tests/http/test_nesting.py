@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.api.suite_runs import NewSuiteRun
-from server.errors import Invalid, Problem
-from server.http import decode
-from server.http.nesting import check_depth, path_of
+from server.errors import Invalid, Problem, TooLarge
+from server.http import decode, nesting
+from server.http.nesting import check_count, check_depth, path_of
 from server.http.repair import repaired
 from tests.forms import a_body, a_field, a_file, post
 
@@ -123,3 +123,83 @@ def test_long_keys_on_every_level_take_no_more_memory_than_the_value():
     finally:
         tracemalloc.stop()
     assert [len(each.path) for each in warnings] == [200]
+
+
+# --- the number of values -----------------------------------------------------------------------------------------
+
+
+def too_many(raw):
+    try:
+        check_count(raw)
+    except TooLarge:
+        return True
+    return False
+
+
+MANY = {
+    "empty lists": b"[" + b"[]," * 1_000_000 + b"1]",  # an empty one counts as two
+    "objects": b"[" + b'{"a":1},' * 510_000 + b"1]",
+    "numbers": b"[" + b"1," * 1_100_000 + b"1]",
+    "texts": b"[" + b'"",' * 1_000_000 + b"1]",
+    "keys": b"{" + b",".join(b'"%d":1' % i for i in range(1_000_002)) + b"}",
+}
+
+
+@pytest.mark.parametrize("raw", MANY.values(), ids=MANY)
+def test_a_body_has_at_most_a_million_values(raw):
+    assert too_many(raw)
+    assert not too_many(raw[: len(raw) * 4 // 9])
+
+
+MiB = 1 << 20
+PLAUSIBLE = {
+    "a log of commas": b'["' + b"," * 4 * MiB + b'"]',
+    "a log of brackets": b'["' + b"?[[" * 2 * MiB + b'"]',
+    "quoted commas": b'["' + rb"\",\"[" * MiB + b'"]',
+    "backslashes": b'["' + b"\\" * 4 * MiB + b'",1]',
+    "commas behind backslashes": b'["' + rb"\\,,,,\"" * MiB + b'"]',
+    "many small entries": b"[" + b'{"level":"info","message":"a,b"},' * 300_000 + b"{}]",
+}
+
+
+@pytest.mark.parametrize("raw", PLAUSIBLE.values(), ids=PLAUSIBLE)
+def test_commas_and_brackets_in_strings_are_no_values(raw):
+    json.loads(raw)
+    assert raw.count(b",") + raw.count(b"[") + raw.count(b"{") > 500_000 or b"\\" in raw
+    assert not too_many(raw)
+
+
+@given(
+    st.recursive(
+        st.none() | st.text(alphabet='",[{\\a'), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_values_are_counted_exactly_whatever_the_portions(value):
+    raw = json.dumps(value).encode()
+    expected = beginnings_of(value)
+    before = nesting.MAX_VALUES, nesting._PORTION, nesting._BYTES_EACH
+    try:
+        nesting._BYTES_EACH = 1 << 30
+        for nesting._PORTION in (1, 2, 7):
+            for most in {0, expected - 1, expected, expected + 1}:
+                nesting.MAX_VALUES = most
+                looked_at = len(raw) > 2 * most  # a value and what stands before it are two bytes
+                assert too_many(raw) == (most < expected and looked_at) or most < 0
+    finally:
+        nesting.MAX_VALUES, nesting._PORTION, nesting._BYTES_EACH = before
+
+
+def beginnings_of(value):
+    """Commas and opening brackets of the JSON."""
+    if not isinstance(value, list | dict):
+        return 0
+    children = list(value.values()) if isinstance(value, dict) else value
+    return 1 + max(0, len(children) - 1) + sum(map(beginnings_of, children))
+
+
+async def test_a_body_with_too_many_values_is_413_and_its_neighbours_are_served(client, make_run):
+    reply = await client.post(RUNS, data=MANY["empty lists"], headers={"Content-Type": "application/json"})
+    assert reply.status == 413
+    detail = "The body has too many values: more than about 1,000,000. Send it in several requests."
+    assert {"detail": detail, "code": "too_large"}.items() <= (await reply.json()).items()
+    assert await make_run()
