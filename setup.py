@@ -69,6 +69,7 @@ setup(
         "server.redact",
         "server.reports",
         "server.storage",
+        "server.thumbs",
         "server.uploads",
         "server.viewer",
         "server.sql",

@@ -25,6 +25,8 @@ from server.storage.folder import Storage
 from server.storage.free_space import FreeSpace
 from server.storage.marker import ensure_own
 from server.storage.removal import Removals
+from server.thumbs.pool import Pool
+from server.thumbs.thumbnails import Thumbnails
 
 _SWEEP_SECONDS = 600.0
 _CLOSE_SECONDS = 10.0
@@ -51,13 +53,14 @@ def create_app(config: Config) -> web.Application:
         storage=storage,
         free_space=FreeSpace(storage, files.min_free_bytes),
         removals=Removals(storage),
+        thumbnails=Thumbnails(storage, config.viewer.thumbs_max_bytes, Pool()),
         patterns=Patterns(config.api.mask_patterns),
         admission=Admission(config.server.max_uploads, config.server.body_memory, config.server.reply_memory),
     )
     for method, path, handler in handlers([*ROUTES, *PAGES], refusals.unknown):
         app.router.add_route(method, path, handler, expect_handler=defer_continue)
     app.on_response_prepare.append(add_headers)
-    app.cleanup_ctx.extend([_threads, _storage, _database, _own_folder, _observer, _sweeper])
+    app.cleanup_ctx.extend([_threads, _storage, _database, _own_folder, _thumbnails, _observer, _sweeper])
     return app
 
 
@@ -106,6 +109,11 @@ async def _own_folder(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
+async def _thumbnails(app: web.Application) -> AsyncIterator[None]:
+    yield
+    await app[SERVICES].thumbnails.close()
+
+
 async def _observer(app: web.Application) -> AsyncIterator[None]:
     """Update this worker's metrics every second: a scrape of any worker returns the metrics of all workers."""
 
@@ -121,9 +129,10 @@ async def _observer(app: web.Application) -> AsyncIterator[None]:
 async def _sweeper(app: web.Application) -> AsyncIterator[None]:
     """Run the clean-up jobs every 10 minutes, and soon after a DELETE that left files to unlink.
 
-    They retry failed removals of staged files, unlink the queued files of deleted artifacts, and delete expired rows
-    (Idempotency-Keys, sessions, login buckets, removed_files). One job sums the artifact bytes of the last 24 hours.
-    A failure that several jobs have, or that the sweep before had too, is logged once.
+    They retry failed removals of staged files, remove the oldest thumbnails, unlink the queued files of deleted
+    artifacts, and delete expired rows (Idempotency-Keys, sessions, login buckets, removed_files). One job sums the
+    artifact bytes of the last 24 hours. A failure that several jobs have, or that the sweep before had too, is
+    logged once.
     """
     services = app[SERVICES]
     pool = services.pool
@@ -134,6 +143,7 @@ async def _sweeper(app: web.Application) -> AsyncIterator[None]:
 
     jobs = (
         services.storage.tidy,
+        services.thumbnails.tidy,
         partial(services.removals.drain, pool),
         partial(until_done, SQL.idempotency.sweep, services.config.api.idempotency_hours),
         partial(until_done, SQL.sessions.sweep),

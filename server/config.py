@@ -116,6 +116,10 @@ class ArtifactsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     accel_redirect: str = ""
 
 
+class ViewerConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    thumbs_max_bytes: Size = Size(2 << 30)
+
+
 class ApiConfig(Struct, frozen=True, forbid_unknown_fields=True):
     collection_shape: Literal["object", "array"] = "object"
     max_json_size: Size = Size(16 << 20)
@@ -142,6 +146,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     server: ServerConfig = field(default_factory=ServerConfig)
     database: DatabaseConfig = DatabaseConfig()
     artifacts: ArtifactsConfig = field(default_factory=ArtifactsConfig)
+    viewer: ViewerConfig = ViewerConfig()
     api: ApiConfig = field(default_factory=ApiConfig)
     auth: AuthConfig = AuthConfig()
     log: LogConfig = LogConfig()

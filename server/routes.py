@@ -22,7 +22,7 @@ from server.api import (
 from server.auth.roles import Role
 from server.http.authenticate import open_image, open_page
 from server.http.route import Access, Handler, Route, Upload
-from server.pages import docs, refusals, shared, sign_in, static
+from server.pages import docs, refusals, shared, sign_in, static, thumbs
 from server.reports.artifacts import Artifact, ArtifactPage, BatchUploaded, SentArtifact
 from server.reports.audit import AuditPage
 from server.reports.checkpoints import Appended, CheckpointPage
@@ -45,6 +45,7 @@ _CASE = f"{_BASE}/test-case-results/{{case_id}}"
 _ARTIFACT = f"{_BASE}/artifacts/{{artifact_id}}"
 _AUTH = "/api/v1/auth"
 _LINK = "/shared/{link}"
+_THUMB = "thumbs/{artifact_id}-{width}.webp"
 
 _PUBLIC = Access(public=True)
 _BY_LINK = Access(public=True, opened_by=open_page)
@@ -131,6 +132,18 @@ ROUTES = [
         shared.show_image,
         "*/*",
         also=(206, 304),
+        access=_IMAGE_BY_LINK,
+        refusal=shared.refusal,
+    ),
+    Route("GET", f"/{_THUMB}", thumbs.show, "image/webp", also=(202, 304), others=("image/svg+xml",), errors=(410,)),
+    Route(
+        "GET",
+        f"{_LINK}/{_THUMB}",
+        thumbs.show_shared,
+        "image/webp",
+        also=(202, 304),
+        errors=(410,),
+        others=("image/svg+xml",),
         access=_IMAGE_BY_LINK,
         refusal=shared.refusal,
     ),

@@ -24,6 +24,7 @@ from server.redact.patterns import Patterns
 from server.storage.folder import Storage
 from server.storage.free_space import FreeSpace
 from server.storage.removal import Removals
+from server.thumbs.thumbnails import Thumbnails
 
 LOG = logging.getLogger("reportd")
 _UNCHECKED_SECONDS = 10.0
@@ -40,6 +41,7 @@ class Services:
     storage: Storage
     free_space: FreeSpace
     removals: Removals
+    thumbnails: Thumbnails
     patterns: Patterns
     admission: Admission
     callers: Callers = field(default_factory=Callers)

@@ -112,7 +112,8 @@ WHERE a.test_case_result_id = $1 AND a.id = ANY($2::uuid[])
 
 -- name: for_download
 SELECT a.storage_path, a.file_name, a.file_size, a.mime_type,
-       coalesce(a.text_encoding, CASE WHEN a.mime_type ~ '^text/|/json$' THEN 'utf-8' END) AS text_encoding, a.checksum
+       coalesce(a.text_encoding, CASE WHEN a.mime_type ~ '^text/|/json$' THEN 'utf-8' END) AS text_encoding, a.checksum,
+       c.project_id
 FROM test_artifacts a JOIN test_case_results c ON c.id = a.test_case_result_id
 WHERE a.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 

@@ -106,10 +106,11 @@ FROM evidence_links l JOIN test_case_results c ON c.suite_run_id = l.suite_run_i
 WHERE l.id = $1 AND c.id = $2
 
 -- name: covered_artifact
--- The columns for a download. A link to an artifact covers that artifact. A link to a run or test case result covers
+-- The columns for a download or a thumbnail. A link to an artifact covers that artifact. A link to a run or test case result covers
 -- the images below it, but no other files.
 SELECT a.storage_path, a.file_name, a.file_size, a.mime_type,
-       coalesce(a.text_encoding, CASE WHEN a.mime_type ~ '^text/|/json$' THEN 'utf-8' END) AS text_encoding, a.checksum
+       coalesce(a.text_encoding, CASE WHEN a.mime_type ~ '^text/|/json$' THEN 'utf-8' END) AS text_encoding, a.checksum,
+       c.project_id
 FROM test_artifacts a
 JOIN test_case_results c ON c.id = a.test_case_result_id
 JOIN evidence_links l ON l.id = $1

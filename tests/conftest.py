@@ -95,11 +95,11 @@ def storage(config) -> Path:
 
 @pytest.fixture
 def stored_files(storage) -> Callable[[], list[str]]:
-    """stored_files(): all files in the storage folder, except the content cache and the marker file."""
+    """stored_files(): all files in the storage folder, except the content cache, the thumbnails and the marker file."""
 
     def listed() -> list[str]:
         files = (str(path.relative_to(storage)) for path in storage.rglob("*") if path.is_file())
-        return sorted(name for name in files if not name.startswith(".content/") and name != MARKER)
+        return sorted(name for name in files if not name.startswith((".content/", ".thumbs/")) and name != MARKER)
 
     return listed
 

@@ -5,6 +5,7 @@ import json as jsonlib
 import random
 import struct
 import time
+import zlib
 
 from PIL import Image
 
@@ -17,6 +18,18 @@ def png(width: int = 16, height: int = 16, seed: int = 0) -> bytes:
 def big_png(seed: int = 0) -> bytes:
     """A PNG of a little more than 8 MB."""
     return png(1640, 1640, seed)
+
+
+def blank_png(width: int, height: int, sent: int | None = None, colour: bool = False) -> bytes:
+    """A PNG of one colour, with a small file also for 50 megapixels. `sent`: the number of its rows, if not `height`.
+
+    `colour`: with an alpha channel, 4 bytes a pixel once decoded; otherwise black and white.
+    """
+    header = struct.pack("!IIBBBBB", width, height, *((8, 6) if colour else (1, 0)), 0, 0, 0)
+    packer, row = zlib.compressobj(1), bytes(1 + (4 * width if colour else -(-width // 8)))
+    packed = b"".join(packer.compress(row) for _ in range(height if sent is None else sent)) + packer.flush()
+    chunks = ((b"IHDR", header), (b"IDAT", packed), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, data) for kind, data in chunks)
 
 
 def jpeg(width: int = 16, height: int = 16, seed: int = 0, progressive: bool = False, thumbnail: bool = False) -> bytes:
@@ -74,6 +87,10 @@ def _saved(picture: Image.Image, kind: str, **options: object) -> bytes:
     file = io.BytesIO()
     picture.save(file, kind, **options)
     return file.getvalue()
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack("!I", len(data)) + kind + data + struct.pack("!I", zlib.crc32(kind + data))
 
 
 def _exif(thumbnail: bytes) -> bytes:

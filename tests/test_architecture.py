@@ -13,7 +13,7 @@ LEVELS = [
     ["config"],
     ["limits", "redact", "database"],
     ["observe", "storage"],
-    ["auth", "uploads"],
+    ["auth", "uploads", "thumbs"],
     ["reports"],
     ["services"],
     ["http", "viewer"],

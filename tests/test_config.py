@@ -96,8 +96,8 @@ def test_a_file_changes_only_the_keys_that_it_contains(from_toml):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[servers]\nport = 1", ["servers", "server, database, artifacts, api, auth, log"]),
-        ("port = 1", ["port", "server, database, artifacts, api, auth, log"]),
+        ("[servers]\nport = 1", ["servers", "server, database, artifacts, viewer, api, auth, log"]),
+        ("port = 1", ["port", "server, database, artifacts, viewer, api, auth, log"]),
         ("[server]\nprot = 1", ["server", "prot", "host, port, workers, one_core_each, max_uploads"]),
         ('[server]\nport = "80"', ["server.port", "an integer"]),
         ("[server]\nport = 70000", ["server.port", "65535"]),
@@ -226,6 +226,7 @@ def test_every_key_can_be_set_by_the_environment():
         "REPORTD_ARTIFACTS_MIN_FREE_BYTES": "1GB",
         "REPORTD_ARTIFACTS_CACHE_CONTROL": "private, no-cache",
         "REPORTD_ARTIFACTS_ACCEL_REDIRECT": "/_files/",
+        "REPORTD_VIEWER_THUMBS_MAX_BYTES": "5GiB",
         "REPORTD_API_COLLECTION_SHAPE": "array",
         "REPORTD_API_MAX_JSON_SIZE": "1048576",
         "REPORTD_API_IDEMPOTENCY_HOURS": "72",
@@ -266,6 +267,7 @@ def test_every_key_can_be_set_by_the_environment():
         "REPORTD_ARTIFACTS_BATCH_MAX_FILES": 7,
         "REPORTD_ARTIFACTS_FILE_TIMEOUT": 5.0,
         "REPORTD_ARTIFACTS_MIN_FREE_BYTES": 1 << 30,
+        "REPORTD_VIEWER_THUMBS_MAX_BYTES": 5 << 30,
         "REPORTD_API_MAX_JSON_SIZE": MIB,
         "REPORTD_API_IDEMPOTENCY_HOURS": 72,
         "REPORTD_API_MASK_PASSWORDS": False,
@@ -428,7 +430,7 @@ def test_an_unknown_section_in_the_environment_stops_the_start(name):
         assert load(environ={name: "1"}) == Config()  # ignored: there is no key after the section
         return
     message = refusal(load, environ={name: "9000"})
-    assert name in message and "server, database, artifacts, api, auth, log" in message
+    assert name in message and "server, database, artifacts, viewer, api, auth, log" in message
 
 
 KUBERNETES = ["REPORTD_PORT", "REPORTD_SERVICE_HOST", "REPORTD_SERVICE_PORT", "REPORTD_SERVICE_PORT_HTTP"]

@@ -72,7 +72,7 @@ def test_the_services_differ_only_where_they_must():
         {line for line in path.read_text("utf-8").partition("\nNoNew")[2].splitlines() if line and line[0] != "#"}
         for path in (DEPLOY / "reportd.service", DEPLOY / "reportd-check.service")
     )
-    assert one - other == {"SystemCallFilter=sched_setaffinity", "[Install]", "WantedBy=multi-user.target"}
+    assert one - other == {"SystemCallFilter=sched_setaffinity setpriority", "[Install]", "WantedBy=multi-user.target"}
     assert other - one == set()
 
 

@@ -20,6 +20,7 @@ from server.http.fields import Page
 from server.http.repair import MAX_WARNINGS
 from server.http.route import Route, Upload
 from server.reports.scope import RESOURCES
+from server.storage.paths import THUMB_WIDTHS
 
 ERRORS = {
     400: "Malformed JSON or multipart",
@@ -69,6 +70,7 @@ _TAGS = {
     "uploads": "Screenshots, logs, videos and other files of a test case are sent here, one or up to 50 at once.",
     "artifacts": "What is stored about an uploaded file.",
     "downloads": "The bytes of an uploaded file.",
+    "thumbs": "Small pictures of uploaded images.",
     "checkpoints": "What a test case checked.",
     "logs": "Console and network logs of a test case.",
     "errors": "Failures with the same text, grouped.",
@@ -86,6 +88,7 @@ _TAGS = {
 }
 ALSO = {
     200: "It existed already and is unchanged",
+    202: "It is not ready yet: a drawing in its place; see Retry-After",
     206: "The requested range",
     207: "Some files were refused: `failed` lists them, each with its error",
     304: "The cached copy of the client is current",
@@ -228,7 +231,11 @@ def _needed(route: Route) -> str:
 
 
 def _path_parameters(route: Route) -> list[dict[str, Any]]:
-    of_id, kinds = {"type": "string", "format": "uuid"}, {"link": {"type": "string", "pattern": f"^{PATTERN}$"}}
+    of_id = {"type": "string", "format": "uuid"}
+    kinds = {
+        "link": {"type": "string", "pattern": f"^{PATTERN}$"},
+        "width": {"type": "integer", "enum": list(THUMB_WIDTHS)},
+    }
     return [
         {"name": name, "in": "path", "required": True, "schema": of_id if name in RESOURCES else kinds.get(name, _TEXT)}
         for name in re.findall(r"{(\w+)}", route.path)

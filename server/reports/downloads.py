@@ -18,6 +18,7 @@ class Stored:
     mime_type: str
     text_encoding: str | None
     checksum: str
+    project_id: UUID
 
 
 async def of_artifact(where: Any, artifact_id: UUID, scope: UUID | None) -> Stored:

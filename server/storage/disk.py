@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 from uuid import UUID
 
 from server.storage.equal import is_equal
-from server.storage.paths import STAGING, content_path, leads_out
+from server.storage.paths import STAGING, THUMB_WIDTHS, content_path, leads_out, thumb_path
 
 LOG = logging.getLogger("reportd.storage")
 
@@ -186,7 +186,7 @@ class Disk:
             self.undiscarded.add(staged)
 
     def remove(self, removals: Sequence[Removal]) -> list[str]:
-        """Unlinks files, and each content entry that no other file links to.
+        """Unlinks files, and each content entry that no other file links to, with its thumbnails.
 
         Returns the paths that are durably removed, also of files that were missing. What fails is logged and left out:
         a file that cannot be unlinked, and all files of a folder that cannot be synced. The others are still removed.
@@ -197,10 +197,7 @@ class Disk:
                 path = self._absolute(item.storage_path)
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
-                content = self._absolute(content_path(item.project_id, item.checksum))
-                with contextlib.suppress(FileNotFoundError):
-                    if os.stat(content).st_nlink == 1:
-                        os.unlink(content)
+                self._remove_last(item)
             except NotADirectoryError:
                 pass  # a parent is not a folder, so there is no file
             except OSError as error:
@@ -216,6 +213,17 @@ class Disk:
             else:
                 removed += gone[folder]
         return removed
+
+    def _remove_last(self, item: Removal) -> None:
+        """Unlinks the content entry and the thumbnails of a file, unless another file has the same content."""
+        content = self._absolute(content_path(item.project_id, item.checksum))
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(content).st_nlink > 1:
+                return
+            os.unlink(content)
+        for width in THUMB_WIDTHS:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._absolute(thumb_path(item.project_id, item.checksum, width)))
 
     def tidy(self, folder: str) -> None:
         """Makes removals from a folder durable, and removes the folder if it is empty."""

@@ -142,6 +142,15 @@ class Storage:
         """The result of a queued call. Raises StorageAway after `file_timeout`, and then cancels an unstarted call."""
         return await self._with_timeout(asyncio.wrap_future(call))
 
+    async def descriptor(self, opener: Callable[P, int | None], *args: P.args, **kwargs: P.kwargs) -> int | None:
+        """The descriptor that `opener` returns, see run(). When this raises, the thread closes it in the end."""
+        call = self.submit(opener, *args, **kwargs)
+        try:
+            return await self.outcome(call)
+        except BaseException:
+            call.add_done_callback(_close_result)
+            raise
+
     async def read(self, storage_path: str, size: int, start: int, count: int) -> bytes | None:
         """At most `count` bytes of a file from offset `start`; None if it is missing or not `size` bytes long."""
         self.admit()
@@ -243,6 +252,11 @@ async def _close(file: Any, call: asyncio.Future[Any]) -> None:
     with contextlib.suppress(Exception):
         await asyncio.shield(call)
     await file.close()
+
+
+def _close_result(call: Future[int | None]) -> None:
+    if not call.cancelled() and call.exception() is None and (descriptor := call.result()) is not None:
+        os.close(descriptor)
 
 
 def _translate_errors(work: Callable[[], R]) -> R:

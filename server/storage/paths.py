@@ -6,6 +6,8 @@ from uuid import UUID
 
 STAGING = ".staging"
 CONTENT = ".content"
+THUMBS = ".thumbs"
+THUMB_WIDTHS = (320, 960)  # in pixels
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _OF_A_CASE = re.compile(rf"\d{{4}}/\d\d/\d\d/({_UUID})/(?:iteration_\d{{3,}}/)?[^/]+")
 _ENTRY = re.compile(rf"\{CONTENT}/{_UUID}/([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})")
@@ -40,6 +42,11 @@ def relative_paths(
 def content_path(project_id: UUID, checksum: str) -> str:
     """The content entry for a project's bytes with this SHA-256: later uploads of the same bytes link to it."""
     return f"{CONTENT}/{project_id}/{checksum[:2]}/{checksum}"
+
+
+def thumb_path(project_id: UUID, checksum: str, width: int) -> str:
+    """The thumbnail of a project's image with this SHA-256. Projects never share one, as with content_path."""
+    return f"{THUMBS}/{project_id}/{checksum[:2]}/{checksum}-{width}.webp"
 
 
 def leads_out(path: str) -> bool:

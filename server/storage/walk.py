@@ -1,4 +1,4 @@
-"""Walks a storage folder and reads single files, for `reportd check`.
+"""Walks a storage folder and reads single files, for `reportd check` and the cache of thumbnails.
 
 Blocking and read-only. Does not follow symbolic links below the given folder.
 """

@@ -129,6 +129,17 @@ async def test_a_correct_storage_has_no_findings(checked, sent, storage):
     assert everything(storage) == before
 
 
+async def test_thumbnails_are_neither_findings_nor_removed(client, checked, sent, storage):
+    ((artifact, _),) = await sent()
+    assert (await client.get(f"/thumbs/{artifact['id']}-320.webp")).status == 200
+    before = everything(storage)
+    assert any(name.startswith(".thumbs/") for name in before)
+    for options in (NOW, HASHES, REPAIR):
+        code, findings, summary = await checked(options)
+        assert (code, findings, summary["files"], summary["content_entries"]) == (0, [], 1, 1)
+    assert everything(storage) == before
+
+
 async def test_rows_without_a_correct_file_are_found_and_kept(checked, sent, storage, rows):
     (_, missing), (_, cut), (_, folder), (_, link), (_, longer) = await sent(5)
     (storage / missing).unlink()

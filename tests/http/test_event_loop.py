@@ -5,13 +5,15 @@ import gc
 import gzip
 import itertools
 import json
+import shutil
 import socket
 import time
 from asyncio import events
 
 import pytest
 
-from tests.forms import CONTENT_TYPE, single
+from server.storage.paths import THUMBS
+from tests.forms import CONTENT_TYPE, batch, post, single
 from tests.makers import png
 
 BASE = "/api/v1/reports"
@@ -226,3 +228,25 @@ async def test_a_log_that_is_inserted_in_portions_keeps_its_order_and_its_number
         assert (await reply.json())["created"] == created
     stored = rows("SELECT client_sequence, split_part(message, ' ', 1)::int AS i FROM test_console_logs ORDER BY seq")
     assert [(row["client_sequence"], row["i"]) for row in stored] == [(100 + i, i) for i in range(12)]
+
+
+async def test_thumbnails_do_not_block_the_event_loop(client, where, watch, storage):
+    """Many at once: the first are made, others get a placeholder, and in the end all come from the cache."""
+    case = (await where())["case"]
+    files = [(png(640, 400, seed=number % 4) + bytes([number]), f"{number}.png") for number in range(20)]
+    status, sent = await post(client, f"{case}/artifacts/batch", batch(files))
+    assert status == 201
+    urls = [f"/thumbs/{each['id']}-{width}.webp" for each in sent["artifacts"] for width in (320, 960)]
+
+    async def attempt():
+        shutil.rmtree(storage / THUMBS, ignore_errors=True)
+        left = urls
+        while left:
+            replies = await asyncio.gather(*(client.get(url) for url in left))
+            assert {reply.status for reply in replies} <= {200, 202}
+            assert {reply.content_type for reply in replies if reply.status == 200} <= {"image/webp"}
+            left = [url for url, reply in zip(left, replies, strict=True) if reply.status == 202]
+        for reply in await asyncio.gather(*(client.get(url) for url in urls)):
+            assert reply.status == 200
+
+    await never_blocked(watch, attempt)

@@ -372,6 +372,7 @@ class Checked:
 
 
 RUN, CASE_PATH, ARTIFACT = f"{BASE}/suite-runs/{{suite_id}}", f"{BASE}/test-case-results/{{case_id}}", "{artifact_id}"
+THUMB = f"thumbs/{ARTIFACT}-{{width}}.webp"
 
 
 def a_file(seed, **fields):
@@ -436,6 +437,7 @@ async def call_every_route(call, person):
         await call("GET", f"{CASE_PATH}/artifacts", 200, case, query=query)
     await call("GET", f"{BASE}/artifacts/{ARTIFACT}", 200, sent["id"])
     await call("GET", f"{BASE}/artifacts/{ARTIFACT}/download", 200, sent["id"])
+    await call("GET", f"/{THUMB}", 200, sent["id"], 320)
 
     checkpoints = [{**CHECKPOINT, "screenshot_artifact_id": sent["id"]}, {"checkpoint_number": 1, "name": "x"}]
     await call("POST", f"{CASE_PATH}/checkpoints", 201, case, json={"checkpoints": checkpoints})
@@ -500,6 +502,7 @@ async def call_link_routes(call, run, case, artifact):
             if "artifact_id" not in thing:
                 await call("GET", f"{shared}/test-case-results/{{case_id}}", 200, link, case, **options)
             await call("GET", f"{shared}/artifacts/{ARTIFACT}", 200, link, artifact, **options)
+            await call("GET", f"{shared}/{THUMB}", 200, link, artifact, 960, **options)
             await call("GET", shared, 404, "rpl_x", **options)
     await call("GET", f"{BASE}/links", 200)
     await call("GET", f"{BASE}/links", 200, query=f"?limit=1&active=true&artifact_id={artifact}")
