@@ -61,6 +61,7 @@ setup(
         "server.auth",
         "server.commands",
         "server.commands.check",
+        "server.commands.demo",
         "server.compare",
         "server.database",
         "server.http",

@@ -18,7 +18,7 @@ Runs until Ctrl-C. The first start creates the folder and an admin token in
 DIR/admin-token.
 
 example:
-  reportd up --port 9000"""
+  reportd up --port 9000 --demo"""
 
 SERVE = """\
 Needs [database] dsn and [artifacts] storage_path in the configuration, and the
@@ -57,6 +57,14 @@ uploader's token cannot delete it: then the run stays.
 
 example:
   reportd verify --url https://reports.example --token "$TOKEN\""""
+
+DEMO = """\
+Sends through the API, in about a minute. Prints the addresses worth opening. A
+second call adds nothing.
+
+example:
+  reportd demo
+  reportd demo --remove"""
 
 AUDIT = """\
 example:

@@ -32,6 +32,7 @@ from server.commands.console import (
     use_running_server,
     with_database,
 )
+from server.commands.demo import options as demo
 from server.config import ConfigError
 from server.database import embedded, migrate
 from server.observe import log
@@ -61,7 +62,7 @@ def _up(options: argparse.Namespace) -> None:
     data = options.data.absolute()
     loaded = up.settings(data, options.config, _listening(options))
     log.set_up(loaded.log)
-    up.up(data, loaded)
+    up.up(data, loaded, demo.command_line(data, options.config) if options.demo else ())
 
 
 def _serve(options: argparse.Namespace) -> None:
@@ -209,6 +210,7 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "openapi", _openapi, text, epilogs.OPENAPI)
     _add_check(commands)
     _add_verify(commands)
+    demo.add_command(commands, _command)
     _add_audit(commands)
     regroup.add_command(commands, _command, _stored)
     tokens.add_commands(commands, _command, _stored)
@@ -249,6 +251,8 @@ def _add_up_and_serve(commands: Any) -> None:
     one = _configured(_command(commands, "up", _up, text, epilogs.UP))
     text = "folder for the database, files and admin token; created if missing (default: .reportd)"
     one.add_argument("--data", type=Path, default=up.DEFAULT_DATA, metavar="DIR", help=text)
+    text = "the first time, also send the demo, in the background; see `reportd demo --help`"
+    one.add_argument("--demo", action="store_true", help=text)
     text = "start the server on an existing PostgreSQL database"
     several = _configured(_command(commands, "serve", _serve, text, epilogs.SERVE))
     for listening in (one, several):

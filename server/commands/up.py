@@ -8,8 +8,8 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +91,11 @@ def server_of(data: Path) -> tuple[str, str | None] | None:
         return None
 
 
-def up(data: Path, config: Config) -> None:
-    """Run until SIGINT, SIGTERM or SIGHUP. Raises InUse, EmbeddedError, OSError."""
+def up(data: Path, config: Config, filling: Sequence[str] = ()) -> None:
+    """Run until SIGINT, SIGTERM or SIGHUP. Raises InUse, EmbeddedError, OSError.
+
+    `filling` is a command to run once the server is ready.
+    """
     # Until the server installs its handlers, these raise SystemExit: the `finally` below then stops PostgreSQL.
     stops = stop_signals()
     for number in stops - {signal.SIGINT}:
@@ -114,7 +117,16 @@ def up(data: Path, config: Config) -> None:
             migrate.apply(database.dsn(), finish=True)
             asyncio.run(_ensure_token(data, database.dsn()))
             log_size(config)
-            asyncio.run(run(config, lambda url: _announce(data, url), lambda: _watch(database)))
+            ready, cores = asyncio.Event(), os.sched_getaffinity(0)  # before the server pins itself to one core
+
+            def announce(url: str) -> None:
+                _announce(data, url)
+                ready.set()
+
+            companions = [lambda: _watch(database)]
+            if filling:
+                companions.append(lambda: _fill(ready, filling, cores))
+            asyncio.run(run(config, announce, *companions))
         finally:
             for number in stops:
                 signal.signal(number, signal.SIG_IGN)  # a second signal must not leave PostgreSQL running
@@ -206,6 +218,21 @@ def _write(path: Path, text: str) -> None:
         file.flush()
         os.fsync(descriptor)
     fresh.replace(path)
+
+
+async def _fill(ready: asyncio.Event, command: Sequence[str], cores: set[int]) -> None:
+    """Run a command beside the server, on any of `cores`; its failure is no reason to stop. Ends it with the server."""
+    await ready.wait()
+    process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
+    try:
+        with suppress(ProcessLookupError):  # it has ended already
+            os.sched_setaffinity(process.pid, cores)
+        await process.wait()
+        await asyncio.Event().wait()  # the server would stop if this returned
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
 
 
 async def _watch(database: Postgres) -> None:

@@ -342,7 +342,7 @@ def server_address(url: str) -> str:
     if "@" in parts.netloc:
         raise CannotContinue(f"{example}, without a name and password: the token is given with --token.")
     if rest := url.partition("//")[2].removeprefix(parts.netloc).strip("/"):
-        raise CannotContinue(f"{example}, without a path: remove '/{rest}'. verify adds the paths itself.")
+        raise CannotContinue(f"{example}, without a path: remove '/{rest}'. The command adds the paths itself.")
     return f"{parts.scheme}://{parts.netloc}"
 
 

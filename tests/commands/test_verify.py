@@ -357,7 +357,8 @@ async def test_ctrl_c_removes_the_run(up_server):
         ({"--url": "http://[::1"}, "--url must be like http://127.0.0.1:8000, not 'http://[::1'."),
         (
             {"--url": f"http://127.0.0.1:1{BASE}/"},
-            f"--url must be like http://127.0.0.1:8000, without a path: remove '{BASE}'. verify adds the paths itself.",
+            f"--url must be like http://127.0.0.1:8000, without a path: remove '{BASE}'. The command adds the paths "
+            "itself.",
         ),
         ({"--url": "http://127.0.0.1:1/?x=1"}, "without a path: remove '/?x=1'."),
         ({"--url": "http://anna:secret@127.0.0.1:1"}, "without a name and password: the token is given with --token."),
