@@ -23,6 +23,7 @@ from server.auth.roles import Role
 from server.http.authenticate import open_image, open_page
 from server.http.route import Access, Handler, Route, Upload
 from server.pages import docs, refusals, shared, sign_in, static, thumbs
+from server.pages import suite_runs as runs_pages
 from server.reports.artifacts import Artifact, ArtifactPage, BatchUploaded, SentArtifact
 from server.reports.audit import AuditPage
 from server.reports.checkpoints import Appended, CheckpointPage
@@ -207,6 +208,9 @@ def _page(path: str, handler: Handler, method: str = "GET", access: Access = Acc
 
 
 PAGES = [
+    _page("/", runs_pages.index),
+    _page("/runs", runs_pages.index),
+    _page("/runs/{suite_id}", runs_pages.show),
     _page("/sign-in", sign_in.show, access=_PUBLIC),
     _page("/sign-in", sign_in.create, "POST", access=_PUBLIC),
     _page("/sign-out", sign_in.confirm),

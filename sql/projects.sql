@@ -14,3 +14,7 @@ SELECT id, name, main_branch, created_at FROM projects ORDER BY name
 -- name: set_main_branch
 -- No row when no project has this name.
 UPDATE projects SET main_branch = $2 WHERE name = $1 RETURNING id
+
+-- name: visible
+-- The projects ($1; NULL: all), by name.
+SELECT id, name FROM projects WHERE $1::uuid[] IS NULL OR id = ANY($1) ORDER BY name LIMIT 500

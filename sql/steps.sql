@@ -322,3 +322,25 @@ SELECT id, step_number, screenshot_artifact_id FROM test_step_results WHERE id =
 UPDATE test_step_results SET screenshot_pinned = false
 WHERE test_case_result_id = $1 AND screenshot_artifact_id = $2
 RETURNING id
+
+-- name: failed_first
+-- The first failed step of each result ($1), and a picture of it: that of its error, else the one that the step has,
+-- else the newest of the result.
+SELECT c.id, s.iteration_number, s.step_number,
+       CASE WHEN s.id IS NOT NULL THEN left(coalesce(nullif(s.description, ''),
+           concat_ws(' ', coalesce(nullif(s.action, ''), s.step_type), s.element_name)), 200) END AS title,
+       coalesce(e.id, s.screenshot_artifact_id, n.id) AS picture
+FROM unnest($1::uuid[]) AS c(id)
+LEFT JOIN LATERAL (
+    SELECT * FROM test_step_results WHERE test_case_result_id = c.id AND status = 'Failed'
+    ORDER BY iteration_number, step_number LIMIT 1) AS s ON true
+LEFT JOIN LATERAL (
+    SELECT id FROM test_artifacts
+    WHERE test_case_result_id = c.id AND step_result_id = s.id AND artifact_category = 'error'
+      AND mime_type LIKE 'image/%'
+    ORDER BY id DESC LIMIT 1) AS e ON true
+LEFT JOIN LATERAL (
+    SELECT id FROM test_artifacts
+    WHERE test_case_result_id = c.id AND e.id IS NULL AND s.screenshot_artifact_id IS NULL
+      AND mime_type LIKE 'image/%'
+    ORDER BY id DESC LIMIT 1) AS n ON true

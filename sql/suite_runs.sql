@@ -57,6 +57,45 @@ SELECT suite_run_id,
 FROM test_case_results WHERE suite_run_id = ANY($1)
 GROUP BY suite_run_id
 
+-- name: known
+-- What runs can be filtered by: the values in the newest 500 runs of a project ($1; NULL: of all).
+WITH newest AS MATERIALIZED (
+    SELECT name, branch, environment, tags FROM suite_runs
+    WHERE $1::uuid IS NULL OR project_id = $1
+    ORDER BY id DESC LIMIT 500)
+SELECT array_agg(DISTINCT name::text) AS names,
+       array_agg(DISTINCT branch::text) AS branches,
+       array_agg(DISTINCT environment::text) AS environments,
+       (SELECT array_agg(DISTINCT tag) FROM newest, unnest(tags) AS tag) AS tags
+FROM newest
+
+-- name: of_main_branches
+-- The newest run of each name, of the projects ($1; NULL: all): on the main branch, or on any when none of that name is
+-- there. Only of the last 100 runs on the main branch and the last 30 on any, and made since $2 (an id). A run that is
+-- running counts once it has a failure: otherwise the first minutes of a run would hide the failures of the last one.
+SELECT r.id, r.project_id, p.name AS project, r.name, r.status, r.branch, r.commit_sha, r.started_at
+FROM projects p CROSS JOIN LATERAL (
+    SELECT DISTINCT ON (b.name) b.*
+    FROM ((SELECT * FROM suite_runs WHERE project_id = p.id AND branch = p.main_branch AND id > $2
+           ORDER BY id DESC LIMIT 100)
+          UNION ALL
+          (SELECT * FROM suite_runs WHERE project_id = p.id AND id > $2 ORDER BY id DESC LIMIT 30)) AS b
+    WHERE b.status <> 'Running'
+       OR EXISTS (SELECT FROM test_case_results c WHERE c.suite_run_id = b.id AND c.status = 'Failed')
+    ORDER BY b.name, b.branch = p.main_branch DESC NULLS LAST, b.id DESC) AS r
+WHERE $1::uuid[] IS NULL OR p.id = ANY($1)
+ORDER BY r.id DESC LIMIT 30
+
+-- name: last_sent
+-- When something was last sent to each of the runs ($1): to the run, its newest result, or the newest step of that.
+SELECT r.id, greatest(r.updated_at, c.updated_at, s.created_at) AS at
+FROM suite_runs r
+LEFT JOIN LATERAL (
+    SELECT id, updated_at FROM test_case_results WHERE suite_run_id = r.id ORDER BY id DESC LIMIT 1) AS c ON true
+LEFT JOIN LATERAL (
+    SELECT created_at FROM test_step_results WHERE test_case_result_id = c.id ORDER BY id DESC LIMIT 1) AS s ON true
+WHERE r.id = ANY($1::uuid[])
+
 -- name: update
 -- $3 is the patch as sent: absent fields stay, null clears a field. Metadata merges by key; $4 are the keys to remove.
 UPDATE suite_runs c SET (name, status, environment, branch, commit_sha, build_url, browser, platform, triggered_by, tags,

@@ -81,6 +81,77 @@ SELECT (SELECT count(*) FROM test_artifacts
        (SELECT count(*) FROM test_console_logs WHERE test_case_result_id = $1) AS console,
        (SELECT count(*) FROM test_network_logs WHERE test_case_result_id = $1) AS network
 
+-- name: test_counts
+-- Of the runs ($1): tests, not results. A test counts by its last attempt: of its results in the run with one browser,
+-- the highest attempt, then the newest. It is flaky when that attempt passed and another one failed.
+WITH tests AS (
+    SELECT suite_run_id, test_id, browser, count(*) AS results, sum(duration_ms) AS milliseconds,
+           bool_or(status = 'Failed') AS failed, min(status) AS only_status
+    FROM test_case_results WHERE suite_run_id = ANY($1::uuid[])
+    GROUP BY suite_run_id, test_id, browser
+), judged AS (
+    SELECT t.*, CASE WHEN results = 1 THEN only_status ELSE (
+        SELECT c.status FROM test_case_results c
+        WHERE c.suite_run_id = t.suite_run_id AND c.test_id = t.test_id AND c.browser IS NOT DISTINCT FROM t.browser
+        ORDER BY c.attempt DESC, c.id DESC LIMIT 1) END AS status
+    FROM tests t
+)
+SELECT suite_run_id, count(*) AS total,
+       count(*) FILTER (WHERE status = 'Failed') AS failed,
+       count(*) FILTER (WHERE status = 'Passed' AND failed) AS flaky,
+       count(*) FILTER (WHERE status = 'Passed' AND NOT failed) AS passed,
+       count(*) FILTER (WHERE status = 'Skipped') AS skipped,
+       count(*) FILTER (WHERE status = 'Pending') AS pending,
+       sum(results)::bigint AS results, coalesce(sum(milliseconds), 0)::bigint AS total_duration_ms
+FROM judged GROUP BY suite_run_id
+
+-- name: failing
+-- The tests of the runs ($1) whose last attempt failed, at most $2 of each run. What they say about it: their own
+-- message, else that of their first failed step, else the stack trace.
+SELECT c.id, c.suite_run_id, c.name, c.test_id, c.browser, c.duration_ms, c.attempt,
+       coalesce(c.error_type, s.error_type) AS error_type,
+       left(coalesce(nullif(c.error_message, ''), s.error_message, c.stack_trace), 1000) AS error
+FROM unnest($1::uuid[]) AS r(id) CROSS JOIN LATERAL (
+    SELECT * FROM test_case_results f
+    WHERE f.suite_run_id = r.id AND f.status = 'Failed' AND NOT EXISTS (
+        SELECT FROM test_case_results l
+        WHERE l.suite_run_id = r.id AND l.test_id = f.test_id AND l.browser IS NOT DISTINCT FROM f.browser
+          AND (l.attempt, l.id) > (f.attempt, f.id))
+    ORDER BY f.id LIMIT $2) AS c
+LEFT JOIN LATERAL (
+    SELECT error_type, error_message FROM test_step_results
+    WHERE test_case_result_id = c.id AND coalesce(c.error_message, '') = ''
+      AND status = 'Failed' AND error_message <> ''
+    ORDER BY iteration_number, step_number LIMIT 1) AS s ON true
+ORDER BY c.id
+
+-- name: tests
+-- A page of the tests of a run ($1), each by its last attempt: failed first, then in the order of creation. $2 is a
+-- status, `Flaky`, or NULL; $3 a part of the name, $4 a tag. $5 and $6 are rank and id of the previous page's last row.
+SELECT c.id, c.name, c.test_id, c.status, c.browser, c.duration_ms, c.attempt,
+       c.status = 'Passed' AND a.failed AS flaky, c.rank, c.error_type, left(c.error_message, 300) AS error
+FROM (
+    SELECT t.*, CASE t.status WHEN 'Failed' THEN 0 ELSE 1 END AS rank
+    FROM test_case_results t WHERE t.suite_run_id = $1) AS c
+CROSS JOIN LATERAL (
+    SELECT coalesce(bool_or(o.status = 'Failed'), false) AS failed,
+           coalesce(bool_or((o.attempt, o.id) > (c.attempt, c.id)), false) AS outdated
+    FROM test_case_results o
+    WHERE o.suite_run_id = $1 AND o.test_id = c.test_id AND o.browser IS NOT DISTINCT FROM c.browser
+      AND o.id <> c.id) AS a
+WHERE NOT a.outdated
+  AND ($2::text IS NULL OR c.status = CASE $2 WHEN 'Flaky' THEN 'Passed' ELSE $2 END
+       AND ($2 NOT IN ('Flaky', 'Passed') OR a.failed = ($2 = 'Flaky')))
+  AND ($3::text IS NULL OR strpos(lower(c.name), lower($3)) > 0)
+  AND ($4::text IS NULL OR c.tags @> ARRAY[$4::text])
+  AND ($5::int IS NULL OR (c.rank, c.id) > ($5, $6::uuid))
+ORDER BY c.rank, c.id LIMIT $7
+
+-- name: slowest
+-- The tests of a run that took longest.
+SELECT id, name, duration_ms FROM test_case_results
+WHERE suite_run_id = $1 AND duration_ms IS NOT NULL ORDER BY duration_ms DESC, id LIMIT $2
+
 -- name: update
 -- $3 is the patch as sent: absent fields stay, null clears a field. Metadata merges by key; $4 are the keys to remove.
 -- $5: whether the error may change, to $6; see grouping.after_patch in server/reports/.

@@ -9,6 +9,7 @@ from importlib.resources import files
 _FOLDER = files("server.viewer").joinpath("static")
 _NAMES = (
     "reportd.css",
+    "front.css",
     "core.js",
     "icon.svg",
     "docs.css",

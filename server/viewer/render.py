@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from server.viewer import assets, words
+from server.viewer import assets, charts, words
 
 _BASE = "/api/v1/reports"
 _STATUSES = ("Failed", "Passed", "Skipped", "Pending")
@@ -118,6 +118,11 @@ _TEMPLATES.filters |= {
     "size": words.size,
     "number": words.number,
     "count": words.count,
+    "about": words.about,
+    "span": words.span,
+    "age": words.age,
+    "commit": words.commit,
+    "first_line": lambda text: words.first_line(_printable(text)),
     "printable": _printable,
 }
-_TEMPLATES.globals |= {"asset": assets.address, "shapes": words.SHAPES}
+_TEMPLATES.globals |= {"asset": assets.address, "shapes": words.SHAPES, "bar": charts.bar}

@@ -1,9 +1,12 @@
 """Values as people read them: durations, sizes, numbers, times, and what a status looks like."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
+
+_UNITS = (("min", 60), ("h", 3600), ("day", 86_400))
+_OLD = 30 * 86_400  # seconds; from here on, a date says more than a number of days
 
 # Colour never speaks alone: each status has a word and a shape.
-SHAPES = {"Passed": "✓", "Failed": "✕", "Skipped": "–", "Pending": "○", "Running": "◐"}
+SHAPES = {"Passed": "✓", "Failed": "✕", "Skipped": "–", "Pending": "○", "Running": "◐", "Flaky": "↻"}
 
 
 def moment(value: str | datetime) -> str:
@@ -29,6 +32,37 @@ def duration(milliseconds: int) -> str:
     return f"{number(seconds // 3600)} h {seconds // 60 % 60} min"
 
 
+def about(milliseconds: int) -> str:
+    """A duration in its largest unit or two: `340 ms`, `38 s`, `41 min`, `2 h 5 min`."""
+    if milliseconds < 1000:
+        return f"{milliseconds} ms"
+    seconds = round(milliseconds / 1000)
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{number(minutes // 60)} h {minutes % 60} min"
+
+
+def span(length: timedelta) -> str:
+    """A time that has passed, in one unit, rounded down: `5 min`, `2 h`, `3 days`."""
+    seconds = max(0, int(length.total_seconds()))
+    name, unit = next(((name, unit) for name, unit in reversed(_UNITS) if seconds >= unit), _UNITS[0])
+    return count(seconds // unit, name) if name == "day" else f"{seconds // unit} {name}"
+
+
+def age(value: datetime, now: datetime) -> str:
+    """How long ago, as `now`, `5 min ago` or `3 days ago`; from 30 days on the date, as `24 Jan 2026`."""
+    length = now - value
+    if length.total_seconds() >= _OLD:
+        return f"{value:%d %b %Y}"
+    return "now" if length.total_seconds() < 60 else f"{span(length)} ago"
+
+
+def commit(sha: str) -> str:
+    """A commit as people write it: the first 7 digits."""
+    return sha[:7]
+
+
 def size(bytes: int) -> str:
     """As `512 bytes`, `200 KiB` or `1.5 GiB`."""
     if bytes < 1024:
@@ -48,3 +82,9 @@ def number(value: int) -> str:
 def count(value: int, noun: str, plural: str = "") -> str:
     """A number with its noun: `1 test`, `512 tests`."""
     return f"{number(value)} {noun if value == 1 else plural or noun + 's'}"
+
+
+def first_line(text: str) -> str:
+    """The first line that is not empty, of at most 300 characters."""
+    line = text.strip().partition("\n")[0].strip()
+    return line if len(line) <= 300 else line[:299] + "…"

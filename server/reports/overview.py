@@ -1,0 +1,106 @@
+"""What the first page shows: the failures that need a look, and the runs, newest first."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import chain, zip_longest
+from typing import Any
+from uuid import UUID
+
+from server.database.queries import SQL
+from server.ids import first_id
+from server.reports import run_tests, suite_runs
+from server.reports.run_tests import Counts, FailedStep, Failure
+from server.reports.suite_runs import SuiteRun
+
+_LOOKED_BACK = timedelta(days=30)
+_MAX_CARDS = 6
+_MAX_FAILURES = 100  # of each run, for the cards
+_MAX_VALUES = 100  # of a filter
+QUIET_AFTER = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A failing test of the newest run of a suite, with the step that failed, and how many `others` of that run failed
+    with the same error."""
+
+    run: Mapping[str, Any]
+    failure: Failure
+    step: FailedStep | None
+    others: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListedRun:
+    """A run in a list. `quiet`: it is running, and this long has nothing been sent to it; None: it is not quiet."""
+
+    run: SuiteRun
+    counts: Counts
+    quiet: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What runs can be filtered by: values of the newest runs, sorted."""
+
+    names: Sequence[str]
+    branches: Sequence[str]
+    environments: Sequence[str]
+    tags: Sequence[str]
+
+
+async def projects(connection: Any, visible: Collection[UUID] | None) -> dict[str, UUID]:
+    """The projects with these ids (None: all), by name. Sorted."""
+    return {row["name"]: row["id"] for row in await connection.fetch(SQL.projects.visible, visible)}
+
+
+async def known(connection: Any, visible: Sequence[UUID] | None) -> Known:
+    """The values of the newest 500 runs of each of these projects (None: of the newest of all projects)."""
+    rows = [
+        await connection.fetchrow(SQL.suite_runs.known, project_id)
+        for project_id in ([None] if visible is None else visible)
+    ]
+    columns = ([value for row in rows for value in row[column] or () if value] for column in Known.__slots__)
+    return Known(*(sorted(set(values))[:_MAX_VALUES] for values in columns))
+
+
+async def needs_a_look(connection: Any, visible: Sequence[UUID] | None) -> tuple[list[Card], int]:
+    """Failing tests of the newest run of each suite on its main branch, one for each error, and how many suites there
+    are. Each suite has its turn: a broken one does not hide the others."""
+    since = first_id(datetime.now(UTC) - _LOOKED_BACK)
+    runs = await connection.fetch(SQL.suite_runs.of_main_branches, visible, since)
+    failures = await run_tests.failing(connection, [run["id"] for run in runs], _MAX_FAILURES)
+    by_run = [
+        [
+            Card(run, group.tests[0], None, len(group.tests) - 1)
+            for group in run_tests.by_error(each for each in failures if each.suite_run_id == run["id"])
+        ]
+        for run in runs
+    ]
+    turns = [card for card in chain.from_iterable(zip_longest(*by_run)) if card is not None][:_MAX_CARDS]
+    steps = await run_tests.failed_steps(connection, [card.failure.id for card in turns])
+    return [replace(card, step=steps.get(card.failure.id)) for card in turns], len(runs)
+
+
+async def listed(connection: Any, runs: Sequence[SuiteRun]) -> list[ListedRun]:
+    """The runs with their counts of tests, and whether they are quiet."""
+    counts = await run_tests.counts(connection, [run.id for run in runs])
+    still = [run.id for run in runs if run.status == "Running"]
+    sent = {row["id"]: row["at"] for row in await connection.fetch(SQL.suite_runs.last_sent, still)} if still else {}
+    now = datetime.now(UTC)
+    return [
+        ListedRun(run, counts.get(run.id, Counts()), _quiet(now - sent[run.id]) if run.id in sent else None)
+        for run in runs
+    ]
+
+
+async def one(connection: Any, run_id: UUID, scope: UUID | None) -> ListedRun:
+    """A run with its counts. Raises SuiteRunNotFound."""
+    run = await suite_runs.by_id(connection, run_id, scope)
+    (found,) = await listed(connection, [run])
+    return found
+
+
+def _quiet(silence: timedelta) -> timedelta | None:
+    return silence if silence >= QUIET_AFTER else None

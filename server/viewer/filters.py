@@ -1,0 +1,20 @@
+"""The address of a page: its filters are in it, so that it can be kept, sent to others, and gone back to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+
+@dataclass(frozen=True, slots=True)
+class FilteredAddress:
+    """A path of this server with its filters. Calling it gives the address with some of them changed."""
+
+    path: str
+    filters: Mapping[str, Any]
+
+    def __call__(self, **changes: Any) -> str:
+        """This address with other filters; None removes one. Always the first page, unless `cursor` is given."""
+        merged = {**self.filters, "cursor": None, **changes}
+        query = urlencode({name: str(value) for name, value in merged.items() if value not in (None, "")})
+        return f"{self.path}?{query}" if query else self.path
