@@ -22,7 +22,8 @@ from server.api import (
 from server.auth.roles import Role
 from server.http.authenticate import open_image, open_page
 from server.http.route import Access, Handler, Route, Upload
-from server.pages import docs, refusals, shared, sign_in, static, thumbs
+from server.pages import docs, refusals, results, shared, sign_in, static, thumbs
+from server.pages import steps as step_pages
 from server.pages import suite_runs as runs_pages
 from server.reports.artifacts import Artifact, ArtifactPage, BatchUploaded, SentArtifact
 from server.reports.audit import AuditPage
@@ -215,4 +216,6 @@ PAGES = [
     _page("/sign-in", sign_in.create, "POST", access=_PUBLIC),
     _page("/sign-out", sign_in.confirm),
     _page("/sign-out", sign_in.delete, "POST", access=_PUBLIC),
+    _page("/results/{case_id}", results.show),
+    _page("/results/{case_id}/steps/{at}", step_pages.show),
 ]

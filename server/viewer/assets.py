@@ -12,6 +12,7 @@ _NAMES = (
     "front.css",
     "core.js",
     "icon.svg",
+    "result.css",
     "docs.css",
     "docs.js",
     "vendor/swagger-ui/swagger-ui.css",

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from server.viewer import assets, charts, words
+from server.viewer import addresses, assets, charts, words
 
 _BASE = "/api/v1/reports"
 _STATUSES = ("Failed", "Passed", "Skipped", "Pending")
@@ -125,4 +125,4 @@ _TEMPLATES.filters |= {
     "first_line": lambda text: words.first_line(_printable(text)),
     "printable": _printable,
 }
-_TEMPLATES.globals |= {"asset": assets.address, "shapes": words.SHAPES, "bar": charts.bar}
+_TEMPLATES.globals |= {"asset": assets.address, "shapes": words.SHAPES, "bar": charts.bar, "to": addresses}

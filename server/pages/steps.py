@@ -1,0 +1,37 @@
+"""One step of a result: a fragment for the page of the result, and a page of its own with every text whole."""
+
+from functools import partial
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta, Struct
+
+from server.http import html
+from server.http.reply import Response
+from server.reports import results
+from server.services import CALL, SERVICES
+from server.viewer import render
+from server.viewer.stage import stage
+
+_Word = Annotated[str, Meta(max_length=50)]
+
+
+class StepQuery(Struct):
+    view: _Word | None = None
+    beside: _Word | None = msgspec.field(name="with", default=None)
+
+
+async def show(request: web.Request, case_id: UUID, query: StepQuery) -> Response:
+    """The panel of a step for the scripts of the page; for everybody else a small page."""
+    pool, scope, at = request.app[SERVICES].pool, request[CALL].scope, request.match_info["at"]
+    fragment = request.headers.get("X-Fragment") == "1"
+    cut = results.CUT if fragment else results.WHOLE
+    head, panel = await results.panel(pool, case_id, scope, at, cut)
+    shown = stage(panel, query.view, query.beside)
+    name = "panel.html" if fragment else "step.html"
+    draw = partial(render.page, name, head=head, panel=panel, stage=shown, cut=cut)
+    response = await html.page(request, draw)
+    response.headers["Vary"] += ", X-Fragment"
+    return response

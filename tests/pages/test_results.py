@@ -1,0 +1,185 @@
+"""The page of one result: the failed step comes first, nothing depends on scripts, and every text is text."""
+
+import pytest
+from aiohttp import FormData
+
+from tests.makers import png
+
+STEPS = [
+    {"step_number": 1, "step_type": "ui", "description": "Open the shop", "status": "Passed", "duration_ms": 400},
+    {
+        "step_number": 2, "step_type": "ui", "action": "click", "element_name": "Pay now", "status": "Failed",
+        "description": "Click “Pay now”", "duration_ms": 30_000, "element_selector": "#pay",
+        "expected_value": "enabled", "actual_value": "disabled", "error_type": "TimeoutError",
+        "error_message": "waiting for #pay to be enabled", "stack_trace": "at pay.spec.ts:12\nat run.ts:3",
+    },
+    {"step_number": 3, "step_type": "ui", "description": "View the receipt", "status": "Pending"},
+]  # fmt: skip
+
+
+@pytest.fixture
+def make_result(client, make_case):
+    """await make_result(steps, pictures={2: …}, **fields): the id of a new result with steps and screenshots."""
+
+    async def make(steps=STEPS, pictures=(), **fields):
+        case = await make_case(**{"status": "Failed", **fields})
+        url = f"/api/v1/reports/test-case-results/{case}"
+        if steps:
+            reply = await client.post(f"{url}/steps/bulk", json={"steps": steps})
+            assert reply.status == 201, await reply.text()
+        for number in pictures:
+            fields = {"artifact_type": "screenshot", "step_number": str(number)}
+            await upload(client, url, f"step_{number}.png", png(seed=number), **fields)
+        return case
+
+    return make
+
+
+async def upload(client, url, name, content, content_type="image/png", **fields):
+    form = FormData(fields)
+    form.add_field("file", content, filename=name, content_type=content_type)
+    reply = await client.post(f"{url}/artifacts", data=form)
+    assert reply.status == 201, await reply.text()
+    return (await reply.json())["id"]
+
+
+@pytest.fixture
+def page(client):
+    """await page(case, query): the text of a result's page."""
+
+    async def get(case, query="", status=200, **headers):
+        reply = await client.get(f"/results/{case}{query}", headers=headers)
+        assert reply.status == status, await reply.text()
+        return await reply.text()
+
+    return get
+
+
+def stage_of(text):
+    return text.partition('id="stage"')[2].partition("</section>")[0]
+
+
+async def test_the_failed_step_comes_first_with_its_image_error_and_values(make_result, page):
+    text = await page(await make_result(pictures=(1, 2)))
+    stage = stage_of(text)
+    assert "Step 2" in stage and "Click “Pay now”" in stage and "30.0 s" in stage
+    assert "TimeoutError" in stage and "waiting for #pay to be enabled" in stage and "at pay.spec.ts:12" in stage
+    assert all(value in stage for value in ("enabled", "disabled", "#pay"))
+    assert stage.count("<img") == 1 and "step_2.png" in stage
+    assert text.index('id="stage"') < text.index('id="steps"') < text.index('id="files"') < text.index('id="facts"')
+    rows = text.partition('id="steps"')[2]
+    assert rows.count('<li><a href="?step=1.') == 3 and 'href="?step=1.2" aria-current="step"' in rows
+
+
+async def test_every_step_is_an_address(make_result, page):
+    case = await make_result()
+    for query, shown in [("?step=1.3", "View the receipt"), ("?step=1", "Open the shop")]:
+        assert shown in stage_of(await page(case, query))
+
+
+@pytest.mark.parametrize("step", ["1.99", "9.1", "x", "1.2.3", "99999999999", "-1", "1.%D9%A1", "2147483648"])
+async def test_an_unknown_step_shows_the_failed_one_and_says_so(make_result, page, step):
+    text = await page(await make_result(), f"?step={step}")
+    assert "This result has no step" in text and "Click “Pay now”" in stage_of(text)
+
+
+@pytest.mark.parametrize("query", ["?step=" + "1" * 51, "?files=0", "?files=x", "?whole=perhaps", "?step=%00"])
+async def test_a_query_that_is_none_is_refused(make_result, page, query):
+    assert "Error 422" in await page(await make_result(), query, 422)
+
+
+async def test_a_passed_result_opens_at_its_last_step(make_result, page):
+    steps = [{**step, "status": "Passed"} for step in STEPS]
+    assert "View the receipt" in stage_of(await page(await make_result(steps, status="Passed")))
+
+
+async def test_an_unknown_result_is_a_page(page):
+    for case in ("00000000-0000-7000-8000-000000000000", "x"):
+        assert "Test case result not found" in await page(case, status=404)
+
+
+async def test_a_step_is_a_fragment_for_scripts_and_a_page_for_everybody_else(make_result, client, page):
+    case = await make_result()
+    reply = await client.get(f"/results/{case}/steps/1.2", headers={"X-Fragment": "1"})
+    text = await reply.text()
+    assert text.lstrip().startswith('<div class="heading"') and "<html" not in text and "Pay now" in text
+    assert reply.headers["Vary"] == "Accept-Encoding, Cookie, X-Fragment"
+    text = await page(case, "/steps/1.2")
+    assert "<html" in text and "Pay now" in text and f"/results/{case}?step=1.2" in text
+    for at in ("1.9", "x", "1.1.1"):
+        assert "Step not found" in await page(case, f"/steps/{at}", 404)
+
+
+async def test_a_long_text_is_cut_and_its_own_page_has_all_of_it(make_result, page):
+    long = "x" * 30_000 + "END"
+    case = await make_result([{**STEPS[1], "error_message": long, "stack_trace": long, "actual_value": long}])
+    text = await page(case)
+    assert "END" not in text and f'href="/results/{case}/steps/1.2">the whole text' in text and len(text) < 70_000
+    assert (await page(case, "/steps/1.2")).count("END") == 2
+    case = await make_result([], error_message=long)
+    assert "END" not in await page(case) and "END" in await page(case, "?whole=true")
+
+
+async def test_images_before_and_after_are_compared_in_modes(make_result, client, page):
+    case = await make_result(pictures=(1, 2))
+    url = f"/api/v1/reports/test-case-results/{case}"
+    fields = {"artifact_type": "screenshot", "artifact_category": "before", "step_number": "2"}
+    stage = stage_of(await page(case, "?view=side"))
+    assert stage.count("<img") == 2 and "Step before" in stage and 'class="shots side"' in stage
+    await upload(client, url, "before.png", png(seed=9), **fields)
+    stage = stage_of(await page(case, "?view=difference"))
+    assert stage.count("<img") == 2 and "before.png" in stage and 'class="shots difference"' in stage
+    stage = stage_of(await page(case, "?view=before"))
+    assert stage.count("<img") == 1 and "before.png" in stage
+    assert stage_of(await page(case, "?view=nonsense")).count("step_2.png") > 0
+    await upload(client, url, "again.png", png(seed=2), **fields | {"artifact_category": "checkpoint"})
+    stage = stage_of(await page(case, "?view=side&with=checkpoint"))
+    assert "identical, pixel for pixel" in stage
+
+
+async def test_attempts_and_failed_tests_of_the_run_are_linked(make_run, make_result, page):
+    run = await make_run()
+    first = await make_result(run=run, test_id="a", attempt=1)
+    second = await make_result(run=run, test_id="a", attempt=2)
+    other = await make_result(run=run, test_id="b")
+    text = await page(first)
+    assert f'href="/results/{second}"' in text and f'href="/results/{other}" aria-label="Next failed test' in text
+    assert f'href="/results/{second}" aria-label="Previous failed test' in await page(other)
+
+
+async def test_iterations_are_tabs_that_lead_to_their_failure(make_result, page):
+    steps = [{**step, "iteration_number": number} for number in range(1, 15) for step in STEPS]
+    steps = [{**step, "status": "Passed"} if step["iteration_number"] != 5 else step for step in steps]
+    text = await page(await make_result(steps))
+    assert "Step 5.2" in stage_of(text) and 'class="tabs iterations squares"' in text
+    assert 'href="?step=5.2" aria-current="true"' in text and 'href="?step=4.3"' in text
+
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'\u202e\x1b[31mred\x1b[0m{{7*7}}"
+
+
+async def test_every_field_is_shown_as_text(client, make_run, make_result, page):
+    step = {key: HOSTILE for key in STEPS[1] if key.endswith(("value", "message", "trace", "name", "selector"))}
+    step |= {"step_number": 1, "step_type": HOSTILE[:50], "description": HOSTILE, "status": "Failed"}
+    step |= {"action": HOSTILE[:100], "error_type": HOSTILE, "screenshot_path": HOSTILE, "element_type": HOSTILE[:50]}
+    run = await make_run(name=HOSTILE, branch=HOSTILE, environment=HOSTILE, build_url="javascript:alert(1)")
+    case = await make_result(
+        [step], run=run, name=HOSTILE, test_id=HOSTILE, browser=HOSTILE, error_message=HOSTILE + "2", tags=[HOSTILE],
+        metadata={HOSTILE: HOSTILE, "list": [HOSTILE]},
+    )  # fmt: skip
+    url = f"/api/v1/reports/test-case-results/{case}"
+    name = HOSTILE.replace("\x1b", "") + ".png"
+    await upload(client, url, name, png(), artifact_type="screenshot", description=HOSTILE)
+    for log, entry in [
+        ("console", {"level": "error", "message": HOSTILE, "step_number": 1, "source_url": "javascript:alert(1)"}),
+        ("network", {"method": "GET", "url": "javascript:alert(1)" + HOSTILE, "step_number": 1, "error_text": HOSTILE}),
+    ]:
+        assert (await client.post(f"{url}/{log}-logs", json={"entries": [entry]})).status == 201
+    checkpoint = {"checkpoint_number": 1, "name": HOSTILE, "status": "Failed", "message": HOSTILE, "step_number": 1}
+    checkpoint |= {"expected_value": HOSTILE, "actual_value": HOSTILE}
+    assert (await client.post(f"{url}/checkpoints", json={"checkpoints": [checkpoint]})).status == 201
+    fragment = await page(case, "/steps/1.1", **{"X-Fragment": "1"})
+    for text in (await page(case), await page(case, "/steps/1.1"), fragment):
+        assert text.count("&lt;script&gt;alert(1)") > 5 and "{{7*7}}" in text
+        wrong = ("<script>", "<img src=x", "\x1b", 'href="javascript', " style=")
+        assert [each for each in wrong if each in text] == []
