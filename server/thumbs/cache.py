@@ -14,7 +14,7 @@ from contextlib import aclosing, asynccontextmanager
 from itertools import islice
 from pathlib import Path
 
-from server.errors import ReportError
+from server.errors import ReportError, StorageFull
 from server.storage.folder import Storage, try_lock
 from server.storage.paths import THUMBS
 from server.storage.walk import stat_or_none, walk
@@ -53,7 +53,8 @@ class Cache:
         return self._written > self._max_bytes // 20
 
     async def tidy(self) -> None:
-        """Remove the oldest files when all together have more than the allowed bytes. Raises StorageAway.
+        """Remove the oldest files when all together have more than the allowed bytes, and the older half of them when
+        the disk is full. Raises StorageAway.
 
         Each disk call looks at a portion of the files, so that it neither takes a thread for long nor times out. One
         worker at a time does this, and when none of them has written much, one every few minutes.
@@ -66,9 +67,18 @@ class Cache:
             async for found in self._portions():
                 for _, size, hour in found:
                     ages[hour] += size
-            excess = sum(ages.values()) - self._max_bytes
-            if excess > 0:
-                await self._remove(excess + self._max_bytes // 10, ages)
+            total = sum(ages.values())
+            # On a full disk uploads are refused: evidence is worth more than a cache.
+            allowed = min(self._max_bytes, total // 2) if await self._is_disk_full() else self._max_bytes
+            if total > allowed:
+                await self._remove(total - allowed + self._max_bytes // 10, ages)
+
+    async def _is_disk_full(self) -> bool:
+        try:
+            await self._storage.run(self._storage.disk.ensure_space, 1)
+        except StorageFull:
+            return True
+        return False
 
     async def _remove(self, excess: int, ages: Counter[int]) -> None:
         """Remove `excess` bytes of files, from the oldest hours."""

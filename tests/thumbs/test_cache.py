@@ -147,6 +147,17 @@ async def test_a_full_disk_keeps_nothing_and_says_nothing(storage):
     assert not (storage.root / THUMBS).exists() and not cache.has_grown
 
 
+async def test_when_the_disk_is_full_the_older_half_makes_room_for_uploads(storage, kept):
+    cache = Cache(storage, 20 * SIZE)
+    await fill(storage, cache, 12)
+    await cache.tidy()
+    assert kept() == list(range(12))
+    storage.disk._min_free, storage.disk._available = 1 << 60, 0
+    os.utime(storage.root / THUMBS / "counted", (1, 1))
+    await cache.tidy()
+    assert kept() == list(range(8, 12))  # half, and a tenth of what is allowed
+
+
 async def test_while_the_disk_is_not_mounted_nothing_is_written_into_its_mount_point(storage):
     cache = Cache(storage, 1 << 20)
     storage.root.rename(storage.root.with_name("away"))
