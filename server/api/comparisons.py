@@ -102,9 +102,10 @@ async def show_marks(request: web.Request, suite_id: UUID) -> Response:
     """Shows the marks on the tests of a run: new, failing since, flaky, slower. Tests without a mark are left out.
 
     `new`: failed, and passed in the previous run of the same name and branch. `failing_since`: the first of the
-    failures in a row. `flaky_here`: the last attempt passed, an earlier one failed. `flaky`: passed and failed on one
-    commit in the last 30 days, until it passed 20 times in a row. `slower`: the median of the last 5 passed results is
-    more than 1.5 times that of the 30 before, and more than a second longer. All but `flaky_here` are computed for
-    tests that failed or were flaky, from their last 200 results; for 200 tests at most, then `limited` has `marked`.
+    failures in a row, or the first that was read when `at_least` is true. `flaky_here`: the last attempt passed, an
+    earlier one failed. `flaky`: passed and failed on one commit in the last 30 days, until it passed 20 times in a row.
+    `slower`: the median of the last 5 passed results is more than 1.5 times that of the 30 before, and more than a
+    second longer. All but `flaky_here` are computed for tests that failed or were flaky, from their last 150 results;
+    for 100 tests at most, then `limited` has `marked`.
     """
     return reply.ok(await marks.of_run(request.app[SERVICES].pool, suite_id, request[CALL].scope))

@@ -1,6 +1,6 @@
 """Marks on tests: flaky, new, failing since, slower; read for many tests at once. The rules are in compare/marks.py."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -17,8 +17,8 @@ from server.reports import run_comparisons
 from server.reports.run_comparisons import MAX_TESTS, ComparedRun
 from server.reports.words import Status
 
-MAX_MARKED = 200  # tests of a run whose history is read
-DEPTH = 200  # results of a test that are read
+MAX_MARKED = 100  # tests of a run whose history is read
+DEPTH = 150  # results of a test that are read
 MAX_FAILURES = 5_000  # of a project in 30 days, the newest, among which flaky tests are looked for
 _EVIDENCE = 20
 
@@ -39,10 +39,13 @@ class FlakyMark:
 
 @dataclass(slots=True)
 class SinceMark:
+    """The first of `failures` in a row. `at_least`: all results that were read failed, so there may be earlier ones."""
+
     test_case_result_id: UUID
     suite_run_id: UUID
     commit_sha: str | None
     failures: int
+    at_least: bool
 
 
 @dataclass(slots=True)
@@ -90,27 +93,32 @@ async def of_run(pool: Pool, run_id: UUID, scope: UUID | None) -> RunMarks:
         tests = await run_comparisons.tests(connection, run.id, MAX_TESTS + 1)
         before = await run_comparisons.previous(connection, run)
         shaky = await flaky_tests(connection, run.project_id, _last(tests)) if tests else set()
-        wanted = [test for test in tests[:MAX_TESTS] if test.status == "Failed" or test.test_id in shaky]
+        wanted = [
+            test for test in tests[:MAX_TESTS] if test.status == "Failed" or test.flaky_here or test.test_id in shaky
+        ]
         wanted.sort(key=lambda test: test.status != "Failed")
-        histories = await _histories(connection, run.project_id, wanted[:MAX_MARKED], _last(tests)) if wanted else {}
-    previous_id = before.id if before else None
-    found = await aside(_work(histories), _marked, run, tests[:MAX_TESTS], previous_id, histories)
-    found.sort(key=lambda test: test.status != "Failed")
+        found = await for_tests(connection, run, before, wanted)
+    marked = [_marked(test, mark) for test, mark in zip(wanted, found, strict=True) if mark != Marks()]
     limits = {"tests": len(tests) > MAX_TESTS, "marked": len(wanted) > MAX_MARKED}
-    return RunMarks(run.id, previous_id, found, [name for name, reached in limits.items() if reached])
+    return RunMarks(run.id, before.id if before else None, marked, [name for name, over in limits.items() if over])
 
 
-async def for_tests(where: Any, run: ComparedRun, tests: Sequence[Outcome]) -> list[Marks]:
-    """The marks of these results of a run, as of this run, with two statements however many they are.
+async def for_tests(
+    where: Any, run: ComparedRun, previous: ComparedRun | None, tests: Sequence[Outcome]
+) -> list[Marks]:
+    """The marks of these results of a run, as of this run, read with one statement however many they are.
 
-    Only the first 200 are read; the others have `flaky_here` alone.
+    `previous` is run_comparisons.previous(). Only 100 histories are read; other tests have `flaky_here` alone.
     """
     if not tests:
         return []
-    before = await run_comparisons.previous(where, run)
     histories = await _histories(where, run.project_id, tests[:MAX_MARKED], _last(tests))
-    previous_id = before.id if before else None
-    return await aside(_work(histories), _marks_of, run, tests, previous_id, histories)
+    previous_id = previous.id if previous else None
+
+    def marked() -> list[Marks]:
+        return [_marks(run, test, previous_id, histories.get(test.test_id, [])) for test in tests]
+
+    return await aside(1_000 * sum(map(len, histories.values())), marked)
 
 
 async def flaky_tests(where: Any, project_id: UUID, until: UUID) -> set[str]:
@@ -135,25 +143,9 @@ def _last(tests: Collection[Outcome]) -> UUID:
     return last
 
 
-def _work(histories: Mapping[str, Sequence[Attempt]]) -> int:
-    return 1_000 * sum(map(len, histories.values()))
-
-
-def _marked(
-    run: ComparedRun, tests: Sequence[Outcome], previous_id: UUID | None, histories: Mapping[str, list[Attempt]]
-) -> list[MarkedTest]:
-    found = []
-    for test, mark in zip(tests, _marks_of(run, tests, previous_id, histories), strict=True):
-        if mark != Marks():
-            status: Any = test.status
-            found.append(MarkedTest(test.id, test.test_id, test.browser, test.name, status, mark))
-    return found
-
-
-def _marks_of(
-    run: ComparedRun, tests: Sequence[Outcome], previous_id: UUID | None, histories: Mapping[str, list[Attempt]]
-) -> list[Marks]:
-    return [_marks(run, test, previous_id, histories.get(test.test_id, [])) for test in tests]
+def _marked(test: Outcome, found: Marks) -> MarkedTest:
+    status: Any = test.status
+    return MarkedTest(test.id, test.test_id, test.browser, test.name, status, found)
 
 
 def _marks(run: ComparedRun, test: Outcome, previous_id: UUID | None, history: list[Attempt]) -> Marks:
@@ -166,7 +158,8 @@ def _marks(run: ComparedRun, test: Outcome, previous_id: UUID | None, history: l
         found.new = marks.new(series, previous_id)
         if since := marks.failing_since(series):
             first, failures = since
-            found.failing_since = SinceMark(first.id, first.run, first.commit, failures)
+            at_least = len(history) >= DEPTH and first is series[0]
+            found.failing_since = SinceMark(first.id, first.run, first.commit, failures, at_least)
         if slower := marks.slower(series):
             found.slower = SlowerMark(round(slower.now), round(slower.before))
     mine = [each for each in history if each.browser == test.browser]

@@ -391,6 +391,17 @@ async def test_marks_on_the_tests_of_a_run(get, add, make_run):
     assert (await get(f"/suite-runs/{await make_run()}/marks"))["tests"] == []
 
 
+async def test_failing_for_longer_than_the_history_that_is_read(get, add, make_run, monkeypatch):
+    for _ in range(4):
+        run = await make_run()
+        await add(run, status="Failed")
+    for depth, failures, at_least in ((150, 4, False), (5, 4, False), (4, 4, True), (3, 3, True)):
+        monkeypatch.setattr(marks, "DEPTH", depth)
+        (test,) = (await get(f"/suite-runs/{run}/marks"))["tests"]
+        since = test["marks"]["failing_since"]
+        assert (since["failures"], since["at_least"]) == (failures, at_least)
+
+
 async def test_slower_in_marks(get, add, make_run):
     for duration in [1_000] * 6 + [4_000] * 5:
         await add(await make_run(), duration_ms=duration)
