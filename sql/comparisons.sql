@@ -43,7 +43,7 @@ FROM test_console_logs WHERE test_case_result_id = $1 AND level = 'error' ORDER 
 -- name: failed_requests
 -- Without the query of the URL, which often has an id of the session.
 SELECT method, left(split_part(split_part(url, '#', 1), '?', 1), 1000) AS url, status_code,
-       left(error_text, 500) AS error_text, iteration_number, step_number, started_at
+       left(error_text, 500) AS error_text, resource_type, iteration_number, step_number, started_at
 FROM test_network_logs
 WHERE test_case_result_id = $1 AND (status_code >= 400 OR error_text <> '') ORDER BY seq LIMIT $2
 
@@ -79,7 +79,7 @@ ORDER BY r.id DESC LIMIT 1
 -- name: tests_of_run
 -- The last attempt of each test and browser, how many attempts there were, and whether one before it failed.
 SELECT DISTINCT ON (test_id, browser) id, test_id, browser, name, status, duration_ms, error_type,
-       CASE WHEN status = 'Failed' THEN left(error_message, 4000) END AS error_message,
+       CASE WHEN status = 'Failed' THEN left(error_message, 1000) END AS error_message, error_fingerprint,
        count(*) OVER same AS attempts, status = 'Passed' AND bool_or(status = 'Failed') OVER same AS flaky_here
 FROM test_case_results WHERE suite_run_id = $1
 WINDOW same AS (PARTITION BY test_id, browser)

@@ -92,7 +92,7 @@ async def show_runs(request: web.Request, suite_id: UUID, query: RunFilter) -> R
     run of the same name on the project's main branch; or the id of a run of the same project. `base` of the reply is
     null when there is no such run; then every failure is new. Of each test and browser, the last attempt counts. Lists
     have at most 500 tests, `counts` has their lengths. `limited` names the limits that were reached: `tests` (10,000 of
-    each run), `lists`, `time` (2 s; then `error_changed` may be null).
+    each run), `lists`. `error_changed`, of a test that failed in both, is whether its error is in another group.
     """
     pool, base = request.app[SERVICES].pool, query.base.value if query.base else "previous"
     return reply.ok(await run_comparisons.compare(pool, suite_id, request[CALL].scope, base))

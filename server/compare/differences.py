@@ -6,13 +6,11 @@ from statistics import median
 from typing import Literal
 
 from server.compare.pairs import Pair, pairing
-from server.compare.steps import Entry, Side, Step, Texts, by_step, key_of
+from server.compare.steps import Entry, Side, Step, Texts, Weight, by_step, key_of
 
 Kind = Literal[
     "status", "iteration", "step", "value", "selector", "error", "network", "console", "time", "picture"
 ]  # the strongest first
-# hard: explains a failure. soft: may explain one. grey: ids, times or numbers that differ in every run.
-Weight = Literal["hard", "soft", "grey"]
 # Where a step is: its iteration, its key, and how many steps with that key come before it in the iteration.
 Occurrence = tuple[int, tuple[str, str, str], int]
 
@@ -90,8 +88,9 @@ def _of_pair(
     # An entry that arrives a little later than in the other result is the same entry.
     near = {_entry_key(each, texts) for at in (i - 1, i, i + 1) if 0 <= at < len(base.steps) for each in entries[0][at]}
     new = {key: each for each in entries[1][j] if (key := _entry_key(each, texts)) not in near}
-    for each in sorted(new.values(), key=lambda each: each.kind, reverse=True)[:_MOST_ENTRIES]:
-        yield Difference(each.kind, "hard", None, None, each.text[:_SHOWN])
+    order = {"hard": 0, "soft": 1, "grey": 2}
+    for each in sorted(new.values(), key=lambda each: (each.kind == "console", order[each.weight]))[:_MOST_ENTRIES]:
+        yield Difference(each.kind, each.weight, None, None, each.text[:_SHOWN])
     one, other = base.steps[i], head.steps[j]
     if one.duration_ms is not None and other.duration_ms is not None and slower(other.duration_ms, one.duration_ms):
         yield Difference("time", "soft", "duration_ms", one.duration_ms, other.duration_ms)

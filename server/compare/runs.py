@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from server.compare.marks import SLOWER_MS, SLOWER_RATIO
-from server.compare.steps import Texts, TooLong
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +19,7 @@ class Outcome:
     duration_ms: int | None = None
     error_type: str | None = None
     error_message: str | None = None
+    error_fingerprint: bytes | None = None
     attempts: int = 1
     flaky_here: bool = False
 
@@ -54,7 +54,7 @@ class Changes:
     disappeared: list[Change] = field(default_factory=list)
 
 
-def changes(base: Sequence[Outcome], head: Sequence[Outcome], texts: Texts) -> Changes:
+def changes(base: Sequence[Outcome], head: Sequence[Outcome]) -> Changes:
     """Compares a run (`head`) with an earlier one. Lists are in the order of `head`, but changed errors come first, and
     the greatest slowdown. A test that failed and was not in `base`, or did not fail there, is a new failure."""
     found, before = Changes(), {(test.test_id, test.browser): test for test in base}
@@ -62,7 +62,7 @@ def changes(base: Sequence[Outcome], head: Sequence[Outcome], texts: Texts) -> C
         former = before.pop((test.test_id, test.browser), None)
         was_failed = former is not None and former.status == "Failed"
         if test.status == "Failed" and former is not None and was_failed:
-            found.still_failing.append(Change(former, test, _error_changed(former, test, texts)))
+            found.still_failing.append(Change(former, test, _error_changed(former, test)))
         elif test.status == "Failed":
             found.new_failures.append(Change(former, test))
         elif former is None:
@@ -77,13 +77,10 @@ def changes(base: Sequence[Outcome], head: Sequence[Outcome], texts: Texts) -> C
     return found
 
 
-def _error_changed(former: Outcome, test: Outcome, texts: Texts) -> bool | None:
-    if (former.error_type or "") != (test.error_type or ""):
-        return True
-    try:
-        return texts(former.error_message) != texts(test.error_message)
-    except TooLong:
-        return None
+def _error_changed(former: Outcome, test: Outcome) -> bool | None:
+    """None when one of them has no fingerprint: no message, or stored by an older version and not regrouped yet."""
+    one, other = former.error_fingerprint, test.error_fingerprint
+    return None if one is None or other is None else one != other
 
 
 def _delay(former: Outcome | None, test: Outcome | None) -> int:

@@ -28,7 +28,7 @@ def line(comparison: Comparison) -> list[Part]:
     base = None if row.base is None else comparison.base.steps[row.base]
     head = None if row.head is None else comparison.head.steps[row.head]
     several = any(step.iteration > 1 for side in (comparison.base, comparison.head) for step in side.steps)
-    told = [each for each in row.differences if each.weight == ("hard" if row.has("hard") else "soft")]
+    told = [each for each in row.differences if each.weight != "grey" and each.kind != "picture"]
     parts = _first(told, base, head, several)
     failed = first_failure(comparison.head.steps)
     if failed is not None and failed != row.head:

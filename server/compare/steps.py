@@ -9,6 +9,10 @@ from typing import Literal
 
 from server.compare.stable import stable
 
+# hard: explains a failure. soft: may explain one. grey: ids, times or numbers that differ in every run, or no reason.
+Weight = Literal["hard", "soft", "grey"]
+_DECORATION = {"image", "font", "media", "stylesheet", "ping", "beacon", "texttrack", "manifest", "prefetch"}
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -32,7 +36,8 @@ class Step:
     @property
     def label(self) -> str:
         """What people call the step."""
-        return self.description or " ".join(filter(None, (self.action or self.step_type, self.element_name)))
+        what, name = self.action or self.step_type, self.element_name
+        return self.description or (f"{what} {name}" if name and name not in what else what)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,16 @@ class Entry:
     iteration: int = 1
     step_number: int | None = None
     moment: datetime | None = None
+    status_code: int | None = None
+    resource_type: str | None = None
+
+    @property
+    def weight(self) -> Weight:
+        """How well it explains a failure. That the server failed is seldom harmless. Requests that are cancelled or not
+        found, and errors in the console, often are; a missing picture nearly always."""
+        if self.kind == "network" and (self.status_code or 0) >= 500:
+            return "hard"
+        return "grey" if (self.resource_type or "").lower() in _DECORATION else "soft"
 
 
 @dataclass(frozen=True, slots=True)

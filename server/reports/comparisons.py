@@ -202,9 +202,9 @@ async def _load(connection: Any, case_id: UUID) -> tuple[Side, list[UUID], bool,
     console = await connection.fetch(SQL.comparisons.console_errors, case_id, MAX_ENTRIES + 1)
     requests = await connection.fetch(SQL.comparisons.failed_requests, case_id, MAX_ENTRIES + 1)
     entries = [Entry("console", *row) for row in console[:MAX_ENTRIES]]
-    for method, url, status_code, error_text, *place in requests[:MAX_ENTRIES]:
+    for method, url, status_code, error_text, resource_type, *place in requests[:MAX_ENTRIES]:
         reply = f"HTTP {status_code}" if status_code else error_text
-        entries.append(Entry("network", f"{method} {url}: {reply}", *place))
+        entries.append(Entry("network", f"{method} {url}: {reply}", *[*place, status_code, resource_type]))
     ids = [row["id"] for row in rows[:MAX_STEPS]]
     return Side(steps, entries), ids, len(rows) > MAX_STEPS, max(len(console), len(requests)) > MAX_ENTRIES
 

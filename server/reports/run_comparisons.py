@@ -7,7 +7,6 @@ from uuid import UUID
 from server.background import aside
 from server.compare import runs
 from server.compare.runs import Change, Changes, Outcome
-from server.compare.steps import Texts
 from server.database.pool import Pool
 from server.database.queries import SQL
 from server.errors import SuiteRunNotFound
@@ -15,7 +14,6 @@ from server.reports.words import Moment, RunStatus, Status
 
 MAX_TESTS = 10_000  # of each run
 MAX_LISTED = 500  # of each list
-_SECONDS = 2.0
 _ERROR = 300  # characters of an error that are shown
 
 
@@ -117,11 +115,9 @@ async def compare(
             former = await (previous if base == "previous" else on_main)(connection, head)
         after = await tests(connection, head.id, MAX_TESTS + 1)
         before = await tests(connection, former.id, MAX_TESTS + 1) if former else []
-    size = 20 * sum(len(test.error_message or "") + 100 for test in (*before, *after))
-    found = await aside(size, runs.changes, before[:MAX_TESTS], after[:MAX_TESTS], Texts(_SECONDS))
+    work = 100 * (len(before) + len(after))
+    found = await aside(work, runs.changes, before[:MAX_TESTS], after[:MAX_TESTS])
     limited = ["tests"] if max(len(before), len(after)) > MAX_TESTS else []
-    if any(change.error_changed is None for change in found.still_failing):
-        limited.append("time")
     return _reply(head, former, found, limited)
 
 

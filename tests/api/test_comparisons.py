@@ -306,8 +306,18 @@ async def test_two_runs_are_compared(get, add, make_run):
     assert (found["base"]["id"], found["head"]["id"], found["limited"]) == (base, head, [])
     (change,) = found["fixed"]
     assert (change["base"]["test_case_result_id"], change["head"]["test_case_result_id"]) == (old["b"], new["b"])
-    assert found["still_failing"][0]["error_changed"] is False
+    assert found["still_failing"][0]["error_changed"] is None, "without a message"
     assert names(await get(f"/suite-runs/{base}/comparison?base={head}"))["fixed"] == ["a"]
+
+
+async def test_tests_that_fail_with_another_error_come_first(get, add, make_run):
+    for errors in ({"a": "waited 3 s", "b": "#pay is away"}, {"a": "waited 4 s", "b": "#login is away"}):
+        run = await make_run()
+        for name, message in errors.items():
+            await add(run, name=name, status="Failed", error_message=message)
+    found = await get(f"/suite-runs/{run}/comparison")
+    changed = [(test["name"], test["error_changed"]) for test in found["still_failing"]]
+    assert changed == [("b", True), ("a", False)]
 
 
 async def test_the_last_attempt_of_a_test_counts(get, add, make_run):

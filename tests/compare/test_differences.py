@@ -80,7 +80,7 @@ def removed(steps, at):
 
 
 BANNER = Step(1, 0, "click", "Passed", "click", "Accept cookies", "#cookies", "Accept", duration_ms=200)
-ERROR_500 = Entry("network", "POST https://shop.test/api/basket/17: HTTP 500", 1, 12)
+ERROR_500 = Entry("network", "POST https://shop.test/api/basket/17: HTTP 500", 1, 12, None, 500)
 GREEN = shop()
 MESSY = [  # what differs in each run
     replace(step, picture=f"other{step.number}", duration_ms=step.duration_ms + 40, started_at=None) for step in GREEN
@@ -148,6 +148,36 @@ STORIES = {
         "status",
         "step 17 failed, passed before",
     ),
+    "a picture is not found": (
+        (
+            Side(GREEN),
+            Side(
+                failed(GREEN, 17),
+                [Entry("network", "GET https://shop.test/b.png: HTTP 404", 1, 12, None, 404, "Image")],
+            ),
+        ),
+        (1, 17),
+        "status",
+        "step 17 failed, passed before",
+    ),
+    "a 404 in the background, long before": (
+        (
+            Side(GREEN),
+            Side(
+                failed(GREEN, 17),
+                [Entry("network", "GET https://shop.test/api/tips: HTTP 404", 1, 3, None, 404, "xhr")],
+            ),
+        ),
+        (1, 17),
+        "status",
+        "step 17 failed, passed before",
+    ),
+    "a 500 in the background, long before": (
+        (Side(GREEN), Side(failed(GREEN, 17), [replace(ERROR_500, step_number=3)])),
+        (1, 3),
+        "network",
+        "during step 3: failed request “POST https://shop.test/api/basket/17: HTTP 500”; failed at 17",
+    ),
     "404 became 500": (
         (
             Side(GREEN, [replace(ERROR_500, text="POST https://shop.test/api/basket/17: HTTP 404")]),
@@ -168,6 +198,12 @@ STORIES = {
         (1, 14),
         "console",
         "during step 14: console error “Uncaught TypeError: x is null”; failed at 17",
+    ),
+    "an error in the console of the step that failed": (
+        (Side(GREEN), Side(failed(GREEN, 17), [Entry("console", "Uncaught TypeError: x is null", 1, 17)])),
+        (1, 17),
+        "status",
+        "step 17 failed, passed before; console error “Uncaught TypeError: x is null”",
     ),
     "a changed price": (
         (Side(GREEN), Side(failed(edit(GREEN, 14, actual_value="20.00"), 14, error_message="expected 19.99"))),
@@ -306,6 +342,37 @@ def test_a_difference_has_both_values_cut():
     assert row.differences == (Difference("value", "hard", "input_value", None, "é" * 1_000),)
     (row,) = compare(Side([replace(STEP, input_value="gone")]), Side([STEP]), Texts(60)).rows
     assert row.differences == (Difference("value", "hard", "input_value", "gone", None),)
+
+
+@pytest.mark.parametrize(
+    ("entry", "weight"),
+    [
+        (Entry("network", "x", status_code=503), "hard"),
+        (Entry("network", "x", status_code=503, resource_type="image"), "hard"),
+        (Entry("network", "x", status_code=404), "soft"),
+        (Entry("network", "x", status_code=404, resource_type="xhr"), "soft"),
+        (Entry("network", "x", resource_type="fetch"), "soft"),
+        (Entry("network", "x", status_code=404, resource_type="Font"), "grey"),
+        (Entry("console", "x"), "soft"),
+    ],
+)
+def test_how_well_an_entry_explains_a_failure(entry, weight):
+    assert entry.weight == weight
+
+
+@pytest.mark.parametrize(
+    ("fields", "label"),
+    [
+        ({"description": "Pay now"}, "Pay now"),
+        ({"action": "click", "element_name": "Pay"}, "click Pay"),
+        ({"action": "Click “Pay”", "element_name": "Pay"}, "Click “Pay”"),
+        ({"action": "wait"}, "wait"),
+        ({"element_name": "Pay"}, "assert Pay"),
+        ({}, "assert"),
+    ],
+)
+def test_what_a_step_is_called(fields, label):
+    assert Step(1, 1, "assert", "Passed", **fields).label == label
 
 
 def test_at_most_five_entries_of_a_step_are_listed():
