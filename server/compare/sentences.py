@@ -15,7 +15,7 @@ _WORDS = {
     "console": "console error",
 }
 # What may explain that a step failed, the best explanation first.
-_REASONS = ("value", "selector", "network", "console")
+_REASONS = ("step", "value", "selector", "network", "console")
 _QUOTED = 120  # characters of a foreign text
 
 

@@ -11,6 +11,8 @@ from server.compare.stable import stable
 
 # hard: explains a failure. soft: may explain one. grey: ids, times or numbers that differ in every run, or no reason.
 Weight = Literal["hard", "soft", "grey"]
+# How Chromium repeats a failed request in the console, without its address.
+_ECHO = "Failed to load resource"
 _DECORATION = {"image", "font", "media", "stylesheet", "ping", "beacon", "texttrack", "manifest", "prefetch"}
 
 
@@ -58,6 +60,8 @@ class Entry:
         found, and errors in the console, often are; a missing picture nearly always."""
         if self.kind == "network" and (self.status_code or 0) >= 500:
             return "hard"
+        if self.text.startswith(_ECHO) and "status of 5" not in self.text:
+            return "grey"
         return "grey" if (self.resource_type or "").lower() in _DECORATION else "soft"
 
 

@@ -205,6 +205,12 @@ STORIES = {
         "status",
         "step 17 failed, passed before; console error “Uncaught TypeError: x is null”",
     ),
+    "another step in the place of the one that passed": (
+        (Side(GREEN), Side(failed(edit(GREEN, 17, action="press", description="Buy", actual_value="x"), 17))),
+        (1, 17),
+        "status",
+        "step 17 failed, passed before; now “Buy”, was “Pay now”",
+    ),
     "a changed price": (
         (Side(GREEN), Side(failed(edit(GREEN, 14, actual_value="20.00"), 14, error_message="expected 19.99"))),
         (1, 14),
@@ -315,6 +321,8 @@ STEP = Step(1, 1, "click", "Passed", "click", "Pay", "#pay", "Pay", duration_ms=
         ({"selector": "#pay", "element_name": "Buy"}, []),
         ({"selector": "#buy", "element_name": "Buy"}, [("step", "hard", "label")]),
         ({"error_message": "5 left"}, [("error", "hard", "error_message")]),
+        ({"status": "Pending", "input_value": "x", "selector": "#b"}, [("status", "hard", "status")]),
+        ({"status": "Skipped", "error_message": "x"}, [("status", "hard", "status")]),
         ({"step_type": "tap"}, [("step", "hard", None), ("step", "hard", None)]),
         ({"iteration": 2}, [("iteration", "hard", None), ("iteration", "hard", None)]),
     ],
@@ -354,6 +362,8 @@ def test_a_difference_has_both_values_cut():
         (Entry("network", "x", resource_type="fetch"), "soft"),
         (Entry("network", "x", status_code=404, resource_type="Font"), "grey"),
         (Entry("console", "x"), "soft"),
+        (Entry("console", "Failed to load resource: the server responded with a status of 404 (Not Found)"), "grey"),
+        (Entry("console", "Failed to load resource: the server responded with a status of 503 ()"), "soft"),
     ],
 )
 def test_how_well_an_entry_explains_a_failure(entry, weight):
