@@ -12,6 +12,7 @@ from server.api import (
     logs,
     openapi,
     reports,
+    search,
     sessions,
     steps,
     suite_runs,
@@ -35,6 +36,7 @@ from server.reports.logs import ConsolePage, EntriesCreated, NetworkPage
 from server.reports.marks import RunMarks
 from server.reports.reports import Report
 from server.reports.run_comparisons import RunComparison
+from server.reports.search import SearchResult
 from server.reports.shared import SharedRun
 from server.reports.steps import IllustratedStep, StepList, StepsCreated, StepsCreatedWhole, StepsReplaced, StepUpdated
 from server.reports.suite_runs import SuiteRun, SuiteRunPage
@@ -106,6 +108,7 @@ ROUTES = [
     Route("GET", f"{_BASE}/errors", errors.index, ErrorPage),
     Route("GET", f"{_BASE}/errors/{{fingerprint}}", errors.show, ErrorDetail),
     Route("GET", f"{_BASE}/tests", tests.show, TestHistory),
+    Route("GET", f"{_BASE}/search", search.show, SearchResult),
     Route("POST", f"{_BASE}/links", links.create, LinkMade, 201, once=False),
     Route("GET", f"{_BASE}/links", links.index, LinkPage, access=Access(role=Role.UPLOADER)),
     Route("DELETE", f"{_BASE}/links/{{link_id}}", links.delete, None, 204, access=Access(role=Role.UPLOADER, own=True)),

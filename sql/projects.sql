@@ -18,3 +18,7 @@ UPDATE projects SET main_branch = $2 WHERE name = $1 RETURNING id
 -- name: visible
 -- The projects ($1; NULL: all), by name.
 SELECT id, name FROM projects WHERE $1::uuid[] IS NULL OR id = ANY($1) ORDER BY name LIMIT 500
+
+-- name: named
+-- These projects ($1; NULL: all) and their names.
+SELECT id, name FROM projects WHERE $1::uuid[] IS NULL OR id = ANY($1) ORDER BY name

@@ -62,7 +62,7 @@ SENDS = {
 
 
 # The query that a row needs.
-QUERIES = {"GET /tests": "?test_id=login+works"}
+QUERIES = {"GET /tests": "?test_id=login+works", "GET /search": "?q=x"}
 
 
 def missing_ids():

@@ -75,6 +75,7 @@ _TAGS = {
     "logs": "Console and network logs of a test case.",
     "errors": "Failures with the same text, grouped.",
     "tests": "What one test did in all runs.",
+    "search": "Finds errors and tests by their text.",
     "reports": "A test case with everything that belongs to it.",
     "comparisons": "What changed since a test last passed, and since an earlier run.",
     "links": "Evidence links show one run, test case or artifact to people without an account.",

@@ -21,6 +21,7 @@ from server.reports import (
     errors,
     links,
     logs,
+    search,
     steps,
     suite_runs,
     test_cases,
@@ -87,6 +88,7 @@ COLUMNS = {
     "errors.of_run": ["project_id", "error_fingerprint", "tests", "failed_tests", *fields(errors.FailedTest)],
     "tests.history": fields(tests.HistoryEntry),
     "tests.summary": fields(tests.HistorySummary),
+    "search.tests": [*fields(search.FoundTest)[1:3], "id", "suite_run_id", "status", "literal", "found", "last"],
     "audit.page": fields(audit.AuditEntry),
 }
 

@@ -400,6 +400,8 @@ async def call_error_routes(call, run):
     listed = await call("GET", f"{BASE}/errors", 200)
     await call("GET", f"{BASE}/errors/{{fingerprint}}", 200, listed["items"][0]["fingerprint"])
     await call("GET", f"{BASE}/tests", 200, query="?test_id=fails")
+    for query in ("?q=fails", "?q=e&in=errors", "?q=fails&in=tests&project=default"):
+        await call("GET", f"{BASE}/search", 200, query=query)
 
 
 async def call_every_route(call, person):

@@ -1,0 +1,60 @@
+"""Search for errors and tests by their text."""
+
+from typing import Any, ClassVar
+
+from aiohttp import web
+from msgspec import Struct, field
+
+from server.errors import Invalid, Problem
+from server.http import reply
+from server.http.fields import Name100, Text255
+from server.http.reply import Response
+from server.reports import search
+from server.reports.scope import projects_named
+from server.reports.search import SearchResult
+from server.services import CALL, SERVICES
+
+_KINDS = ("errors", "tests")
+
+
+class Kinds(str):
+    """Some of _KINDS, with commas between them."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, value: object) -> "Kinds":
+        if not isinstance(value, str) or not set(value.split(",")) <= set(_KINDS):
+            raise ValueError("must be some of these, with commas between them: " + ", ".join(_KINDS))
+        return cls(value)
+
+    schema: ClassVar[dict[str, Any]] = {"type": "string", "description": "Some of errors, tests, with commas between"}
+
+
+class SearchFilter(Struct):
+    q: Text255
+    project: Name100 | None = None
+    kinds: Kinds | None = field(name="in", default=None)
+
+
+async def show(request: web.Request, query: SearchFilter) -> Response:
+    """Searches errors and tests for a text.
+
+    An error is found by all words of the text, the last one as the beginning of a word, or by a text that has the same
+    error. A test is found when its `test_id` and `name` contain all words. What contains the text itself comes first,
+    then what was seen last. At most 20 of each; `complete` is false when the search was ended early, because it
+    took too long or hundreds of tests fit: then a longer text, or `project`, may find better ones. `in` selects kinds,
+    by default all.
+    """
+    if not query.q.strip():
+        raise Invalid(Problem("q", "must have a word"))
+    kinds = (query.kinds or ",".join(_KINDS)).split(",")
+    result = SearchResult(None, None, True)
+    async with request.app[SERVICES].pool.acquire() as connection:
+        projects = await projects_named(connection, query.project, request[CALL].known_caller.projects())
+        if "errors" in kinds:
+            result.errors, result.complete = await search.errors_with(connection, projects, query.q.strip())
+        if "tests" in kinds:
+            result.tests, complete = await search.tests_with(connection, projects, query.q.strip())
+            result.complete = result.complete and complete
+    return reply.ok(result)
