@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from server.commands import up
-from server.commands.demo import options, play, send, shop, story
+from server.commands.demo import draw, options, play, send, shop, story
 from server.commands.demo.acts import World
 from server.commands.demo.client import Client
 from server.commands.demo.files import files
@@ -198,16 +198,16 @@ def test_the_flaky_test_fails_once_in_eight_runs(told):
 
 @asynccontextmanager
 async def plain_pictures():
-    async def draw(scene):
+    async def plain(scene):
         return png(8, 8, seed=hashlib.sha256(repr(scene).encode()).digest()[0])
 
-    yield draw
+    yield plain
 
 
 @pytest.fixture
 def quick(monkeypatch):
     """Send small pictures, and without `only` the last day of the story."""
-    monkeypatch.setattr(send, "drawing", plain_pictures)
+    monkeypatch.setattr(draw, "drawing", plain_pictures)
     monkeypatch.setenv("REPORTD_TOKEN", "")
 
     def only(**changes):
@@ -270,8 +270,8 @@ def test_live_adds_results_to_the_running_run(up_server, quick, capsys):
     assert (run["status"], run["test_counts"]["total"]) == ("Running", 12)
 
     async def feed():
-        async with Client(up_server.url, up_server.token) as client, plain_pictures() as draw:
-            sender = send.Sender(client, draw)
+        async with Client(up_server.url, up_server.token) as client, plain_pictures() as pictures:
+            sender = send.Sender(client, pictures)
             task = asyncio.create_task(send.feed(sender, client, run["id"], 3, lambda: datetime.now(UTC)))
             async with asyncio.timeout(PATIENCE):
                 while sender.sent.results < 2:
@@ -290,7 +290,7 @@ def test_an_interrupted_demo_is_sent_again_on_request(up_server, quick, capsys):
     up_server.ask_json("POST", f"{BASE}/suite-runs", half, status=201)
     common = ["demo", "--data", str(up_server.data), "--seed", "4"]
     assert main(common) == 1
-    assert "1 runs of an unfinished demo are here" in capsys.readouterr().err
+    assert "An unfinished demo is here (1 runs): " in capsys.readouterr().err
     assert main([*common, "--restart"]) == 0
     (run,) = sent_runs(up_server, 4)
     assert run["metadata"]["demo_complete"] is True

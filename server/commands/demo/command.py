@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from server.commands import console, up, verify
 from server.commands.console import Refused
-from server.commands.demo import send, story
+from server.commands.demo import draw, send, story
 from server.commands.demo.client import BASE, Client, runs_tagged
 from server.database.queries import SQL
 from server.ids import new_id
@@ -87,8 +87,8 @@ async def _demo(options: argparse.Namespace, target: Target) -> None:
             await _remove(client, found)
             print(f"{len(found)} runs of the demo are deleted." if found else "There is no run of this demo.")
             return
-        async with send.drawing() as draw:
-            sender = send.Sender(client, draw, one_project, target.storage)
+        async with draw.drawing() as pictures:
+            sender = send.Sender(client, pictures, one_project, target.storage)
             if _complete(found):
                 print("The demo is here already; nothing is added. `reportd demo --remove` deletes it.")
             else:
@@ -129,7 +129,7 @@ async def _remove(client: Client, found: Found) -> None:
 async def _send(client: Client, sender: send.Sender, found: Found, options: argparse.Namespace) -> None:
     if found and not options.restart:
         raise Refused(
-            f"{len(found)} runs of an unfinished demo are here: another call is sending, or was interrupted. "
+            f"An unfinished demo is here ({len(found)} runs): another call is sending it, or was interrupted. "
             "`reportd demo --restart` deletes them and begins again."
         )
     await _remove(client, found)
@@ -162,24 +162,27 @@ async def _print_addresses(client: Client, found: Found) -> None:
         return
     listed = await client.get(f"{BASE}/suite-runs/{newest['id']}/test-cases?per_page=500")
     ids = {case["name"]: case["id"] for case in listed["items"] if case["status"] != "Passed"}
-    featured, flaky = ids[story.FEATURED], quote(f"basket/{story.FLAKY.replace(' ', '-')}", safe="")
+    flaky = quote(f"basket/{story.FLAKY.replace(' ', '-')}", safe="")
     running = next((run["id"] for run in found if run["status"] == "Running"), newest["id"])
+
+    def result(name: str, query: str = "") -> str:
+        return f"/results/{ids[name]}{query}" if name in ids else ""  # somebody has changed or deleted it
+
     pages = [
         ("/", "what needs a look"),
-        (f"/results/{featured}?step=1.16", "a time-out, and what was different before it; files of every kind"),
-        (f"/results/{ids[story.AMOUNTS]}?step=3.5", "a total that differs by one cent, in iteration 3 of 5"),
-        (f"/results/{ids['imports the catalogue']}", "2,000 steps"),
-        (f"/results/{ids['returns an order']}", "a service that answers 503, and a file that is missing on the disk"),
+        (result(story.FEATURED, "?step=1.16"), "a time-out, and what was different before it; files of every kind"),
+        (result(story.AMOUNTS, "?step=3.5"), "a total that differs by one cent, in iteration 3 of 5"),
+        (result("imports the catalogue"), "2,000 steps"),
+        (result("returns an order"), "a service that answers 503, and a file that is missing on the disk"),
         (f"/runs/{newest['id']}", "the newest run: 9 failed, 4 flaky, a quiet shard"),
         (f"/runs/{running}", "a run that is still running"),
         (f"/compare?base=previous&head={newest['id']}", "what the newest run changed"),
         (f"/tests?project={newest['project']}&id={flaky}", "a flaky test"),
         (f"/insights?project={newest['project']}&show=selectors", "selectors, one of them changed on day 10"),
     ]
-    shown = [(path, text) for path, text in pages if await client.status(path) not in (0, 404)]
-    if not any(path.startswith("/results") for path, _ in shown):  # a server without pages
-        report = f"{BASE}/test-case-results/{featured}/report"
-        shown = [(f"{BASE}/suite-runs/{newest['id']}", "the newest run"), (report, "its most interesting failure")]
+    shown = [(path, text) for path, text in pages if path and await client.status(path) not in (0, 404)]
+    if not shown:  # a server without pages
+        shown = [(f"{BASE}/suite-runs/{newest['id']}", "the newest run")]
     print("\nWorth opening:\n")
     for path, text in shown:
         print(f"  {client.url}{path}\n      {text}")

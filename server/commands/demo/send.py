@@ -1,29 +1,22 @@
 """Sends the demo's story to a server, through its API, the oldest run first: pages order by ids, which ascend."""
 
 import asyncio
-import os
-import signal
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
-from server.commands.demo import play, shop, story
+from server.commands.demo import play, story
 from server.commands.demo.client import BASE, Client, Part
+from server.commands.demo.draw import Draw
 from server.commands.demo.files import files
 from server.commands.demo.result import Picture, Result, time
-from server.commands.demo.scene import Scene
 from server.commands.demo.story import Run
 
 _WORKERS = 8  # results that are being sent
 _BATCH = 40  # files of a request; a server's [artifacts] batch_max_files is 50 by default
 _LIVE_FIRST = 12  # results that the running run has at first
-Draw = Callable[[Scene], Awaitable[bytes]]
 
 
 @dataclass
@@ -45,38 +38,6 @@ class _Open:
     left: int
     status: str
     ended: datetime
-
-
-class Pictures:
-    """Draws each scene once, in other processes, while this one sends."""
-
-    def __init__(self, executor: Executor) -> None:
-        self._executor = executor
-        self._drawn: dict[Scene, asyncio.Future[bytes]] = {}
-
-    async def __call__(self, scene: Scene) -> bytes:
-        if scene not in self._drawn:
-            self._drawn[scene] = asyncio.wrap_future(self._executor.submit(shop.picture, scene))
-        return await self._drawn[scene]
-
-
-@asynccontextmanager
-async def drawing() -> AsyncIterator[Pictures]:
-    # Spawned: a process that is forked from one with threads may start with a lock that nobody releases.
-    executor = ProcessPoolExecutor(2, get_context("spawn"), _end_with_parent)
-    try:
-        yield Pictures(executor)
-    finally:
-        executor.shutdown(wait=False, cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """Ctrl-C reaches the drawing processes, too: only their parent ends them, also when it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = parent_process()
-    if parent is not None:
-        waiting = threading.Thread(target=lambda: (connection.wait([parent.sentinel]), os._exit(0)), daemon=True)
-        waiting.start()
 
 
 class Sender:
