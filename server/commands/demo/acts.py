@@ -55,15 +55,15 @@ def click(element: str, selector: str, scene: Scene | None = None, tag: str = ""
 
 
 def fill(element: str, selector: str, value: str, scene: Scene | None = None) -> Act:
-    return Act("type", f"Enter {element.lower()}", element, selector, "input", value, "", 260, scene)
+    return Act("type", f"Enter “{element}”", element, selector, "input", value, "", 260, scene)
 
 
 def press(key: str, scene: Scene | None = None, ms: int = 420) -> Act:
-    return Act("type", f"Press {key}", "Search", "input[name=q]", "input", key, "", ms, scene)
+    return Act("type", f"Press {key} in “Search”", "Search", "input[name=q]", "input", key, "", ms, scene)
 
 
 def choose(element: str, selector: str, value: str, scene: Scene | None = None) -> Act:
-    return Act("select", f"Choose {value}", element, selector, "select", value, "", 190, scene)
+    return Act("select", f"Choose {value} in “{element}”", element, selector, "select", value, "", 190, scene)
 
 
 def see(words: str, selector: str, expected: str, scene: Scene | None = None, tag: str = "") -> Act:

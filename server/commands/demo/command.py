@@ -178,6 +178,7 @@ async def _print_addresses(client: Client, found: Found) -> None:
         (f"/runs/{running}", "a run that is still running"),
         (f"/compare?base=previous&head={newest['id']}", "what the newest run changed"),
         (f"/tests?project={newest['project']}&id={flaky}", "a flaky test"),
+        ("/search?q=teapot", "what is called or has failed like this"),
         (f"/insights?project={newest['project']}&show=selectors", "selectors, one of them changed on day 10"),
     ]
     shown = [(path, text) for path, text in pages if path and await client.status(path) not in (0, 404)]

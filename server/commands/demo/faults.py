@@ -44,7 +44,7 @@ def _spec(file: str, line: int) -> str:
 def renamed() -> Fault:
     """The button "Pay now" has another name and id."""
     message = (
-        "TimeoutError: locator.click: Timeout 30000ms exceeded.\n"
+        "TimeoutError: locator('#pay'): no element after 30000ms\n"
         f"Call log:\n{DIM}  - waiting for locator('#pay'){PLAIN}\n"
         f"{DIM}  -   locator resolved to 0 elements{PLAIN}"
     )
@@ -55,7 +55,7 @@ def renamed() -> Fault:
 def not_enabled() -> Fault:
     """The button stays off, because the basket service has not answered in time."""
     message = (
-        "TimeoutError: locator.click: Timeout 30000ms exceeded.\n"
+        "TimeoutError: locator('[data-testid=place-order]'): not enabled after 30000ms\n"
         f"Call log:\n{DIM}  - waiting for locator('[data-testid=place-order]'){PLAIN}\n"
         f'{DIM}  -   locator resolved to <button disabled data-testid="place-order">Place order</button>{PLAIN}\n'
         f"{DIM}  -   attempting click action: waiting for the element to be visible, enabled and stable{PLAIN}\n"
@@ -75,7 +75,8 @@ def not_enabled() -> Fault:
 def rounded() -> Fault:
     """The total of the third amount is rounded up."""
     message = (
-        f"Error: {DIM}expect({PLAIN}{RED}locator{PLAIN}{DIM}).{PLAIN}toHaveText{DIM}("
+        "Error: the total is 20.00, expected 19.99\n\n"
+        f"{DIM}expect({PLAIN}{RED}locator{PLAIN}{DIM}).{PLAIN}toHaveText{DIM}("
         f"{PLAIN}{GREEN}expected{PLAIN}{DIM}){PLAIN}\n\nLocator: locator('#basket .total')\n"
         f'Expected string: {GREEN}"19.99"{PLAIN}\nReceived string: {RED}"20.00"{PLAIN}'
     )
@@ -86,7 +87,7 @@ def rounded() -> Fault:
 
 def three_articles() -> Fault:
     """The total on the branch that repairs it, before it does."""
-    message = 'Error: expect(locator).toHaveText(expected)\n\nExpected string: "111.39"\nReceived string: "111.40"'
+    message = 'Error: the total is 111.40, expected 111.39\n\nExpected string: "111.39"\nReceived string: "111.40"'
     trace = _trace(_spec("basket", 64), "BasketPage.expectTotal (/builds/shop/e2e/pages/basket.ts:77:26)")
     return Fault("total", "Error", message, trace, "111.40", 5_000)
 
@@ -128,7 +129,7 @@ def fewer(expected: int, soft: tuple[str, ...] = ()) -> Fault:
 def unavailable() -> Fault:
     """The service for returns replies 503."""
     message = (
-        "Error: expect(response).toBeOK()\n\n"
+        "Error: POST /api/returns → 503 Service Unavailable\n\nexpect(response).toBeOK()\n"
         "POST https://shop.hearthside.example/api/returns → 503 Service Unavailable\n"
         'Response text:\n{"error": "upstream", "detail": "no healthy upstream: returns-v2"}'
     )
@@ -149,7 +150,7 @@ def page_error() -> Fault:
 
 def row_without_price(row: int) -> Fault:
     message = (
-        f"Error: row {row:,}: expect(locator).toHaveText(expected)\n\n"
+        f"Error: row {row:,} has no price\n\nexpect(locator).toHaveText(expected)\n"
         f'Locator: locator("tr[data-row=\'{row}\'] .state")\nExpected string: "imported"\nReceived string: "no price"'
     )
     trace = _trace(_spec("catalogue", 58), "ImportPage.expectRow (/builds/shop/e2e/pages/import.ts:66:24)")

@@ -13,7 +13,7 @@ Entry = dict[str, Any]
 # Substring of a step's action: method, path and kind of the request that it makes, and the usual size of the reply.
 _REQUESTS = [
     ("Open ", "GET", "/", "document", 38_412),
-    ("Press Enter", "GET", "/api/search?q=", "fetch", 9_120),
+    ("Press Enter in", "GET", "/api/search?q=", "fetch", 9_120),
     ("Add to basket", "POST", "/api/basket/lines", "fetch", 612),
     ("basket's prices", "GET", "/api/basket?prices=1", "fetch", 1_904),
     ("Checkout", "GET", "/checkout", "document", 21_077),

@@ -93,13 +93,20 @@ def _iterate(run: Run, result: Result, iteration: int, fault: Fault | None, at: 
         step |= {"duration_ms": ms, "started_at": time(at), "completed_at": time(end)}
         result.steps.append(step)
         if mine and fails:
-            step |= {"error_message": mine.message.partition("\n")[0], "error_type": mine.error_type}
-            step |= {"actual_value": mine.actual, "stack_trace": mine.stack}
+            step |= _error(act, mine)
             broken = not mine.soft
         result.pictures += _pictures(number, iteration, act, before, mine if fails else None, end)
         result.checkpoints += _checkpoint(result, step, act, end)
         before, at = act.scene or before, end + timedelta(milliseconds=rng.randrange(4, 40))
     return at
+
+
+def _error(act: Act, fault: Fault) -> dict[str, Any]:
+    if act.tag == fault.tag:
+        told, actual = fault.message, fault.actual
+    else:  # a soft failure after the first one
+        told, actual = f"Error: expected “{act.expected}”, got nothing", ""
+    return {"error_message": told, "error_type": fault.error_type, "actual_value": actual, "stack_trace": fault.stack}
 
 
 def _acts(test: Test, iteration: int) -> Iterator[Act]:

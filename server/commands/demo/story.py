@@ -35,6 +35,7 @@ _FLAKY_IN_NEWEST = {
     "refuses a wrong password": "submit",
     "shows past orders": "submit",
 }
+_FIXED_IN_NEWEST = {"opens a category": 6, "shows reviews": 2}  # by the number of articles that each expects
 _QUIET = 7  # tests of the newest run's third shard that were never reported
 
 
@@ -82,7 +83,7 @@ class Run:
             "platform": "iOS 26.1" if app else "Linux",
             "triggered_by": "schedule"
             if self.branch == "main" and self.back % 2
-            else ("anna", "Łukasz", "美咲")[self.number % 3],
+            else ("anna", "Łukasz", "Zoë")[self.number % 3],
             "tags": ["demo", f"demo-{self.seed}", "nightly" if self.back % 2 or not shop else "noon"],
             "metadata": metadata,
         }
@@ -226,6 +227,8 @@ def _of_main(run: Run, test: Test) -> Fault | None:
         return faults.not_enabled() if test.name in (FEATURED, "pays by wallet") else None
     if run.day in (COOKIES, COOKIES + 1):
         return faults.covered() if test.name == "subscribes to the newsletter" else None
+    if run.back == 1:
+        return faults.fewer(_FIXED_IN_NEWEST[test.name]) if test.name in _FIXED_IN_NEWEST else None
     return _of_newest(test) if run.newest else None
 
 

@@ -129,7 +129,7 @@ def catalogue_import() -> Test:
         Act(
             "assert",
             f"Import row {row:,}: {PRODUCTS[row % 24].name}",
-            "Row",
+            f"row {row:,}",
             f"tr[data-row='{row}'] .state",
             "row",
             "",

@@ -69,8 +69,8 @@ def _pay(index: int, order: int) -> list[Act]:
 def _sign_in() -> list[Act]:
     return [
         _tap("You", Scene("you", (0,))),
-        Act("type", "Enter e-mail", "E-mail", "~email", "XCUIElementTypeTextField", "maria.olsen@example.org"),
-        Act("type", "Enter password", "Password", "~password", "XCUIElementTypeSecureTextField", "correct horse"),
+        Act("type", "Enter “E-mail”", "E-mail", "~email", "XCUIElementTypeTextField", "maria.olsen@example.org"),
+        Act("type", "Enter “Password”", "Password", "~password", "XCUIElementTypeSecureTextField", "correct horse"),
         _tap("Sign in", Scene("you", (1,)), "submit", 900),
         _shown("The person is greeted", "~greeting", "Hello Maria"),
     ]

@@ -146,7 +146,7 @@ def _homes(world: World) -> list[Test]:
                 "Subscribe", "footer button.subscribe", Scene("home", (number % 3, 0), "toast:Thank you!"), "subscribe"
             ),
             click("Discover now", ".banner a", chosen, ms=450),
-            see("Six articles are shown", ".results > article", "6 articles", chosen._replace(mark="count")),
+            see("Six articles are shown", ".results > article", "6 articles", chosen._replace(mark="count"), "count"),
             see("The title names the category", "h1", str(chosen.given[0])),
         ]
         made.append(shop_test("home", name, acts))
