@@ -43,7 +43,7 @@ FROM test_step_results WHERE test_case_result_id = $1 AND iteration_number = $2
 -- The steps of an iteration as rows: no long text is read whole. Without a description, a step is called by its action
 -- and its element, unless the action names the element already.
 SELECT step_number, status, duration_ms,
-       left(coalesce(nullif(description, ''), CASE WHEN strpos(action, element_name) > 0 THEN action END,
+       left(coalesce(nullif(description, ''), CASE WHEN strpos(lower(action), lower(element_name)) > 0 THEN action END,
                      concat_ws(' ', coalesce(nullif(action, ''), step_type), element_name)), 200) AS title,
        screenshot_artifact_id, error_message IS NOT NULL AS has_error, started_at, completed_at
 FROM test_step_results WHERE test_case_result_id = $1 AND iteration_number = $2
@@ -52,7 +52,7 @@ ORDER BY step_number LIMIT $3 OFFSET $4
 -- name: step
 -- One step, whole up to $4 characters of each text.
 SELECT id, iteration_number, step_number, step_type, action,
-       left(coalesce(nullif(description, ''), CASE WHEN strpos(action, element_name) > 0 THEN action END,
+       left(coalesce(nullif(description, ''), CASE WHEN strpos(lower(action), lower(element_name)) > 0 THEN action END,
                      concat_ws(' ', coalesce(nullif(action, ''), step_type), element_name)), $4 + 1) AS title,
        status, duration_ms, left(element_selector, $4 + 1) AS element_selector, element_name, element_type,
        left(input_value, $4 + 1) AS input_value, left(expected_value, $4 + 1) AS expected_value,
@@ -143,6 +143,29 @@ WHERE test_case_result_id = $1
        OR (step_number IS NULL AND started_at <= $5::timestamptz
            AND started_at + coalesce(duration_ms, 0) * INTERVAL '1 ms' >= $4::timestamptz))
 ORDER BY seq LIMIT $6
+
+-- name: console_marks
+-- The console in the $4 milliseconds from $3, as milliseconds: at most one entry of a level in each of 1,000 slots. An
+-- entry without a time stands at the start of its step.
+SELECT min((extract(epoch FROM at - $3::timestamptz) * 1000)::bigint) AS at, level
+FROM (SELECT l.level, coalesce(l.logged_at, s.started_at) AS at
+      FROM test_console_logs l
+      LEFT JOIN test_step_results s ON s.test_case_result_id = l.test_case_result_id AND l.logged_at IS NULL
+          AND s.iteration_number = l.iteration_number AND s.step_number = l.step_number
+          AND s.iteration_number = $2::int
+      WHERE l.test_case_result_id = $1) AS entry
+WHERE at BETWEEN $3 AND $3::timestamptz + $4::float8 * INTERVAL '1 ms'
+GROUP BY level, floor(extract(epoch FROM at - $3) * 1000000 / $4::float8)
+
+-- name: network_marks
+-- The requests in the $3 milliseconds from $2: start and end in milliseconds, and whether they failed.
+SELECT (extract(epoch FROM started_at - $2::timestamptz) * 1000)::bigint AS first,
+       (extract(epoch FROM started_at - $2) * 1000)::bigint + coalesce(duration_ms, 0) AS last,
+       coalesce(status_code >= 400, false) OR error_text IS NOT NULL AS failed
+FROM test_network_logs
+WHERE test_case_result_id = $1 AND started_at <= $2 + $3::float8 * INTERVAL '1 ms'
+  AND started_at + coalesce(duration_ms, 0) * INTERVAL '1 ms' >= $2
+ORDER BY seq LIMIT $4
 
 -- name: totals
 SELECT (SELECT count(*) FROM test_artifacts WHERE test_case_result_id = $1) AS files,

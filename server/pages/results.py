@@ -14,6 +14,7 @@ from server.reports import results
 from server.services import CALL, SERVICES
 from server.viewer import render
 from server.viewer.stage import stage
+from server.viewer.timeline import timeline
 
 _Word = Annotated[str, Meta(max_length=50)]
 
@@ -34,6 +35,10 @@ async def show(request: web.Request, case_id: UUID, query: ResultQuery) -> Respo
     pool, scope = request.app[SERVICES].pool, request[CALL].scope
     cut = results.WHOLE if query.whole else results.CUT
     result = await results.of_case(pool, case_id, scope, query.step, query.files, cut)
+    return await html.page(request, partial(_draw, result, query, cut), rows=len(result.rows))
+
+
+def _draw(result: results.Result, query: ResultQuery, cut: int, frame: html.Frame) -> str:
     shown = stage(result.panel, query.view, query.beside) if result.panel else None
-    draw = partial(render.page, "result.html", result=result, panel=result.panel, stage=shown, query=query, cut=cut)
-    return await html.page(request, draw, rows=len(result.rows))
+    values = {"panel": result.panel, "stage": shown, "timeline": timeline(result), "query": query, "cut": cut}
+    return render.page("result.html", frame=frame, result=result, **values)

@@ -19,6 +19,7 @@ _OF_STEP = 100  # files, checkpoints and log entries of each kind in a step's pa
 _ITERATIONS = 1_000
 _ATTEMPTS = 50
 _CHECKPOINTS = 500
+_MARKS = 1_000  # requests in the timeline
 CUT = 20_000  # characters of a text in the page; a step's own page has it whole
 WHOLE = 1 << 20  # characters: no text is longer
 
@@ -258,7 +259,8 @@ class Totals:
 @dataclass(slots=True)
 class Result:
     """`panel` is None for a result without steps. `total`: the steps of the iteration in view; `offset`: how many of
-    them come before `rows`. `unknown`: the address names a step that does not exist."""
+    them come before `rows`. `unknown`: the address names a step that does not exist. `console` and `network`: what was
+    logged while the steps in `rows` ran, in milliseconds from the first of them: (at, level), (start, end, failed)."""
 
     head: Head
     totals: Totals
@@ -273,6 +275,8 @@ class Result:
     rows: list[Row] = field(default_factory=list)
     total: int = 0
     offset: int = 0
+    console: list[tuple[int, str]] = field(default_factory=list)
+    network: list[tuple[int, int, bool]] = field(default_factory=list)
 
 
 async def of_case(pool: Pool, case_id: UUID, scope: UUID | None, asked: str | None, files: int, cut: int) -> Result:
@@ -338,6 +342,12 @@ async def _add_rows(connection: Any, case_id: UUID, result: Result, panel: Panel
     result.offset = before - before % ROWS
     rows = await connection.fetch(sql.rows, case_id, at.iteration, ROWS, result.offset)
     result.rows = [Row(*row) for row in rows]
+    times = [moment for row in result.rows for moment in (row.started_at, row.completed_at) if moment is not None]
+    if times:
+        length = max(1, (max(times) - min(times)).total_seconds() * 1000)
+        console = await connection.fetch(sql.console_marks, case_id, at.iteration, min(times), length)
+        network = await connection.fetch(sql.network_marks, case_id, min(times), length, _MARKS)
+        result.console, result.network = [tuple(row) for row in console], [tuple(row) for row in network]
 
 
 async def _panel(connection: Any, case_id: UUID, at: At, cut: int) -> Panel | None:

@@ -11,6 +11,7 @@ _NAMES = (
     "reportd.css",
     "front.css",
     "core.js",
+    "times.js",
     "icon.svg",
     "result.css",
     "docs.css",

@@ -183,3 +183,26 @@ async def test_every_field_is_shown_as_text(client, make_run, make_result, page)
         assert text.count("&lt;script&gt;alert(1)") > 5 and "{{7*7}}" in text
         wrong = ("<script>", "<img src=x", "\x1b", 'href="javascript', " style=")
         assert [each for each in wrong if each in text] == []
+
+
+async def test_the_timeline_has_every_lane(client, make_result, page):
+    times = [f"2026-01-24T12:00:0{second}Z" for second in range(4)]
+    steps = [{**step, "started_at": at} for step, at in zip(STEPS[:2], times, strict=False)]
+    case = await make_result(steps, pictures=(1, 2))
+    url = f"/api/v1/reports/test-case-results/{case}"
+    logged = [
+        {"level": "error", "message": "x", "logged_at": times[1]},
+        {"level": "info", "message": "x", "step_number": 1},
+    ]
+    assert (await client.post(f"{url}/console-logs", json={"entries": logged})).status == 201
+    sent = [{"method": "GET", "url": "x", "status_code": code, "started_at": times[0]} for code in (200, 503)]
+    assert (await client.post(f"{url}/network-logs", json={"entries": sent})).status == 201
+    checkpoints = [{"checkpoint_number": 1, "name": "x", "status": "Failed", "step_number": 1}]
+    assert (await client.post(f"{url}/checkpoints", json={"checkpoints": checkpoints})).status == 201
+    text = (await page(case)).partition('id="timeline"')[2].partition("</section>")[0]
+    assert text.count("/thumbs/") == 2 and 'href="?step=1.2" aria-current="step"' in text
+    for kind in ('class="Failed"', 'class="Passed"', 'class="error"', 'class="info"', 'class="here"'):
+        assert kind in text, kind
+    assert all(name in text for name in ("Checkpoints over", "Console entries over", "Requests over"))
+    assert "estimated" not in text and "Times estimated from durations" in await page(await make_result())
+    assert 'id="timeline"' not in await page(await make_result([]))
