@@ -11,7 +11,7 @@ import asyncpg
 
 from server.auth.roles import Role
 from server.auth.tokens import hash_of, new_token
-from server.commands import epilogs, up
+from server.commands import epilogs, first_access
 from server.commands.console import Refused, duration, expiry, in_transaction, minute, piped, short_name, with_database
 from server.database.queries import SQL
 from server.ids import new_id
@@ -119,7 +119,7 @@ def _token_rotate(options: argparse.Namespace) -> None:
     print(f"rotated {visible(row['name'])} ({row['id']}); the former secret works {until}", file=sys.stderr)
     print(token)
     if options.data is not None:
-        up.replace_token(options.data, row["former_hash"], token)
+        first_access.replace_token(options.data, row["former_hash"], token)
 
 
 def _token_revoke(options: argparse.Namespace) -> None:

@@ -13,17 +13,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import asyncpg
-
-from server.auth.tokens import hash_of, is_token, new_token
+from server.commands import first_access
+from server.commands.first_access import write
 from server.commands.serve import check_address, check_storage, log_size, run, stop_signals
 from server.commands.settings import load
 from server.config import Config
 from server.database import migrate
 from server.database.embedded import EmbeddedError, Postgres
-from server.database.queries import SQL
-from server.ids import new_id
-from server.observe.audit import Action, Subject, operator, record
 
 LOG = logging.getLogger("reportd")
 
@@ -83,7 +79,7 @@ def server_of(data: Path) -> tuple[str, str | None] | None:
     """
     if not _runs(data):
         return None
-    token = data / "admin-token"
+    token = data / first_access.TOKEN
     try:
         url = str(json.loads((data / "server.json").read_text("utf-8"))["url"])
         return url, token.read_text("ascii").strip() if token.exists() else None
@@ -115,12 +111,12 @@ def up(data: Path, config: Config, filling: Sequence[str] = ()) -> None:
             LOG.info("starting PostgreSQL in %s", database.folder)
             database.start()
             migrate.apply(database.dsn(), finish=True)
-            asyncio.run(_ensure_token(data, database.dsn()))
+            password = asyncio.run(first_access.ensure(data, database.dsn()))
             log_size(config)
             ready, cores = asyncio.Event(), os.sched_getaffinity(0)  # before the server pins itself to one core
 
             def announce(url: str) -> None:
-                _announce(data, url)
+                _announce(data, url, password)
                 ready.set()
 
             companions = [lambda: _watch(database)]
@@ -161,44 +157,16 @@ def _holder(data: Path) -> str:
         return "a `reportd up` that is starting or stopping"
 
 
-def replace_token(data: Path, former_hash: bytes, token: str) -> None:
-    """Replace the secret in the admin-token file after a rotation, if the file holds the rotated token."""
-    path = data / "admin-token"
-    if path.exists() and hash_of(path.read_text("ascii").strip()) == former_hash:
-        _write(path, token + "\n")
-
-
-async def _ensure_token(data: Path, dsn: str) -> None:
-    """Create the admin token at the first start.
-
-    The file is written before the row: after a crash in between, the next start adds the missing row.
-    """
-    path = data / "admin-token"
-    connection = await asyncpg.connect(dsn)
-    try:
-        tokens = await connection.fetch(SQL.tokens.all)
-        if not path.exists() and tokens:
-            return  # removed on purpose, or lost: `reportd token create --data` makes a new one
-        if not path.exists():
-            _write(path, new_token() + "\n")
-        token = path.read_text("ascii").strip()
-        if not is_token(token):
-            raise EmbeddedError(f"{path} holds no token. Remove it, then run `reportd token create --data {data}`.")
-        if not await connection.fetchval(SQL.tokens.known, hash_of(token)):
-            name = "admin" if "admin" not in {row["name"] for row in tokens} else f"admin-{os.urandom(3).hex()}"
-            token_id = new_id(0)
-            async with connection.transaction():
-                await connection.execute(SQL.tokens.create, token_id, name, hash_of(token), "admin", None, None, None)
-                subject = Subject("token", token_id, name)
-                await record(connection, Action.TOKEN_CREATED, operator(), subject, role="admin", expires_at=None)
-    finally:
-        await connection.close()
-
-
-def _announce(data: Path, url: str) -> None:
-    _write(data / "server.json", json.dumps({"url": url, "pid": os.getpid()}, separators=(",", ":")) + "\n")
-    token = data / "admin-token"
+def _announce(data: Path, url: str, password: str | None) -> None:
+    """Say where the server is. `password`: the one that was made for `admin` just now; it is shown only this once."""
+    write(data / "server.json", json.dumps({"url": url, "pid": os.getpid()}, separators=(",", ":")) + "\n")
+    token, stored = data / first_access.TOKEN, data / first_access.PASSWORD
     print(f"reportd is ready at {url}  (API: {url}/docs)")
+    if password is not None:
+        print(f"\nOpen {url} in a browser and sign in:\n\n  name      admin\n  password  {password}\n")
+        print(f"The password is also in {stored}.")
+    elif stored.exists():
+        print(f"Open {url} in a browser and sign in as admin. The password is in {stored}.")
     if token.exists():
         print(f"The admin token is in {token}. Try:\n")
         print(
@@ -207,17 +175,6 @@ def _announce(data: Path, url: str) -> None:
     else:
         print(f"Create a token with: reportd token create --data {shlex.quote(str(data))} --name NAME\n")
     print("Ctrl-C stops it.", flush=True)
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file atomically, readable by its owner only."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(descriptor)
-    fresh.replace(path)
 
 
 async def _fill(ready: asyncio.Event, command: Sequence[str], cores: set[int]) -> None:

@@ -12,7 +12,7 @@ import asyncpg
 
 from server.auth.passwords import hash_password, prepared, problem_of
 from server.auth.roles import Role
-from server.commands import epilogs
+from server.commands import epilogs, first_access
 from server.commands.console import Refused, in_transaction, minute, piped, short_name, with_database
 from server.database.queries import SQL
 from server.ids import new_id
@@ -103,7 +103,9 @@ def _user_reset_password(options: argparse.Namespace) -> None:
         await _end_access(connection, user_id)
 
     done = "changed the password of {}; sessions end within 5 seconds"
-    _change_user(options, change, Action.USER_PASSWORD_RESET, done)
+    name = _change_user(options, change, Action.USER_PASSWORD_RESET, done)
+    if options.data is not None:
+        first_access.forget_password(options.data, name)
     if printed:
         print(printed)
 
@@ -129,7 +131,9 @@ def _change_user(
     action: Action,
     done: str,
     **detail: object,
-) -> None:
+) -> str:
+    """Change a person, and return the person's name."""
+
     async def work(connection: Any) -> Any:
         user = await connection.fetchrow(SQL.users.find, options.user)
         if user is None:
@@ -140,6 +144,7 @@ def _change_user(
 
     user = in_transaction(options, work)
     print(done.format(f"{visible(user['name'])} ({user['id']})"), file=sys.stderr)
+    return str(user["name"])
 
 
 async def _end_access(connection: Any, user_id: UUID) -> None:

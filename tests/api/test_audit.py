@@ -17,7 +17,7 @@ from aiohttp import DummyCookieJar
 from psycopg import errors
 
 from server.commands import audit as audit_command
-from server.commands import up
+from server.commands import first_access
 from server.database.queries import SQL
 from server.ids import new_id, time_of
 from server.observe import audit
@@ -231,12 +231,14 @@ def test_creating_rotating_and_revoking_a_token_write_entries(command, entries, 
     assert list(rotated) == ["former_secret_until"] and revoked == {}
 
 
-def test_the_admin_token_of_up_writes_one_entry(tmp_path, dsn, entries):
+def test_what_the_first_up_makes_writes_one_entry_each(tmp_path, dsn, entries):
     for _ in range(2):
-        asyncio.run(up._ensure_token(tmp_path, dsn))
-    (entry,) = entries()
-    columns = [entry[name] for name in ("action", "actor_kind", "subject_name", "detail")]
-    assert columns == ["token.created", "command", "admin", {"role": "admin", "expires_at": None}]
+        asyncio.run(first_access.ensure(tmp_path, dsn))
+    columns = [[entry[name] for name in ("action", "actor_kind", "subject_name", "detail")] for entry in entries()]
+    assert columns == [
+        ["token.created", "command", "admin", {"role": "admin", "expires_at": None}],
+        ["user.created", "command", "admin", {"roles": ["admin"]}],
+    ]
 
 
 def test_the_actor_of_a_command_is_the_login_user_or_else_the_user_of_the_process(monkeypatch):

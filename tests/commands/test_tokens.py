@@ -9,7 +9,7 @@ from http.cookies import SimpleCookie
 import pytest
 
 from server.auth.tokens import hash_of, is_token, new_token
-from server.commands import up
+from server.commands import first_access
 from server.database.embedded import EmbeddedError
 from server.http.authenticate import COOKIE
 from server.services import SERVICES
@@ -233,16 +233,16 @@ async def test_an_id_wins_over_an_equal_name(status, token, rows):
 def test_up_does_not_recreate_a_token_from_a_former_secret_in_its_file(tmp_path, dsn, token, rows):
     former, path = new_token(), tmp_path / "admin-token"
     path.write_text(former + "\n")
-    asyncio.run(up._ensure_token(tmp_path, dsn))
+    asyncio.run(first_access.ensure(tmp_path, dsn))
     token("rotate", "admin", "--overlap", "0h")
     for revoked in (False, True):
         if revoked:
             token("revoke", "admin")
-        asyncio.run(up._ensure_token(tmp_path, dsn))
+        asyncio.run(first_access.ensure(tmp_path, dsn))
         assert len(rows("SELECT FROM tokens")) == 1
     path.write_text("hunter2\n")
     with pytest.raises(EmbeddedError, match="holds no token"):
-        asyncio.run(up._ensure_token(tmp_path, dsn))
+        asyncio.run(first_access.ensure(tmp_path, dsn))
 
 
 @pytest.mark.parametrize("verb", ["revoke", "rotate"])

@@ -42,6 +42,11 @@ def used(tmp_path_factory) -> tuple[Path, Callable[[UpServer], None]]:
     return data, check
 
 
+def printed(server: UpServer) -> str:
+    """What the server prints when it is ready."""
+    return wait_for(lambda: "Ctrl-C stops it." in (text := server.output.read_text()) and text)
+
+
 def postgres_processes(data: Path) -> list[int]:
     """The ids of all living PostgreSQL processes on a folder, including child processes."""
     found = []
@@ -75,7 +80,7 @@ def ready(server: UpServer) -> Reply:
 
 
 def test_the_first_start_prints_the_next_steps(up_server):
-    output = wait_for(lambda: "Ctrl-C stops it." in (text := up_server.output.read_text()) and text)
+    output = printed(up_server)
     assert f"reportd is ready at {up_server.url} " in output
     token = up_server.data / "admin-token"
     assert f"The admin token is in {token}." in output
@@ -87,8 +92,22 @@ def test_the_first_start_prints_the_next_steps(up_server):
     assert ready(up_server).status == 200
 
 
+def test_the_first_start_makes_a_person_who_can_sign_in(up_server):
+    output = printed(up_server)
+    stored = up_server.data / "admin-password"
+    assert stored.stat().st_mode & 0o777 == 0o600
+    password = stored.read_text().strip()
+    assert len(password) == 16 and f"  name      admin\n  password  {password}\n" in output
+    assert password not in up_server.log.read_text()
+    body = json.dumps({"name": "admin", "password": password}).encode()
+    login = up_server.ask("POST", "/api/v1/auth/login", body, Content_Type="application/json", Authorization="")
+    assert login.status == 201 and login.json()["name"] == "admin"
+    (made,) = up_server.rows("SELECT detail->'roles' FROM audit_entries WHERE action = 'user.created'")
+    assert made == (["admin"],)
+
+
 def test_the_printed_curl_command_works(up_server):
-    output = wait_for(lambda: "Ctrl-C stops it." in (text := up_server.output.read_text()) and text)
+    output = printed(up_server)
     (line,) = re.findall(r"^\s*curl .*$", output, re.MULTILINE)
     if shutil.which("curl"):
         done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60)
@@ -179,6 +198,8 @@ def test_a_signal_stops_both_and_the_next_start_has_all_data(used, number):
     with running(data) as server:
         check(server)
         assert postgres_processes(data)
+        assert (data / "admin-password").read_text().strip() not in printed(server)  # it is shown once
+        assert f"sign in as admin. The password is in {data / 'admin-password'}." in printed(server)
         if number != signal.SIGTERM:
             os.killpg(server.process.pid, number)  # as a terminal does: to the whole process group
         assert end(server.process, number) == 0
