@@ -1,4 +1,4 @@
--- depends: 0020_add_step_link_name
+-- depends: 0023_index_commits
 
 -- One row for each error of a project: for all failures whose text is the same after stable() (server/compare/). No
 -- counters: parallel writers would wait for each other. Search looks in `words`. Signs become spaces, because the
