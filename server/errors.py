@@ -61,6 +61,18 @@ class Unauthorized(ReportError):
         super().__init__(headers={"WWW-Authenticate": "Bearer"})
 
 
+class SessionNeeded(Unauthorized):
+    """This is for a person who is logged in (POST /api/v1/auth/login). A token cannot log out: revoke it instead."""
+
+    code = "session_needed"
+
+
+class TokenNeeded(Unauthorized):
+    """This is for callers with a token: send it as Authorization: Bearer <token>."""
+
+    code = "token_needed"
+
+
 class WrongCredentials(Unauthorized):
     """The name or the password is wrong."""
 

@@ -25,6 +25,7 @@ class Admission:
 
     def __init__(self, max_uploads: int, body_memory: int, reply_memory: int = 1 << 62) -> None:
         self.stopping = False
+        self.connections = 0  # open connections of clients
         self.requests = 0
         self.uploads = 0  # without uploads that wait for a slow client
         self.memory = 0  # bytes

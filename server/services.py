@@ -54,6 +54,7 @@ class Services:
         """Update the metrics of uploads, connections and refused requests."""
         pool, admission = self.pool, self.admission
         self.load.observe(
+            admission.connections,
             admission.uploads,
             {"in_use": pool.in_use, "idle": max(0, pool.open - pool.in_use), "waiting": pool.waiting},
             {

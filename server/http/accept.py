@@ -40,7 +40,8 @@ class Idle(Protocol):
 class Server(Protocol):
     """Makes the protocol of each accepted socket, and counts the open connections."""
 
-    open: int
+    @property
+    def open(self) -> int: ...
 
     @property
     def connections(self) -> Sequence[Any]:

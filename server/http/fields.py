@@ -13,7 +13,17 @@ from msgspec import Meta, Struct
 
 from server.errors import Invalid, Problem
 from server.http.nesting import Where, path_of
-from server.http.repair import ANY_CASE, FREE_TEXT, MEASURED, UNIQUE_TEXT, Unrepairable, Warnings, clean, cleaned
+from server.http.repair import (
+    ANY_CASE,
+    FREE_TEXT,
+    MEASURED,
+    UNIQUE_TEXT,
+    Unrepairable,
+    Warnings,
+    as_text,
+    clean,
+    cleaned,
+)
 from server.redact.rules import redact_headers
 from server.reports.words import RunStatus, Status
 
@@ -137,7 +147,7 @@ class JsonObject:
 
 
 class HeaderMap(JsonObject):
-    """HTTP headers as a JSON object of strings or lists of strings; credentials are redacted."""
+    """HTTP headers as a JSON object of strings or lists of strings, redacted. Numbers are stored as strings."""
 
     __slots__ = ()
 
@@ -148,8 +158,17 @@ class HeaderMap(JsonObject):
         for item in value.values():
             strings = item if isinstance(item, list) else [item]
             if not all(isinstance(text, str) for text in strings):
-                raise Unrepairable("must hold strings or lists of strings")
+                raise ValueError("must hold strings or lists of strings")
         return super().parse(redact_headers(value))
+
+    @staticmethod
+    def repair(value: Any, where: Where, warnings: Warnings) -> Any:
+        found = JsonObject.repair(value, where, warnings)
+        return (
+            {name: _header(item, (where, name), warnings) for name, item in found.items()}
+            if isinstance(found, dict)
+            else found
+        )
 
     schema: ClassVar[dict[str, Any]] = {
         "type": "object",
@@ -157,6 +176,15 @@ class HeaderMap(JsonObject):
             "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
         },
     }
+
+
+def _header(value: Any, where: Where, warnings: Warnings) -> Any:
+    if isinstance(value, list):
+        return [
+            _header(item, (where, i), warnings) if isinstance(item, int | float) else item
+            for i, item in enumerate(value)
+        ]
+    return as_text(value, where, warnings) if isinstance(value, int | float) else value
 
 
 LEVELS = ("debug", "info", "warning", "error")

@@ -205,7 +205,7 @@ class _Server(web.Server):
     def __init__(self, app: web.Application, made: web.Server) -> None:
         self._app = app
         self.lingering = Lingering(largest_request(app[SERVICES]))
-        self.open = 0  # connections whose socket is open
+        self._admission = app[SERVICES].admission
         super().__init__(
             made.request_handler,
             request_factory=made.request_factory,
@@ -214,12 +214,17 @@ class _Server(web.Server):
         )
         self._kwargs = made._kwargs
 
+    @property
+    def open(self) -> int:
+        """Connections whose socket is open."""
+        return self._admission.connections
+
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        self.open += 1
+        self._admission.connections += 1
         super().connection_made(handler, transport)
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
-        self.open -= 1
+        self._admission.connections -= 1
         super().connection_lost(handler, exc)
 
     def __call__(self) -> web.RequestHandler:

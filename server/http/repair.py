@@ -6,6 +6,7 @@ or that has text which cannot be stored, so other bodies cost nothing.
 """
 
 import hashlib
+import json
 import math
 import re
 from collections.abc import Callable, Hashable, Mapping
@@ -21,6 +22,7 @@ from server.http.nesting import Where, path_of
 MAX_WARNINGS = 100
 MAX_TEXT_BYTES = 1 << 20
 BAD_TEXT = re.compile("[\x00\ud800-\udfff]")
+_GAP = re.compile(r"\s")
 BAD_TEXT_RULE = "must not contain NUL characters or lone surrogates"
 
 
@@ -70,12 +72,14 @@ def clean(text: str) -> str:
 
 
 class _Text:
-    """Free text: replaces what cannot be stored, and cuts it to the length of its type and to MAX_TEXT_BYTES."""
+    """Free text: a number becomes text; replaces what cannot be stored, and cuts it to the length of its type and to
+    MAX_TEXT_BYTES."""
 
     def __init__(self, kind: Any) -> None:
         self._limit: int = kind.max_length
 
     def __call__(self, value: Any, where: Where, warnings: Warnings) -> Any:
+        value = self._of_number(value, where, warnings)
         if not isinstance(value, str):
             return value
         text = _cleaned_text(value, where, warnings)
@@ -85,8 +89,12 @@ class _Text:
             text = text[: self._limit - len(end)] + end
         if too_long(text):
             warnings.add(where, "was cut to 1 MiB")
-            text = text.encode()[: MAX_TEXT_BYTES - len("…".encode())].decode("utf-8", "ignore") + "…"
+            text = text.encode()[: MAX_TEXT_BYTES - len("…".encode())].decode("utf-8", "ignore")
+            text = text[: _last_gap(text)] + "…"
         return text
+
+    def _of_number(self, value: Any, where: Where, warnings: Warnings) -> Any:
+        return as_text(value, where, warnings) if isinstance(value, int | float) else value
 
     def _end(self, value: str) -> str:
         return "…"
@@ -95,8 +103,27 @@ class _Text:
 class _UniqueText(_Text):
     """Free text that identifies something: cut texts with the same beginning remain different by a hash at the end."""
 
+    def _of_number(self, value: Any, where: Where, warnings: Warnings) -> Any:
+        return value
+
     def _end(self, value: str) -> str:
         return "…" + hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def as_text(value: Any, where: Where, warnings: Warnings) -> str:
+    """The JSON of a value, such as `10` or `true`, as text."""
+    text = json.dumps(value, ensure_ascii=False)
+    shown = text if len(text) <= 50 else text[:49] + "…"
+    warnings.add(where, clean(f"`{shown}` is stored as text"))
+    return text
+
+
+def _last_gap(text: str) -> int:
+    """Where the last word of a cut text begins. It is left out: half of a credential could not be recognized and
+    redacted. Only the last 4,096 characters are looked at."""
+    begin = max(0, len(text) - 4096)
+    gaps = [found.end() for found in _GAP.finditer(text, begin)]
+    return gaps[-1] if gaps else len(text)
 
 
 def too_long(text: str) -> bool:

@@ -23,7 +23,8 @@ from server.errors import (
     ReportError,
     RoleTooSmall,
     RouteNotFound,
-    Unauthorized,
+    SessionNeeded,
+    TokenNeeded,
 )
 from server.http import decode, reply
 from server.http.authenticate import authenticate
@@ -164,7 +165,7 @@ class _Bound:
         elif not (access.public if isinstance(access.public, bool) else access.public(request.app[SERVICES].config)):
             call.caller = await authenticate(request)
             if access.only and call.caller.kind != access.only:
-                raise Unauthorized()
+                raise SessionNeeded() if access.only == "person" else TokenNeeded()
             if access.all_projects and call.caller.projects() is not None:
                 raise AllProjectsNeeded()
 

@@ -39,6 +39,9 @@ _UPLOADS = Gauge(
     "Uploads in progress. Uploads that wait for a slow client are not counted.",
     multiprocess_mode="livesum",
 )
+_OPEN = Gauge(
+    "reportd_connections", "Open connections of clients, with and without a request.", multiprocess_mode="livesum"
+)
 _CONNECTIONS = Gauge(
     "reportd_pool_connections",
     "state=in_use, state=idle: connections to PostgreSQL. state=waiting: requests that wait for a connection.",
@@ -73,8 +76,10 @@ class Load:
     def __init__(self) -> None:
         self._seen = {"uploads": 0, "memory": 0, "connections": 0, "storage": 0, "replies": 0}
 
-    def observe(self, uploads: int, connections: Mapping[str, int], refused: Mapping[str, int]) -> None:
-        """Update the metrics. `connections` by state; `refused` by reason, counted since the process started."""
+    def observe(self, open_: int, uploads: int, connections: Mapping[str, int], refused: Mapping[str, int]) -> None:
+        """Update the metrics. `open_`: connections of clients. `connections`: to the database, by state. `refused`: by
+        reason, counted since the process started."""
+        _OPEN.set(open_)
         _UPLOADS.set(uploads)
         for state, count in connections.items():
             _CONNECTIONS.labels(state).set(count)

@@ -754,3 +754,14 @@ async def test_an_expired_session_is_refused_although_it_is_cached(nobody, make_
     assert (await nobody.get(RUNS, headers=headers)).status == 200
     await asyncio.sleep(0.4)
     assert (await nobody.get(RUNS, headers=headers)).status == 401
+
+
+async def test_the_wrong_kind_of_caller_is_told_which_kind_is_needed(client, nobody, make_user):
+    reply = await client.post(LOGOUT)
+    detail = (
+        "This is for a person who is logged in (POST /api/v1/auth/login). A token cannot log out: revoke it instead."
+    )
+    assert (reply.status, (await reply.json())["detail"]) == (401, detail)
+    assert reply.headers["WWW-Authenticate"] == "Bearer"
+    reply = await nobody.post(LOGOUT)
+    assert (reply.status, (await reply.json())["detail"].partition(":")[0]) == (401, "A valid token is needed")

@@ -546,7 +546,9 @@ async def test_metrics_show_requests_in_progress_and_refused_requests(start, new
     async with half_sent(client, case, single(BIG)):
         await until(lambda: client.app[SERVICES].admission.uploads == 1)
         assert await overloaded(await upload(client, case, 1))
-        assert (await metrics(client))["reportd_uploads_in_progress"] == 1
+        now = await metrics(client)
+        assert now["reportd_uploads_in_progress"] == 1
+        assert now["reportd_connections"] == len(client.server.runner.server.connections) >= 2
     async with locked(dsn, case):
         writer = asyncio.create_task(client.put(f"{case}/steps", json={"steps": [a_step()]}))
         await until(lambda: client.app[SERVICES].pool.in_use == 1)

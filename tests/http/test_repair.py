@@ -35,10 +35,20 @@ def cut(limit):
     ]
 
 
+NUMBER = [
+    (10, "10", ["`10` is stored as text"]),
+    (-1.5, "-1.5", ["`-1.5` is stored as text"]),
+    (True, "true", ["`true` is stored as text"]),
+    (10**60, "1" + "0" * 60, [f"`1{'0' * 48}…` is stored as text"]),
+]
 LONG = [
     ("x" * (MIB + 1), "x" * (MIB - 3) + "…", ["was cut to 1 MiB"]),
     ("🙂" * (MIB // 4 + 1), "🙂" * (MIB // 4 - 1) + "…", ["was cut to 1 MiB"]),
     ("🙂" * (MIB // 4), "🙂" * (MIB // 4), []),
+]
+WORDS = [
+    ("x" * (MIB - 9) + " //a:secret@b", "x" * (MIB - 9) + " …", ["was cut to 1 MiB"]),
+    (" " + "x" * (MIB + 1), " " + "x" * (MIB - 4) + "…", ["was cut to 1 MiB"]),
 ]
 DURATION = [
     (308.5, 309, ["was rounded to 309"]),
@@ -74,7 +84,9 @@ SIZE = [
 
 # Each field with all its repairs: the value sent, the value stored, and the warnings.
 STEP = {
-    "action": [*TEXT, *cut(100)],
+    "action": [*TEXT, *cut(100), *NUMBER],
+    "expected_value": NUMBER,
+    "input_value": NUMBER,
     "description": [*TEXT, *LONG],
     "error_type": cut(100),
     "element_name": cut(255),
@@ -84,7 +96,7 @@ STEP = {
     "status": STATUS,
     "duration_ms": DURATION,
 }
-CONSOLE = {"level": LEVEL, "message": [*TEXT, *LONG], "line_number": DURATION, "column_number": DURATION}
+CONSOLE = {"level": LEVEL, "message": [*TEXT, *LONG, *WORDS], "line_number": DURATION, "column_number": DURATION}
 NETWORK = {
     "url": TEXT,
     "status_code": [(-1, None, ["was below zero and is stored as null"]), (200.0, 200, [])],
@@ -94,8 +106,26 @@ NETWORK = {
     "duration_ms": DURATION,
     "error_text": TEXT,
     "response_headers": [({"a": ["\0"]}, {"a": ["\ufffd"]}, [NUL])],
+    "request_headers": [
+        (
+            {"a": 10, "b": [True, "x"]},
+            {"a": "10", "b": ["true", "x"]},
+            ["`10` is stored as text", "`true` is stored as text"],
+        ),
+        (
+            {"Cookie": 7, "Age": 0},
+            {"Cookie": "[redacted]", "Age": "0"},
+            ["`7` is stored as text", "`0` is stored as text"],
+        ),
+    ],
 }
-CHECKPOINT = {"name": [*TEXT, *cut(500)], "status": STATUS, "message": TEXT, "actual_value": TEXT}
+CHECKPOINT = {
+    "name": [*TEXT, *cut(500)],
+    "status": STATUS,
+    "message": TEXT,
+    "actual_value": [*TEXT, *NUMBER],
+    "expected_value": NUMBER,
+}
 CASE = {
     "name": [*TEXT, *cut(500)],
     "status": STATUS,
@@ -103,7 +133,7 @@ CASE = {
     "error_message": [*TEXT, *LONG],
     "error_type": cut(255),
     "browser": cut(255),
-    "tags": [(["\0"], ["\ufffd"], [NUL])],
+    "tags": [(["\0"], ["\ufffd"], [NUL]), ([1, "b"], ["1", "b"], ["`1` is stored as text"])],
     "metadata": [({"a": [{"b": "\0"}]}, {"a": [{"b": "\ufffd"}]}, [NUL]), ({"\ud800": 1.5}, {"\ufffd": 1.5}, [NUL])],
 }
 RUN = {
@@ -278,7 +308,7 @@ async def test_what_is_no_json_number_is_refused_beside_a_repair(client, case_ur
 def test_values_of_any_shape_are_left_to_the_validation():
     bodies = [kind for route in ROUTES for name, kind in route.takes.items() if name == "body"]
     assert len(bodies) >= 10
-    odd = {"name": 5, "level": [], "metadata": 1, "duration_ms": "1", "status": {}, "tags": 5, "message": None}
+    odd = {"name": [], "level": [], "metadata": 1, "duration_ms": "1", "status": {}, "tags": 5, "message": None}
     for body in bodies:
         for value in ([], "x", None, 5, odd, {"steps": [odd]}, {"entries": [odd]}, {"test_cases": [odd, []]}):
             warnings = []
