@@ -7,12 +7,14 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from server import config
 from server.commands.main import _parser
+from server.http import accept
 from tests.api.test_accel_redirect import NGINX, PAGE
 from tests.up_server import ENVIRONMENT, wait_for
 
@@ -48,6 +50,19 @@ def test_systemd_takes_the_units(tmp_path):
     )
     ours = [line for line in done.stderr.splitlines() if "reportd" in line]
     assert ours == [] and done.returncode == 0, done.stderr
+
+
+def test_the_memory_limit_of_the_service_is_above_the_bounds_of_its_workers():
+    """The sum in the comment of MemoryMax, with a quarter more; see docs/scaling.md."""
+    settings = tomllib.loads((DEPLOY / "config.toml").read_text("utf-8"))["server"]
+    server = config.ServerConfig()
+    assert not {"body_memory", "reply_memory", "max_connections"} & settings.keys()
+    mib = 1 << 20
+    bounds = (
+        70 * mib + 5 * server.body_memory + 2 * server.reply_memory + 130 * mib + accept._MOST_BY_DEFAULT * (14 << 10)
+    )
+    (limit,) = re.findall(r"^MemoryMax=(\d+)G$", (DEPLOY / "reportd.service").read_text("utf-8"), re.MULTILINE)
+    assert 1.2 * settings["workers"] * bounds <= int(limit) << 30
 
 
 @installed

@@ -248,9 +248,11 @@ class _Bound:
         """Read and decode a JSON body. The handler of an upload reads the body itself."""
         if self._body_type is not None:
             call = request[CALL]
-            with request.app[SERVICES].admission.reserve() as memory:
-                raw = await decode.read_body(request, self._max_json(request), memory)
-                arguments["body"] = await aside(len(raw), decode.from_json, raw, self._body_type, call.warnings)
+            # Until the reply is sent: what is made of a large body takes as much memory as the body, or more, while the
+            # request waits for a row lock or for a connection to the database.
+            memory = call.until_sent.enter_context(request.app[SERVICES].admission.reserve())
+            raw = await decode.read_body(request, self._max_json(request), memory)
+            arguments["body"] = await aside(len(raw), decode.from_json, raw, self._body_type, call.warnings)
             call.body_size = len(raw)
             await call.still_allowed(request.app[SERVICES].pool)
             if call.idempotency_key is not None:

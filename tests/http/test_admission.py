@@ -208,6 +208,21 @@ async def test_large_json_bodies_are_refused_when_memory_runs_out(start, new_cas
     assert admission.refused_memory == 3
 
 
+async def test_a_large_json_body_counts_as_memory_until_its_request_ends(start, new_case, dsn):
+    """What is made of it waits for the lock of the test case: otherwise any number of them could."""
+    client = await start(server={"body_memory": MIB})
+    case, admission = await new_case(client), client.app[SERVICES].admission
+    steps = {"steps": [a_step(number, description="x" * 10_000) for number in range(1, 70)]}
+    async with locked(dsn, case):
+        waiting = asyncio.create_task(client.put(f"{case}/steps", json=steps))
+        await until(lambda: admission.memory > 690_000 and client.app[SERVICES].pool.in_use)
+        await asyncio.sleep(0.1)  # it has been decoded
+        assert admission.memory > 690_000
+        assert await overloaded(await client.put(f"{case}/steps", json=steps))
+    assert (await waiting).status == 200
+    await until(lambda: admission.memory == 0)
+
+
 async def test_the_fields_of_a_form_count_as_memory(start, new_case):
     client = await start()
     case, admission = await new_case(client), client.app[SERVICES].admission
