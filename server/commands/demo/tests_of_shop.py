@@ -78,7 +78,7 @@ def _accounts(world: World) -> list[Test]:
             click("Sign in", "header a.sign-in", Scene("signin"), ms=390),
             fill("E-mail", "#email", "maria.olsen@example.org"),
             fill("Password", "#password", "correct horse battery", Scene("signin", (2,))),
-            click("Sign in", "form.sign-in button", Scene("account", ("Orders", 3)), ms=620),
+            click("Sign in", "form.sign-in button", Scene("account", ("Orders", 3)), "submit", 620),
             click(tab, f"nav >> text={tab}", listed),
             see(f"{rows} entries are listed", "main .entry", f"{rows} entries", listed._replace(mark=tab)),
             click("Open", "main .entry:first-child button", asked),
