@@ -209,6 +209,8 @@ def test_the_flaky_test_fails_once_in_eight_runs(told):
     runs = [run for run in told if run.project == "shop" and run.branch == "main"]
     flaky = [run for run in runs if any(r.test.name == story.FLAKY and r.failed for r in told[run])]
     assert len(flaky) == 8 and all(story.FLAKY not in failed(told[run]) for run in flaky)
+    on_branches = [run.commit for run in told if run.branch != "main"]
+    assert len(set(on_branches)) == len(on_branches)  # no test passes and fails on one commit, which would be flaky
 
 
 @asynccontextmanager

@@ -126,13 +126,12 @@ def runs(seed: int, days: int, until: datetime) -> list[Run]:
                 made.append((at, "shop", "checkout", branch, day, len(on) - i, False))
     made.append((until - timedelta(minutes=3), "shop", "checkout", GIFT_CARDS, LAST_DAY, 0, True))
     made.sort()
-    return [_run(seed, number, until, *what) for number, what in enumerate(made, 1)]
+    return [_run(seed, number, *what) for number, what in enumerate(made, 1)]
 
 
 def _run(
     seed: int,
     number: int,
-    until: datetime,
     at: datetime,
     project: str,
     name: str,
@@ -141,8 +140,10 @@ def _run(
     back: int,
     on: bool,
 ) -> Run:
-    # Every third day, both runs of main are of one commit: then a test that passes and fails there is flaky.
-    changed = f"{project} {branch} {day}" if day % 3 == 0 else f"{project} {branch} {day} {(until - at) // HALF_DAY}"
+    # Every third day, both runs of main are of one commit: then a test that passes and fails there is flaky. Never on a
+    # branch, where a commit repairs a test.
+    shared = branch == "main" and day % 3 == 0
+    changed = f"{project} {branch} {day}" if shared else f"{project} {branch} {day} {back}"
     commit = hashlib.sha1(f"{seed} {changed}".encode(), usedforsecurity=False).hexdigest()
     return Run(number, project, name, branch, day, at, commit, back, seed, on)
 
