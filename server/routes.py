@@ -220,5 +220,6 @@ PAGES = [
     _page("/sign-out", sign_in.confirm),
     _page("/sign-out", sign_in.delete, "POST", access=_PUBLIC),
     _page("/results/{case_id}", results.show),
+    _page("/results/{case_id}/difference", results.show_difference),
     _page("/results/{case_id}/steps/{at}", step_pages.show),
 ]

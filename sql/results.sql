@@ -49,6 +49,21 @@ SELECT step_number, status, duration_ms,
 FROM test_step_results WHERE test_case_result_id = $1 AND iteration_number = $2
 ORDER BY step_number LIMIT $3 OFFSET $4
 
+-- name: outline
+-- What shows that something is missing: of all steps, without their texts.
+SELECT iteration_number, step_number, status,
+       CASE WHEN screenshot_artifact_id IS NULL THEN screenshot_path END AS named,
+       screenshot_artifact_id IS NOT NULL AS shown, started_at, completed_at
+FROM test_step_results WHERE test_case_result_id = $1
+ORDER BY iteration_number, step_number LIMIT $2
+
+-- name: image_of_step
+-- The screenshot of a step of another result: of the last green.
+SELECT a.id, a.artifact_type, a.artifact_category, a.step_number, a.iteration_number, a.file_name, a.file_size,
+       a.mime_type, a.checksum, NULL AS description, a.captured_at, a.uploaded_at
+FROM test_step_results s JOIN test_artifacts a ON a.id = s.screenshot_artifact_id
+WHERE s.id = $1
+
 -- name: step
 -- One step, whole up to $4 characters of each text.
 SELECT id, iteration_number, step_number, step_type, action,

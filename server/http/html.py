@@ -27,6 +27,7 @@ _OWN_FILES = (
 # Of evidence links: no script, and the style sheet is in the page.
 _POLICY = "default-src 'none'; {}style-src 'sha256-{}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
+_FRAGMENT = "X-Fragment"
 _WORTH_COMPRESSING = 2 << 10  # bytes
 _ROW = 1 << 10  # about how much work a row of a page is, in the bytes that aside() counts
 _THEME = re.compile(r"(?:^|;)[ \t]*reportd_theme=(light|dark)[ \t]*(?:;|$)")
@@ -63,18 +64,32 @@ def frame_of(request: web.Request) -> Frame:
 
 
 async def page(
-    request: web.Request, draw: Callable[..., str], *, rows: int = 0, status: int = 200, secret: bool = False
+    request: web.Request,
+    draw: Callable[..., str],
+    *,
+    rows: int = 0,
+    status: int = 200,
+    secret: bool = False,
+    fragments: bool = False,
 ) -> web.Response:
     """A page: `draw(frame=…)`, in a thread when it has many `rows`.
 
     `secret`: it holds a CSRF token. Then it is not compressed: its length would reveal the token (the BREACH attack).
+    `fragments`: its address also has a fragment, for scripts.
     """
     text = await aside(rows * _ROW, draw, frame=frame_of(request))
     response = as_page(text, status)
     if not secret and _takes_gzip(request) and len(text) >= _WORTH_COMPRESSING:
         response.body = await aside(len(text), gzip.compress, text.encode(), 5, mtime=0)
         response.headers[hdrs.CONTENT_ENCODING] = "gzip"
+    if fragments:
+        response.headers[hdrs.VARY] += f", {_FRAGMENT}"
     return response
+
+
+def is_fragment(request: web.Request) -> bool:
+    """Whether a script of a page asks for a part of it."""
+    return request.headers.get(_FRAGMENT) == "1"
 
 
 def as_page(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -1,21 +1,24 @@
 """The page of one test case result: the step that failed, what it looked like, and what surrounds it."""
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
+from server.compare.missing import missing
 from server.http import html
 from server.http.reply import Response
-from server.reports import results
+from server.reports import comparisons, results
 from server.services import CALL, SERVICES
 from server.viewer import render
+from server.viewer.rows import groups
 from server.viewer.stage import stage
 from server.viewer.timeline import timeline
 
+_AT_ONCE = 1_000  # steps that are compared with the last green before the page is sent
 _Word = Annotated[str, Meta(max_length=50)]
 
 
@@ -35,10 +38,30 @@ async def show(request: web.Request, case_id: UUID, query: ResultQuery) -> Respo
     pool, scope = request.app[SERVICES].pool, request[CALL].scope
     cut = results.WHOLE if query.whole else results.CUT
     result = await results.of_case(pool, case_id, scope, query.step, query.files, cut)
-    return await html.page(request, partial(_draw, result, query, cut), rows=len(result.rows))
+    failed, steps = result.head.status == "Failed", sum(each.steps for each in result.iterations)
+    difference = (
+        await comparisons.first_difference(pool, case_id, scope, None) if failed and steps <= _AT_ONCE else None
+    )
+    at = result.panel.step.at if result.panel and query.beside == "green" else None
+    green = await results.green(pool, case_id, at) if result.panel else None
+    draw = partial(_draw, result, query, green, difference=difference, late=failed and steps > _AT_ONCE, cut=cut)
+    return await html.page(request, draw, rows=len(result.rows) + len(result.outline) // 4)
 
 
-def _draw(result: results.Result, query: ResultQuery, cut: int, frame: html.Frame) -> str:
-    shown = stage(result.panel, query.view, query.beside) if result.panel else None
-    values = {"panel": result.panel, "stage": shown, "timeline": timeline(result), "query": query, "cut": cut}
-    return render.page("result.html", frame=frame, result=result, **values)
+async def show_difference(request: web.Request, case_id: UUID) -> Response:
+    """The first difference of a result with many steps: for the scripts of its page, and as a page of its own."""
+    pool, scope = request.app[SERVICES].pool, request[CALL].scope
+    head = await results.head_of(pool, case_id, scope)
+    difference = await comparisons.first_difference(pool, case_id, scope, None)
+    name = "difference.html" if html.is_fragment(request) else "difference_page.html"
+    return await html.page(request, partial(render.page, name, head=head, difference=difference), fragments=True)
+
+
+def _draw(result: results.Result, query: ResultQuery, green: results.Green | None, **values: Any) -> str:
+    head, panel = result.head, result.panel
+    values |= {"result": result, "panel": panel, "query": query, "timeline": timeline(result)}
+    values["findings"] = missing(result.outline, head.status, head.finished)
+    if panel is not None:
+        values["stage"] = stage(panel, query.view, query.beside, green)
+        values["groups"] = list(groups(result.rows, result.earlier, head.finished, panel.step.number))
+    return render.page("result.html", **values)

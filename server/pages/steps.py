@@ -26,12 +26,11 @@ class StepQuery(Struct):
 async def show(request: web.Request, case_id: UUID, query: StepQuery) -> Response:
     """The panel of a step for the scripts of the page; for everybody else a small page."""
     pool, scope, at = request.app[SERVICES].pool, request[CALL].scope, request.match_info["at"]
-    fragment = request.headers.get("X-Fragment") == "1"
+    fragment = html.is_fragment(request)
     cut = results.CUT if fragment else results.WHOLE
     head, panel = await results.panel(pool, case_id, scope, at, cut)
-    shown = stage(panel, query.view, query.beside)
+    green = await results.green(pool, case_id, panel.step.at if query.beside == "green" else None)
+    shown = stage(panel, query.view, query.beside, green)
     name = "panel.html" if fragment else "step.html"
     draw = partial(render.page, name, head=head, panel=panel, stage=shown, cut=cut)
-    response = await html.page(request, draw)
-    response.headers["Vary"] += ", X-Fragment"
-    return response
+    return await html.page(request, draw, fragments=True)

@@ -16,6 +16,11 @@ def step(case_id: Any, at: Any, **query: Any) -> str:
     return f"/results/{case_id}/steps/{at}{_query(query)}"
 
 
+def difference(case_id: Any) -> str:
+    """The first difference of a result from its last green."""
+    return f"/results/{case_id}/difference"
+
+
 def run(run_id: Any) -> str:
     return f"/runs/{run_id}"
 

@@ -7,6 +7,8 @@ from typing import Any
 # Modes that show two images at once, and what they are called.
 PAIRS = {"side": "Side by side", "slider": "Slider", "difference": "Difference"}
 _ROLES = {"error": "Error", "after": "After", "before": "Before", "checkpoint": "Checkpoint"}
+# Which image a mode for two shows on the left, unless the address names one.
+_LEFT = {"before": 0, "previous": 1, "green": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,21 +22,25 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Mode:
+    """A tab. `beside`: the image that a mode for two shows on the left; empty for the default."""
+
     view: str
     label: str
     chosen: bool
+    beside: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
     """What the stage shows: one image, or two (`other` is the older one, on the left). `others`: the images that may
-    take its place."""
+    take its place. `no_green`: the address asks for the image of the last green, which has none of this step."""
 
-    view: str
-    modes: list[Mode]
-    image: Image | None
+    modes: Sequence[Mode] = ()
+    view: str = ""
+    image: Image | None = None
     other: Image | None = None
-    others: tuple[Image, ...] = ()
+    others: Sequence[Image] = ()
+    no_green: bool = False
 
     @property
     def identical(self) -> bool:
@@ -44,22 +50,31 @@ class Stage:
 
 def stage(panel: Any, view: str | None, beside: str | None, green: Any = None) -> Stage:
     """The stage of a step. `view`: the mode in the address. `beside`: the role of the image that a mode for two shows
-    on the left. `green`: the same step's image in last green. What does not exist is replaced by the default."""
+    on the left. `green`: a reports.results.Green, if there is one. What does not exist is replaced by the default."""
     images = _images(panel)
-    left = [each for each in (*images[1:], *_before(panel, images)) if images]
-    if images and green is not None:
-        left.append(Image("green", "Last green", green))
-    names = {each.role: each.label for each in images} | (PAIRS if left else {})
-    shown = view if view in names else next(iter(names), "")
-    modes = [Mode(name, label, name == shown) for name, label in names.items()]
     if not images:
-        return Stage("", [], None)
+        return Stage()
+    left = [*images[1:], *_before(panel, images)]
+    if green is not None and green.image is not None:
+        left.append(Image("green", "Last green", green.image))
+    with_green = green is not None and beside == "green"
+    names = {each.role: each.label for each in images} | (PAIRS if left else {})
+    shown = view if view in names else "side" if with_green and left else next(iter(names))
+    other = next((each for each in left if each.role == beside), None) or min(left, key=_rank, default=None)
+    modes = [Mode(name, label, name == shown, "green" if with_green else "") for name, label in names.items()]
+    if green is not None:
+        modes = [
+            each if each.view != "side" else Mode("side", each.label, each.chosen and not with_green) for each in modes
+        ]
+        modes.append(Mode("side", "Last green", with_green and shown == "side", "green"))
+    missing = with_green and green.image is None
     if shown in PAIRS:
-        order = {"before": 0, "previous": 1, "green": 2}
-        other = next((each for each in left if each.role == beside), None)
-        other = other or min(left, key=lambda each: order.get(each.role, 3))
-        return Stage(shown, modes, images[0], other, tuple(left))
-    return Stage(shown, modes, next(each for each in images if each.role == shown))
+        return Stage(modes, shown, images[0], other, left, missing)
+    return Stage(modes, shown, next(each for each in images if each.role == shown), no_green=missing)
+
+
+def _rank(image: Image) -> int:
+    return _LEFT.get(image.role, len(_LEFT))
 
 
 def _images(panel: Any) -> Sequence[Image]:
@@ -70,9 +85,9 @@ def _images(panel: Any) -> Sequence[Image]:
     if first is not None and first.is_image:
         own = [first, *(file for file in own if file.id != first.id)]
     for file in own:
-        role = file.category or ("error" if step.status == "Failed" else "after")
         if file.type != "screenshot" and file is not first:
             continue
+        role = file.category or ("error" if step.status == "Failed" else "after")
         number = sum(known.partition("-")[0] == role for known in found) + 1
         name, label = (role, _ROLES[role]) if number == 1 else (f"{role}-{number}", f"{_ROLES[role]} {number}")
         found[name] = Image(name, label, file)

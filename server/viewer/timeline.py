@@ -41,10 +41,13 @@ class Axis:
     def column(self, milliseconds: float) -> int:
         return max(0, min(COLUMNS - 1, int(milliseconds * COLUMNS / self.length)))
 
-    def starts(self) -> str:
-        """The first column of each span, as the distance from the one before: scripts find a step by its column."""
-        columns = [self.column(span.start) for span in self.spans]
-        return " ".join(str(now - before) for before, now in zip([0, *columns], columns, strict=False))
+    def starts(self, rows: int) -> str:
+        """For each row, the first column as the distance from the one before; empty for a row that is not on the axis.
+        Scripts find the step of a column by it."""
+        columns, found = [self.column(span.start) for span in self.spans], [""] * rows
+        for span, before, column in zip(self.spans, [0, *columns], columns, strict=False):
+            found[span.at] = str(column - before)
+        return " ".join(found)
 
     def ticks(self) -> list[tuple[float, int]]:
         """Up to ten marks of the axis: percent of its length, and milliseconds."""

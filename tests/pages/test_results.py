@@ -206,3 +206,77 @@ async def test_the_timeline_has_every_lane(client, make_result, page):
     assert all(name in text for name in ("Checkpoints over", "Console entries over", "Requests over"))
     assert "estimated" not in text and "Times estimated from durations" in await page(await make_result())
     assert 'id="timeline"' not in await page(await make_result([]))
+
+
+# What is missing, and the sentence that says so: the table 2.5 of the design of the viewer.
+MISSING = {
+    "no screenshot": (STEPS, (1,), {}, "", "No screenshot was sent for this step."),
+    "the nearest one": (STEPS, (1,), {}, "", 'Nearest: <a href="/results/CASE?step=1.1"'),
+    "a file that never came": (
+        [{**STEPS[1], "screenshot_path": "out/a.png"}], (), {}, "", "was named by the client and never arrived",
+    ),
+    "in the line": ([{**STEPS[1], "screenshot_path": "a.png"}], (), {}, "", "1 screenshot named but not received"),
+    "still running": (
+        [{**STEPS[1], "screenshot_path": "a.png"}], (), {"run_status": "Running"}, "", "was not sent yet",
+    ),
+    "running, in the line": (
+        [{**STEPS[1], "screenshot_path": "a.png"}], (), {"run_status": "Running"}, "", "1 screenshot not sent yet",
+    ),
+    "a pending step of a running run": (STEPS, (), {"run_status": "Running"}, "?step=1.3", "<p>Not sent yet.</p>"),
+    "steps that never came": ([STEPS[1], {**STEPS[2], "step_number": 5}], (), {}, "", "steps 3–4 never came"),
+    "and are counted": ([STEPS[1], {**STEPS[2], "step_number": 5}], (), {}, "", "3 steps never came"),
+    "iterations": ([{**STEPS[1], "iteration_number": 3}], (), {}, "", "Iterations 1–2 never came."),
+    "not reached": (STEPS, (), {}, "", "<summary>1 step not reached</summary>"),
+    "no step failed": (STEPS[:1], (), {"error_message": "out of memory"}, "", "no step says it failed"),
+    "the error of the result leads": (STEPS[:1], (), {"error_message": "out of memory"}, "", "out of memory"),
+    "several failed": (
+        [{**STEPS[1], "step_number": number} for number in (1, 2, 3)], (), {}, "?step=1.2", "2 of 3 failed",
+    ),
+    "a clock that runs backwards": (
+        [{**STEPS[1], "started_at": "2026-01-24T12:00:02Z", "completed_at": "2026-01-24T12:00:01Z"}],
+        (), {}, "", "1 step ends before it starts",
+    ),
+    "no steps": ([], (), {"error_message": "cannot start"}, "", "This result has no steps."),
+    "no steps yet": ([], (), {"run_status": "Running"}, "", "No steps have been sent yet."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISSING)
+async def test_what_is_missing_is_said(make_run, make_result, page, name):
+    steps, pictures, fields, query, sentence = MISSING[name]
+    run = await make_run(status=fields.get("run_status", "Failed"))
+    fields = {key: value for key, value in fields.items() if key != "run_status"}
+    case = await make_result(steps, pictures, run=run, **fields)
+    assert sentence.replace("CASE", case) in await page(case, query)
+
+
+async def test_more_than_2000_steps_are_pages_of_rows(make_result, page):
+    steps = [{**STEPS[0], "step_number": number} for number in range(1, 4502)]
+    case = await make_result(steps, status="Passed")
+    for step, shown, links in [("1", "1 to 2,000", ["1.2001"]), ("4000", "2,001 to 4,000", ["1.2000", "1.4001"])]:
+        text = await page(case, f"?step={step}")
+        assert f"Steps {shown} of 4,501" in text and "never came" not in text
+        assert all(f'href="/results/{case}?step={link}"' in text for link in links)
+    assert (await page(case)).count('<li><a href="?step=') == 501
+
+
+async def test_the_first_difference_from_last_green_comes_before_the_stage(make_run, make_result, client, page):
+    green = await make_result(
+        [{**step, "status": "Passed", "error_message": None} for step in STEPS], (2,),
+        run=await make_run(branch="main", commit_sha="abcdef0123", status="Passed"), test_id="t", status="Passed",
+    )  # fmt: skip
+    case = await make_result(STEPS, (2,), run=await make_run(branch="main", status="Failed"), test_id="t")
+    text = await page(case)
+    line = text.partition('class="lines"')[2].partition('id="stage"')[0]
+    assert f'href="/results/{green}"' in line and "abcdef0" in line and "step 2 failed, passed before" in line
+    assert f"/results/{case}?step=1.2&amp;view=side&amp;with=green" in line
+    stage = stage_of(await page(case, "?view=side&with=green"))
+    assert stage.count("<img") == 2 and "Last green" in stage and "identical, pixel for pixel" in stage
+    stage = stage_of(await page(case, "?step=1.3&view=side&with=green"))
+    assert "No screenshot was sent" in stage
+    assert "<strong>First difference" not in await page(green)
+    lonely = await make_result(STEPS)
+    assert "Has not passed in its last 500 results" in await page(lonely)
+    for headers in ({}, {"X-Fragment": "1"}):
+        text = await (await client.get(f"/results/{case}/difference", headers=headers)).text()
+        assert "step 2 failed, passed before" in text and ("<html" in text) == (not headers)

@@ -1,0 +1,119 @@
+// The images of the stage: zoom and pan that all of them share, the slider, full screen, and images that cannot be shown.
+"use strict";
+
+(() => {
+  const stage = document.getElementById("stage");
+  if (!stage) return;
+  let actual = false; // whether images have their own size, else they fit
+
+  const shots = () => stage.querySelector(".shots");
+  const images = () => [...stage.querySelectorAll(".shot img")];
+  const boxes = () => (shots()?.matches(".side:not(.over)") ? [...shots().children] : [shots()]).filter(Boolean);
+
+  function set() {
+    const place = shots();
+    const tools = stage.querySelector(".tools");
+    if (!place) return;
+    if (tools) tools.hidden = false;
+    if (place.matches(".slider, .difference")) place.classList.add("over");
+    if (place.matches(".slider")) addSlider(place);
+    for (const image of images()) {
+      if (image.complete && !image.naturalWidth && image.src) broken(image);
+      else image.addEventListener("load", fit, { once: true });
+    }
+    for (const box of boxes()) box.addEventListener("scroll", follow, { passive: true });
+    zoom(actual);
+  }
+
+  function addSlider(place) {
+    const slider = document.createElement("input");
+    Object.assign(slider, { type: "range", min: "0", max: "100", value: "50", className: "divide" });
+    slider.setAttribute("aria-label", "How much of the left image is shown, in percent");
+    const move = () => place.style.setProperty("--divide", `${slider.value}%`);
+    slider.addEventListener("input", move);
+    place.before(slider);
+    move();
+  }
+
+  /** Images of other sizes lie over one another in one scale, from the top left corner. */
+  function fit() {
+    const place = shots();
+    const all = images();
+    if (!place || all.some((image) => !image.naturalWidth)) return;
+    const sizes = all.map((image) => `${image.naturalWidth} × ${image.naturalHeight}`);
+    const about = stage.querySelector(".sizes");
+    if (about && sizes.length === 2 && sizes[0] !== sizes[1]) about.textContent = `Sizes differ: ${sizes.join(" and ")}.`;
+    const width = Math.max(...all.map((image) => image.naturalWidth));
+    const height = Math.max(...all.map((image) => image.naturalHeight));
+    const over = place.matches(".over");
+    const scale = Math.min(1, place.clientWidth / width, tall() ? Infinity : place.clientHeight / height);
+    for (const image of all) {
+      image.style.width = over && !actual ? `${image.naturalWidth * scale}px` : "";
+    }
+  }
+
+  /** Whether the page is narrow: then nothing limits the height of an image. */
+  const tall = () => matchMedia("(max-width: 61.99rem)").matches;
+
+  function zoom(on, event) {
+    const place = shots();
+    if (!place) return;
+    const image = event?.target.closest(".shot img");
+    const box = image?.getBoundingClientRect();
+    actual = on;
+    place.classList.toggle("actual", on);
+    const button = stage.querySelector('[data-key="z"]');
+    if (button) button.textContent = on ? "Fit" : "100 %";
+    fit();
+    if (!on || !image) return;
+    for (const each of boxes()) {
+      each.scrollLeft = ((event.clientX - box.left) / box.width) * image.naturalWidth - each.clientWidth / 2;
+      each.scrollTop = ((event.clientY - box.top) / box.height) * image.naturalHeight - each.clientHeight / 2;
+    }
+  }
+
+  function follow(event) {
+    const { scrollLeft, scrollTop } = event.target;
+    for (const box of boxes()) {
+      if (box !== event.target && (box.scrollLeft !== scrollLeft || box.scrollTop !== scrollTop)) {
+        box.scrollTo(scrollLeft, scrollTop);
+      }
+    }
+  }
+
+  async function broken(image) {
+    const { name, size, type, sum } = image.dataset;
+    const address = image.getAttribute("src");
+    const note = document.createElement("p");
+    note.className = "none";
+    const file = document.createElement("bdi");
+    file.textContent = name;
+    image.closest("a").replaceWith(note);
+    const gone = (await fetch(address, { method: "HEAD" }).catch(() => null))?.status === 410;
+    if (gone) {
+      note.append(file, `: the stored file is missing (sha256 ${sum.slice(0, 12)}…, ${size}). "reportd check" lists it.`);
+      return;
+    }
+    const link = document.createElement("a");
+    link.href = `${address}?download=true`;
+    link.textContent = "save the file";
+    note.append("This browser cannot show ", file, ` (${type}, ${size}): `, link, ".");
+  }
+
+  stage.addEventListener("error", (event) => event.target.matches?.(".shot img") && broken(event.target), true);
+  stage.addEventListener("dblclick", (event) => event.target.matches(".shot img") && zoom(!actual, event));
+  stage.addEventListener("click", (event) => {
+    const key = event.target.closest("button[data-key]")?.dataset.key;
+    if (key === "z") zoom(!actual);
+    if (key === "f") document.fullscreenElement ? document.exitFullscreen() : shots()?.requestFullscreen();
+    // A click on the image would leave the page; a double click zooms. The file is in the list of files.
+    if (event.target.matches(".shot img") && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
+      event.preventDefault();
+      if (tall()) shots().requestFullscreen?.();
+    }
+  });
+  addEventListener("resize", fit);
+  document.addEventListener("fullscreenchange", fit);
+  document.addEventListener("reportd:put", (event) => event.detail === stage && set());
+  set();
+})();
