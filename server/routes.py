@@ -26,6 +26,7 @@ from server.http.route import Access, Handler, Route, Upload
 from server.pages import docs, refusals, results, shared, sign_in, static, thumbs
 from server.pages import steps as step_pages
 from server.pages import suite_runs as runs_pages
+from server.pages import tests as test_pages
 from server.reports.artifacts import Artifact, ArtifactPage, BatchUploaded, SentArtifact
 from server.reports.audit import AuditPage
 from server.reports.checkpoints import Appended, CheckpointPage
@@ -219,6 +220,7 @@ PAGES = [
     _page("/sign-in", sign_in.create, "POST", access=_PUBLIC),
     _page("/sign-out", sign_in.confirm),
     _page("/sign-out", sign_in.delete, "POST", access=_PUBLIC),
+    _page("/tests", test_pages.show),
     _page("/results/{case_id}", results.show),
     _page("/results/{case_id}/difference", results.show_difference),
     _page("/results/{case_id}/steps/{at}", step_pages.show),

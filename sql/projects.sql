@@ -22,3 +22,6 @@ SELECT id, name FROM projects WHERE $1::uuid[] IS NULL OR id = ANY($1) ORDER BY 
 -- name: named
 -- These projects ($1; NULL: all) and their names.
 SELECT id, name FROM projects WHERE $1::uuid[] IS NULL OR id = ANY($1) ORDER BY name
+
+-- name: by_id
+SELECT name, main_branch FROM projects WHERE id = $1

@@ -32,3 +32,30 @@ FROM (
       AND ($5::text IS NULL OR r.environment = $5)
     ORDER BY c.id DESC LIMIT $6
 ) AS newest
+
+-- name: errors
+-- The errors of the newest $6 results that match, the most frequent first; a sample of each, and the newest result.
+SELECT encode(e.fingerprint, 'hex') AS fingerprint, e.error_type, left(e.sample, 500) AS sample, count(*) AS results,
+       (array_agg(newest.id ORDER BY newest.id DESC))[1] AS last_id
+FROM (
+    SELECT c.id, c.error_fingerprint
+    FROM test_case_results c JOIN suite_runs r ON r.id = c.suite_run_id
+    WHERE c.project_id = $1 AND c.test_id = $2
+      AND ($3::text IS NULL OR r.branch = $3)
+      AND ($4::text IS NULL OR c.browser = $4)
+      AND ($5::text IS NULL OR r.environment = $5)
+    ORDER BY c.id DESC LIMIT $6
+) AS newest
+JOIN errors e ON e.project_id = $1 AND e.fingerprint = newest.error_fingerprint
+GROUP BY e.project_id, e.fingerprint
+ORDER BY count(*) DESC, last_id DESC LIMIT $7
+
+-- name: known
+-- What a history can be filtered by: the values of the newest $3 results of a test.
+SELECT array_agg(DISTINCT branch::text) AS branches, array_agg(DISTINCT browser::text) AS browsers,
+       array_agg(DISTINCT environment::text) AS environments
+FROM (
+    SELECT r.branch, c.browser, r.environment
+    FROM test_case_results c JOIN suite_runs r ON r.id = c.suite_run_id
+    WHERE c.project_id = $1 AND c.test_id = $2 ORDER BY c.id DESC LIMIT $3
+) AS newest

@@ -15,6 +15,7 @@ from server.database.queries import SQL
 from server.ids import first_id, time_of
 from server.reports import run_comparisons
 from server.reports.run_comparisons import MAX_TESTS, ComparedRun
+from server.reports.tests import HistoryEntry
 from server.reports.words import Status
 
 MAX_MARKED = 100  # tests of a run whose history is read
@@ -119,6 +120,27 @@ async def for_tests(
         return [_marks(run, test, previous_id, histories.get(test.test_id, [])) for test in tests]
 
     return await aside(1_000 * sum(map(len, histories.values())), marked)
+
+
+async def of_newest(where: Any, history: Sequence[HistoryEntry]) -> list[tuple[HistoryEntry, Marks]]:
+    """The newest results of a test, one for each browser of its newest run in `history`, with their marks.
+
+    `history` has results of one test, newest first.
+    """
+    if not history:
+        return []
+    same = [each for each in history if each.suite_run_id == history[0].suite_run_id]
+    last: dict[str | None, HistoryEntry] = {}
+    for each in sorted(same, key=lambda each: (each.attempt, each.id)):
+        last[each.browser] = each
+    shaky = {each.browser for each in same if each.status == "Failed"}
+    tests = [
+        Outcome(each.id, each.test_id, browser, each.name, each.status, each.duration_ms,
+                flaky_here=each.status == "Passed" and browser in shaky)
+        for browser, each in last.items()
+    ]  # fmt: skip
+    run = await run_comparisons.by_id(where, history[0].suite_run_id, None)
+    return list(zip(last.values(), await for_tests(where, run, tests), strict=True))
 
 
 async def flaky_tests(where: Any, project_id: UUID, until: UUID) -> set[str]:

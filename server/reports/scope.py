@@ -30,6 +30,12 @@ async def project_named(where: Any, name: str) -> UUID | None:
     return found
 
 
+async def name_and_main_branch(where: Any, project_id: UUID) -> tuple[str, str]:
+    """The name of a project that exists, and of its main branch."""
+    name, main_branch = await where.fetchrow(SQL.projects.by_id, project_id)
+    return name, main_branch
+
+
 async def projects_named(where: Any, name: str | None, projects: Sequence[UUID] | None) -> Sequence[UUID] | None:
     """Those of a caller's `projects` (None: all) that a list shows: all, or the one with this name, if there is one."""
     if name is None:

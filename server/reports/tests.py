@@ -9,7 +9,9 @@ from server.database.queries import SQL
 from server.errors import TestNotFound
 from server.reports.words import Moment, Status
 
-_SUMMED = 100
+RECENT = 100  # results that are summed up
+_SEARCHED = 500  # results whose errors, and whose values for filters, are listed
+_ERRORS = 20
 
 
 @dataclass(slots=True)
@@ -55,6 +57,26 @@ class TestHistory:
     next_cursor: str | None
 
 
+@dataclass(slots=True)
+class TestError:
+    """An error of a test: the beginning of a sample, how many of its newest 500 results have it, and the newest."""
+
+    fingerprint: str
+    error_type: str | None
+    sample: str
+    results: int
+    last_id: UUID
+
+
+@dataclass(slots=True)
+class Known:
+    """What a history can be filtered by: values of the newest 500 results, sorted."""
+
+    branches: list[str]
+    browsers: list[str]
+    environments: list[str]
+
+
 async def name_of(connection: Any, project_id: UUID, test_id: str) -> str:
     """The name that the test has in its newest result. Raises TestNotFound."""
     name: str | None = await connection.fetchval(SQL.tests.latest, project_id, test_id)
@@ -74,4 +96,16 @@ async def history(
 
 async def summary(connection: Any, project_id: UUID, test_id: str, filters: Sequence[str | None]) -> HistorySummary:
     """Counts and durations of the newest 100 results that match; see history()."""
-    return HistorySummary(*await connection.fetchrow(SQL.tests.summary, project_id, test_id, *filters, _SUMMED))
+    return HistorySummary(*await connection.fetchrow(SQL.tests.summary, project_id, test_id, *filters, RECENT))
+
+
+async def errors(connection: Any, project_id: UUID, test_id: str, filters: Sequence[str | None]) -> list[TestError]:
+    """At most 20 errors of the newest 500 results that match, the most frequent first; see history()."""
+    rows = await connection.fetch(SQL.tests.errors, project_id, test_id, *filters, _SEARCHED, _ERRORS)
+    return [TestError(*row) for row in rows]
+
+
+async def known(connection: Any, project_id: UUID, test_id: str) -> Known:
+    """What the history of a test can be filtered by."""
+    row = await connection.fetchrow(SQL.tests.known, project_id, test_id, _SEARCHED)
+    return Known(*(sorted(value for value in values or () if value) for values in row))

@@ -1,7 +1,7 @@
 """The addresses that the pages of a result link to. Evidence links and archives have others for the same templates."""
 
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 _API = "/api/v1/reports"
 
@@ -23,6 +23,20 @@ def difference(case_id: Any) -> str:
 
 def run(run_id: Any) -> str:
     return f"/runs/{run_id}"
+
+
+def test(project: str, test_id: str, **query: Any) -> str:
+    """The history of a test."""
+    return f"/tests{_query({'project': project, 'id': test_id, **query})}"
+
+
+def error(project: str, fingerprint: str) -> str:
+    return f"/errors/{quote(project, safe='')}/{fingerprint}"
+
+
+def comparison(case_id: Any, with_: Any = None) -> str:
+    """A result step by step beside another one, by default its last green."""
+    return f"/results/{case_id}/compare{_query({'with': with_})}"
 
 
 def file(artifact_id: Any, save: bool = False) -> str:

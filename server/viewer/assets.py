@@ -10,6 +10,7 @@ _FOLDER = files("server.viewer").joinpath("static")
 _NAMES = (
     "reportd.css",
     "front.css",
+    "compare.css",
     "core.js",
     "times.js",
     "icon.svg",

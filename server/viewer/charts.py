@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 WIDTH = 1000  # of a bar, in units of its viewBox
 _LEAST = 16  # of a part: one failure among 5,000 tests must be seen
@@ -27,3 +28,35 @@ def bar(counts: Sequence[tuple[str, int]]) -> list[Part]:
         parts.append(Part(x, width, status))
         x += width + _GAP
     return parts
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a chart: where it is, and its value. `y` and `height` are those of the part that is filled."""
+
+    x: float
+    width: float
+    y: float
+    height: float
+    value: Any
+
+
+HEIGHT = 100  # of a chart of columns, in units of its viewBox
+_FEWEST = 30  # columns: with three results, each would be a third of the chart
+_LOWEST = 2  # a value of 0 must be seen
+
+
+def columns(values: Sequence[Any], sizes: Sequence[int | None], top: int) -> list[Column]:
+    """A chart of columns, the last one at the right end. `sizes`: of each value, of at most `top`; None: unknown."""
+    slots = max(_FEWEST, len(values))
+    width = WIDTH / slots
+    found = []
+    for index, (value, size) in enumerate(zip(values, sizes, strict=True), slots - len(values)):
+        height = 0.0 if size is None else max(_LOWEST, level(size, top))
+        found.append(Column(round(index * width, 2), round(width * 0.8, 2), round(HEIGHT - height, 2), height, value))
+    return found
+
+
+def level(value: float, top: float) -> float:
+    """How high `value` is in a chart whose top is `top`."""
+    return round(HEIGHT * min(1.0, value / top), 2) if top > 0 else 0.0

@@ -1,6 +1,6 @@
 """The address of a page: its filters are in it, so that it can be kept, sent to others, and gone back to."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -12,6 +12,11 @@ class FilteredAddress:
 
     path: str
     filters: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, path: str, sent: Mapping[str, str], names: Iterable[str]) -> "FilteredAddress":
+        """The address of a page with those of its filters (`names`) that were `sent` and are not empty."""
+        return cls(path, {name: sent[name] for name in names if sent.get(name)})
 
     def __call__(self, **changes: Any) -> str:
         """This address with other filters; None removes one. Always the first page, unless `cursor` is given."""

@@ -125,4 +125,10 @@ _TEMPLATES.filters |= {
     "first_line": lambda text: words.first_line(_printable(text)),
     "printable": _printable,
 }
-_TEMPLATES.globals |= {"asset": assets.address, "shapes": words.SHAPES, "bar": charts.bar, "to": addresses}
+_TEMPLATES.globals |= {
+    "asset": assets.address,
+    "shapes": words.SHAPES,
+    "bar": charts.bar,
+    "charts": charts,
+    "to": addresses,
+}
