@@ -2,18 +2,23 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CLIENT := .venv-client
 SHORT := $(addprefix tests/,test_config.py test_wrong_values.py commands/test_console.py reports uploads/test_multipart.py \
 	$(addprefix api/test_,specification.py sync_document.py artifacts.py steps.py suite_runs.py) \
 	$(addprefix database/test_,migrate.py queries.py pool.py))
 UP ?=
 
-.PHONY: up test short lint chaos bench clean
+.PHONY: up test client short lint chaos bench clean
 
 up: $(VENV)/installed
 	$(BIN)/reportd up $(UP)
 
-test: lint
+test: lint client
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# The client in an environment of its own, which has nothing of the server: its tests start a server with that of $(VENV).
+client: $(VENV)/installed $(CLIENT)/installed
+	cd client && REPORTD_SERVER_PYTHON=$(abspath $(BIN)/python) $(abspath $(CLIENT)/bin/python) -m pytest
 
 # What another Python or PostgreSQL could break, in a minute or two: make short VENV=.venv-3.13 PYTHON=python3.13.
 # In the environment, TEST_POSTGRES is a folder with PostgreSQL's programs, instead of the wheel's.
@@ -33,7 +38,7 @@ bench: $(VENV)/installed-bench
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(CLIENT) build client/build *.egg-info
 
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -41,6 +46,11 @@ $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import ensurepip, venv' || \
 		{ echo "Python's venv module is missing (Debian: apt install python3-venv)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+
+$(CLIENT)/installed: client/pyproject.toml | $(VENV)/bin/pip
+	$(PYTHON) -m venv $(CLIENT)
+	$(CLIENT)/bin/pip install --quiet --disable-pip-version-check -e 'client[test]'
+	@touch $@
 
 $(VENV)/installed: setup.py server/__init__.py | $(VENV)/bin/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[embedded]'

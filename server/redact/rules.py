@@ -4,9 +4,10 @@ import re
 from collections.abc import Mapping
 from urllib.parse import quote, unquote
 
+from server.redact.secret_words import LONG_NAMES, LONG_WORDS, SECRET_HEADERS, SHORT_NAMES, SHORT_WORDS
+
 REDACTED = "[redacted]"
 
-_SECRET_HEADERS = {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key"}
 # Everything below takes linear time: no character is looked at again for each of the characters before it. One MiB of
 # the worst text took 0.3 s when one pattern did it all.
 _USER_INFO = re.compile(r"(//[^/?#@:\s]*+):[^/?#&\s]*@")
@@ -14,27 +15,12 @@ _USER_INFO = re.compile(r"(//[^/?#@:\s]*+):[^/?#&\s]*@")
 _PARAMETER = re.compile(r"(?<=[?&;#])([^=&;#?\s]++)=")
 _URL_VALUE_ENDS = re.compile(r"[&#]|;[^=&#;]*+=")
 _TEXT_VALUE_ENDS = re.compile(r"[&#;\s\"'<>]")
-# Names of parameters that carry a credential: names that end with one of the long words, like `access_token`,
-# `newPassword` or `user[password]`, and the short words as separate words.
-_LONG_NAMES = (
-    *("token", "tokenid", "token_id", "token-id", "secret", "password", "passwd", "passphrase", "signature"),
-    *("credential", "credentials", "apikey", "api_key", "api-key", "authorization"),
-    *("sessionid", "session_id", "session-id"),
-)
-_SHORT_NAMES = ("auth", "sig", "otp", "pwd", "jwt", "sid")
-_SHORT_NAME = re.compile(rf"(?:^|[_.\[-]|%5b)(?:{'|'.join(_SHORT_NAMES)})$|^key$")
+_SHORT_NAME = re.compile(rf"(?:^|[_.\[-]|%5b)(?:{'|'.join(SHORT_NAMES)})$|^key$")
 _INDEX = re.compile(r"(?:\[\d{0,9}\]|\]|%5b\d{0,9}%5d|%5d)$")
 _NAME_END = 64  # the characters of a name that matter: more than a word with two indexes
 
-# Names of password fields, in selectors, identifiers and labels. A short word must be a separate word, as in `userPin`,
-# `otpCode` or `USER_PIN`: otherwise `spinner` and `opinion` would match.
-_LONG_WORDS = (
-    re.compile("pass(?:w(?:or)?[dt]|phrase|code)"),
-    re.compile("secret"),
-    re.compile("one[-_ ]?time[-_ ]?(?:code|pass)"),
-)
-_SHORT_WORDS = ("pin", "otp", "totp", "pwd", "pass", "cvv", "cvc")
-_FORMS = [[form(word) for word in _SHORT_WORDS] for form in (str.lower, str.title, str.upper)]
+_LONG_WORDS = tuple(re.compile(word) for word in LONG_WORDS)
+_FORMS = [[form(word) for word in SHORT_WORDS] for form in (str.lower, str.title, str.upper)]
 _SHORT_WORD = re.compile(
     rf"(?<![A-Za-z])(?:{'|'.join(_FORMS[0])})(?![a-z])"
     rf"|(?<![A-Z])(?:{'|'.join(_FORMS[1])})(?![a-z])"
@@ -105,7 +91,7 @@ def _is_secret(name: str) -> bool:
     for _ in range(2):
         if end[-1:] == "]" or end[-3:] == "%5d":
             end = _INDEX.sub("", end)
-    return end.endswith(_LONG_NAMES) or (end.endswith((*_SHORT_NAMES, "key")) and _SHORT_NAME.search(end) is not None)
+    return end.endswith(LONG_NAMES) or (end.endswith((*SHORT_NAMES, "key")) and _SHORT_NAME.search(end) is not None)
 
 
 def _has_long_word(name: str) -> bool:
@@ -119,5 +105,5 @@ def _has_short_word(name: str) -> bool:
 
 def _redact_header(name: str, value: str | list[str]) -> str | list[str]:
     if isinstance(value, list):
-        return [REDACTED if name in _SECRET_HEADERS else redact_url(text) for text in value]
-    return REDACTED if name in _SECRET_HEADERS else redact_url(value)
+        return [REDACTED if name in SECRET_HEADERS else redact_url(text) for text in value]
+    return REDACTED if name in SECRET_HEADERS else redact_url(value)

@@ -1,0 +1,54 @@
+"""What has become of a run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional
+
+
+@dataclass
+class Receipt:
+    """What has become of a run. `spool` is where the rest is kept, None when all has been sent."""
+
+    tests: int = 0
+    files: int = 0
+    files_new: int = 0
+    bytes_sent: int = 0
+    seconds: float = 0.0
+    refused: list[str] = field(default_factory=list)
+    run_id: Optional[str] = None
+    run_url: Optional[str] = None
+    spool: Optional[Path] = None
+    message: Optional[str] = None
+    code: int = 0  # the exit code of reportd-send
+
+    @property
+    def complete(self) -> bool:
+        return self.spool is None and not self.refused and self.run_id is not None
+
+    def line(self) -> bytes:
+        """As the sender prints it at its end."""
+        values = {**vars(self), "spool": str(self.spool) if self.spool else None}
+        return json.dumps(values).encode() + b"\n"
+
+    @classmethod
+    def read(cls, line: bytes, folder: Path) -> Receipt:
+        """From the last line that a sender prints; a sender that was killed prints none."""
+        try:
+            values = json.loads(line.splitlines()[-1])
+            receipt = cls(**values)
+            receipt.spool = Path(values["spool"]) if values.get("spool") else None
+            return receipt
+        except (IndexError, KeyError, TypeError, ValueError):
+            kept = folder if folder.exists() else None
+            return cls(
+                spool=kept,
+                code=5 if kept else 0,
+                message=f"The sender ended early. {resume_hint(folder)}" if kept else None,
+            )
+
+
+def resume_hint(folder: Path) -> str:
+    return f"What is left is in {folder}. Send it with: reportd-send resume {folder}"

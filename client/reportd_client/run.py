@@ -1,0 +1,192 @@
+"""A run: opens the spool, starts the sender, and says at the end what has arrived."""
+
+from __future__ import annotations
+
+import os
+import platform
+import uuid
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Callable, Mapping, Sequence
+
+from reportd_client import ci
+from reportd_client.launch import Launched, launch
+from reportd_client.mask import Masks
+from reportd_client.model import Run as RunFields
+from reportd_client.model import as_json
+from reportd_client.notes import Notes, harmless
+from reportd_client.receipt import Receipt
+from reportd_client.settings import Settings, SettingsError, read, token_of
+from reportd_client.spool import Spool
+from reportd_client.system import System
+from reportd_client.tests import Test
+from reportd_client.writer import Writer
+
+DEFAULT_SPOOL = ".reportd-spool"
+
+
+class Recorder:
+    """What the tests of one process share. `spool` None: nothing is recorded."""
+
+    def __init__(self, spool: Spool | None, notes: Notes, masks: Masks) -> None:
+        self.notes, self.masks = notes, masks
+        self.on = spool is not None
+        if spool is not None:
+            self.writer = Writer(spool, lambda text: notes.problem("disk", text))
+
+    @classmethod
+    def join(cls, folder: Path, notes: Notes, masks: Masks) -> Recorder:
+        """The recorder of another process of the same run. Raises SpoolError."""
+        return cls(Spool.open(folder), notes, masks)
+
+    def append(self, record: dict[str, Any], verdict: bool = False) -> int:
+        """Write a record: the number of its bytes."""
+        return self.writer.append(record, verdict) if self.on else 0
+
+
+class Run:
+    """One run of a test suite: a context manager. All of its methods return without waiting for the network."""
+
+    def __init__(self, settings: Settings, fields: RunFields, token: str | None, notes: Notes, masks: Masks) -> None:
+        self.settings, self.fields, self.notes, self._masks = settings, fields, notes, masks
+        self._token = token
+        self._launched: Launched | None = None
+        self.spool: Spool | None = None
+        self.recorder = Recorder(None, notes, masks)
+        self.receipt: Receipt | None = None
+        self._ended: dict[str, Any] = {}
+
+    # --- from its beginning to its end ---
+
+    @harmless
+    def open(self) -> None:
+        """Make the spool and start the sender."""
+        if not self.settings.on:
+            self.notes.problem("off", "REPORTD_URL is not set: nothing is recorded")
+            return
+        root = Path(self.settings.spool or DEFAULT_SPOOL).absolute()
+        try:
+            self.spool = Spool.create(root, {"url": self.settings.url, "run": as_json(self.fields)})
+        except OSError as error:
+            self.notes.problem("spool", f"Cannot write to the spool {root}: {error.strerror}. Nothing is recorded")
+            return
+        self.recorder = Recorder(self.spool, self.notes, self._masks)
+        self.recorder.writer.reserve()
+        if self.settings.sender != "none":
+            self._launched = launch(self.spool.folder, self._token, self.settings, self.notes)
+
+    def __enter__(self) -> Run:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Run:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await _in_a_thread(self.close)
+
+    @harmless
+    def close(self) -> None:
+        """Write the end of the run, and wait for the sender: at most `drain` seconds and a little."""
+        if self.spool is None or self.receipt is not None:
+            return
+        end = {"kind": "end", "finished_at": System.now(), **self._ended}
+        self.recorder.append(end, verdict=True)
+        self.recorder.writer.close()
+        lost = self.recorder.writer.lost
+        self.receipt = self._launched.finish() if self._launched else Receipt(spool=self.spool.folder)
+        if lost:
+            self.receipt.refused.append(f"{lost} records that the spool had no space for")
+        if self.receipt.message:
+            self.notes.problem("receipt", self.receipt.message)
+
+    @harmless
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until what has ended so far is on the server: whether it is."""
+        if self._launched is None:
+            return False
+        return self._launched.flush(self.settings.drain if timeout is None else timeout)
+
+    async def flush_async(self, timeout: float | None = None) -> bool:
+        return bool(await _in_a_thread(lambda: self.flush(timeout)))
+
+    # --- what a run has ---
+
+    def test(
+        self,
+        name: str,
+        test_id: str | None = None,
+        *,
+        attempt: int = 1,
+        tags: Sequence[str] | None = None,
+        browser: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Test:
+        """One attempt of a test. `test_id` is its identity across runs, by default the name."""
+        fields = {"tags": list(tags or ()), "browser": browser, "metadata": dict(metadata or {})}
+        return Test(self.recorder, str(name), test_id, attempt, **fields)
+
+    @harmless
+    def add_metadata(self, **values: Any) -> None:
+        """Values of the run's metadata that are known only now."""
+        self.recorder.append({"kind": "run", "metadata": self._masks.anything(values)}, verdict=True)
+
+    def set_status(self, status: str) -> None:
+        """The status of the run. Without it the run is Failed when the last attempt of any test is."""
+        if status not in ("Passed", "Failed", "Skipped", "Pending"):
+            self.notes.wrong(f"The status of a run must be Passed, Failed, Skipped or Pending, not {status!r}")
+            return
+        self._ended["status"] = status
+
+
+async def _in_a_thread(work: Callable[[], Any]) -> Any:
+    import asyncio  # here, because it costs 50 ms of every start and most runs do not use it
+
+    return await asyncio.get_running_loop().run_in_executor(None, work)
+
+
+def make_run(notes: Notes | None = None, **arguments: Any) -> Run:
+    """The run that arguments, environment and CI describe. Wrong settings turn recording off; strict, they raise."""
+    notes = notes or Notes()
+    try:
+        settings = read(arguments)
+        notes.strict = settings.strict
+        token = arguments.get("token") or token_of(os.environ)
+        masks = Masks(settings.mask)
+    except ValueError as error:  # SettingsError, and a pattern that cannot be used
+        if str(os.environ.get("REPORTD_STRICT", "")).strip() == "1":
+            raise
+        notes.problem("off", f"{error}. Nothing is recorded")
+        settings, token, masks = Settings(), None, Masks()
+    return Run(settings, describe(settings, arguments), token, notes, masks)
+
+
+def describe(settings: Settings, arguments: Mapping[str, Any]) -> RunFields:
+    """The run's fields: of arguments and settings, else of the CI, else of git."""
+    build = ci.detect(os.environ, Path.cwd()) if settings.on else None
+    name = settings.name or (build.name if build else None) or Path.cwd().name or "tests"
+    return RunFields(
+        name=name[:500],
+        run_key=settings.run_key or (build.run_key(name) if build else None) or str(uuid.uuid4()),
+        project=settings.project,
+        environment=settings.environment,
+        branch=settings.branch or (build.branch if build else None),
+        commit_sha=settings.commit or (build.commit if build else None),
+        build_url=settings.build_url or (build.build_url if build else None),
+        browser=arguments.get("browser"),
+        platform=f"{platform.system()} {platform.machine()}".strip(),
+        triggered_by=build.details.get("actor") if build else None,
+        tags=list(arguments.get("tags") or ()),
+        metadata={**(build.metadata() if build else {}), **dict(arguments.get("metadata") or {})},
+        started_at=System.now(),
+    )
+
+
+__all__ = ["Recorder", "Run", "SettingsError", "describe", "make_run"]

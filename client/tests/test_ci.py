@@ -1,0 +1,264 @@
+"""Environments as the CI systems set them, recorded from their documentation and jobs."""
+
+import json
+import subprocess
+
+import pytest
+from reportd_client.ci import detect
+
+SHA, HEAD = "a" * 40, "b" * 40
+GITHUB = {
+    "GITHUB_ACTIONS": "true",
+    "GITHUB_REF": "refs/heads/feature/x",
+    "GITHUB_REF_NAME": "feature/x",
+    "GITHUB_REF_TYPE": "branch",
+    "GITHUB_SHA": SHA,
+    "GITHUB_SERVER_URL": "https://github.com",
+    "GITHUB_REPOSITORY": "acme/shop",
+    "GITHUB_RUN_ID": "77",
+    "GITHUB_RUN_ATTEMPT": "1",
+    "GITHUB_WORKFLOW": "CI",
+    "GITHUB_JOB": "e2e",
+    "GITHUB_ACTOR": "anna",
+    "GITHUB_HEAD_REF": "",
+}
+GITLAB = {
+    "GITLAB_CI": "true",
+    "CI_COMMIT_REF_NAME": "main",
+    "CI_COMMIT_SHA": SHA,
+    "CI_JOB_URL": "https://gitlab.example/acme/shop/-/jobs/5",
+    "CI_SERVER_HOST": "gitlab.example",
+    "CI_PIPELINE_ID": "12",
+    "CI_PROJECT_NAME": "shop",
+    "CI_JOB_NAME": "rspec 2/5",
+    "CI_NODE_INDEX": "2",
+    "CI_NODE_TOTAL": "5",
+}
+TABLE = {
+    "github": (
+        GITHUB,
+        ("feature/x", SHA, "https://github.com/acme/shop/actions/runs/77/attempts/1", None),
+        "github:acme/shop:77:1:CI / e2e",
+    ),
+    "github tag": (
+        {**GITHUB, "GITHUB_REF": "refs/tags/v1", "GITHUB_REF_NAME": "v1", "GITHUB_REF_TYPE": "tag"},
+        ("v1", SHA, "https://github.com/acme/shop/actions/runs/77/attempts/1", None),
+        "github:acme/shop:77:1:CI / e2e",
+    ),
+    "gitlab": (
+        GITLAB,
+        ("main", SHA, "https://gitlab.example/acme/shop/-/jobs/5", "2/5"),
+        "gitlab:gitlab.example:12:shop / rspec",
+    ),
+    "gitlab merge request": (
+        {
+            **GITLAB,
+            "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME": "x",
+            "CI_MERGE_REQUEST_SOURCE_BRANCH_SHA": HEAD,
+            "CI_JOB_NAME": "test: [chrome, 1]",
+            "CI_NODE_TOTAL": "1",
+        },
+        ("x", HEAD, "https://gitlab.example/acme/shop/-/jobs/5", None),
+        "gitlab:gitlab.example:12:shop / test",
+    ),
+    "jenkins": (
+        {
+            "JENKINS_URL": "https://ci.example/",
+            "GIT_BRANCH": "origin/main",
+            "GIT_COMMIT": SHA,
+            "BUILD_URL": "https://ci.example/job/shop/3/",
+            "BUILD_TAG": "jenkins-shop-3",
+            "JOB_NAME": "shop",
+        },
+        ("main", SHA, "https://ci.example/job/shop/3/", None),
+        "jenkins:jenkins-shop-3:shop",
+    ),
+    "azure": (
+        {
+            "TF_BUILD": "True",
+            "BUILD_SOURCEBRANCH": "refs/heads/main",
+            "BUILD_SOURCEVERSION": SHA,
+            "SYSTEM_TEAMFOUNDATIONCOLLECTIONURI": "https://dev.azure.com/acme/",
+            "SYSTEM_TEAMPROJECT": "shop",
+            "BUILD_BUILDID": "9",
+            "SYSTEM_STAGEATTEMPT": "1",
+            "BUILD_DEFINITIONNAME": "CI",
+            "SYSTEM_PHASENAME": "e2e",
+            "SYSTEM_JOBPOSITIONINPHASE": "3",
+            "SYSTEM_TOTALJOBSINPHASE": "4",
+        },
+        ("main", SHA, "https://dev.azure.com/acme/shop/_build/results?buildId=9", "3/4"),
+        "azure:9:1:CI / e2e",
+    ),
+    "circleci": (
+        {
+            "CIRCLECI": "true",
+            "CIRCLE_BRANCH": "main",
+            "CIRCLE_SHA1": SHA,
+            "CIRCLE_BUILD_URL": "https://circleci.com/gh/acme/shop/8",
+            "CIRCLE_WORKFLOW_ID": "w1",
+            "CIRCLE_PROJECT_REPONAME": "shop",
+            "CIRCLE_JOB": "e2e",
+            "CIRCLE_NODE_INDEX": "0",
+            "CIRCLE_NODE_TOTAL": "3",
+        },
+        ("main", SHA, "https://circleci.com/gh/acme/shop/8", "1/3"),
+        "circleci:w1:shop / e2e",
+    ),
+    "buildkite": (
+        {
+            "BUILDKITE": "true",
+            "BUILDKITE_BRANCH": "main",
+            "BUILDKITE_COMMIT": SHA,
+            "BUILDKITE_BUILD_URL": "https://buildkite.com/acme/shop/builds/4",
+            "BUILDKITE_JOB_ID": "j1",
+            "BUILDKITE_BUILD_ID": "b1",
+            "BUILDKITE_PIPELINE_SLUG": "shop",
+            "BUILDKITE_STEP_KEY": "e2e",
+            "BUILDKITE_PARALLEL_JOB": "1",
+            "BUILDKITE_PARALLEL_JOB_COUNT": "2",
+        },
+        ("main", SHA, "https://buildkite.com/acme/shop/builds/4#j1", "2/2"),
+        "buildkite:b1:shop / e2e",
+    ),
+    "bitbucket": (
+        {
+            "BITBUCKET_BUILD_NUMBER": "6",
+            "BITBUCKET_BRANCH": "main",
+            "BITBUCKET_COMMIT": SHA,
+            "BITBUCKET_GIT_HTTP_ORIGIN": "https://bitbucket.org/acme/shop",
+            "BITBUCKET_REPO_FULL_NAME": "acme/shop",
+            "BITBUCKET_REPO_SLUG": "shop",
+        },
+        ("main", SHA, "https://bitbucket.org/acme/shop/pipelines/results/6", None),
+        "bitbucket:acme/shop:6:shop",
+    ),
+    "drone": (
+        {
+            "DRONE": "true",
+            "DRONE_BRANCH": "main",
+            "DRONE_SOURCE_BRANCH": "x",
+            "DRONE_COMMIT_SHA": SHA,
+            "DRONE_BUILD_LINK": "https://drone.example/acme/shop/2",
+            "DRONE_REPO": "acme/shop",
+            "DRONE_REPO_NAME": "shop",
+            "DRONE_BUILD_NUMBER": "2",
+        },
+        ("x", SHA, "https://drone.example/acme/shop/2", None),
+        "drone:acme/shop:2:shop",
+    ),
+    "woodpecker": (
+        {
+            "CI": "woodpecker",
+            "CI_COMMIT_BRANCH": "main",
+            "CI_COMMIT_SHA": SHA,
+            "CI_PIPELINE_URL": "https://ci.example/repos/1/pipeline/2",
+            "CI_REPO": "acme/shop",
+            "CI_REPO_NAME": "shop",
+            "CI_PIPELINE_NUMBER": "2",
+            "CI_WORKFLOW_NAME": "e2e",
+        },
+        ("main", SHA, "https://ci.example/repos/1/pipeline/2", None),
+        "woodpecker:acme/shop:2:shop / e2e",
+    ),
+    "travis": (
+        {
+            "TRAVIS": "true",
+            "TRAVIS_BRANCH": "main",
+            "TRAVIS_PULL_REQUEST_BRANCH": "x",
+            "TRAVIS_PULL_REQUEST_SHA": HEAD,
+            "TRAVIS_COMMIT": SHA,
+            "TRAVIS_BUILD_WEB_URL": "https://travis.example/3",
+            "TRAVIS_BUILD_ID": "3",
+            "TRAVIS_REPO_SLUG": "acme/shop",
+        },
+        ("x", HEAD, "https://travis.example/3", None),
+        "travis:3:acme/shop",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_each_system(name, tmp_path):
+    environment, (branch, commit, build_url, shard), key = TABLE[name]
+    build = detect(environment, tmp_path)
+    assert (build.branch, build.commit, build.build_url, build.shard) == (branch, commit, build_url, shard)
+    assert build.run_key(build.name) == key
+    assert build.metadata()["ci"]["system"] == name.split()[0]
+
+
+def test_a_pull_request_on_github_has_the_commit_that_was_pushed(tmp_path):
+    event = tmp_path / "event.json"
+    event.write_text(json.dumps({"pull_request": {"number": 5, "head": {"sha": HEAD}}}))
+    environment = {**GITHUB, "GITHUB_HEAD_REF": "fix", "GITHUB_EVENT_PATH": str(event)}
+    build = detect(environment, tmp_path)
+    assert (build.branch, build.commit) == ("fix", HEAD)
+    assert build.metadata()["ci"]["pull_request"] == "5"
+
+
+@pytest.mark.parametrize("event", ["", "not JSON", "[]", '{"pull_request": null}', '{"pull_request": {"head": 1}}'])
+def test_an_odd_event_file_is_ignored(event, tmp_path):
+    (tmp_path / "event.json").write_text(event)
+    assert detect({**GITHUB, "GITHUB_EVENT_PATH": str(tmp_path / "event.json")}, tmp_path).commit == SHA
+
+
+def test_a_re_run_is_another_run_and_names_the_first(tmp_path):
+    build = detect({**GITHUB, "GITHUB_RUN_ATTEMPT": "2"}, tmp_path)
+    assert build.run_key("CI / e2e") == "github:acme/shop:77:2:CI / e2e"
+    assert build.metadata()["rerun_of"] == "https://github.com/acme/shop/actions/runs/77/attempts/1"
+
+
+def test_shards_meet_in_one_run_and_jobs_of_a_workflow_do_not(tmp_path):
+    shards = [detect({**GITLAB, "CI_NODE_INDEX": str(k), "CI_JOB_NAME": f"rspec {k}/5"}, tmp_path) for k in range(1, 6)]
+    assert len({build.run_key(build.name) for build in shards}) == 1
+    assert [build.shard for build in shards] == ["1/5", "2/5", "3/5", "4/5", "5/5"]
+    jobs = [detect({**GITHUB, "GITHUB_JOB": job}, tmp_path) for job in ("unit", "e2e")]
+    assert len({build.run_key(build.name) for build in jobs}) == 2
+
+
+def test_teamcity_says_it_in_files(tmp_path):
+    configuration, build_file = tmp_path / "configuration", tmp_path / "build"
+    configuration.write_text("teamcity.serverUrl=https\\://tc.example\nteamcity.build.branch=refs/heads/main\n# x=1\n")
+    build_file.write_text(f"teamcity.build.id = 42\nteamcity.configuration.properties.file={configuration}\n")
+    environment = {
+        "TEAMCITY_VERSION": "2026.1",
+        "TEAMCITY_BUILD_PROPERTIES_FILE": str(build_file),
+        "BUILD_VCS_NUMBER": SHA,
+        "BUILD_NUMBER": "7",
+        "TEAMCITY_PROJECT_NAME": "shop",
+        "TEAMCITY_BUILDCONF_NAME": "e2e",
+    }
+    build = detect(environment, tmp_path)
+    assert (build.branch, build.commit) == ("main", SHA)
+    assert build.build_url == "https://tc.example/viewLog.html?buildId=42"
+    assert build.run_key("n") == "teamcity:42:n"
+    del environment["TEAMCITY_BUILD_PROPERTIES_FILE"]
+    assert detect(environment, tmp_path).run_key("n") == "teamcity:e2e:7:n"
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", "init", "-q", "-b", "topic", str(tmp_path)], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+    done = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+    return tmp_path, done.stdout.strip()
+
+
+def test_git_fills_what_is_left(checkout):
+    folder, commit = checkout
+    build = detect({}, folder)
+    assert (build.branch, build.commit, build.run_key("n")) == ("topic", commit, None)
+    buildkite = {**TABLE["buildkite"][0], "BUILDKITE_COMMIT": "HEAD"}
+    assert detect(buildkite, folder).commit == commit
+    subprocess.run(["git", "-C", str(folder), "checkout", "-q", "--detach"], check=True)
+    assert detect({}, folder).branch is None
+
+
+def test_without_ci_and_git_there_is_nothing(tmp_path):
+    assert detect({"GITHUB_ACTIONS": "", "CI": "true"}, tmp_path) is None
+
+
+def test_nothing_that_looks_like_a_credential_is_taken(tmp_path):
+    build = detect({**GITHUB, "GITHUB_TOKEN": "ghs_secret", "AWS_SECRET_ACCESS_KEY": "secret"}, tmp_path)
+    assert "secret" not in str(build)
