@@ -11,61 +11,36 @@ Address, token and all other settings come from the environment: REPORTD_URL, RE
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Any
 
-from reportd_client.notes import ReportdWarning
-from reportd_client.receipt import Receipt
-from reportd_client.run import Run, make_run
-from reportd_client.settings import SettingsError
-from reportd_client.steps import CURRENT_STEP, CURRENT_TEST, Step
-from reportd_client.tests import Test
 from reportd_client.version import VERSION as __version__
 
-step = Step
+if TYPE_CHECKING:
+    from reportd_client.api import attach, current_test, run, screenshot
+    from reportd_client.notes import ReportdWarning
+    from reportd_client.receipt import Receipt
+    from reportd_client.runs import Run
+    from reportd_client.settings import SettingsError
+    from reportd_client.steps import Step
+    from reportd_client.steps import Step as step
+    from reportd_client.tests import Test
+
+_HOMES = {
+    **dict.fromkeys(("attach", "current_test", "run", "screenshot"), "api"),
+    **{"ReportdWarning": "notes", "Receipt": "receipt", "Run": "runs", "SettingsError": "settings"},
+    **{"Step": "steps", "step": "steps", "Test": "tests"},
+}
 
 
-def run(
-    name: Optional[str] = None,
-    *,
-    url: Optional[str] = None,
-    token: Optional[str] = None,
-    project: Optional[str] = None,
-    run_key: Optional[str] = None,
-    branch: Optional[str] = None,
-    commit: Optional[str] = None,
-    build_url: Optional[str] = None,
-    environment: Optional[str] = None,
-    browser: Optional[str] = None,
-    tags: Optional[Sequence[str]] = None,
-    metadata: Optional[Mapping[str, Any]] = None,
-    spool: Optional[str] = None,
-    drain: Optional[float] = None,
-    strict: Optional[bool] = None,
-    sender: Optional[str] = None,
-) -> Run:
-    """A run. What is not given comes from REPORTD_URL, REPORTD_TOKEN, REPORTD_NAME, …, then from the CI and git."""
-    return make_run(**locals())
+def __getattr__(name: str) -> Any:
+    """Modules are imported when they are first used: every start of pytest imports this package."""
+    import sys
 
-
-def current_test() -> Optional[Test]:
-    """The test that runs in this context."""
-    return CURRENT_TEST.get()
-
-
-def attach(source: Any, name: Optional[str] = None, **fields: Any) -> None:
-    """A file of the step that is open, else of the running test; see Test.attach."""
-    step, test = CURRENT_STEP.get(), CURRENT_TEST.get()
-    if step is not None:
-        step.attach(source, name, **fields)
-    elif test is not None:
-        test.attach(source, name, **fields)
-
-
-def screenshot(source: Any, category: Optional[str] = None) -> None:
-    """A screenshot of the step that is open, else of the running test; see Step.screenshot."""
-    test = CURRENT_TEST.get()
-    if test is not None:
-        test.screenshot(source, category)
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = f"{__name__}.{_HOMES[name]}"
+    __import__(home)
+    return getattr(sys.modules[home], "Step" if name == "step" else name)
 
 
 __all__ = [

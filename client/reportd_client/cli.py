@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 from reportd_client import limits
-from reportd_client.receipt import Receipt
-from reportd_client.run import DEFAULT_SPOOL
+from reportd_client.receipt import Receipt, sentence
+from reportd_client.runs import DEFAULT_SPOOL
 from reportd_client.sender.connections import Fatal
 from reportd_client.sender.http import Answer, Patience, Server, Stopped
 from reportd_client.sender.main import send
@@ -105,16 +105,6 @@ def show(receipt: Receipt) -> None:
         print(f"  and {len(receipt.refused) - _SHOWN} more")
     if receipt.message:
         print(receipt.message, file=sys.stderr if receipt.code else sys.stdout)
-
-
-def sentence(receipt: Receipt) -> str:
-    """`118 tests, 342 files (61 new) sent in 4.1 s · 1 refused · address of the run`."""
-    parts = [f"{receipt.tests} tests, {receipt.files} files ({receipt.files_new} new) sent in {receipt.seconds:.1f} s"]
-    if receipt.refused:
-        parts.append(f"{len(receipt.refused)} refused")
-    if receipt.run_url:
-        parts.append(receipt.run_url)
-    return " · ".join(parts)
 
 
 # --- status ---

@@ -9,7 +9,7 @@ from reportd_client import limits
 from reportd_client.system import System
 
 if TYPE_CHECKING:
-    from reportd_client.run import Recorder
+    from reportd_client.runs import Recorder
 
 MOST = {
     "steps": limits.MAX_STEPS,

@@ -16,6 +16,7 @@ _TEXT_VALUE = re.compile(r"[^&#;\s\"'<>]*")
 _SHORT_NAME = re.compile(rf"(?:^|[_.\[-]|%5b)(?:{'|'.join(SHORT_NAMES)})$|^key$")
 _INDEX = re.compile(r"(?:\[\d{0,9}\]|\]|%5b\d{0,9}%5d|%5d)$")
 _NAME_END = 64
+_LONG = 4  # characters of a value that is hidden inside of words, too
 
 _LONG_WORDS = [re.compile(word) for word in LONG_WORDS]
 _FORMS = [[form(word) for word in SHORT_WORDS] for form in (str.lower, str.title, str.upper)]
@@ -79,9 +80,7 @@ class Masks:
         Tools also write the value into the title, as in `Fill "hunter2"`. When the value is not known, every quoted
         part of the title is hidden.
         """
-        if is_password_field(step.get("element_selector"), step.get("element_name")) or (
-            step.get("element_type") == "password"
-        ):
+        if _is_secret_step(step):
             step = _without_typed(step)
         return self.fields(step, _STEP_TEXTS)
 
@@ -109,6 +108,17 @@ class Masks:
         return [self.anything(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
+def typed_secret(step: dict[str, Any]) -> str | None:
+    """What a step typed into a password field, when it is long enough to be told from other text."""
+    typed = step.get("input_value")
+    return typed if typed and len(typed) >= _LONG and _is_secret_step(step) else None
+
+
+def _is_secret_step(step: dict[str, Any]) -> bool:
+    names = step.get("element_selector"), step.get("element_name")
+    return is_password_field(*names) or step.get("element_type") == "password"
+
+
 def _without_typed(step: dict[str, Any]) -> dict[str, Any]:
     typed = step.get("input_value")
     step = {**step, "input_value": REDACTED} if typed else dict(step)
@@ -130,7 +140,7 @@ def _without_quoted(text: str, known: tuple[str | None, ...]) -> str:
 
 def _without(typed: str, text: str) -> str:
     """The text without what was typed. A short value is hidden only as a word of its own: `1` is in most texts."""
-    if len(typed) >= 4:
+    if len(typed) >= _LONG:
         return text.replace(typed, REDACTED)
     return re.sub(rf"(?<!\w){re.escape(typed)}(?!\w)", REDACTED, text)
 

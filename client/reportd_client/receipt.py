@@ -52,3 +52,13 @@ class Receipt:
 
 def resume_hint(folder: Path) -> str:
     return f"What is left is in {folder}. Send it with: reportd-send resume {folder}"
+
+
+def sentence(receipt: Receipt) -> str:
+    """`118 tests, 342 files (61 new) sent in 4.1 s · 1 refused · address of the run`."""
+    parts = [f"{receipt.tests} tests, {receipt.files} files ({receipt.files_new} new) sent in {receipt.seconds:.1f} s"]
+    if receipt.refused:
+        parts.append(f"{len(receipt.refused)} refused")
+    if receipt.run_url:
+        parts.append(receipt.run_url)
+    return " · ".join(parts)

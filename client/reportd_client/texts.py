@@ -7,6 +7,9 @@ from typing import Any, Mapping
 
 from reportd_client.limits import MAX_TEXT
 
+STATUSES = ("Passed", "Failed", "Skipped", "Pending")
+ARTIFACT_TYPES = ("screenshot", "log", "video", "har", "other")
+CATEGORIES = ("before", "after", "error", "checkpoint")
 ACTION = 100  # characters; a longer title is whole in the description
 
 _VERBS = {
@@ -54,7 +57,11 @@ def image_suffix(data: bytes) -> str:
 
 def is_skip(error: type[BaseException]) -> bool:
     """Whether an exception means that the test is skipped, in unittest or pytest."""
-    return error.__name__ in ("SkipTest", "Skipped") and error.__module__ in ("unittest.case", "_pytest.outcomes")
+    if error.__name__ == "SkipTest":
+        return True
+    # By the name of the base class: pytest says that its exceptions are of the module `builtins`.
+    is_outcome = any(base.__name__ == "OutcomeException" for base in error.__mro__)
+    return is_outcome and error.__name__ in ("Skipped", "XFailed")
 
 
 def error_fields(error: BaseException, with_trace: bool = True) -> dict[str, Any]:

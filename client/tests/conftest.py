@@ -9,9 +9,11 @@ import pytest
 import reportd_client as reportd
 from reportd_client import limits
 from reportd_client.notes import Notes
-from reportd_client.run import make_run
+from reportd_client.runs import make_run
 
 from tests.server import PYTHON, Proxy, Reports
+
+pytest_plugins = ["pytester"]
 
 _CI = (
     "CI",

@@ -348,8 +348,18 @@ def test_frozen_clocks_and_a_fake_file_system_change_nothing(record, server):
 # --- what is imported and installed ---
 
 
+def test_no_module_hides_a_function_of_the_package():
+    """`import reportd_client.run` would replace the function `run`, which is looked up when it is first used."""
+    from pathlib import Path
+
+    modules = {path.stem for path in Path(PACKAGE, "reportd_client").iterdir()}
+    assert not modules & set(reportd.__all__)
+
+
 def test_importing_the_library_imports_no_http_library():
-    done = python("import sys, reportd_client; print(*sorted(m for m in sys.modules if '.' not in m))")
+    done = python(
+        "import sys, reportd_client; reportd_client.run; print(*sorted(m for m in sys.modules if '.' not in m))"
+    )
     names = done.stdout.split()
     assert not {"urllib3", "defusedxml", "requests", "http", "ssl", "pytest"} & set(names), names
 

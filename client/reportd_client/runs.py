@@ -12,11 +12,9 @@ from typing import Any, Callable, Mapping, Sequence
 from reportd_client import ci
 from reportd_client.launch import Launched, launch
 from reportd_client.mask import Masks
-from reportd_client.model import Run as RunFields
-from reportd_client.model import as_json
 from reportd_client.notes import Notes, harmless
 from reportd_client.receipt import Receipt
-from reportd_client.settings import Settings, SettingsError, read, token_of
+from reportd_client.settings import Settings, read, token_of
 from reportd_client.spool import Spool
 from reportd_client.system import System
 from reportd_client.tests import Test
@@ -47,7 +45,9 @@ class Recorder:
 class Run:
     """One run of a test suite: a context manager. All of its methods return without waiting for the network."""
 
-    def __init__(self, settings: Settings, fields: RunFields, token: str | None, notes: Notes, masks: Masks) -> None:
+    def __init__(
+        self, settings: Settings, fields: dict[str, Any], token: str | None, notes: Notes, masks: Masks
+    ) -> None:
         self.settings, self.fields, self.notes, self._masks = settings, fields, notes, masks
         self._token = token
         self._launched: Launched | None = None
@@ -66,7 +66,7 @@ class Run:
             return
         root = Path(self.settings.spool or DEFAULT_SPOOL).absolute()
         try:
-            self.spool = Spool.create(root, {"url": self.settings.url, "run": as_json(self.fields)})
+            self.spool = Spool.create(root, {"url": self.settings.url, "run": self.fields})
         except OSError as error:
             self.notes.problem("spool", f"Cannot write to the spool {root}: {error.strerror}. Nothing is recorded")
             return
@@ -168,25 +168,23 @@ def make_run(notes: Notes | None = None, **arguments: Any) -> Run:
     return Run(settings, describe(settings, arguments), token, notes, masks)
 
 
-def describe(settings: Settings, arguments: Mapping[str, Any]) -> RunFields:
+def describe(settings: Settings, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The run's fields: of arguments and settings, else of the CI, else of git."""
     build = ci.detect(os.environ, Path.cwd()) if settings.on else None
     name = settings.name or (build.name if build else None) or Path.cwd().name or "tests"
-    return RunFields(
-        name=name[:500],
-        run_key=settings.run_key or (build.run_key(name) if build else None) or str(uuid.uuid4()),
-        project=settings.project,
-        environment=settings.environment,
-        branch=settings.branch or (build.branch if build else None),
-        commit_sha=settings.commit or (build.commit if build else None),
-        build_url=settings.build_url or (build.build_url if build else None),
-        browser=arguments.get("browser"),
-        platform=f"{platform.system()} {platform.machine()}".strip(),
-        triggered_by=build.details.get("actor") if build else None,
-        tags=list(arguments.get("tags") or ()),
-        metadata={**(build.metadata() if build else {}), **dict(arguments.get("metadata") or {})},
-        started_at=System.now(),
-    )
-
-
-__all__ = ["Recorder", "Run", "SettingsError", "describe", "make_run"]
+    fields = {
+        "name": name[:500],
+        "run_key": settings.run_key or (build.run_key(name) if build else None) or str(uuid.uuid4()),
+        "project": settings.project,
+        "environment": settings.environment,
+        "branch": settings.branch or (build.branch if build else None),
+        "commit_sha": settings.commit or (build.commit if build else None),
+        "build_url": settings.build_url or (build.build_url if build else None),
+        "browser": arguments.get("browser"),
+        "platform": f"{platform.system()} {platform.machine()}".strip(),
+        "triggered_by": build.details.get("actor") if build else None,
+        "tags": list(arguments.get("tags") or ()) or None,
+        "metadata": {**(build.metadata() if build else {}), **dict(arguments.get("metadata") or {})} or None,
+        "started_at": System.now(),
+    }
+    return {field: value for field, value in fields.items() if value is not None}
