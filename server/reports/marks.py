@@ -140,7 +140,8 @@ async def of_newest(where: Any, history: Sequence[HistoryEntry]) -> list[tuple[H
         for browser, each in last.items()
     ]  # fmt: skip
     run = await run_comparisons.by_id(where, history[0].suite_run_id, None)
-    return list(zip(last.values(), await for_tests(where, run, tests), strict=True))
+    previous = await run_comparisons.previous(where, run)
+    return list(zip(last.values(), await for_tests(where, run, previous, tests), strict=True))
 
 
 async def flaky_tests(where: Any, project_id: UUID, until: UUID) -> set[str]:
