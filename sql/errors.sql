@@ -23,13 +23,16 @@ WHERE c.id = n.id
 
 -- name: add
 -- Those of the errors that the results ($1) have. The last statement of its transaction that can wait: another one that
--- adds the same error waits for the commit. Sorted, so that two of them cannot deadlock.
+-- adds the same error waits for the commit. Sorted, so that two of them cannot deadlock. MATERIALIZED: otherwise the plan
+-- reads all results that have one of the errors.
+WITH written AS MATERIALIZED (
+    SELECT project_id, error_fingerprint FROM test_case_results WHERE id = ANY($1::uuid[])
+)
 INSERT INTO errors (project_id, fingerprint, error_type, stable_text, sample)
 SELECT DISTINCT c.project_id, n.fingerprint, n.error_type, n.stable_text, n.sample
-FROM test_case_results c
+FROM written c
 JOIN unnest($2::bytea[], $3::text[], $4::text[], $5::text[]) AS n(fingerprint, error_type, stable_text, sample)
     ON n.fingerprint = c.error_fingerprint
-WHERE c.id = ANY($1::uuid[])
 ORDER BY c.project_id, n.fingerprint
 ON CONFLICT DO NOTHING
 

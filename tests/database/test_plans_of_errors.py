@@ -1,0 +1,100 @@
+"""The plans for any parameters of the statements for errors, tests and search: each finds its rows by an index."""
+
+import json
+import re
+
+import asyncpg
+import pytest
+
+from server.database.pool import _SESSION
+from server.database.queries import load_sql
+
+SQL = load_sql()
+NOUNS = ["errors", "tests", "search"]
+WRITES = ["test_cases.insert_many", "test_cases.update", "test_cases.touch_decided", "steps.insert_many"]
+QUERIES = {
+    **{f"{noun}.{name}": text for noun in NOUNS for name, text in vars(getattr(SQL, noun)).items()},
+    **{name: getattr(getattr(SQL, name.partition(".")[0]), name.partition(".")[2]) for name in WRITES},
+}
+LARGE = {"test_case_results", "test_step_results", "test_console_logs", "test_network_logs", "test_artifacts"}
+FILL = """
+    INSERT INTO suite_runs (project_id, name, branch)
+        SELECT id, 'nightly', 'main' FROM projects, generate_series(1, 50);
+    INSERT INTO errors (project_id, fingerprint, stable_text, sample)
+        SELECT id, decode(md5(n::text), 'hex'), md5(n::text), '' FROM projects, generate_series(1, 300) AS n;
+    INSERT INTO test_case_results (suite_run_id, project_id, name, test_id, status, error_fingerprint)
+        SELECT r.id, r.project_id, 'test ' || n, 'test ' || n, CASE WHEN n % 20 = 0 THEN 'Failed' ELSE 'Passed' END,
+               CASE WHEN n % 20 = 0 THEN decode(md5((n / 10)::text), 'hex') END
+        FROM suite_runs r, generate_series(1, 400) AS n;
+    INSERT INTO test_step_results (test_case_result_id, step_number, step_type, status)
+        SELECT id, 1, 'click', 'Passed' FROM test_case_results;
+    INSERT INTO test_artifacts (test_case_result_id, artifact_type, file_name, file_size, mime_type, checksum,
+                                storage_path, dedupe_key)
+        SELECT id, 'log', 'x', 1, 'text/plain', '', id::text, id::text::bytea FROM test_case_results;
+    ANALYZE
+"""
+INDEXES = """
+    SELECT i.indexrelid::regclass::text AS name, i.indrelid::regclass::text AS table, a.attname AS column
+    FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indexrelid AND a.attnum = 1"""
+
+
+@pytest.fixture
+async def filled(dsn):
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(FILL)
+    await connection.execute(_SESSION)
+    await connection.execute(
+        "SET plan_cache_mode = force_generic_plan"
+    )  # the one that a server uses from the 6th time on
+    yield connection
+    await connection.close()
+
+
+def nodes(plan):
+    yield plan
+    for child in plan.get("Plans", []):
+        yield from nodes(child)
+
+
+async def unbounded(connection, query):
+    """The large tables that a statement reads from beginning to end, by the plan for any parameters.
+
+    Also by an index, when the statement does not name a value of its first column.
+    """
+    first = {name: (table, column) for name, table, column in await connection.fetch(INDEXES)}
+    await connection.execute(f"PREPARE planned AS {query}")
+    count = max([int(number) for number in re.findall(r"\$(\d+)", query)], default=0)
+    nulls = f"({', '.join(['NULL'] * count)})" if count else ""
+    (root,) = json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE planned{nulls}"))
+    await connection.execute("DEALLOCATE planned")
+    found = []
+    for node in nodes(root["Plan"]):
+        if node["Node Type"] == "Seq Scan" and node["Relation Name"] in LARGE:
+            found.append(f"sequential scan of {node['Relation Name']}")
+        elif "Index Name" in node:
+            table, column = first[node["Index Name"]]
+            if table in LARGE and not re.search(rf"\b{column}\b", node.get("Index Cond", "")):
+                found.append(f"scan of the whole {node['Index Name']}")
+    return found
+
+
+async def test_no_statement_reads_a_large_table_from_beginning_to_end(filled):
+    found = {}
+    for name, query in QUERIES.items():
+        if not re.match(r"(--.*\n)*SET ", query):
+            found[name] = await unbounded(filled, query)
+    assert len(found) > 20
+    assert {name: scans for name, scans in found.items() if scans} == {}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT count(*) FROM test_step_results WHERE status = $1",
+        "SELECT id FROM test_case_results WHERE name = $1",
+        "SELECT id FROM test_case_results WHERE ($1::text IS NULL OR test_id = $1)",
+        "SELECT id FROM test_artifacts ORDER BY id",
+    ],
+)
+async def test_such_a_statement_would_be_found(filled, query):
+    assert await unbounded(filled, query)
