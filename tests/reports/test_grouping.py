@@ -10,7 +10,7 @@ from server.api.steps import NewStep, StepPatch
 from server.api.test_cases import NewTestCase, TestCasePatch
 from server.compare.failures import Failed, group_of
 from server.reports import grouping, steps, suite_runs, test_cases
-from tests.reports.test_linking import connect, until_blocked  # noqa: F401 - a fixture
+from tests.reports.test_linking import until_blocked
 
 ACTOR = steps.Actor("token", None, "x", None, None)
 MESSAGES = [None, "", "order 4711 is missing", "order 12 is missing", "no button", "status 404"]
@@ -99,7 +99,7 @@ class History:
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_the_error_is_that_of_the_rule_after_any_sequence_of_writes(connect, new_run, stored, rows, seed):  # noqa: F811
+async def test_the_error_is_that_of_the_rule_after_any_sequence_of_writes(connect, new_run, stored, rows, seed):
     connection, run, met = await connect(), new_run(), set()
     for number in range(12):
         history = History(connection, random.Random(seed * 1000 + number))
@@ -117,7 +117,7 @@ async def test_the_error_is_that_of_the_rule_after_any_sequence_of_writes(connec
     assert rows(f"{unknown} WHERE e.project_id = c.project_id AND e.fingerprint = c.error_fingerprint)") == []
 
 
-async def test_a_known_error_costs_no_statement_more(connect, new_run):  # noqa: F811
+async def test_a_known_error_costs_no_statement_more(connect, new_run):
     connection, run = await connect(), new_run()
     first = NewTestCase("x", status="Failed", error_message="asyncpg looks up types at first")
     await test_cases.insert_many(connection, run, None, [first])
@@ -150,7 +150,7 @@ async def test_a_known_error_costs_no_statement_more(connect, new_run):  # noqa:
 
 
 @pytest.mark.parametrize("writer", ["insert", "replace", "patch_step", "patch_result", "regroup"])
-async def test_a_writer_of_an_error_does_not_deadlock_with_a_deletion(connect, new_run, rows, writer):  # noqa: F811
+async def test_a_writer_of_an_error_does_not_deadlock_with_a_deletion(connect, new_run, rows, writer):
     """See the test of that name in test_linking.py: here the result is failed, and its steps decide its error."""
     one, other, third = await connect(), await connect(), await connect()
     new = [NewStep(1, "click", status="Failed")]
@@ -195,7 +195,7 @@ async def _delete(connection, run):
         await suite_runs.delete(connection, run, None, ACTOR)
 
 
-async def test_two_writers_of_the_same_new_errors_wait_for_each_other_without_a_deadlock(connect, new_run, rows):  # noqa: F811
+async def test_two_writers_of_the_same_new_errors_wait_for_each_other_without_a_deadlock(connect, new_run, rows):
     one, other, run = await connect(), await connect(), new_run()
 
     async def write(connection, order):
@@ -209,7 +209,7 @@ async def test_two_writers_of_the_same_new_errors_wait_for_each_other_without_a_
     assert rows("SELECT count(*) AS n FROM errors") == [{"n": 80}]
 
 
-async def test_regroup_repairs_what_older_servers_left(connect, new_run, stored, rows):  # noqa: F811
+async def test_regroup_repairs_what_older_servers_left(connect, new_run, stored, rows):
     connection, run = await connect(), new_run()
     new = [
         NewTestCase("own", status="Failed", error_message="order 7 is missing"),

@@ -9,7 +9,6 @@ from unicodedata import normalize
 from urllib.parse import unquote
 from uuid import UUID
 
-import asyncpg
 import orjson
 import pytest
 
@@ -21,23 +20,6 @@ from server.reports import artifacts, steps, suite_runs, test_cases
 from server.uploads.names import link_name
 
 RANKS = {"error": 0, "after": 1, None: 2, "before": 3, "checkpoint": 3}
-
-
-@pytest.fixture
-async def connect(dsn):
-    """await connect(): a new connection to the test database, configured like those of the pool."""
-    opened = []
-
-    async def made():
-        connection = await asyncpg.connect(dsn, server_settings={"timezone": "UTC"})
-        codec = {"encoder": bytes, "decoder": orjson.Fragment, "format": "binary"}
-        await connection.set_type_codec("json", schema="pg_catalog", **codec)
-        opened.append(connection)
-        return connection
-
-    yield made
-    for connection in opened:
-        await connection.close()
 
 
 @pytest.fixture
