@@ -159,6 +159,26 @@ WHERE test_case_result_id = $1
            AND started_at + coalesce(duration_ms, 0) * INTERVAL '1 ms' >= $4::timestamptz))
 ORDER BY seq LIMIT $6
 
+-- name: console
+-- The entries of a time window; without one ($2 is NULL) all of them. `number`: the page of one entry that the API has.
+SELECT level, message, source_url, line_number, step_number, logged_at, number FROM (
+    SELECT row_number() OVER (ORDER BY seq) AS number, level, left(message, 2001) AS message,
+           left(source_url, 500) AS source_url, line_number, step_number, logged_at
+    FROM test_console_logs WHERE test_case_result_id = $1) AS entry
+WHERE $2::timestamptz IS NULL OR logged_at BETWEEN $2 AND $3::timestamptz
+ORDER BY number LIMIT $4 OFFSET $5
+
+-- name: network
+-- Likewise, the requests that overlap a time window.
+SELECT method, url, status_code, resource_type, response_size, duration_ms, error_text, step_number, started_at, number
+FROM (
+    SELECT row_number() OVER (ORDER BY seq) AS number, method, left(url, 2001) AS url, status_code, resource_type,
+           response_size, duration_ms, left(error_text, 500) AS error_text, step_number, started_at
+    FROM test_network_logs WHERE test_case_result_id = $1) AS entry
+WHERE $2::timestamptz IS NULL
+   OR (started_at <= $3::timestamptz AND started_at + coalesce(duration_ms, 0) * INTERVAL '1 ms' >= $2)
+ORDER BY number LIMIT $4 OFFSET $5
+
 -- name: console_marks
 -- The console in the $4 milliseconds from $3, as milliseconds: at most one entry of a level in each of 1,000 slots. An
 -- entry without a time stands at the start of its step.

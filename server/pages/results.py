@@ -1,7 +1,7 @@
 """The page of one test case result: the step that failed, what it looked like, and what surrounds it."""
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -19,25 +19,36 @@ from server.viewer.stage import stage
 from server.viewer.timeline import timeline
 
 _AT_ONCE = 1_000  # steps that are compared with the last green before the page is sent
+_Page = Annotated[int, Meta(ge=1, le=100_000)]
+_Milliseconds = Annotated[int, Meta(ge=0, le=10**12)]
 _Word = Annotated[str, Meta(max_length=50)]
 
 
 class ResultQuery(Struct):
     """The state of the page. `step`: `2.17`. `view`: the image mode; `with`: the image beside it. `files`: which page
-    of the list of files. `whole`: the result's own error without cuts."""
+    of the list of files. `log`: whether to list the entries during the step, or all of them, of which `page` is a page
+    and `from` to `to` a window in milliseconds. `whole`: the result's own error without cuts."""
 
     step: _Word | None = None
     view: _Word | None = None
     beside: _Word | None = msgspec.field(name="with", default=None)
-    files: Annotated[int, Meta(ge=1, le=100_000)] = 1
+    files: _Page = 1
+    log: Literal["step", "all"] = "step"
+    page: _Page = 1
+    after: _Milliseconds | None = msgspec.field(name="from", default=None)
+    until: _Milliseconds | None = msgspec.field(name="to", default=None)
     whole: bool = False
+
+    def asked(self) -> results.Asked:
+        window = None if self.after is None or self.until is None else (self.after, max(self.after, self.until))
+        return results.Asked(self.step, self.files, self.page if self.log == "all" else 0, window)
 
 
 async def show(request: web.Request, case_id: UUID, query: ResultQuery) -> Response:
     """The page of a result."""
     pool, scope = request.app[SERVICES].pool, request[CALL].scope
     cut = results.WHOLE if query.whole else results.CUT
-    result = await results.of_case(pool, case_id, scope, query.step, query.files, cut)
+    result = await results.of_case(pool, case_id, scope, query.asked(), cut)
     failed, steps = result.head.status == "Failed", sum(each.steps for each in result.iterations)
     difference = (
         await comparisons.first_difference(pool, case_id, scope, None) if failed and steps <= _AT_ONCE else None

@@ -106,16 +106,21 @@ class Checkpoint:
 
 @dataclass(slots=True)
 class ConsoleEntry:
+    """`number`: which entry of the log it is, from 1; 0 when that was not asked for."""
+
     level: str
     message: str
     source_url: str | None
     line_number: int | None
     step_number: int | None
     logged_at: datetime | None
+    number: int = 0
 
 
 @dataclass(slots=True)
 class NetworkEntry:
+    """`number`: as of ConsoleEntry."""
+
     method: str
     url: str
     status_code: int | None
@@ -125,6 +130,7 @@ class NetworkEntry:
     error_text: str | None
     step_number: int | None
     started_at: datetime | None
+    number: int = 0
 
     @property
     def failed(self) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,9 +14,10 @@ from server.database.pool import Pool
 from server.database.queries import SQL
 from server.errors import CaseNotFound, StepNotFound
 from server.reports import comparisons, panels
-from server.reports.panels import At, Checkpoint, File, Panel, listed
+from server.reports.panels import At, Checkpoint, ConsoleEntry, File, NetworkEntry, Panel, listed
 
 ROWS = 2_000  # steps in view
+ENTRIES = 500  # of each log in view
 FILES = 100  # a page of the list of files
 _ITERATIONS = 1_000
 _ATTEMPTS = 50
@@ -100,6 +101,26 @@ class Attempt:
     status: str
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the address asks for: a step, which page of files and of logs (0: no logs), and a window of time in
+    milliseconds from the first step in view."""
+
+    step: str | None = None
+    files: int = 1
+    logs: int = 0
+    window: tuple[int, int] | None = None
+
+
+@dataclass(slots=True)
+class Logs:
+    console: list[ConsoleEntry]
+    network: list[NetworkEntry]
+    page: int
+    more: bool
+    window: tuple[int, int] | None
+
+
 @dataclass(slots=True)
 class Totals:
     files: int
@@ -114,7 +135,7 @@ class Result:
 
     `total`: the steps of the iteration in view; `offset`: how many of them come before `rows`; `earlier` and `later`:
     the numbers of the nearest steps outside `rows`. `console` and `network`: what was logged while the steps in `rows`
-    ran, in milliseconds from the first of them: (at, level), (start, end, failed).
+    ran, in milliseconds from `starts_at`: (at, level), (start, end, failed).
     """
 
     head: Head
@@ -135,20 +156,24 @@ class Result:
     later: int | None = None
     console: list[tuple[int, str]] = field(default_factory=list)
     network: list[tuple[int, int, bool]] = field(default_factory=list)
+    starts_at: datetime | None = None
+    logs: Logs | None = None
 
 
-async def of_case(pool: Pool, case_id: UUID, scope: UUID | None, asked: str | None, files: int, cut: int) -> Result:
-    """The page of a result. `asked`: the step in the address. `files`: which page of files. Raises CaseNotFound."""
+async def of_case(pool: Pool, case_id: UUID, scope: UUID | None, asked: Asked, cut: int) -> Result:
+    """The page of a result. Raises CaseNotFound."""
     async with _snapshot(pool) as connection:
         head = await _head(connection, case_id, scope, cut)
-        result = await _surroundings(connection, head, files)
-        at = At.parse(asked) if asked else None
+        result = await _surroundings(connection, head, asked.files)
+        at = At.parse(asked.step) if asked.step else None
         panel = await panels.of_step(connection, case_id, at, CUT) if at else None
-        result.unknown = bool(asked) and panel is None
+        result.unknown = bool(asked.step) and panel is None
         if panel is None and (row := await connection.fetchrow(sql.first, case_id)):
             panel = await panels.of_step(connection, case_id, At(*row), CUT)
         if panel is not None:
             await _add_rows(connection, case_id, result, panel)
+        if asked.logs:
+            result.logs = await _logs(connection, result, asked)
     return result
 
 
@@ -161,6 +186,19 @@ async def panel(pool: Pool, case_id: UUID, scope: UUID | None, asked: str, cut: 
     if found is None:
         raise StepNotFound()
     return head, found
+
+
+async def _logs(connection: Any, result: Result, asked: Asked) -> Logs:
+    """The log entries that the address asks for, a page of them."""
+    case_id, start = result.head.id, result.starts_at
+    window: tuple[datetime | None, ...] = (None, None)
+    if asked.window is not None and start is not None:
+        window = tuple(start + timedelta(milliseconds=each) for each in asked.window)
+    page = case_id, *window, ENTRIES + 1, (asked.logs - 1) * ENTRIES
+    console = listed(ConsoleEntry, await connection.fetch(sql.console, *page))
+    network = listed(NetworkEntry, await connection.fetch(sql.network, *page))
+    more = max(len(console), len(network)) > ENTRIES
+    return Logs(console[:ENTRIES], network[:ENTRIES], asked.logs, more, asked.window if window[0] else None)
 
 
 @dataclass(slots=True)
@@ -236,6 +274,7 @@ async def _add_rows(connection: Any, case_id: UUID, result: Result, panel: Panel
     result.later = rows[-1].number if len(rows) > ROWS + first else None
     times = [moment for row in result.rows for moment in (row.started_at, row.completed_at) if moment is not None]
     if times:
+        result.starts_at = min(times)
         length = max(1, (max(times) - min(times)).total_seconds() * 1000)
         console = await connection.fetch(sql.console_marks, case_id, at.iteration, min(times), length)
         network = await connection.fetch(sql.network_marks, case_id, min(times), length, _MARKS)

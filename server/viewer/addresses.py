@@ -58,6 +58,11 @@ def checkpoints(case_id: Any) -> str:
     return f"{_API}/test-case-results/{case_id}/checkpoints"
 
 
+def entry(case_id: Any, log: str, number: int) -> str:
+    """One entry of a log (`console` or `network`) as the API has it, whole."""
+    return f"{_API}/test-case-results/{case_id}/{log}-logs?per_page=1&page={number}"
+
+
 def _query(query: dict[str, Any]) -> str:
     given = {name.rstrip("_"): value for name, value in query.items() if value not in (None, "")}
     return f"?{urlencode(given)}" if given else ""

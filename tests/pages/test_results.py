@@ -280,3 +280,46 @@ async def test_the_first_difference_from_last_green_comes_before_the_stage(make_
     for headers in ({}, {"X-Fragment": "1"}):
         text = await (await client.get(f"/results/{case}/difference", headers=headers)).text()
         assert "step 2 failed, passed before" in text and ("<html" in text) == (not headers)
+
+
+async def test_logs_are_shown_for_the_step_all_or_in_a_window_of_time(client, make_result, page):
+    steps = [
+        {**step, "started_at": f"2026-01-24T12:00:0{at}Z", "duration_ms": 900} for at, step in enumerate(STEPS[:2])
+    ]
+    case = await make_result(steps)
+    url = f"/api/v1/reports/test-case-results/{case}"
+    entries = [
+        {"level": "info", "message": f"said {at}", "logged_at": f"2026-01-24T12:00:0{at}.100Z"} for at in range(3)
+    ]
+    entries.append({"level": "error", "message": "x" * 3000 + "END", "step_number": 1})
+    assert (await client.post(f"{url}/console-logs", json={"entries": entries})).status == 201
+    sent = {
+        "method": "GET",
+        "url": "https://shop.example/slow",
+        "started_at": "2026-01-24T12:00:00Z",
+        "duration_ms": 1500,
+    }
+    assert (await client.post(f"{url}/network-logs", json={"entries": [sent]})).status == 201
+    stage = stage_of(await page(case, "?step=1.2"))
+    assert "said 1" in stage and "said 0" not in stage and "/slow" in stage  # it began before the step
+    assert "said 0" in (stage := stage_of(await page(case, "?step=1.1"))) and "log=all#logs" in stage
+    listed = (await page(case, "?log=all")).partition('id="logs"')[2]
+    assert all(f"said {at}" in listed for at in range(3)) and "END" not in listed
+    assert f'href="{url}/console-logs?per_page=1&amp;page=4"' in listed
+    assert "END" in await (await client.get(f"{url}/console-logs?per_page=1&page=4")).text()
+    listed = (await page(case, "?log=all&from=1050&to=1200")).partition('id="logs"')[2]
+    assert "said 1" in listed and "said 0" not in listed and "/slow" in listed and "From 1.1 s to 1.2 s" in listed
+    assert "No entries in this time" in await page(case, "?log=all&from=1600&to=1600")
+    for wrong in ("?log=none", "?from=-1&to=2", "?page=0", "?from=x"):
+        await page(case, wrong, 422)
+
+
+async def test_long_logs_are_pages(client, make_result, page):
+    case = await make_result(STEPS)
+    url = f"/api/v1/reports/test-case-results/{case}"
+    entries = [{"level": "info", "message": f"said {at}."} for at in range(1200)]
+    assert (await client.post(f"{url}/console-logs", json={"entries": entries})).status == 201
+    text = await page(case, "?log=all&page=2")
+    assert "said 500." in text and "said 999." in text and "said 499." not in text and "said 1000." not in text
+    assert "log=all&amp;page=3" in text and "log=all&amp;page=1" in text
+    assert "later ›" not in await page(case, "?log=all&page=3")
