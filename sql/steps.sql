@@ -328,7 +328,8 @@ RETURNING id
 -- else the newest of the result.
 SELECT c.id, s.iteration_number, s.step_number,
        CASE WHEN s.id IS NOT NULL THEN left(coalesce(nullif(s.description, ''),
-           concat_ws(' ', coalesce(nullif(s.action, ''), s.step_type), s.element_name)), 200) END AS title,
+           concat_ws(' ', coalesce(nullif(s.action, ''), s.step_type),
+               CASE WHEN strpos(s.action, s.element_name) > 0 THEN NULL ELSE s.element_name END)), 200) END AS title,
        coalesce(e.id, s.screenshot_artifact_id, n.id) AS picture
 FROM unnest($1::uuid[]) AS c(id)
 LEFT JOIN LATERAL (

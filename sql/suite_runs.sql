@@ -73,7 +73,7 @@ FROM newest
 -- The newest run of each name, of the projects ($1; NULL: all): on the main branch, or on any when none of that name is
 -- there. Only of the last 100 runs on the main branch and the last 30 on any, and made since $2 (an id). A run that is
 -- running counts once it has a failure: otherwise the first minutes of a run would hide the failures of the last one.
-SELECT r.id, r.project_id, p.name AS project, r.name, r.status, r.branch, r.commit_sha, r.started_at
+SELECT r.id, r.project_id, r.name, r.status, r.branch, r.commit_sha, r.started_at, p.name AS project
 FROM projects p CROSS JOIN LATERAL (
     SELECT DISTINCT ON (b.name) b.*
     FROM ((SELECT * FROM suite_runs WHERE project_id = p.id AND branch = p.main_branch AND id > $2
@@ -85,6 +85,24 @@ FROM projects p CROSS JOIN LATERAL (
     ORDER BY b.name, b.branch = p.main_branch DESC NULLS LAST, b.id DESC) AS r
 WHERE $1::uuid[] IS NULL OR p.id = ANY($1)
 ORDER BY r.id DESC LIMIT 30
+
+-- name: against
+-- How many tests fail in run $1 and did not in run $2, and how many failed in $2 and passed in $1, each by its last
+-- attempt. As in compare/runs.py, but read from the failures alone.
+WITH failed AS MATERIALIZED (
+    SELECT f.suite_run_id, f.test_id, f.browser FROM test_case_results f
+    WHERE f.suite_run_id IN ($1::uuid, $2::uuid) AND f.status = 'Failed' AND NOT EXISTS (
+        SELECT FROM test_case_results l
+        WHERE l.suite_run_id = f.suite_run_id AND l.test_id = f.test_id AND l.browser IS NOT DISTINCT FROM f.browser
+          AND (l.attempt, l.id) > (f.attempt, f.id))
+)
+SELECT (SELECT count(*) FROM failed h WHERE h.suite_run_id = $1 AND NOT EXISTS (
+            SELECT FROM failed b WHERE b.suite_run_id = $2 AND b.test_id = h.test_id
+              AND b.browser IS NOT DISTINCT FROM h.browser)) AS new_failures,
+       (SELECT count(*) FROM failed b WHERE b.suite_run_id = $2 AND (
+            SELECT c.status FROM test_case_results c
+            WHERE c.suite_run_id = $1 AND c.test_id = b.test_id AND c.browser IS NOT DISTINCT FROM b.browser
+            ORDER BY c.attempt DESC, c.id DESC LIMIT 1) = 'Passed') AS fixed
 
 -- name: last_sent
 -- When something was last sent to each of the runs ($1): to the run, its newest result, or the newest step of that.

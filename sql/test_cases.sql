@@ -110,7 +110,8 @@ FROM judged GROUP BY suite_run_id
 -- message, else that of their first failed step, else the stack trace.
 SELECT c.id, c.suite_run_id, c.name, c.test_id, c.browser, c.duration_ms, c.attempt,
        coalesce(c.error_type, s.error_type) AS error_type,
-       left(coalesce(nullif(c.error_message, ''), s.error_message, c.stack_trace), 1000) AS error
+       left(coalesce(nullif(c.error_message, ''), s.error_message, c.stack_trace), 1000) AS error,
+       encode(c.error_fingerprint, 'hex') AS fingerprint
 FROM unnest($1::uuid[]) AS r(id) CROSS JOIN LATERAL (
     SELECT * FROM test_case_results f
     WHERE f.suite_run_id = r.id AND f.status = 'Failed' AND NOT EXISTS (

@@ -14,8 +14,10 @@ from server.http import html
 from server.http.cursor import CursorPage, cursor_of
 from server.http.fields import AnyRunStatus, IndexedText, Instant, Name100
 from server.http.reply import Response
-from server.reports import overview, run_tests, suite_runs
+from server.reports import errors, overview, run_comparisons, run_tests, suite_runs
 from server.reports.overview import Known
+from server.reports.run_comparisons import ComparedRun
+from server.reports.run_tests import Counts
 from server.services import CALL, SERVICES
 from server.viewer import render
 from server.viewer.filters import FilteredAddress
@@ -24,6 +26,7 @@ _RUNS = 25  # a page
 _TESTS = 200  # a page
 _FOLDED = 20  # tests of each status that the first page of a run lists
 _CARDS = 3  # failed tests of a group that are shown with a picture
+_MARKED = 60  # failed tests of a page whose history is read
 _SLOWEST = 5
 
 Cursor = Annotated[str, Meta(max_length=100)]
@@ -114,8 +117,17 @@ async def show(request: web.Request, suite_id: UUID, query: TestFilter) -> Respo
     async with request.app[SERVICES].pool.acquire() as connection:
         run = await overview.one(connection, suite_id, request[CALL].scope)
         draw = _list if listing else _overview
-        values = await draw(connection, run, query, here)
-    values |= {"here": here, "listed": run, "run": run.run, "counts": run.counts, "now": datetime.now(UTC)}
+        compared = await run_comparisons.by_id(connection, suite_id, request[CALL].scope)
+        against = await run_tests.against_previous(connection, compared)
+        values = await draw(connection, compared, run.counts, query, here)
+    values |= {
+        "against": against,
+        "here": here,
+        "listed": run,
+        "run": run.run,
+        "counts": run.counts,
+        "now": datetime.now(UTC),
+    }
     return await html.page(request, partial(render.page, "suite_run.html", **values), rows=_TESTS)
 
 
@@ -154,47 +166,57 @@ def _meant(query: RunFilter, projects: dict[str, UUID], known: Known) -> dict[st
 
 
 async def _overview(
-    connection: Any, run: overview.ListedRun, query: TestFilter, here: FilteredAddress
+    connection: Any, run: ComparedRun, counts: Counts, query: TestFilter, here: FilteredAddress
 ) -> dict[str, Any]:
     """Failures by error, the largest group first, and without a status the first of the other tests."""
-    failures = await run_tests.failing(connection, [run.run.id]) if run.counts.failed else []
+    failures = await run_tests.failing(connection, [run.id]) if counts.failed else []
     groups = run_tests.by_error(failures)
     start = _start(query.cursor, len(groups))
     shown = _fitting(groups[start:])
-    pictured = [test.id for group in shown for test in group.tests[:_CARDS]]
+    pictured = [test for group in shown for test in group.tests[:_CARDS]]
     others = {}
     if query.status is None and start == 0:
-        for state, number in _states(run.counts)[1:]:
+        for state, number in _states(counts)[1:]:
             if number:
-                others[state], _ = await run_tests.page(connection, run.run.id, _FOLDED, state=state)
+                others[state], _ = await run_tests.page(connection, run.id, _FOLDED, state=state)
     end = start + len(shown)
     return {
         "listing": None,
         "groups": shown,
-        "steps": await run_tests.failed_steps(connection, pictured),
-        "cut": run.counts.failed - len(failures),
+        "steps": await run_tests.failed_steps(connection, [test.id for test in pictured]),
+        "marks": await run_tests.marks_of(connection, run, pictured[:_MARKED]),
+        "errors": await _errors(connection, run.project_id, shown),
+        "cut": counts.failed - len(failures),
         "others": others,
-        "slowest": [] if run.counts.failed else await run_tests.slowest(connection, run.run.id, _SLOWEST),
+        "slowest": [] if counts.failed else await run_tests.slowest(connection, run.id, _SLOWEST),
         "further": here(cursor=end) if end < len(groups) else None,
-        "states": _states(run.counts),
+        "states": _states(counts),
     }
 
 
-async def _list(connection: Any, run: overview.ListedRun, query: TestFilter, here: FilteredAddress) -> dict[str, Any]:
+async def _errors(connection: Any, project_id: UUID, groups: list[run_tests.Group]) -> dict[str, errors.ErrorGroup]:
+    """What is known about the errors of these groups, by their key."""
+    keys = [bytes.fromhex(group.key) for group in groups if group.tests[0].fingerprint is not None]
+    return {found.fingerprint: found for found in await errors.facts(connection, [(project_id, key) for key in keys])}
+
+
+async def _list(
+    connection: Any, run: ComparedRun, counts: Counts, query: TestFilter, here: FilteredAddress
+) -> dict[str, Any]:
     """A page of the tests that match the filters, failed ones first."""
     after = _place(query.cursor)
     if query.error:
-        found, more = await run_tests.with_error(connection, run.run.id, query.error, _TESTS, after)
+        found, more = await run_tests.with_error(connection, run.id, query.error, _TESTS, after)
     else:
         found, more = await run_tests.page(
-            connection, run.run.id, _TESTS, state=query.status, name=query.q, tag=query.tag, after=after
+            connection, run.id, _TESTS, state=query.status, name=query.q, tag=query.tag, after=after
         )
     steps = await run_tests.failed_steps(connection, [test.id for test in found if test.status == "Failed"])
     return {
         "listing": found,
         "steps": steps,
         "further": here(cursor=f"{found[-1].rank}.{found[-1].id}") if more else None,
-        "states": _states(run.counts),
+        "states": _states(counts),
     }
 
 
@@ -210,7 +232,7 @@ def _fitting(groups: list[run_tests.Group]) -> list[run_tests.Group]:
     return shown
 
 
-def _states(counts: run_tests.Counts) -> list[tuple[run_tests.State, int]]:
+def _states(counts: Counts) -> list[tuple[run_tests.State, int]]:
     return [
         ("Failed", counts.failed),
         ("Flaky", counts.flaky),

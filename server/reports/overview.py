@@ -1,7 +1,7 @@
 """What the first page shows: the failures that need a look, and the runs, newest first."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain, zip_longest
 from typing import Any
@@ -10,6 +10,8 @@ from uuid import UUID
 from server.database.queries import SQL
 from server.ids import first_id
 from server.reports import run_tests, suite_runs
+from server.reports.marks import Marks
+from server.reports.run_comparisons import ComparedRun
 from server.reports.run_tests import Counts, FailedStep, Failure
 from server.reports.suite_runs import SuiteRun
 
@@ -25,10 +27,12 @@ class Card:
     """A failing test of the newest run of a suite, with the step that failed, and how many `others` of that run failed
     with the same error."""
 
-    run: Mapping[str, Any]
+    project: str
+    run: ComparedRun
     failure: Failure
     step: FailedStep | None
     others: int
+    marks: Marks
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +73,25 @@ async def needs_a_look(connection: Any, visible: Sequence[UUID] | None) -> tuple
     """Failing tests of the newest run of each suite on its main branch, one for each error, and how many suites there
     are. Each suite has its turn: a broken one does not hide the others."""
     since = first_id(datetime.now(UTC) - _LOOKED_BACK)
-    runs = await connection.fetch(SQL.suite_runs.of_main_branches, visible, since)
-    failures = await run_tests.failing(connection, [run["id"] for run in runs], _MAX_FAILURES)
+    rows = await connection.fetch(SQL.suite_runs.of_main_branches, visible, since)
+    projects = {run_id: project for run_id, *_, project in rows}
+    runs = [ComparedRun(*row[:-1]) for row in rows]
+    failures = await run_tests.failing(connection, list(projects), _MAX_FAILURES)
     by_run = [
-        [
-            Card(run, group.tests[0], None, len(group.tests) - 1)
-            for group in run_tests.by_error(each for each in failures if each.suite_run_id == run["id"])
-        ]
+        [(run, group) for group in run_tests.by_error(each for each in failures if each.suite_run_id == run.id)]
         for run in runs
     ]
-    turns = [card for card in chain.from_iterable(zip_longest(*by_run)) if card is not None][:_MAX_CARDS]
-    steps = await run_tests.failed_steps(connection, [card.failure.id for card in turns])
-    return [replace(card, step=steps.get(card.failure.id)) for card in turns], len(runs)
+    turns = [turn for turn in chain.from_iterable(zip_longest(*by_run)) if turn is not None][:_MAX_CARDS]
+    steps = await run_tests.failed_steps(connection, [group.tests[0].id for _, group in turns])
+    marks: dict[UUID, Marks] = {}
+    for run in {run.id: run for run, _ in turns}.values():
+        shown = [group.tests[0] for other, group in turns if other is run]
+        marks |= await run_tests.marks_of(connection, run, shown)
+    cards = []
+    for run, group in turns:
+        first = group.tests[0]
+        cards.append(Card(projects[run.id], run, first, steps.get(first.id), len(group.tests) - 1, marks[first.id]))
+    return cards, len(runs)
 
 
 async def listed(connection: Any, runs: Sequence[SuiteRun]) -> list[ListedRun]:

@@ -6,7 +6,11 @@ from hashlib import blake2b
 from typing import Any, Literal
 from uuid import UUID
 
+from server.compare.runs import Outcome
 from server.database.queries import SQL
+from server.reports import marks, run_comparisons
+from server.reports.marks import Marks
+from server.reports.run_comparisons import ComparedRun
 
 MAX_FAILURES = 2_000  # of a run that are grouped by their error
 State = Literal["Failed", "Flaky", "Passed", "Skipped", "Pending"]
@@ -39,6 +43,7 @@ class Failure:
     attempt: int
     error_type: str | None
     error: str | None
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,7 @@ class FailedStep:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Tests that failed with the same error. `key` names it in addresses."""
+    """Tests that failed with the same error. `key` names it in addresses: its fingerprint, if it has one."""
 
     key: str
     error_type: str | None
@@ -76,6 +81,15 @@ class Test:
     rank: int
     error_type: str | None
     error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Against:
+    """How a run differs from an earlier one, in numbers of tests."""
+
+    base: ComparedRun
+    new_failures: int
+    fixed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +149,25 @@ async def slowest(connection: Any, run_id: UUID, most: int) -> list[Slow]:
     return [Slow(*row) for row in await connection.fetch(SQL.test_cases.slowest, run_id, most)]
 
 
+async def marks_of(connection: Any, run: ComparedRun, failures: Sequence[Failure]) -> dict[UUID, Marks]:
+    """The marks of these failed tests of a run, by the id of the result."""
+    outcomes = [
+        Outcome(each.id, each.test_id, each.browser, each.name, "Failed", each.duration_ms) for each in failures
+    ]
+    found = await marks.for_tests(connection, run, await run_comparisons.previous(connection, run), outcomes)
+    return dict(zip([each.id for each in failures], found, strict=True))
+
+
+async def against_previous(connection: Any, run: ComparedRun) -> Against | None:
+    """What changed since the previous run of the same name and branch; None when there is none."""
+    base = await run_comparisons.previous(connection, run)
+    if base is None:
+        return None
+    return Against(base, *await connection.fetchrow(SQL.suite_runs.against, run.id, base.id))
+
+
 def by_error(failures: Iterable[Failure]) -> list[Group]:
-    """The failures by error, the largest group first: the same type and the same first line."""
+    """The failures by error, the largest group first."""
     groups: dict[str, list[Failure]] = {}
     for failure in failures:
         groups.setdefault(_key(failure), []).append(failure)
@@ -145,6 +176,9 @@ def by_error(failures: Iterable[Failure]) -> list[Group]:
 
 
 def _key(failure: Failure) -> str:
+    if failure.fingerprint is not None:
+        return failure.fingerprint
+    # Nothing explains it, or `reportd regroup` has not come to it.
     line = (failure.error or "").strip().partition("\n")[0]
     return blake2b(repr((failure.error_type, line)).encode(), digest_size=8).hexdigest()
 

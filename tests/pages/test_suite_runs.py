@@ -68,7 +68,7 @@ async def test_the_first_page_shows_why_the_newest_run_of_each_suite_failed(clie
         run, "pays by card", "Failed", error_type="TimeoutError", error_message="\nno <b>button</b>\nline 2"
     )
     picture = await add_failed_step(client, case)
-    await send(run, "pays by voucher", "Failed", error_type="TimeoutError", error_message="no <b>button</b>")
+    await send(run, "pays by voucher", "Failed", error_type="TimeoutError", error_message="no <b>button</b> line 3")
     await finish(client, run, "Failed")
     other = await make_run(name="nightly", branch="feature")
     await send(other, "failed elsewhere", "Failed")
@@ -309,7 +309,9 @@ async def test_a_group_of_failures_has_an_address(client, visit, night, send, ma
 
 async def test_pages_of_a_run_reach_every_test(client, visit, make_run, rows):
     run = await make_run()
-    cases = [{"name": f"t{n:03}", "status": "Failed", "error_message": f"e{n}"} for n in range(230)]
+    cases = [
+        {"name": f"t{n:03}", "status": "Failed", "error_message": "no " + "xyz"[n % 3] * (n + 1)} for n in range(230)
+    ]
     for start in (0, 115):
         body = {"test_cases": cases[start : start + 115]}
         assert (await client.post(f"{API}/suite-runs/{run}/test-cases/bulk", json=body)).status == 201
@@ -357,7 +359,7 @@ async def test_a_large_run_is_a_small_page(client, visit, make_run):
     run = await make_run()
     cases = [
         {"name": f"a test with a name of usual length {n}", "status": "Failed" if n % 5 == 0 else "Passed"}
-        | ({"error_message": f"the error number {n % 300}"} if n % 5 == 0 else {})
+        | ({"error_message": "no " + "x" * (n % 300)} if n % 5 == 0 else {})
         for n in range(5000)
     ]
     for start in range(0, 5000, 500):
@@ -367,3 +369,59 @@ async def test_a_large_run_is_a_small_page(client, visit, make_run):
         page = await visit(f"/runs/{run}{query}")
         assert len(page) <= 150_000, query
     assert "1,000 failed" in words_of(page)
+
+
+# --- marks, errors, and what changed ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def three_nights(client, make_run, send):
+    """Three runs of one name on main, of which the last two failed, and how the last one's failures are explained."""
+    plan = [
+        {"a": "Passed", "b": "Passed", "c": "Failed"},
+        {"a": "Failed", "b": "Passed"},
+        {"a": "Failed", "b": "Failed"},
+    ]
+    runs = []
+    for number, statuses in enumerate(plan):
+        runs.append(run := await make_run(name="nightly", branch="main", commit_sha=f"{number}" * 40))
+        for name, status in {"c": "Passed", **statuses}.items():
+            await send(run, name, status, **({"error_message": f"{name} broke {number}"} if status == "Failed" else {}))
+        await finish(client, run, "Failed")
+    return runs
+
+
+async def test_a_failure_is_new_or_fails_since_some_runs(visit, three_nights):
+    for path in ("/", f"/runs/{three_nights[2]}"):
+        page = await visit(path)
+        cards = {
+            name: words_of("<main>" + card)
+            for name, card in re.findall(r'dir="auto">([ab])</bdi>(.*?)</li>', page, re.DOTALL)
+        }
+        assert "since 2 runs" in cards["a"] and "new" in cards["b"].split() and "since" not in cards["b"]
+    assert "first at 1111111" in page
+
+
+async def test_a_run_is_compared_with_the_previous_one_of_its_name_and_branch(visit, three_nights, make_run, send):
+    other = await make_run(name="nightly", branch="feature")
+    await send(other, "c", "Failed")
+    first, second, third = [words_of(await visit(f"/runs/{run}")) for run in three_nights]
+    assert "Against" not in first
+    assert "Against the previous run on main, now: 1 new failure, 1 fixed." in second
+    assert "Against the previous run on main, now: 1 new failure, 0 fixed." in third
+    assert f'href="/runs/{three_nights[1]}"' in await visit(f"/runs/{three_nights[2]}")
+
+
+async def test_an_error_is_new_or_was_first_seen_in_another_run(visit, three_nights):
+    text = words_of(await visit(f"/runs/{three_nights[2]}"))
+    assert re.search(r"1 test a broke 2 since 1111111 , now · 2 results", text), text
+    assert "1 test b broke 2 new error" in text
+
+
+async def test_a_flaky_test_says_on_how_many_commits(client, visit, make_run, send):
+    for status in ("Passed", "Failed"):
+        run = await make_run(branch="main", commit_sha="a" * 40)
+        await send(run, "wobbles", status)
+        await finish(client, run, status)
+    assert "↻ flaky 1/1" in words_of(await visit("/"))
+    assert "↻ flaky 1/1" in words_of(await visit(f"/runs/{run}"))
