@@ -1,8 +1,12 @@
-"""The event loop is never blocked for long: what each endpoint does with its worst body, in pieces of CPU time."""
+"""The event loop is never blocked for long: what each endpoint does with its worst body or reply, in CPU time.
+
+`pytest -s -q tests/http/test_event_loop.py` prints the longest piece of work of each.
+"""
 
 import asyncio
 import gc
 import gzip
+import http.client
 import itertools
 import json
 import shutil
@@ -124,7 +128,7 @@ def where(make_run, make_case):
     return made
 
 
-async def never_blocked(watch, attempt):
+async def never_blocked(watch, name, attempt):
     """Asserts that `await attempt()` has no long piece of work. It may try three times: what blocks the loop does so
     each time, while a busy machine may make any piece of work longer once."""
     found = []
@@ -135,6 +139,7 @@ async def never_blocked(watch, attempt):
         watch.worst = 0.0
         await attempt()
         found.append((watch.worst, watch.what))
+        print(f"\n{watch.worst * 1000:6.1f} ms  {name}: {watch.what[:90]}", end="")
         if watch.worst < LIMIT * max(1.0, machine() / 0.010):
             return
     pytest.fail(str(found))
@@ -165,7 +170,7 @@ async def test_no_body_blocks_the_event_loop(client, where, watch, name):
         assert await sent(client, method, url.format(**await where()), raw, **own) in (200, 201, 413, 422)
 
     numbers = itertools.count()
-    await never_blocked(watch, attempt)
+    await never_blocked(watch, name, attempt)
 
 
 def posted(client, url, pieces, **headers):
@@ -198,7 +203,7 @@ async def test_a_body_of_tiny_chunks_does_not_block_the_event_loop(client, where
         case = (await where())["case"]
         assert await asyncio.to_thread(posted, client, case + url, [sent], **headers) == 201
 
-    await never_blocked(watch, attempt)
+    await never_blocked(watch, f"{what} in chunks of {size}", attempt)
 
 
 @pytest.mark.parametrize("members", [1, 3])
@@ -217,7 +222,64 @@ async def test_a_compressed_body_does_not_block_the_event_loop(client, where, wa
         (row,) = rows(f"{query} WHERE test_case_result_id = %s", case.rpartition("/")[2])
         assert row == {"n": 15, "length": 15 * TEXT}
 
-    await never_blocked(watch, attempt)
+    await never_blocked(watch, f"gzip in {members} members", attempt)
+
+
+READS = {
+    "steps": "{case}/steps",
+    "steps alone": "{case}/steps?include_artifacts=false",
+    "report": "{case}/report",
+    "console log": "{case}/console-logs?per_page=500",
+    "network log": "{case}/network-logs?per_page=500",
+    "checkpoints": "{case}/checkpoints?per_page=500",
+    "test cases": "{run}/test-cases?per_page=500",
+    "page of a case": "{link}{case}",
+    "page of a run": "{link}?per_page=500",
+}
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+async def test_no_reply_blocks_the_event_loop(client, where, watch, size):
+    """Of many small entries, and of a few that are as large as possible."""
+    urls = await where()
+    link = {"suite_run_id": urls["run"].rpartition("/")[2]}
+    urls["link"] = (await (await client.post(f"{BASE}/links", json=link)).json())["url"]
+    count, text = (2000, "t") if size == "small" else (7, '"\n' * (TEXT // 2))
+    step = {"error_message": text, "stack_trace": text} if size == "large" else {"error_message": text}
+    entry = {"method": "GET", "url": "/", "request_headers": {f"h{i}": "v" * 30 for i in range(40)}, "error_text": text}
+    filled = {
+        f"{urls['case']}/steps/bulk": {"steps": [{"step_number": i, **step} for i in range(count // 2)]},
+        f"{urls['case']}/console-logs": {"entries": [{"level": "info", "message": text}] * count},
+        f"{urls['case']}/network-logs": {"entries": [entry] * count},
+        f"{urls['case']}/checkpoints": {
+            "checkpoints": [{"checkpoint_number": i, "name": "x", "message": text} for i in range(count)]
+        },
+        f"{urls['run']}/test-cases/bulk": {"test_cases": [{"name": "x", "error_message": text}] * count},
+    }
+    for url, body in filled.items():
+        assert (await client.post(url, json=body)).status == 201
+    for name, path in READS.items():
+        path = path.format(**{**urls, "case": urls["case"].removeprefix(BASE if "{link}" in path else "")})
+        for accept in ("text/html", "application/json") if "page" in name else ("*/*",):
+
+            async def attempt(path=path, accept=accept):
+                assert await asyncio.to_thread(fetched, client, path, accept) > 10_000
+
+            await never_blocked(watch, f"{size} {name} ({accept})", attempt)
+
+
+def fetched(client, path, accept):
+    """Reads a reply in pieces and returns how many bytes it had. To be called in a thread."""
+    connection = http.client.HTTPConnection(client.host, client.port, timeout=60)
+    headers = {"Authorization": client.session.headers["Authorization"], "Accept": accept}
+    connection.request("GET", path, headers=headers)
+    reply = connection.getresponse()
+    assert reply.status == 200
+    size = 0
+    while part := reply.read(65_536):
+        size += len(part)
+    connection.close()
+    return size
 
 
 async def test_a_log_that_is_inserted_in_portions_keeps_its_order_and_its_numbers(client, where, rows):
