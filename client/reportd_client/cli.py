@@ -1,4 +1,4 @@
-"""`reportd-send`: sends what a spool holds, and says what is left."""
+"""`reportd-send`: sends report files and what a spool holds, and says what is left."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 from reportd_client import limits
-from reportd_client.receipt import Receipt, sentence
+from reportd_client.receipt import EXIT, exit_code, show
 from reportd_client.runs import DEFAULT_SPOOL
+from reportd_client.send import send_paths
 from reportd_client.sender.connections import Fatal
 from reportd_client.sender.http import Answer, Patience, Server, Stopped
 from reportd_client.sender.main import send
@@ -20,9 +21,7 @@ from reportd_client.settings import SettingsError, base_url, token_of
 from reportd_client.spool import Spool, SpoolError, spools_in
 from reportd_client.version import VERSION
 
-USAGE, NOTHING, UNREADABLE, REFUSED, NOT_SENT, NO_RIGHT = 1, 2, 3, 4, 5, 6  # exit codes
 _UNREACHED = 10.0  # seconds without any answer, after which a command gives up
-_SHOWN = 5
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
@@ -30,27 +29,51 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         sys.exit(_main(given))
-    except (SettingsError, SpoolError) as error:
+    except (SettingsError, SpoolError, OSError) as error:
         print(f"reportd-send: {error}", file=sys.stderr)
-        sys.exit(USAGE)
-    except BrokenPipeError:
-        sys.exit(USAGE)
+        sys.exit(EXIT.USAGE)
 
 
 def _main(given: list[str]) -> int:
-    options = _parser().parse_args(given)
+    words = [word for word in given if not word.startswith("-")]
+    parser = _commands() if words and words[0] in _COMMANDS else _sending()
+    options = parser.parse_args(given)
     return int(options.work(options))
 
 
-def _parser() -> argparse.ArgumentParser:
+_COMMANDS = ("resume", "status", "check")
+_CODES = (
+    "Exit codes: 0 all sent; 1 usage or settings; 2 no report found, or no test in it; 3 none could be read; 4 sent, "
+    "but something was refused or cut; 5 not all sent, the rest is kept in the named folder; 6 token or role."
+)
+
+
+def _sending() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="reportd-send",
-        description="Sends test results to a reportd server. Address and token: REPORTD_URL, and REPORTD_TOKEN or "
-        "REPORTD_TOKEN_FILE.",
-        epilog="Exit codes: 0 all sent; 1 usage or settings; 2 no report found; 3 none could be read; 4 sent, but "
-        "something was refused or cut; 5 not all sent, the rest is kept in the named folder; 6 token or role.",
+        description="Sends report files to a reportd server. Address and token: REPORTD_URL, and REPORTD_TOKEN or "
+        "REPORTD_TOKEN_FILE. Other commands: reportd-send resume DIR, reportd-send status, reportd-send check.",
+        epilog=_CODES,
     )
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="result.json files, folders, quoted patterns")
+    for name in ("name", "run-key", "branch", "commit", "build-url", "environment", "project"):
+        parser.add_argument(f"--{name}", help=f"{name} of the run")
+    parser.add_argument("--tag", action="append", help="tag of the run; may be repeated")
+    parser.add_argument("--shard", metavar="K/N", help="which part of the run this is")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be sent, and send nothing")
+    parser.add_argument("--png", action="store_true", help="make PNG files smaller without loss; slow")
+    parser.add_argument("--no-finish", action="store_true", help="do not set the end and the status of the run")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    parser.add_argument("--quiet", action="store_true", help="print only problems")
+    parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="give up after so long (600)")
+    parser.add_argument("--fail-on", choices=("never", "refused"), default="refused", help="never: 0 instead of 2 to 5")
     parser.add_argument("--version", action="version", version=VERSION)
+    parser.set_defaults(work=send_paths)
+    return parser
+
+
+def _commands() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="reportd-send", epilog=_CODES)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     resume = commands.add_parser("resume", help="send what an interrupted or unreachable run has left in its spool")
     resume.add_argument("folders", nargs="*", type=Path, default=[Path(DEFAULT_SPOOL)], metavar="DIR")
@@ -89,22 +112,6 @@ def _resume(options: argparse.Namespace) -> int:
 
 def _say(text: str) -> None:
     print(f"reportd-send: {text}", file=sys.stderr)
-
-
-def exit_code(receipt: Receipt) -> int:
-    return receipt.code or (REFUSED if receipt.refused else 0)
-
-
-def show(receipt: Receipt) -> None:
-    """The summary of one run, at most 20 lines."""
-    if receipt.run_id is not None:
-        print(sentence(receipt))
-    for text in receipt.refused[:_SHOWN]:
-        print(f"  refused: {text}")
-    if len(receipt.refused) > _SHOWN:
-        print(f"  and {len(receipt.refused) - _SHOWN} more")
-    if receipt.message:
-        print(receipt.message, file=sys.stderr if receipt.code else sys.stdout)
 
 
 # --- status ---
@@ -147,11 +154,11 @@ def _check(options: argparse.Namespace) -> int:
         _show_clock(answer)
     except Stopped:
         print(server.last_problem, file=sys.stderr)
-        return NOT_SENT
+        return EXIT.NOT_SENT
     except Fatal as error:
         print(error, file=sys.stderr)
         return error.code
-    return 0 if answer.status == 200 else NOT_SENT
+    return 0 if answer.status == 200 else EXIT.NOT_SENT
 
 
 def _show_limits(answer: Answer) -> None:

@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
 from typing import Optional
+
+_SHOWN = 5
+
+
+class EXIT(IntEnum):
+    """The exit codes of reportd-send, beside 0 for all sent."""
+
+    USAGE = 1
+    NOTHING = 2
+    UNREADABLE = 3
+    REFUSED = 4
+    NOT_SENT = 5
+    NO_RIGHT = 6
 
 
 @dataclass
@@ -13,6 +28,7 @@ class Receipt:
     """What has become of a run. `spool` is where the rest is kept, None when all has been sent."""
 
     tests: int = 0
+    tests_new: int = 0
     files: int = 0
     files_new: int = 0
     bytes_sent: int = 0
@@ -56,9 +72,28 @@ def resume_hint(folder: Path) -> str:
 
 def sentence(receipt: Receipt) -> str:
     """`118 tests, 342 files (61 new) sent in 4.1 s · 1 refused · address of the run`."""
-    parts = [f"{receipt.tests} tests, {receipt.files} files ({receipt.files_new} new) sent in {receipt.seconds:.1f} s"]
+    known = f" ({receipt.tests_new} new)" if receipt.tests_new != receipt.tests else ""
+    parts = [
+        f"{receipt.tests} tests{known}, {receipt.files} files ({receipt.files_new} new) sent in {receipt.seconds:.1f} s"
+    ]
     if receipt.refused:
         parts.append(f"{len(receipt.refused)} refused")
     if receipt.run_url:
         parts.append(receipt.run_url)
     return " · ".join(parts)
+
+
+def exit_code(receipt: Receipt) -> int:
+    return receipt.code or (EXIT.REFUSED if receipt.refused else 0)
+
+
+def show(receipt: Receipt) -> None:
+    """The summary of one run, at most 20 lines."""
+    if receipt.run_id is not None:
+        print(sentence(receipt))
+    for text in receipt.refused[:_SHOWN]:
+        print(f"  refused: {text}")
+    if len(receipt.refused) > _SHOWN:
+        print(f"  and {len(receipt.refused) - _SHOWN} more")
+    if receipt.message:
+        print(receipt.message, file=sys.stderr if receipt.code else sys.stdout)

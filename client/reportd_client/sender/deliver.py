@@ -32,6 +32,7 @@ class Delivery:
     def __init__(self, spool: Spool, server: Server, receipts: Receipts, run_id: str) -> None:
         self._spool, self._server, self._receipts, self._run_id = spool, server, receipts, run_id
         self._files = Files(spool, server, receipts)
+        self.tests_new = 0
 
     def deliver(self, group: Sequence[Waiting]) -> list[str]:
         """Send the tests of a group and everything that belongs to them. The refs that are complete now.
@@ -63,6 +64,7 @@ class Delivery:
         if answer.status == 404:
             raise Fatal(f"The run {self._run_id} has been deleted on the server, or belongs to another project")
         if answer.status < 300:
+            self.tests_new += 0 if "Idempotent-Replayed" in answer.headers else len(parcels)
             ids = {parcel.ref: case["id"] for parcel, case in zip(parcels, answer.value["test_cases"])}
             self._receipts.write({"tests": ids})
             return ids

@@ -15,7 +15,7 @@ from typing import Any, Callable, Optional
 from reportd_client import limits
 from reportd_client.receipt import Receipt, resume_hint
 from reportd_client.sender.connections import Fatal
-from reportd_client.sender.deliver import Delivery
+from reportd_client.sender.deliver import Delivery, key_of
 from reportd_client.sender.http import Json, Patience, Server, Stopped
 from reportd_client.sender.lock import Gone, Lock, Taken
 from reportd_client.sender.plan import Tests, Waiting
@@ -185,7 +185,9 @@ class Sending:
     def _run_id(self) -> str:
         if self._receipts.run is None:
             fields = {name: value for name, value in self._spool.about["run"].items() if value is not None}
-            answer = self._server.call("POST", "/suite-runs", Json(fields), f"{self._spool.id}-run")
+            answer = self._server.call(
+                "POST", "/suite-runs", Json(fields), key_of(self._spool.id, "/suite-runs", fields)
+            )
             if answer.status >= 300:
                 raise Fatal(f"The server refuses the run: {answer.text()}")
             self._receipts.write({"run": answer.value["id"]})
@@ -196,6 +198,9 @@ class Sending:
         """Set status, end and late metadata of the run, once everything else has arrived."""
         end = self._tests.end or ({} if ended else None)
         if end is None or self._receipts.finished:
+            return
+        if not end.get("finish", True):
+            self._receipts.write({"finished": 1})
             return
         values = {"status": end.get("status") or self._tests.status(), "metadata": self._tests.metadata or None}
         values["finished_at"] = end.get("finished_at") or int(time.time() * 1000)
@@ -219,6 +224,7 @@ class Sending:
         files = self._delivery.files_sent() if self._delivery else []
         receipt = Receipt(
             tests=self._sent,
+            tests_new=self._delivery.tests_new if self._delivery else 0,
             files=len(files),
             files_new=sum(files),
             bytes_sent=self._server.bytes_sent,
