@@ -8,7 +8,7 @@ SHORT := $(addprefix tests/,test_config.py test_wrong_values.py commands/test_co
 	$(addprefix database/test_,migrate.py queries.py pool.py))
 UP ?=
 
-.PHONY: up test client short lint chaos bench clean
+.PHONY: up test client short lint chaos bench bench-client clean
 
 up: $(VENV)/installed
 	$(BIN)/reportd up $(UP)
@@ -36,6 +36,10 @@ chaos: $(VENV)/installed-test
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m bench
+
+# What the client costs the tests, and how fast it sends to a server on this machine.
+bench-client: $(VENV)/installed $(CLIENT)/installed
+	cd client && REPORTD_SERVER_PYTHON=$(abspath $(BIN)/python) $(abspath $(CLIENT)/bin/python) -m bench
 
 clean:
 	rm -rf $(VENV) $(CLIENT) build client/build *.egg-info

@@ -32,6 +32,7 @@ class Receipt:
     files: int = 0
     files_new: int = 0
     bytes_sent: int = 0
+    requests: int = 0
     seconds: float = 0.0
     refused: list[str] = field(default_factory=list)
     run_id: Optional[str] = None

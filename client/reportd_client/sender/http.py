@@ -152,8 +152,9 @@ class Server:
     def __init__(self, url: str, token: Optional[str], patience: Patience, say: Callable[[str], None]) -> None:
         self.url, self.patience = url, patience
         self._token, self._say, self._gate = token, say, Gate()
+        self._counting = threading.Lock()
         self._pool = pool(url, say)
-        self.bytes_sent = 0
+        self.bytes_sent = self.requests = 0
         self.last_problem = ""
 
     def call(self, method: str, path: str, body: Optional[Body] = None, key: Optional[str] = None) -> Answer:
@@ -199,7 +200,9 @@ class Server:
         except (urllib3.exceptions.HTTPError, OSError) as error:
             self.last_problem = explain(error, self.url)
             return None
-        self.bytes_sent += body.length if body is not None else 0
+        with self._counting:
+            self.bytes_sent += body.length if body is not None else 0
+            self.requests += 1
         return Answer(reply.status, reply.headers, data)
 
 

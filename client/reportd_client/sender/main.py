@@ -228,6 +228,7 @@ class Sending:
             files=len(files),
             files_new=sum(files),
             bytes_sent=self._server.bytes_sent,
+            requests=self._server.requests,
             seconds=round(time.monotonic() - self._began, 1),
             refused=list(self._receipts.refused),
             run_id=self._receipts.run,
