@@ -1,5 +1,6 @@
 """The pages of suite runs: what needs a look and the list of runs, and one run."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from functools import partial
@@ -9,6 +10,7 @@ from uuid import UUID
 from aiohttp import web
 from msgspec import Meta, Struct
 
+from server.auth.roles import Role
 from server.errors import Invalid, Problem
 from server.http import html
 from server.http.cursor import CursorPage, cursor_of
@@ -28,6 +30,8 @@ _FOLDED = 20  # tests of each status that the first page of a run lists
 _CARDS = 3  # failed tests of a group that are shown with a picture
 _MARKED = 60  # failed tests of a page whose history is read
 _SLOWEST = 5
+
+_HOST = re.compile(r"[\w.-]+(:\d+)?|\[[0-9a-fA-F:]+\](:\d+)?", re.ASCII)
 
 Cursor = Annotated[str, Meta(max_length=100)]
 
@@ -94,6 +98,8 @@ async def index(request: web.Request, query: RunFilter) -> Response:
         if not filtered - {"project"} and query.cursor is None:
             looked = await overview.needs_a_look(connection, chosen)
         listed = await overview.listed(connection, runs)
+    if looked is not None and not listed and not filtered:
+        return await _empty(request)
     values = {
         "here": here,
         "filtered": filtered,
@@ -129,6 +135,15 @@ async def show(request: web.Request, suite_id: UUID, query: TestFilter) -> Respo
         "now": datetime.now(UTC),
     }
     return await html.page(request, partial(render.page, "suite_run.html", **values), rows=_TESTS)
+
+
+async def _empty(request: web.Request) -> web.Response:
+    """The page of a server without runs: what to paste into a terminal to see the first one."""
+    call = request[CALL]
+    host = call.host if _HOST.fullmatch(call.host) else "127.0.0.1:8000"  # it becomes part of a shell's line
+    url = f"{'https' if call.secure else 'http'}://{host}"
+    admin = call.known_caller.role >= Role.ADMIN
+    return await html.page(request, partial(render.page, "empty.html", url=url, admin=admin))
 
 
 def _here(request: web.Request, query: Struct) -> FilteredAddress:

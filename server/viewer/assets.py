@@ -11,6 +11,7 @@ _NAMES = (
     "reportd.css",
     "front.css",
     "compare.css",
+    "empty.js",
     "core.js",
     "times.js",
     "icon.svg",

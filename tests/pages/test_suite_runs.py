@@ -1,6 +1,11 @@
 """The pages of suite runs: what needs a look, the list of runs, and one run."""
 
+import asyncio
+import os
 import re
+import shutil
+import subprocess
+import sys
 import uuid
 from datetime import UTC, datetime, timedelta
 from html import unescape
@@ -8,6 +13,7 @@ from html import unescape
 import pytest
 
 from tests.api.test_steps import send_png
+from tests.up_server import CHECKOUT
 
 API = "/api/v1/reports"
 
@@ -425,3 +431,51 @@ async def test_a_flaky_test_says_on_how_many_commits(client, visit, make_run, se
         await finish(client, run, status)
     assert "↻ flaky 1/1" in words_of(await visit("/"))
     assert "↻ flaky 1/1" in words_of(await visit(f"/runs/{run}"))
+
+
+# --- an empty server -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+async def test_the_lines_of_an_empty_server_lead_to_a_visible_failure(client, visit, dsn, tmp_path):
+    page = await visit("/")
+    key, send, demo = [
+        unescape(lines) for lines in re.findall(r'<pre id="[^"]*" tabindex="0">(.*?)</pre>', page, re.DOTALL)
+    ]
+    assert demo.strip() == "reportd demo" and "Waiting" not in page and 'href="/">Look again' in page
+    program = tmp_path / ".venv/bin/reportd"
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={CHECKOUT} exec {sys.executable} -m server "$@"\n')
+    program.chmod(0o755)
+    environment = {**os.environ, "REPORTD_DATABASE_DSN": dsn}
+    pasted = await asyncio.create_subprocess_exec(
+        "bash", "-c", key + send, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    output, errors = await asyncio.wait_for(pasted.communicate(), 60)
+    assert (pasted.returncode, output, errors) == (0, b"", b"")
+    page = await visit("/")
+    assert "the shop opens expected the shop, got: Error 500 ✕ step 1 · Open the shop" in words_of(page)
+    (picture,) = re.findall(r'src="(/thumbs/[^"]*)"', page)
+    thumbnail = await client.get(picture)
+    assert (thumbnail.status, thumbnail.content_type) == (200, "image/webp")
+    (result,) = re.findall(r'href="(/results/[^"]*)"', page)
+    assert "expected the shop, got: Error 500" in words_of(await visit(result))
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ("reports.example", "http://reports.example/api"),
+        ("[::1]:8000", "http://[::1]:8000/api"),
+        ("a;reboot", "http://127.0.0.1:8000/api"),
+        ("$(reboot)", "http://127.0.0.1:8000/api"),
+    ],
+)
+async def test_the_lines_of_an_empty_server_have_its_address(client, host, shown):
+    page = await (await client.get("/", headers={"Host": host})).text()
+    assert shown in page and "reboot" not in page
+
+
+async def test_a_viewer_is_told_who_can_make_a_key(nobody, make_token):
+    viewer = {"Authorization": f"Bearer {make_token(role='viewer')}"}
+    assert "Your role is not that of an admin." in words_of(await (await nobody.get("/", headers=viewer)).text())

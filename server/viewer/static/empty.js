@@ -1,0 +1,34 @@
+// The page of an empty server: looks for the first run every 3 s and then shows it, and copies the lines to paste.
+"use strict";
+
+(() => {
+  const waiting = document.getElementById("waiting");
+  const until = Date.now() + 3600000; // a forgotten tab stops asking
+  waiting.textContent = "Waiting for the first run…";
+
+  async function look() {
+    if (Date.now() > until) {
+      waiting.textContent = "Reload the page to look again.";
+      return;
+    }
+    if (!document.hidden) {
+      const response = await reportd.get("/api/v1/reports/suite-runs?limit=1");
+      const runs = response && (await response.json());
+      if (runs && (runs.items ?? runs).length) {
+        location.reload();
+        return;
+      }
+    }
+    setTimeout(look, 3000);
+  }
+  setTimeout(look, 3000);
+
+  for (const button of document.querySelectorAll("[data-copy]")) {
+    button.hidden = !navigator.clipboard; // only over TLS or on this machine
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent.trim() + "\n");
+      button.textContent = "Copied";
+      setTimeout(() => (button.textContent = "Copy"), 2000);
+    });
+  }
+})();
