@@ -23,7 +23,7 @@ from server.api import (
 from server.auth.roles import Role
 from server.http.authenticate import open_image, open_page
 from server.http.route import Access, Handler, Route, Upload
-from server.pages import docs, refusals, results, shared, sign_in, static, thumbs
+from server.pages import docs, help, refusals, results, shared, sign_in, static, thumbs
 from server.pages import steps as step_pages
 from server.pages import suite_runs as runs_pages
 from server.pages import tests as test_pages
@@ -216,6 +216,8 @@ PAGES = [
     _page("/", runs_pages.index),
     _page("/runs", runs_pages.index),
     _page("/runs/{suite_id}", runs_pages.show),
+    _page("/help", help.show),
+    _page("/help", help.set_theme, "POST", access=_PUBLIC),
     _page("/sign-in", sign_in.show, access=_PUBLIC),
     _page("/sign-in", sign_in.create, "POST", access=_PUBLIC),
     _page("/sign-out", sign_in.confirm),

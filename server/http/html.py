@@ -30,7 +30,8 @@ _POLICY = "default-src 'none'; {}style-src 'sha256-{}'; base-uri 'none'; form-ac
 _FRAGMENT = "X-Fragment"
 _WORTH_COMPRESSING = 2 << 10  # bytes
 _ROW = 1 << 10  # about how much work a row of a page is, in the bytes that aside() counts
-_THEME = re.compile(r"(?:^|;)[ \t]*reportd_theme=(light|dark)[ \t]*(?:;|$)")
+THEME_COOKIE = "reportd_theme"
+_THEME = re.compile(rf"(?:^|;)[ \t]*{THEME_COOKIE}=(light|dark)[ \t]*(?:;|$)")
 
 _MAX_ACCEPT_LENGTH = 1000  # characters; browsers send 150. A megabyte of commas would block the event loop
 

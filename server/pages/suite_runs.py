@@ -72,7 +72,7 @@ class TestFilter(Struct):
 
 async def index(request: web.Request, query: RunFilter) -> Response:
     """The failures that need a look, and the runs, newest first."""
-    here = _here(request, query)
+    here = FilteredAddress.of(request.path, request.query, query.__struct_fields__)
     filtered = {name for name in here.filters if name != "cursor"}
     if "" in request.query.values():  # of a form that was sent with empty fields: the address is to be short
         return html.see_other(here(cursor=query.cursor))
@@ -116,7 +116,7 @@ async def index(request: web.Request, query: RunFilter) -> Response:
 
 async def show(request: web.Request, suite_id: UUID, query: TestFilter) -> Response:
     """A run: its failed tests by error, then the others."""
-    here = _here(request, query)
+    here = FilteredAddress.of(request.path, request.query, query.__struct_fields__)
     if "" in request.query.values():
         return html.see_other(here(cursor=query.cursor))
     listing = bool(query.q or query.tag or query.error or query.group == "none" or query.status not in (None, "Failed"))
@@ -144,13 +144,6 @@ async def _empty(request: web.Request) -> web.Response:
     url = f"{'https' if call.secure else 'http'}://{host}"
     admin = call.known_caller.role >= Role.ADMIN
     return await html.page(request, partial(render.page, "empty.html", url=url, admin=admin))
-
-
-def _here(request: web.Request, query: Struct) -> FilteredAddress:
-    """The address of the page, with the filters as they were sent."""
-    return FilteredAddress(
-        request.path, {name: request.query[name] for name in query.__struct_fields__ if request.query.get(name)}
-    )
 
 
 def _chosen(projects: dict[str, UUID], name: str | None, visible: list[UUID] | None) -> list[UUID] | None:
