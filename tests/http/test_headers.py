@@ -6,7 +6,8 @@ import subprocess
 import uuid
 
 from server.database.queries import SQL
-from server.routes import ROUTES
+from server.http import html
+from server.routes import PAGES, ROUTES
 from server.viewer import assets
 from tests.api.test_steps import send_png
 from tests.chromium import chromium_path
@@ -47,6 +48,18 @@ async def test_every_route_and_every_refusal_has_the_security_headers(client, st
     check_security_headers(failed)
     named = await start(server={"allowed_hosts": ["reports.example"]})
     check_security_headers(await named.get("/healthz"))
+
+
+async def test_every_page_and_its_refusals_have_the_security_headers(client, nobody):
+    for route in PAGES:
+        url = re.sub(r"{\w+}", str(uuid.uuid4()), route.path)
+        for asker in (client, nobody):
+            for method in {route.method, "HEAD", "DELETE", "OPTIONS"}:
+                for accepted in ("text/html", "application/json"):
+                    reply = await asker.request(method, url, headers={"Accept": accepted}, allow_redirects=False)
+                    is_page = reply.content_type == "text/html"
+                    check_security_headers(reply, html._OWN_FILES if is_page else NOTHING_ALLOWED)
+                    assert reply.headers["Cache-Control"].endswith("no-store"), (method, url)
 
 
 async def test_the_reply_to_invalid_http_has_the_security_headers(client):
