@@ -88,7 +88,8 @@ ORDER BY r.id DESC LIMIT 30
 
 -- name: against
 -- How many tests fail in run $1 and did not in run $2, and how many failed in $2 and passed in $1, each by its last
--- attempt. As in compare/runs.py, but read from the failures alone.
+-- attempt. As in compare/runs.py, but read from the failures alone. EXCEPT, which hashes and takes NULLs as equal: an
+-- anti-join on a browser that may be NULL compares each failure with each.
 WITH failed AS MATERIALIZED (
     SELECT f.suite_run_id, f.test_id, f.browser FROM test_case_results f
     WHERE f.suite_run_id IN ($1::uuid, $2::uuid) AND f.status = 'Failed' AND NOT EXISTS (
@@ -96,10 +97,13 @@ WITH failed AS MATERIALIZED (
         WHERE l.suite_run_id = f.suite_run_id AND l.test_id = f.test_id AND l.browser IS NOT DISTINCT FROM f.browser
           AND (l.attempt, l.id) > (f.attempt, f.id))
 )
-SELECT (SELECT count(*) FROM failed h WHERE h.suite_run_id = $1 AND NOT EXISTS (
-            SELECT FROM failed b WHERE b.suite_run_id = $2 AND b.test_id = h.test_id
-              AND b.browser IS NOT DISTINCT FROM h.browser)) AS new_failures,
-       (SELECT count(*) FROM failed b WHERE b.suite_run_id = $2 AND (
+SELECT (SELECT count(*) FROM (
+            SELECT test_id, browser FROM failed WHERE suite_run_id = $1
+            EXCEPT SELECT test_id, browser FROM failed WHERE suite_run_id = $2) AS n) AS new_failures,
+       (SELECT count(*) FROM (
+            SELECT test_id, browser FROM failed WHERE suite_run_id = $2
+            EXCEPT SELECT test_id, browser FROM failed WHERE suite_run_id = $1) AS b
+        WHERE (
             SELECT c.status FROM test_case_results c
             WHERE c.suite_run_id = $1 AND c.test_id = b.test_id AND c.browser IS NOT DISTINCT FROM b.browser
             ORDER BY c.attempt DESC, c.id DESC LIMIT 1) = 'Passed') AS fixed
