@@ -1,6 +1,5 @@
 """Comparisons: a result with its last green, a run with an earlier one, and marks on the tests of a run."""
 
-from typing import ClassVar, Literal
 from uuid import UUID
 
 from aiohttp import web
@@ -13,28 +12,6 @@ from server.reports.comparisons import LastGreen
 from server.services import CALL, SERVICES
 
 
-class BaseRun:
-    """`previous`, `main`, or the id of a run."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: UUID | Literal["previous", "main"]) -> None:
-        self.value = value
-
-    @classmethod
-    def parse(cls, value: object) -> "BaseRun":
-        if value == "previous" or value == "main":
-            return cls("previous" if value == "previous" else "main")
-        try:
-            return cls(UUID(str(value)))
-        except ValueError:
-            raise ValueError("must be previous, main, or the id of a suite run") from None
-
-    schema: ClassVar[dict[str, object]] = {
-        "anyOf": [{"type": "string", "enum": ["previous", "main"]}, {"type": "string", "format": "uuid"}]
-    }
-
-
 class OtherResult(Struct, rename={"other": "with"}):
     other: UUID | None = None
 
@@ -45,7 +22,7 @@ class ComparisonFilter(Struct, rename={"other": "with"}):
 
 
 class RunFilter(Struct):
-    base: BaseRun | None = None
+    base: run_comparisons.BaseRun | None = None
 
 
 async def last_green(request: web.Request, case_id: UUID) -> Response:

@@ -1,7 +1,7 @@
 """Two runs: which tests newly fail, are fixed, still fail, became slower, came or went."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from uuid import UUID
 
 from server.background import aside
@@ -15,6 +15,28 @@ from server.reports.words import Moment, RunStatus, Status
 MAX_TESTS = 10_000  # of each run
 MAX_LISTED = 500  # of each list
 _ERROR = 300  # characters of an error that are shown
+
+
+class BaseRun:
+    """`previous`, `main`, or the id of a run."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: UUID | Literal["previous", "main"]) -> None:
+        self.value = value
+
+    @classmethod
+    def parse(cls, value: object) -> "BaseRun":
+        if value == "previous" or value == "main":
+            return cls("previous" if value == "previous" else "main")
+        try:
+            return cls(UUID(str(value)))
+        except ValueError:
+            raise ValueError("must be previous, main, or the id of a suite run") from None
+
+    schema: ClassVar[dict[str, object]] = {
+        "anyOf": [{"type": "string", "enum": ["previous", "main"]}, {"type": "string", "format": "uuid"}]
+    }
 
 
 @dataclass(slots=True)

@@ -24,6 +24,15 @@ RESOURCES: Mapping[str, tuple[str, type[ReportError]]] = {
 }
 
 
+async def project_within(where: Any, name: str, some_id: UUID, projects: Sequence[UUID] | None) -> UUID:
+    """The project of a resource that a query names; `name` is a key of RESOURCES. Raises its error when it is in none
+    of a caller's `projects` (None: all)."""
+    found = await project_of(where, name, some_id, None)
+    if found is None or (projects is not None and found not in projects):
+        raise RESOURCES[name][1]()
+    return found
+
+
 async def project_named(where: Any, name: str) -> UUID | None:
     """The id of the project with this name; None when there is none."""
     found: UUID | None = await where.fetchval(SQL.projects.by_name, name)

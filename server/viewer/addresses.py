@@ -39,6 +39,11 @@ def comparison(case_id: Any, with_: Any = None) -> str:
     return f"/results/{case_id}/compare{_query({'with': with_})}"
 
 
+def runs_compared(head: Any, base: Any) -> str:
+    """What changed from the run `base` (or `previous`, `main`) to the run `head`."""
+    return f"/compare{_query({'base': base, 'head': head})}"
+
+
 def file(artifact_id: Any, save: bool = False) -> str:
     """The bytes of a file. `save`: the browser saves it."""
     return f"{_API}/artifacts/{artifact_id}/download{'?download=true' if save else ''}"
