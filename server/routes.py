@@ -224,6 +224,7 @@ PAGES = [
     _page("/sign-out", sign_in.confirm),
     _page("/sign-out", sign_in.delete, "POST", access=_PUBLIC),
     _page("/tests", test_pages.show),
+    _page("/results/{case_id}/compare", compare_pages.show_results),
     _page("/compare", compare_pages.show_runs),
     _page("/results/{case_id}", results.show),
     _page("/results/{case_id}/difference", results.show_difference),

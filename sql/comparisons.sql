@@ -85,3 +85,15 @@ FROM test_case_results WHERE suite_run_id = $1
 WINDOW same AS (PARTITION BY test_id, browser)
 ORDER BY test_id, browser, attempt DESC, id DESC
 LIMIT $2
+
+-- name: pictures
+-- The picture of each of these steps ($1) that has one: its screenshot, else its newest image.
+SELECT s.id, coalesce(p.id, n.id) AS picture, coalesce(p.checksum, n.checksum) AS checksum
+FROM test_step_results s
+LEFT JOIN test_artifacts p ON p.id = s.screenshot_artifact_id AND p.mime_type LIKE 'image/%'
+LEFT JOIN LATERAL (
+    SELECT a.id, a.checksum FROM test_artifacts a
+    WHERE p.id IS NULL AND a.step_result_id = s.id AND a.mime_type LIKE 'image/%'
+    ORDER BY a.id DESC LIMIT 1
+) AS n ON true
+WHERE s.id = ANY($1::uuid[]) AND coalesce(p.id, n.id) IS NOT NULL

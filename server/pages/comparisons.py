@@ -1,17 +1,17 @@
-"""The pages that compare: two runs."""
+"""The pages that compare: two runs, and two results of a test."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from aiohttp import web
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from server.http import html
 from server.http.reply import Response
-from server.reports import run_comparisons, run_tests
+from server.reports import comparisons, run_comparisons, run_tests, side_by_side
 from server.reports.run_comparisons import BaseRun, ChangedTest, RunComparison
 from server.reports.scope import name_and_main_branch, project_within
 from server.services import CALL, SERVICES
@@ -28,12 +28,53 @@ _LISTS = {
 }
 
 
+class Other:
+    """`last-green`, or the id of a result."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: UUID | None) -> None:
+        self.value = value
+
+    @classmethod
+    def parse(cls, value: object) -> "Other":
+        try:
+            return cls(None if value == "last-green" else UUID(str(value)))
+        except ValueError:
+            raise ValueError("must be last-green or the id of a result") from None
+
+
+class ResultsQuery(Struct, rename={"other": "with"}):
+    """`diff`: the step to look at, as `2.17`; by default the first difference."""
+
+    other: Other | None = None
+    diff: Annotated[str, Meta(max_length=50)] | None = None
+
+
 class RunsQuery(Struct, kw_only=True):
     """`list`: the only list that is shown, then with all of its tests."""
 
     head: UUID
     base: BaseRun | None = None
     list: Literal["new_failures", "fixed", "still_failing", "slower", "came_and_went"] | None = None
+
+
+async def show_results(request: web.Request, case_id: UUID, query: ResultsQuery) -> Response:
+    """Two results of a test, step by step."""
+    pool, other = request.app[SERVICES].pool, query.other.value if query.other else None
+    head, base = await comparisons.both(pool, case_id, request[CALL].scope, other)
+    shown = await side_by_side.read(pool, head, base, query.diff)
+    project, _ = await name_and_main_branch(pool, head.project_id)
+    draw = partial(
+        render.page,
+        "compared_results.html",
+        here=FilteredAddress.of(request.path, request.query, ResultsQuery.__struct_encode_fields__),
+        shown=shown,
+        green=other is None,
+        project=project,
+        now=datetime.now(UTC),
+    )
+    return await html.page(request, draw, rows=min(shown.total, 2_000))
 
 
 async def show_runs(request: web.Request, query: RunsQuery) -> Response:

@@ -153,7 +153,7 @@ async def first_difference(pool: Pool, case_id: UUID, scope: UUID | None, other:
 
     `reason` says why there is no row: `never_passed`, `too_long`, `no_steps`, `no_difference`.
     """
-    head, base = await _both(pool, case_id, scope, other)
+    head, base = await both(pool, case_id, scope, other)
     if base is None:
         return FirstDifference(case_id, None, None, None, None, "never_passed", [])
     compared = await compare(pool, head, base)
@@ -174,7 +174,7 @@ async def of_results(
 
     None of them when there is no last green to compare with. Raises CaseNotFound.
     """
-    head, base = await _both(pool, case_id, scope, other)
+    head, base = await both(pool, case_id, scope, other)
     if base is None:
         return ResultComparison(case_id, None, 0, 0, None, [], [])
     compared = await compare(pool, head, base)
@@ -188,9 +188,11 @@ async def of_results(
     return ResultComparison(case_id, base, len(rows), differ, place, shown, limited)
 
 
-async def _both(
+async def both(
     where: Any, case_id: UUID, scope: UUID | None, other: UUID | None
 ) -> tuple[ComparedResult, ComparedResult | None]:
+    """A result and the one to compare it with: `other`, a result of the same project, or its last green, None when
+    there is none. Raises CaseNotFound."""
     head = await of_case(where, case_id, scope)
     return head, await (last_green(where, head) if other is None else of_case(where, other, head.project_id))
 

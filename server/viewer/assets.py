@@ -12,6 +12,7 @@ _NAMES = (
     "front.css",
     "compare.css",
     "empty.js",
+    "compare.js",
     "core.js",
     "times.js",
     "icon.svg",

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from server.viewer import addresses, assets, charts, words
+from server.viewer import addresses, assets, charts, marked, words
 
 _BASE = "/api/v1/reports"
 _STATUSES = ("Failed", "Passed", "Skipped", "Pending")
@@ -130,5 +130,6 @@ _TEMPLATES.globals |= {
     "shapes": words.SHAPES,
     "bar": charts.bar,
     "charts": charts,
+    "marked": marked.marked,
     "to": addresses,
 }
