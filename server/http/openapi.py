@@ -76,6 +76,7 @@ _TAGS = {
     "errors": "Failures with the same text, grouped.",
     "tests": "What one test did in all runs.",
     "search": "Finds errors and tests by their text.",
+    "limits": "What this server accepts and offers.",
     "reports": "A test case with everything that belongs to it.",
     "comparisons": "What changed since a test last passed, and since an earlier run.",
     "links": "Evidence links show one run, test case or artifact to people without an account.",

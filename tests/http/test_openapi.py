@@ -458,6 +458,7 @@ async def call_every_route(call, person):
     await call("GET", f"{BASE}/artifacts/{ARTIFACT}", 404, sent["id"])
     await call("DELETE", RUN, 204, run)
     await call("GET", "/api/v1/auth/session", 200)
+    await call("GET", f"{BASE}/limits", 200)
     for query in ("", "?limit=1", "?action=login.failed"):
         await call("GET", "/api/v1/audit", 200, query=query)
     for path in ("/healthz", "/readyz", "/metrics", "/api/v1/openapi.json", "/docs"):
