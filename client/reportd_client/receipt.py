@@ -35,6 +35,7 @@ class Receipt:
     requests: int = 0
     seconds: float = 0.0
     refused: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     run_id: Optional[str] = None
     run_url: Optional[str] = None
     spool: Optional[Path] = None
@@ -92,6 +93,8 @@ def show(receipt: Receipt) -> None:
     """The summary of one run, at most 20 lines."""
     if receipt.run_id is not None:
         print(sentence(receipt))
+    for text in receipt.notes:
+        print(f"  {text}")
     for text in receipt.refused[:_SHOWN]:
         print(f"  refused: {text}")
     if len(receipt.refused) > _SHOWN:

@@ -124,7 +124,7 @@ class Controller:
         if receipt is not None and receipt.run_id is not None:
             lines.append(sentence(receipt))
         if receipt is not None:
-            lines += [f"refused: {text}" for text in receipt.refused[:_SHOWN]]
+            lines += [*receipt.notes, *(f"refused: {text}" for text in receipt.refused[:_SHOWN])]
         for line in lines:
             terminalreporter.write_line(f"reportd: {line}")
 

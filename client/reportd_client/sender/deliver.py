@@ -11,6 +11,7 @@ from reportd_client import limits
 from reportd_client.sender.connections import Fatal
 from reportd_client.sender.files import Files
 from reportd_client.sender.http import Answer, Json, Server
+from reportd_client.sender.offers import NESTING, Offers
 from reportd_client.sender.plan import Parcel, Waiting, load
 from reportd_client.sender.receipts import Receipts
 from reportd_client.spool import Spool
@@ -29,9 +30,11 @@ _PORTION = 2 << 20  # bytes of JSON in one request for rows
 class Delivery:
     """Sends groups. Every method may be called again after a crash: what is stored is not stored twice."""
 
-    def __init__(self, spool: Spool, server: Server, receipts: Receipts, run_id: str) -> None:
+    def __init__(self, spool: Spool, server: Server, receipts: Receipts, run_id: str, offers: Offers) -> None:
         self._spool, self._server, self._receipts, self._run_id = spool, server, receipts, run_id
-        self._files = Files(spool, server, receipts)
+        self._offers = offers
+        self._files = Files(spool, server, receipts, offers)
+        self.notes: set[str] = set()
         self.tests_new = 0
 
     def deliver(self, group: Sequence[Waiting]) -> list[str]:
@@ -79,6 +82,8 @@ class Delivery:
     # --- what belongs to a test ---
 
     def _belongings(self, test: str, parcel: Parcel) -> None:
+        if NESTING not in self._offers.features and any(NESTING in step for step in parcel.steps):
+            self.notes.add("The server is older than this client: it does not store which steps are inside of others")
         for name, path, field in _ROWS:
             at = 0
             for rows in portions(getattr(parcel, name)):

@@ -10,6 +10,7 @@ from typing import Any, Iterator, Sequence
 from reportd_client import limits
 from reportd_client.sender.body import Changed, Upload, checksum_of
 from reportd_client.sender.http import Answer, Server
+from reportd_client.sender.offers import Offers
 from reportd_client.sender.plan import Parcel
 from reportd_client.sender.receipts import Receipts
 from reportd_client.spool import Spool
@@ -32,8 +33,8 @@ class Ready:
 class Files:
     """Thread-safe. Counts what has arrived."""
 
-    def __init__(self, spool: Spool, server: Server, receipts: Receipts) -> None:
-        self._spool, self._server, self._receipts = spool, server, receipts
+    def __init__(self, spool: Spool, server: Server, receipts: Receipts, offers: Offers) -> None:
+        self._spool, self._server, self._receipts, self._offers = spool, server, receipts, offers
         self.sent: list[bool] = []  # for each file that arrived: whether it was new
 
     def send(self, test: str, parcel: Parcel) -> None:
@@ -44,7 +45,7 @@ class Files:
     def ready(self, parcel: Parcel) -> Iterator[Ready]:
         """The files that can be sent. The others are refused: not found when attached, or changed since."""
         for entry in parcel.artifacts:
-            refused = entry.get("refused")
+            refused = entry.get("refused") or self._offers.refusal(entry.get("file_size") or 0)
             if refused is None:
                 path = self._spool.files / str(entry["file"])
                 try:

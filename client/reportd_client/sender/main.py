@@ -18,6 +18,7 @@ from reportd_client.sender.connections import Fatal
 from reportd_client.sender.deliver import Delivery, key_of
 from reportd_client.sender.http import Json, Patience, Server, Stopped
 from reportd_client.sender.lock import Gone, Lock, Taken
+from reportd_client.sender.offers import Offers
 from reportd_client.sender.plan import Tests, Waiting
 from reportd_client.sender.receipts import Receipts
 from reportd_client.settings import SettingsError
@@ -175,7 +176,8 @@ class Sending:
     def _deliver(self, group: list[Waiting]) -> None:
         with self._created:
             if self._delivery is None:
-                self._delivery = Delivery(self._spool, self._server, self._receipts, self._run_id())
+                run_id, offers = self._run_id(), Offers.of(self._server)
+                self._delivery = Delivery(self._spool, self._server, self._receipts, run_id, offers)
         if group:
             refs = self._delivery.deliver(group)
             with self._lock:
@@ -231,6 +233,7 @@ class Sending:
             requests=self._server.requests,
             seconds=round(time.monotonic() - self._began, 1),
             refused=list(self._receipts.refused),
+            notes=sorted(self._delivery.notes) if self._delivery else [],
             run_id=self._receipts.run,
             run_url=f"{self._server.url}/suite-runs/{self._receipts.run}" if self._receipts.run else None,
         )

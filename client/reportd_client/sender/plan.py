@@ -69,9 +69,15 @@ def load(waiting: Waiting) -> Parcel:
                 parcel.test = {**parcel.test, "error_message": None, **record["test"]}
             else:
                 parcel.test.update(record["test"])
+    parcel.steps.sort(key=_position)  # they were written when they ended, a parent after its children
     parcel.test.update(waiting.verdict or {})
     parcel.test = {name: value for name, value in parcel.test.items() if value is not None}
     return parcel
+
+
+def _position(step: dict[str, Any]) -> tuple[int, int]:
+    iteration, number = step.get("iteration_number", 1), step.get("step_number", 0)
+    return (iteration if isinstance(iteration, int) else 1, number if isinstance(number, int) else 0)
 
 
 class Tests:

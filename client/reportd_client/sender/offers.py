@@ -1,0 +1,31 @@
+"""What a server offers: one that is older than this client offers less, and gets what it can store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from reportd_client.sender.http import Server
+
+NESTING = "parent_step_number"
+
+
+@dataclass(frozen=True)
+class Offers:
+    features: frozenset[str] = frozenset()
+    max_file_size: Optional[int] = None
+
+    @classmethod
+    def of(cls, server: Server) -> Offers:
+        """What GET /limits says; nothing when the server does not have it. Raises Stopped, Fatal."""
+        answer = server.call("GET", "/limits")
+        value: dict[str, Any] = answer.value if answer.status == 200 else {}
+        features, size = value.get("features"), value.get("max_file_size")
+        names = [name for name in features if isinstance(name, str)] if isinstance(features, list) else []
+        return cls(frozenset(names), size if isinstance(size, int) and size > 0 else None)
+
+    def refusal(self, size: int) -> Optional[str]:
+        """Why a file of this size need not be sent, in the words of the server; None when it may be."""
+        if self.max_file_size is None or size <= self.max_file_size:
+            return None
+        return f"File size exceeds maximum allowed ({self.max_file_size / (1 << 20):g}MB)"
