@@ -6,6 +6,8 @@ from server.errors import RouteNotFound
 from server.http.reply import Response
 from server.viewer import assets
 
+# A worker has the policy of its own script: this one imports another script.
+_SCRIPT = "default-src 'none'; script-src 'self'"
 _FOR_GOOD = "public, max-age=31536000, immutable"
 
 
@@ -18,4 +20,6 @@ async def show(request: web.Request) -> Response:
     if asset is None:
         raise RouteNotFound()
     headers = {"Content-Type": f"{asset.media_type}; charset=utf-8", "Cache-Control": _FOR_GOOD}
+    if asset.media_type == "text/javascript":
+        headers["Content-Security-Policy"] = _SCRIPT
     return web.Response(body=asset.content, headers=headers)

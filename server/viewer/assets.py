@@ -20,9 +20,12 @@ _NAMES = (
     "steps.js",
     "lane.js",
     "stage.js",
+    "difference.js",
+    "difference_worker.js",
     "keys.js",
     "docs.css",
     "docs.js",
+    "vendor/pixelmatch/pixelmatch.js",
     "vendor/swagger-ui/swagger-ui.css",
     "vendor/swagger-ui/swagger-ui-bundle.js",
 )

@@ -153,8 +153,9 @@ async def test_image_modes_keep_the_focus_and_survive_a_reload(opened, up_server
     assert "view=slider" in await tab.evaluate("location.search")
     await press(tab, "z")
     assert await appears(tab, 'document.querySelector(".actual")?.className')
-    await press(tab, "3")
-    assert await appears(tab, 'document.querySelector(".slider, .difference")?.className')
+    await press(tab, "4")
+    text = await appears(tab, "document.querySelector('.counted')?.textContent.match(/.* of the pixels differ/)?.[0]")
+    assert float(text.split()[0]) > 20 and "view=difference" in await tab.evaluate("location.search")
     assert complaints(tab) == []
 
 

@@ -45,5 +45,8 @@ const reportd = (() => {
     return response;
   }
 
-  return { get, notice, policy, put };
+  /** The address of a script of this server, as a worker takes it. */
+  const url = (address) => (policy ? policy.createScriptURL(address) : address);
+
+  return { get, notice, policy, put, url };
 })();

@@ -28,8 +28,8 @@
 
   /** @type {[string, string, () => void][]} */
   const KEYS = [
-    ["j", "next step", named("j")],
-    ["k", "previous step", named("k")],
+    ["j", "next step", () => reportd.move?.(1)],
+    ["k", "previous step", () => reportd.move?.(-1)],
     ["n", "next failed step", named("n")],
     ["N", "previous failed step", named("N")],
     ["]", "next failed test of the run", named("]")],

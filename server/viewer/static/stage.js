@@ -22,6 +22,8 @@
       else image.addEventListener("load", fit, { once: true });
     }
     for (const box of boxes()) box.addEventListener("scroll", follow, { passive: true });
+    const mode = stage.querySelector(".modes [aria-current]");
+    if (mode) mode.closest("ul").scrollLeft = mode.offsetLeft - 40; // a narrow screen does not show all modes
     zoom(actual);
   }
 
@@ -47,8 +49,8 @@
     const height = Math.max(...all.map((image) => image.naturalHeight));
     const over = place.matches(".over");
     const scale = Math.min(1, place.clientWidth / width, tall() ? Infinity : place.clientHeight / height);
-    for (const image of all) {
-      image.style.width = over && !actual ? `${image.naturalWidth * scale}px` : "";
+    for (const image of [...all, ...place.querySelectorAll("canvas")]) {
+      image.style.width = over && !actual ? `${(image.naturalWidth || image.width) * scale}px` : "";
     }
   }
 

@@ -170,5 +170,10 @@
   for (const late of document.querySelectorAll("[data-late]")) {
     reportd.get(late.dataset.late).then(async (response) => response && reportd.put(late, await response.text()));
   }
+  reportd.move = (by) => {
+    const row = rows[index.get(state.step) + by];
+    if (row) choose({ ...state, step: stepOf(row) });
+    else stage.querySelector(`[data-key="${by > 0 ? "j" : "k"}"]`)?.click();
+  };
   reportd.choose = (at) => rows[at] && choose({ ...state, step: stepOf(rows[at]) });
 })();
