@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 from server.compare.missing import missing
 from server.http import html
 from server.http.reply import Response
-from server.reports import comparisons, results
+from server.reports import comparisons, marks, results
 from server.services import CALL, SERVICES
 from server.viewer import render
 from server.viewer.rows import groups
@@ -53,9 +53,11 @@ async def show(request: web.Request, case_id: UUID, query: ResultQuery) -> Respo
     difference = (
         await comparisons.first_difference(pool, case_id, scope, None) if failed and steps <= _AT_ONCE else None
     )
+    mark = await marks.of_result(pool, result.head.run_id, result.outcome())
     at = result.panel.step.at if result.panel and query.beside == "green" else None
     green = await results.green(pool, case_id, at) if result.panel else None
-    draw = partial(_draw, result, query, green, difference=difference, late=failed and steps > _AT_ONCE, cut=cut)
+    late = failed and steps > _AT_ONCE
+    draw = partial(_draw, result, query, green, difference=difference, late=late, marks=mark, cut=cut)
     return await html.page(request, draw, rows=len(result.rows) + len(result.outline) // 4)
 
 

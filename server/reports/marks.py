@@ -122,6 +122,17 @@ async def for_tests(
     return await aside(1_000 * sum(map(len, histories.values())), marked)
 
 
+async def of_result(pool: Pool, run_id: UUID, test: Outcome) -> Marks:
+    """The marks of one result of a run, as of this run. Raises SuiteRunNotFound."""
+    async with (
+        pool.acquire() as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        run = await run_comparisons.by_id(connection, run_id, None)
+        (found,) = await for_tests(connection, run, await run_comparisons.previous(connection, run), [test])
+    return found
+
+
 async def of_newest(where: Any, history: Sequence[HistoryEntry]) -> list[tuple[HistoryEntry, Marks]]:
     """The newest results of a test, one for each browser of its newest run in `history`, with their marks.
 

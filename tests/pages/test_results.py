@@ -269,7 +269,7 @@ async def test_the_first_difference_from_last_green_comes_before_the_stage(make_
     text = await page(case)
     line = text.partition('class="lines"')[2].partition('id="stage"')[0]
     assert f'href="/results/{green}"' in line and "abcdef0" in line and "step 2 failed, passed before" in line
-    assert f"/results/{case}?step=1.2&amp;view=side&amp;with=green" in line
+    assert f'href="/results/{case}/compare"' in line and "new</span>" in text
     stage = stage_of(await page(case, "?view=side&with=green"))
     assert stage.count("<img") == 2 and "Last green" in stage and "identical, pixel for pixel" in stage
     stage = stage_of(await page(case, "?step=1.3&view=side&with=green"))
