@@ -34,20 +34,24 @@ WITH seen AS (
     RETURNING c.id
 ), new AS (
     INSERT INTO test_step_results (
-        id, test_case_result_id, iteration_number, step_number, step_type, action, description, status, duration_ms,
+        id, test_case_result_id, iteration_number, step_number, parent_step_number, step_type, action, description,
+        status, duration_ms,
         element_selector, element_name, element_type, input_value, expected_value, actual_value,
         error_message, error_type, stack_trace, screenshot_path, link_name, started_at, completed_at)
-    SELECT n.id, target.id, coalesce(n.iteration_number, 1), n.step_number, n.step_type, n.action, n.description,
+    SELECT n.id, target.id, coalesce(n.iteration_number, 1), n.step_number, n.parent_step_number, n.step_type,
+           n.action, n.description,
            coalesce(n.status, 'Pending'), n.duration_ms, n.element_selector, n.element_name, n.element_type,
            n.input_value, n.expected_value, n.actual_value, n.error_message, n.error_type, n.stack_trace,
            n.screenshot_path, CASE WHEN n.link_name IS NOT NULL THEN ARRAY[n.screenshot_path, n.link_name] END,
            n.started_at, n.completed_at
     FROM target, ROWS FROM (unnest($5::uuid[], $8::text[]), json_to_recordset($6::json) AS (
-        iteration_number int, step_number int, step_type text, action text, description text, status text,
+        iteration_number int, step_number int, parent_step_number int, step_type text, action text, description text,
+        status text,
         duration_ms int, element_selector text, element_name text, element_type text, input_value text,
         expected_value text, actual_value text, error_message text, error_type text, stack_trace text,
         screenshot_path text, started_at timestamptz, completed_at timestamptz)) AS n(id, link_name)
-    RETURNING id, test_case_result_id, iteration_number, step_number, step_type, action, description, status,
+    RETURNING id, test_case_result_id, iteration_number, step_number, parent_step_number, step_type, action,
+              description, status,
               duration_ms, element_selector, element_name, element_type, input_value, expected_value, actual_value,
               error_message, error_type, stack_trace, screenshot_path, screenshot_artifact_id,
               started_at, completed_at, created_at, updated_at
@@ -57,21 +61,25 @@ SELECT new.* FROM target LEFT JOIN new ON $7::bool ORDER BY new.id
 -- name: replace_many
 -- An existing step keeps its id, creation time and pinned screenshot. All other columns get the values that were sent.
 INSERT INTO test_step_results AS old (
-    id, test_case_result_id, iteration_number, step_number, step_type, action, description, status, duration_ms,
+    id, test_case_result_id, iteration_number, step_number, parent_step_number, step_type, action, description,
+    status, duration_ms,
     element_selector, element_name, element_type, input_value, expected_value, actual_value,
     error_message, error_type, stack_trace, screenshot_path, link_name, started_at, completed_at)
-SELECT n.id, $1, coalesce(n.iteration_number, 1), n.step_number, n.step_type, n.action, n.description,
+SELECT n.id, $1, coalesce(n.iteration_number, 1), n.step_number, n.parent_step_number, n.step_type, n.action,
+       n.description,
        coalesce(n.status, 'Pending'), n.duration_ms, n.element_selector, n.element_name, n.element_type,
        n.input_value, n.expected_value, n.actual_value, n.error_message, n.error_type, n.stack_trace,
        n.screenshot_path, CASE WHEN n.link_name IS NOT NULL THEN ARRAY[n.screenshot_path, n.link_name] END,
        n.started_at, n.completed_at
 FROM ROWS FROM (unnest($2::uuid[], $4::text[]), json_to_recordset($3::json) AS (
-    iteration_number int, step_number int, step_type text, action text, description text, status text,
+    iteration_number int, step_number int, parent_step_number int, step_type text, action text, description text,
+    status text,
     duration_ms int, element_selector text, element_name text, element_type text, input_value text,
     expected_value text, actual_value text, error_message text, error_type text, stack_trace text,
     screenshot_path text, started_at timestamptz, completed_at timestamptz)) AS n(id, link_name)
 ON CONFLICT ON CONSTRAINT unique_step_per_test DO UPDATE SET
-    step_type = EXCLUDED.step_type, action = EXCLUDED.action, description = EXCLUDED.description,
+    parent_step_number = EXCLUDED.parent_step_number, step_type = EXCLUDED.step_type, action = EXCLUDED.action,
+    description = EXCLUDED.description,
     status = EXCLUDED.status, duration_ms = EXCLUDED.duration_ms, element_selector = EXCLUDED.element_selector,
     element_name = EXCLUDED.element_name, element_type = EXCLUDED.element_type, input_value = EXCLUDED.input_value,
     expected_value = EXCLUDED.expected_value, actual_value = EXCLUDED.actual_value,
@@ -81,7 +89,8 @@ ON CONFLICT ON CONSTRAINT unique_step_per_test DO UPDATE SET
 RETURNING id, iteration_number, step_number
 
 -- name: by_ids
-SELECT id, test_case_result_id, iteration_number, step_number, step_type, action, description, status, duration_ms,
+SELECT id, test_case_result_id, iteration_number, step_number, parent_step_number, step_type, action, description,
+       status, duration_ms,
        element_selector, element_name, element_type, input_value, expected_value, actual_value,
        error_message, error_type, stack_trace, screenshot_path, screenshot_artifact_id,
        started_at, completed_at, created_at, updated_at
@@ -208,7 +217,8 @@ SELECT count(s.id) AS total_steps,
                      + coalesce(octet_length(s.expected_value), 0) + coalesce(octet_length(s.actual_value), 0)
                      + coalesce(octet_length(s.error_message), 0) + coalesce(octet_length(s.stack_trace), 0)), 0)
        THEN array_to_json(ARRAY(SELECT row_to_json(shown) FROM (
-            SELECT p.id, p.test_case_result_id, p.iteration_number, p.step_number, p.step_type, p.action,
+            SELECT p.id, p.test_case_result_id, p.iteration_number, p.step_number, p.parent_step_number, p.step_type,
+                   p.action,
                    p.description, p.status, p.duration_ms, p.element_selector, p.element_name, p.element_type,
                    p.input_value, p.expected_value, p.actual_value, p.error_message, p.error_type, p.stack_trace,
                    p.screenshot_path, p.screenshot_artifact_id,
@@ -244,7 +254,8 @@ GROUP BY c.id
 
 -- name: for_case
 -- A portion of the steps after iteration $4 and step number $5, as in logs.console_for_case.
-SELECT id, test_case_result_id, iteration_number, step_number, step_type, action, description, status, duration_ms,
+SELECT id, test_case_result_id, iteration_number, step_number, parent_step_number, step_type, action, description,
+       status, duration_ms,
        element_selector, element_name, element_type, input_value, expected_value, actual_value,
        error_message, error_type, stack_trace, screenshot_path, screenshot_artifact_id,
        started_at, completed_at, created_at, updated_at,
@@ -301,10 +312,12 @@ WHERE s.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 -- name: update
 -- $2 is the patch as sent: absent fields stay, null clears a field. A sent screenshot, also null, is pinned: from then
 -- on, `link` does not change it. $3 is the link_name of a sent screenshot_path; that of another path is ignored.
-UPDATE test_step_results s SET (step_number, iteration_number, step_type, action, description, status, duration_ms,
+UPDATE test_step_results s SET (step_number, parent_step_number, iteration_number, step_type, action, description,
+    status, duration_ms,
     element_selector, element_name, element_type, input_value, expected_value, actual_value, error_message, error_type,
     stack_trace, screenshot_path, screenshot_artifact_id, started_at, completed_at) = (
-    SELECT p.step_number, p.iteration_number, p.step_type, p.action, p.description, p.status, p.duration_ms,
+    SELECT p.step_number, p.parent_step_number, p.iteration_number, p.step_type, p.action, p.description, p.status,
+           p.duration_ms,
            p.element_selector, p.element_name, p.element_type, p.input_value, p.expected_value, p.actual_value,
            p.error_message, p.error_type, p.stack_trace, p.screenshot_path, p.screenshot_artifact_id,
            p.started_at, p.completed_at

@@ -56,12 +56,16 @@ STEP_TYPES = frozenset(
 )
 
 
+_PARENT_RULE = "must be smaller than step_number"
+
+
 class NewStep(Struct, omit_defaults=True):
     """A step. Without `step_type`, its type is the `action` if that is a known step type, else `other`."""
 
     step_number: Natural
     step_type: Kind | None = None
     iteration_number: Positive | None = None
+    parent_step_number: Natural | None = None
     action: Text100 | None = None
     description: FreeText | None = None
     status: AnyStatus | None = None
@@ -102,6 +106,7 @@ class TypedSteps(Struct):
 class StepPatch(Struct):
     step_number: Natural | UnsetType = UNSET
     iteration_number: Positive | UnsetType = UNSET
+    parent_step_number: Natural | None | UnsetType = UNSET
     step_type: Kind | UnsetType = UNSET
     action: Text100 | None | UnsetType = UNSET
     description: FreeText | None | UnsetType = UNSET
@@ -138,8 +143,9 @@ async def create(request: web.Request, case_id: UUID, body: TypedSteps) -> Respo
 
     Every step needs a `step_type`. 409 when an iteration in the request already has steps: use PUT to change them. A
     step shows the screenshot that its `screenshot_path` names, else the best one with its iteration and step number,
-    even if that is uploaded later. The `input_value` of a password field is stored as `[redacted]`, unless the
-    configuration turns that off.
+    even if that is uploaded later. A step with `parent_step_number` is inside that step of its iteration, whose number
+    must be smaller and which may be sent later. The `input_value` of a password field is stored as `[redacted]`, unless
+    the configuration turns that off.
     """
     await _prepare(request, body.steps)
     what = case_id, request[CALL].scope, body.steps, sorted({step.position[0] for step in body.steps})
@@ -226,6 +232,7 @@ async def update(request: web.Request, step_id: UUID, body: StepPatch) -> Respon
     services = request.app[SERVICES]
 
     def prepare(before: Step) -> None:
+        _refuse_parent(body, before)
         if services.config.api.mask_passwords:
             _hide_password(body, before)
 
@@ -235,15 +242,31 @@ async def update(request: web.Request, step_id: UUID, body: StepPatch) -> Respon
 
 
 async def _prepare(request: web.Request, new: Sequence[NewStep]) -> None:
-    """Sets missing step types and redacts the input of password fields. Raises Invalid when a step is sent twice."""
+    """Sets missing step types and redacts the input of password fields. Raises Invalid when a step is sent twice, or
+    inside a step that does not come before it."""
     mask, seen = request.app[SERVICES].config.api.mask_passwords, set[tuple[int, int]]()
     for i, step in enumerate(new):
         if step.position in seen:
             raise Invalid(Problem(f"steps[{i}].step_number", "is sent twice for the same iteration"))
+        if not _is_below(step.step_number, step.parent_step_number):
+            raise Invalid(Problem(f"steps[{i}].parent_step_number", _PARENT_RULE))
         seen.add(step.position)
         step.step_type = step.step_type or (step.action if step.action in STEP_TYPES else "other")
     if mask:
         await aside(request[CALL].body_size, _mask_passwords, new)
+
+
+def _is_below(step_number: int, parent: int | None) -> bool:
+    """Whether a step may be inside the step `parent`. That may be missing: steps may be sent in several requests."""
+    return parent is None or parent < step_number
+
+
+def _refuse_parent(patch: StepPatch, before: Step) -> None:
+    """Raises Invalid when the patch leaves a step inside a step that does not come before it."""
+    number = before.step_number if patch.step_number is UNSET else patch.step_number
+    parent = before.parent_step_number if patch.parent_step_number is UNSET else patch.parent_step_number
+    if not _is_below(number, parent):
+        raise Invalid(Problem("parent_step_number", _PARENT_RULE))
 
 
 def _mask_passwords(new: Sequence[NewStep]) -> None:

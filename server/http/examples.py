@@ -29,6 +29,7 @@ _STEPS = [
     {"step_number": 1, "step_type": "navigate", "description": "Open the page", "status": "Passed", "duration_ms": 420},
     {
         "step_number": 2,
+        "parent_step_number": 1,
         "step_type": "type",
         "element_selector": "#username",
         "input_value": "anna",

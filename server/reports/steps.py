@@ -37,6 +37,7 @@ class Step:
     test_case_result_id: UUID
     iteration_number: int
     step_number: int
+    parent_step_number: int | None
     step_type: str
     action: str | None
     description: str | None

@@ -48,6 +48,7 @@ async def test_every_field_is_stored_and_listed(client, case_url):
         "step_number": 7,
         "step_type": "type",
         "iteration_number": 2,
+        "parent_step_number": 6,
         "action": "Enter name",
         "description": "Typing – “äöü” 🙂",
         "status": "Failed",
@@ -294,6 +295,7 @@ async def test_pinning_refuses_an_artifact_that_is_missing_or_of_another_test_ca
 CHANGED = {
     "step_number": 4,
     "iteration_number": 2,
+    "parent_step_number": 3,
     "step_type": "type",
     "action": "b",
     "description": "c",
@@ -344,6 +346,62 @@ async def test_a_patch_changes_the_sent_fields_and_no_others(client, one_step):
     for name in required:
         reply = await client.patch(url, json={name: None})
         assert (reply.status, (await reply.json())["errors"][0]["path"]) == (422, name)
+
+
+# --- steps inside steps ---
+
+
+async def test_the_parent_of_a_step_comes_back_in_every_form(client, case_url):
+    case = await case_url()
+    sent = {3: 2, 2: 1, 1: None, 7: 5}  # inner steps first, and a parent that never comes
+    steps = [a_step(number, parent_step_number=parent) for number, parent in sent.items()]
+    assert (await client.post(f"{case}/steps", json={"steps": steps})).status == 201
+    for query in ("?shape=object", "?shape=array", "?include_artifacts=false"):
+        body = await (await client.get(f"{case}/steps{query}")).json()
+        listed = body if isinstance(body, list) else body["steps"]
+        assert {each["step_number"]: each["parent_step_number"] for each in listed} == sent, query
+    report = await (await client.get(f"{case}/report")).json()
+    assert [each["parent_step_number"] for each in report["steps"]] == [None, 1, 2, 5]
+    made = await client.post(f"{case}/steps/bulk", json={"steps": [a_step(9, parent_step_number=0)]})
+    assert (await made.json())["steps"][0]["parent_step_number"] == 0
+
+
+async def test_a_put_without_a_parent_removes_it(client, case_url):
+    case = await case_url()
+    for parent in ({"parent_step_number": 1}, {}, {"parent_step_number": 0}, {"parent_step_number": None}):
+        assert (await client.put(f"{case}/steps", json={"steps": [a_step(2, **parent)]})).status == 200
+        assert (await only_step(client, case))["parent_step_number"] == parent.get("parent_step_number")
+
+
+@pytest.mark.parametrize("parent", [2, 3, 2**31 - 1])
+async def test_a_parent_must_come_before_its_step(client, case_url, rows, parent):
+    case = await case_url()
+    body = {"steps": [a_step(1), a_step(2, parent_step_number=parent)]}
+    error = {"path": "steps[1].parent_step_number", "message": "must be smaller than step_number"}
+    for method, path in [("POST", "steps"), ("POST", "steps/bulk"), ("PUT", "steps")]:
+        reply = await client.request(method, f"{case}/{path}", json=body)
+        assert (reply.status, (await reply.json())["errors"]) == (422, [error])
+    assert rows("SELECT id FROM test_step_results") == []
+
+
+@pytest.mark.parametrize("parent", [-1, 2**31, 0.5, "0", True, []])
+async def test_a_parent_is_a_number_of_a_step(client, case_url, parent):
+    reply = await client.post(f"{await case_url()}/steps", json={"steps": [a_step(9, parent_step_number=parent)]})
+    assert (reply.status, (await reply.json())["errors"][0]["path"]) == (422, "steps[0].parent_step_number")
+
+
+async def test_a_patch_cannot_move_a_step_before_its_parent(client, case_url):
+    case = await case_url()
+    made = await client.post(f"{case}/steps", json={"steps": [a_step(5, parent_step_number=3)]})
+    url = f"/api/v1/reports/steps/{(await made.json())['step_ids'][0]}"
+    for body in ({"parent_step_number": 5}, {"step_number": 3}, {"step_number": 9, "parent_step_number": 9}):
+        reply = await client.patch(url, json=body)
+        assert (reply.status, (await reply.json())["errors"][0]["path"]) == (422, "parent_step_number"), body
+    for body in ({"step_number": 4}, {"step_number": 2, "parent_step_number": 1}, {"parent_step_number": None}):
+        assert (await client.patch(url, json=body)).status == 200, body
+
+
+# --- which fields a patch has ---
 
 
 async def test_the_fields_of_a_patch_are_those_of_a_step(client, one_step):

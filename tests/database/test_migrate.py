@@ -186,6 +186,7 @@ DOCUMENTS = {
         # In neither document.
         "iteration_number": ("integer", None, "NO"),
         "screenshot_pinned": ("boolean", None, "NO"),
+        "parent_step_number": ("integer", None, "YES"),
         "link_name": ("ARRAY", None, "YES"),
     },
     "test_artifacts": {

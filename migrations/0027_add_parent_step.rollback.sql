@@ -1,0 +1,1 @@
+ALTER TABLE test_step_results DROP COLUMN parent_step_number;
