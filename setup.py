@@ -60,6 +60,7 @@ setup(
         "server",
         "server.api",
         "server.auth",
+        "server.bodies",
         "server.commands",
         "server.commands.check",
         "server.commands.demo",

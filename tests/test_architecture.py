@@ -17,6 +17,7 @@ LEVELS = [
     ["reports"],
     ["services"],
     ["http", "viewer"],
+    ["bodies"],
     ["api", "pages"],
     ["routes"],
     ["app"],

@@ -6,28 +6,15 @@ from uuid import UUID
 from aiohttp import web
 from msgspec import Meta, Struct
 
+from server.bodies.checkpoints import NewCheckpoint, refuse_duplicates
 from server.errors import Invalid, Problem
 from server.http import reply
-from server.http.fields import AnyStatus, FreeText, Instant, Natural, Page, Positive, RequiredText
+from server.http.fields import Natural, Page, Positive
 from server.http.idempotency import once
 from server.http.reply import Response
 from server.reports import checkpoints, test_cases
 from server.reports.checkpoints import Appended, CheckpointPage
 from server.services import CALL, SERVICES
-
-
-class NewCheckpoint(Struct, omit_defaults=True):
-    checkpoint_number: Natural
-    name: RequiredText
-    checkpoint_type: Annotated[str, Meta(max_length=50)] | None = None
-    status: AnyStatus | None = None
-    expected_value: FreeText | None = None
-    actual_value: FreeText | None = None
-    message: FreeText | None = None
-    step_number: Natural | None = None
-    iteration_number: Positive | None = None
-    screenshot_artifact_id: UUID | None = None
-    captured_at: Instant | None = None
 
 
 class NewCheckpoints(Struct):
@@ -45,7 +32,7 @@ async def create_many(request: web.Request, case_id: UUID, body: NewCheckpoints)
     409 when a checkpoint with the same iteration and `checkpoint_number` exists. `screenshot_artifact_id` must be an
     artifact of the same test case.
     """
-    _refuse_duplicates(body.checkpoints)
+    refuse_duplicates(body.checkpoints)
 
     async def work(connection: Any) -> web.Response:
         await test_cases.lock(connection, case_id, request[CALL].scope)
@@ -76,12 +63,3 @@ async def _refuse_foreign_screenshots(connection: Any, case_id: UUID, items: lis
         if item.screenshot_artifact_id is not None and item.screenshot_artifact_id not in own:
             path = f"checkpoints[{i}].screenshot_artifact_id"
             raise Invalid(Problem(path, "must be the id of an artifact of this test case"))
-
-
-def _refuse_duplicates(items: list[NewCheckpoint]) -> None:
-    seen: set[tuple[int, int]] = set()
-    for i, item in enumerate(items):
-        position = (item.iteration_number or 1, item.checkpoint_number)
-        if position in seen:
-            raise Invalid(Problem(f"checkpoints[{i}].checkpoint_number", "is sent twice for the same iteration"))
-        seen.add(position)

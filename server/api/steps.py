@@ -8,7 +8,7 @@ from aiohttp import web
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict
 
-from server.background import aside
+from server.bodies.steps import PARENT_RULE, NewStep, TypedStep, is_below, prepare
 from server.errors import Invalid, Problem
 from server.http import reply
 from server.http.fields import (
@@ -32,67 +32,6 @@ from server.reports import steps
 from server.reports.steps import Step, StepList, StepsCreated, StepsCreatedWhole, StepsReplaced, StepUpdated
 from server.reports.words import Shape
 from server.services import CALL, SERVICES
-
-# The specification's step types. In the sync document's form, `action` may be one of them.
-STEP_TYPES = frozenset(
-    {
-        "click",
-        "type",
-        "assert",
-        "navigate",
-        "wait",
-        "screenshot",
-        "scroll",
-        "select",
-        "hover",
-        "drag_drop",
-        "execute_script",
-        "switch_frame",
-        "switch_window",
-        "accept_alert",
-        "dismiss_alert",
-        "upload_file",
-    }
-)
-
-
-_PARENT_RULE = "must be smaller than step_number"
-
-
-class NewStep(Struct, omit_defaults=True):
-    """A step. Without `step_type`, its type is the `action` if that is a known step type, else `other`."""
-
-    step_number: Natural
-    step_type: Kind | None = None
-    iteration_number: Positive | None = None
-    parent_step_number: Natural | None = None
-    action: Text100 | None = None
-    description: FreeText | None = None
-    status: AnyStatus | None = None
-    duration_ms: Measured | None = None
-    element_selector: FreeText | None = None
-    element_name: Text255 | None = None
-    element_type: Text50 | None = None
-    input_value: FreeText | None = None
-    expected_value: FreeText | None = None
-    actual_value: FreeText | None = None
-    error_message: FreeText | None = None
-    error_type: Text100 | None = None
-    stack_trace: FreeText | None = None
-    screenshot_path: IndexedText | None = None
-    started_at: Instant | None = None
-    completed_at: Instant | None = None
-
-    @property
-    def position(self) -> tuple[int, int]:
-        """Iteration and step number, which identify a step within its test case."""
-        return self.iteration_number or 1, self.step_number
-
-
-class TypedStep(NewStep, kw_only=True):
-    """A step with its `step_type`."""
-
-    step_type: Kind
 
 
 class NewSteps(Struct):
@@ -242,37 +181,15 @@ async def update(request: web.Request, step_id: UUID, body: StepPatch) -> Respon
 
 
 async def _prepare(request: web.Request, new: Sequence[NewStep]) -> None:
-    """Sets missing step types and redacts the input of password fields. Raises Invalid when a step is sent twice, or
-    inside a step that does not come before it."""
-    mask, seen = request.app[SERVICES].config.api.mask_passwords, set[tuple[int, int]]()
-    for i, step in enumerate(new):
-        if step.position in seen:
-            raise Invalid(Problem(f"steps[{i}].step_number", "is sent twice for the same iteration"))
-        if not _is_below(step.step_number, step.parent_step_number):
-            raise Invalid(Problem(f"steps[{i}].parent_step_number", _PARENT_RULE))
-        seen.add(step.position)
-        step.step_type = step.step_type or (step.action if step.action in STEP_TYPES else "other")
-    if mask:
-        await aside(request[CALL].body_size, _mask_passwords, new)
-
-
-def _is_below(step_number: int, parent: int | None) -> bool:
-    """Whether a step may be inside the step `parent`. That may be missing: steps may be sent in several requests."""
-    return parent is None or parent < step_number
+    await prepare(new, request.app[SERVICES].config.api.mask_passwords, request[CALL].body_size)
 
 
 def _refuse_parent(patch: StepPatch, before: Step) -> None:
     """Raises Invalid when the patch leaves a step inside a step that does not come before it."""
     number = before.step_number if patch.step_number is UNSET else patch.step_number
     parent = before.parent_step_number if patch.parent_step_number is UNSET else patch.parent_step_number
-    if not _is_below(number, parent):
-        raise Invalid(Problem("parent_step_number", _PARENT_RULE))
-
-
-def _mask_passwords(new: Sequence[NewStep]) -> None:
-    for step in new:
-        if step.input_value and _takes_password(step):
-            step.input_value = REDACTED
+    if not is_below(number, parent):
+        raise Invalid(Problem("parent_step_number", PARENT_RULE))
 
 
 def _hide_password(patch: StepPatch, before: Step) -> None:
@@ -283,7 +200,3 @@ def _hide_password(patch: StepPatch, before: Step) -> None:
     )
     if input_value and is_password_field(*names):
         patch.input_value = REDACTED
-
-
-def _takes_password(step: NewStep) -> bool:
-    return is_password_field(step.element_selector, step.element_name, step.element_type, step.action)

@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 
-from server.api.test_cases import NewTestCase
+from server.bodies.test_cases import NewTestCase
 from server.errors import Invalid
 from server.http import decode
 from server.http.repair import MAX_WARNINGS, repaired

@@ -6,8 +6,10 @@ from uuid import UUID
 
 import pytest
 
-from server.api.steps import NewStep, StepPatch
-from server.api.test_cases import NewTestCase, TestCasePatch
+from server.api.steps import StepPatch
+from server.api.test_cases import TestCasePatch
+from server.bodies.steps import NewStep
+from server.bodies.test_cases import NewTestCase
 from server.compare.failures import Failed, group_of
 from server.reports import grouping, steps, suite_runs, test_cases
 from tests.reports.test_linking import until_blocked

@@ -12,7 +12,8 @@ from uuid import UUID
 import orjson
 import pytest
 
-from server.api.steps import NewStep, StepPatch
+from server.api.steps import StepPatch
+from server.bodies.steps import NewStep
 from server.database.queries import SQL, data_folder
 from server.errors import CaseNotFound, StepsExist
 from server.ids import new_id, new_ids
