@@ -5,30 +5,9 @@ from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 _FOLDER = files("server.viewer").joinpath("static")
-_NAMES = (
-    "reportd.css",
-    "front.css",
-    "compare.css",
-    "empty.js",
-    "compare.js",
-    "core.js",
-    "times.js",
-    "icon.svg",
-    "result.css",
-    "steps.js",
-    "lane.js",
-    "stage.js",
-    "difference.js",
-    "difference_worker.js",
-    "keys.js",
-    "docs.css",
-    "docs.js",
-    "vendor/pixelmatch/pixelmatch.js",
-    "vendor/swagger-ui/swagger-ui.css",
-    "vendor/swagger-ui/swagger-ui-bundle.js",
-)
 TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 
@@ -44,7 +23,9 @@ class Asset:
 @cache
 def by_name() -> Mapping[str, Asset]:
     """All static files by their name without folder and hash. Read once, when the first page needs them."""
-    return {name.rpartition("/")[2]: _load(name) for name in _NAMES}
+    folders = [_FOLDER, *(folder for folder in _FOLDER.joinpath("vendor").iterdir() if folder.is_dir())]
+    found = [file for folder in folders for file in folder.iterdir() if file.name.rpartition(".")[2] in TYPES]
+    return {file.name: _load(file) for file in found}
 
 
 @cache
@@ -58,7 +39,7 @@ def address(name: str) -> str:
     return f"/static/{by_name()[name].file}"
 
 
-def _load(name: str) -> Asset:
-    content = _FOLDER.joinpath(name).read_bytes()
-    stem, _, suffix = name.rpartition("/")[2].rpartition(".")
+def _load(file: Traversable) -> Asset:
+    content = file.read_bytes()
+    stem, _, suffix = file.name.rpartition(".")
     return Asset(f"{stem}.{sha256(content).hexdigest()[:16]}.{suffix}", TYPES[suffix], content)
