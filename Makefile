@@ -18,7 +18,7 @@ test: lint client
 
 # The client in an environment of its own, which has nothing of the server: its tests start a server with that of $(VENV).
 client: $(VENV)/installed $(CLIENT)/installed
-	cd client && REPORTD_SERVER_PYTHON=$(abspath $(BIN)/python) $(abspath $(CLIENT)/bin/python) -m pytest
+	cd client && REPORTD_SERVER_PYTHON=$(abspath $(BIN)/python) $(abspath $(CLIENT)/bin/python) -m pytest -n 2 --dist worksteal
 
 # What another Python or PostgreSQL could break, in a minute or two: make short VENV=.venv-3.13 PYTHON=python3.13.
 # In the environment, TEST_POSTGRES is a folder with PostgreSQL's programs, instead of the wheel's.
