@@ -1,7 +1,8 @@
-"""The statements behind comparisons and marks use indexes on a filled database: no page reads a whole table."""
+"""The statements of results, comparisons and marks use indexes on a filled database: no page reads a whole table."""
 
 import json
 import uuid
+from datetime import UTC, datetime
 
 import asyncpg
 import pytest
@@ -10,7 +11,7 @@ from server.database.pool import _SESSION
 from tests.database.test_queries import QUERIES
 
 # The largest tables, and all that grow without limit. Those of projects, tokens and people stay small.
-LARGEST = {"test_step_results", "test_artifacts", "test_console_logs", "test_network_logs"}
+LARGEST = {"test_step_results", "test_artifacts", "test_checkpoints", "test_console_logs", "test_network_logs"}
 LARGE = LARGEST | {"suite_runs", "test_case_results"}
 
 RUNS, WITH_RESULTS, TESTS = 3_000, 60, 100
@@ -29,6 +30,8 @@ SELECT c.id, s, 'click', 300 FROM test_case_results c, generate_series(1, 4) AS 
 INSERT INTO test_artifacts (test_case_result_id, artifact_type, file_name, file_size, mime_type, checksum,
                             storage_path, dedupe_key)
 SELECT id, 'screenshot', 'x', 1, 'image/png', '', id::text, '' FROM test_case_results;
+INSERT INTO test_checkpoints (test_case_result_id, checkpoint_number, name)
+SELECT id, 1, 'x' FROM test_case_results;
 INSERT INTO test_console_logs (test_case_result_id, level, message)
 SELECT id, 'error', 'x' FROM test_case_results;
 INSERT INTO test_network_logs (test_case_result_id, method, url, status_code)
@@ -38,6 +41,7 @@ RUN = uuid.UUID(f"00000000-0000-7000-8000-{RUNS:012}")
 CASE = uuid.UUID(f"00000000-0000-7000-9000-{RUNS * 1000 + 7:012}")
 FIRST = uuid.UUID(int=0)
 PROJECT = object()
+NOON = datetime(2026, 1, 24, 12, tzinfo=UTC)
 ARGUMENTS = {
     "comparisons.of_case": (CASE, PROJECT),
     "comparisons.last_green": (PROJECT, "test 7", CASE, None, "b1"),
@@ -50,8 +54,31 @@ ARGUMENTS = {
     "comparisons.previous_run": (PROJECT, RUN, "nightly", "b1"),
     "comparisons.main_run": (PROJECT, RUN, "nightly"),
     "comparisons.tests_of_run": (RUN, 10_001),
+    "comparisons.pictures": ([CASE],),
     "marks.flaky_tests": (PROJECT, FIRST, CASE, 5_000),
     "marks.histories": (PROJECT, ["test 7", "test 9"], CASE, 200),
+    "results.head": (CASE, PROJECT, 20_000),
+    "results.iterations": (CASE, 1_000),
+    "results.first": (CASE,),
+    "results.position": (CASE, 1, 3),
+    "results.rows": (CASE, 1, 2_001, 0),
+    "results.outline": (CASE, 5_000),
+    "results.image_of_step": (CASE,),
+    "results.step": (CASE, 1, 3, 20_000),
+    "results.around": (CASE, 1, 3),
+    "results.nearest_image": (CASE, 1, 3),
+    "results.files_of_step": (CASE, CASE, [CASE], 100),
+    "results.files": (CASE, 100, 0),
+    "results.checkpoints": (CASE, None, None, 500),
+    "results.console_of_step": (CASE, 1, 3, NOON, NOON, 100),
+    "results.network_of_step": (CASE, 1, 3, NOON, NOON, 100),
+    "results.console": (CASE, NOON, NOON, 501, 0),
+    "results.network": (CASE, NOON, NOON, 501, 0),
+    "results.console_marks": (CASE, 1, NOON, 1_000.0),
+    "results.network_marks": (CASE, NOON, 1_000.0, 1_000),
+    "results.totals": (CASE,),
+    "results.attempts": (PROJECT, "test 7", RUN, None, 50),
+    "results.failed_tests": (RUN, CASE, "test 7"),
 }
 
 
@@ -81,7 +108,7 @@ async def scans(connection, query, *values):
 async def test_no_statement_reads_a_whole_table(filled):
     """A server's connections avoid sequential scans, so they have one only where no index would do. The largest tables
     have none by the planner's own choice either. A plan may be made before the values are known (generic)."""
-    assert ARGUMENTS.keys() == {name for name in QUERIES if name.startswith(("comparisons.", "marks."))}
+    assert ARGUMENTS.keys() == {name for name in QUERIES if name.startswith(("comparisons.", "marks.", "results."))}
     project = await filled.fetchval("SELECT id FROM projects")
     scanned = {}
     for settings, tables in ((_SESSION, LARGE), ("RESET enable_seqscan", LARGEST)):

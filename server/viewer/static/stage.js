@@ -12,9 +12,7 @@
 
   function set() {
     const place = shots();
-    const tools = stage.querySelector(".tools");
     if (!place) return;
-    if (tools) tools.hidden = false;
     if (place.matches(".slider, .difference")) place.classList.add("over");
     if (place.matches(".slider")) addSlider(place);
     for (const image of images()) {

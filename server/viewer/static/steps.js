@@ -154,7 +154,6 @@
   });
 
   const filter = document.getElementById("filter");
-  filter.hidden = false;
   filter.addEventListener("input", () => {
     const wanted = filter.value.trim().toLowerCase();
     for (const row of rows) row.parentElement.hidden = !row.textContent.toLowerCase().includes(wanted);
