@@ -45,7 +45,7 @@ FROM test_step_results WHERE test_case_result_id = $1 AND iteration_number = $2
 SELECT step_number, status, duration_ms,
        left(coalesce(nullif(description, ''), CASE WHEN strpos(lower(action), lower(element_name)) > 0 THEN action END,
                      concat_ws(' ', coalesce(nullif(action, ''), step_type), element_name)), 200) AS title,
-       screenshot_artifact_id, error_message IS NOT NULL AS has_error, started_at, completed_at
+       screenshot_artifact_id, error_message IS NOT NULL AS has_error, started_at, completed_at, parent_step_number
 FROM test_step_results WHERE test_case_result_id = $1 AND iteration_number = $2
 ORDER BY step_number LIMIT $3 OFFSET $4
 

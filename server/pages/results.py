@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 from server.compare.missing import missing
 from server.http import html
 from server.http.reply import Response
-from server.reports import comparisons, marks, results
+from server.reports import comparisons, greens, marks, results
 from server.services import CALL, SERVICES
 from server.viewer import render
 from server.viewer.rows import groups
@@ -55,7 +55,7 @@ async def show(request: web.Request, case_id: UUID, query: ResultQuery) -> Respo
     )
     mark = await marks.of_result(pool, result.head.run_id, result.outcome())
     at = result.panel.step.at if result.panel and query.beside == "green" else None
-    green = await results.green(pool, case_id, at) if result.panel else None
+    green = await greens.of_step(pool, case_id, at) if result.panel else None
     late = failed and steps > _AT_ONCE
     draw = partial(_draw, result, query, green, difference=difference, late=late, marks=mark, cut=cut)
     return await html.page(request, draw, rows=len(result.rows) + len(result.outline) // 4)
@@ -70,7 +70,7 @@ async def show_difference(request: web.Request, case_id: UUID) -> Response:
     return await html.page(request, partial(render.page, name, head=head, difference=difference), fragments=True)
 
 
-def _draw(result: results.Result, query: ResultQuery, green: results.Green | None, **values: Any) -> str:
+def _draw(result: results.Result, query: ResultQuery, green: greens.Green | None, **values: Any) -> str:
     head, panel = result.head, result.panel
     values |= {"result": result, "panel": panel, "query": query, "timeline": timeline(result)}
     values["findings"] = missing(result.outline, head.status, head.finished)

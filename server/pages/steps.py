@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from server.http import html
 from server.http.reply import Response
-from server.reports import results
+from server.reports import greens, results
 from server.services import CALL, SERVICES
 from server.viewer import render
 from server.viewer.stage import stage
@@ -29,7 +29,7 @@ async def show(request: web.Request, case_id: UUID, query: StepQuery) -> Respons
     fragment = html.is_fragment(request)
     cut = results.CUT if fragment else results.WHOLE
     head, panel = await results.panel(pool, case_id, scope, at, cut)
-    green = await results.green(pool, case_id, panel.step.at if query.beside == "green" else None)
+    green = await greens.of_step(pool, case_id, panel.step.at if query.beside == "green" else None)
     shown = stage(panel, query.view, query.beside, green)
     name = "panel.html" if fragment else "step.html"
     draw = partial(render.page, name, head=head, panel=panel, stage=shown, cut=cut)

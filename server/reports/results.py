@@ -14,7 +14,7 @@ from server.compare.runs import Outcome
 from server.database.pool import Pool
 from server.database.queries import SQL
 from server.errors import CaseNotFound, StepNotFound
-from server.reports import comparisons, panels
+from server.reports import panels
 from server.reports.panels import At, Checkpoint, ConsoleEntry, File, NetworkEntry, Panel, listed
 
 ROWS = 2_000  # steps in view
@@ -24,6 +24,7 @@ _ITERATIONS = 1_000
 _ATTEMPTS = 50
 _CHECKPOINTS = 500
 OUTLINE = 5_000  # steps that are checked for what is missing
+_DEEPEST = 4
 _MARKS = 1_000  # requests in the timeline
 CUT = 20_000  # characters of a text in the page; a step's own page has it whole
 WHOLE = 1 << 20  # characters: no text is longer
@@ -93,6 +94,8 @@ class Row:
     has_error: bool
     started_at: datetime | None
     completed_at: datetime | None
+    parent: int | None = None
+    depth: int = 0  # how many steps of the list it is inside of, at most 4
 
 
 @dataclass(slots=True)
@@ -209,31 +212,6 @@ async def _logs(connection: Any, result: Result, asked: Asked) -> Logs:
     return Logs(console[:ENTRIES], network[:ENTRIES], asked.logs, more, asked.window if window[0] else None)
 
 
-@dataclass(slots=True)
-class Green:
-    """The last green of a result, and the screenshot of the same step in it, if that was asked for and exists."""
-
-    result: comparisons.ComparedResult
-    image: File | None = None
-
-
-async def green(pool: Pool, case_id: UUID, at: At | None) -> Green | None:
-    """The last green of a result. With `at`, its steps are aligned to find the same step in it."""
-    head = await comparisons.of_case(pool, case_id, None)
-    base = await comparisons.last_green(pool, head)
-    if base is None or at is None:
-        return None if base is None else Green(base)
-    compared = await comparisons.compare(pool, head, base)
-    found = compared.comparison
-    for row in found.rows if found else ():
-        if row.base is not None and row.head is not None and found is not None:
-            step = found.head.steps[row.head]
-            if (step.iteration, step.number) == at:
-                image = await pool.fetchrow(sql.image_of_step, compared.ids[0][row.base])
-                return Green(base, File(*image) if image else None)
-    return Green(base)
-
-
 @asynccontextmanager
 async def _snapshot(pool: Pool) -> AsyncIterator[Any]:
     """A connection whose statements all see the same state: otherwise a page could show half of a concurrent PUT."""
@@ -277,6 +255,7 @@ async def _add_rows(connection: Any, case_id: UUID, result: Result, panel: Panel
     result.offset = before - before % ROWS
     first = 1 if result.offset else 0  # one row before those in view, and one after them
     rows = listed(Row, await connection.fetch(sql.rows, case_id, at.iteration, ROWS + 1 + first, result.offset - first))
+    _set_depths(rows)
     result.rows = rows[first : ROWS + first]
     result.earlier = rows[0].number if first else None
     result.later = rows[-1].number if len(rows) > ROWS + first else None
@@ -287,6 +266,14 @@ async def _add_rows(connection: Any, case_id: UUID, result: Result, panel: Panel
         console = await connection.fetch(sql.console_marks, case_id, at.iteration, min(times), length)
         network = await connection.fetch(sql.network_marks, case_id, min(times), length, _MARKS)
         result.console, result.network = [tuple(row) for row in console], [tuple(row) for row in network]
+
+
+def _set_depths(rows: list[Row]) -> None:
+    """A parent has a smaller number, so its depth is known; one that is not in the list counts as none."""
+    known: dict[int | None, int] = {None: -1}
+    for row in rows:
+        row.depth = min(known.get(row.parent, -1) + 1, _DEEPEST)
+        known[row.number] = row.depth
 
 
 def _text(value: Any) -> str:

@@ -17,7 +17,7 @@ class Image:
 
     role: str
     label: str
-    file: Any  # reports.results.File
+    file: Any  # reports.panels.File
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Stage:
 
 def stage(panel: Any, view: str | None, beside: str | None, green: Any = None) -> Stage:
     """The stage of a step. `view`: the mode in the address. `beside`: the role of the image that a mode for two shows
-    on the left. `green`: a reports.results.Green, if there is one. What does not exist is replaced by the default."""
+    on the left. `green`: a reports.greens.Green, if there is one. What does not exist is replaced by the default."""
     images = _images(panel)
     if not images:
         return Stage()

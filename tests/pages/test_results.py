@@ -323,3 +323,14 @@ async def test_long_logs_are_pages(client, make_result, page):
     assert "said 500." in text and "said 999." in text and "said 499." not in text and "said 1000." not in text
     assert "log=all&amp;page=3" in text and "log=all&amp;page=1" in text
     assert "later ›" not in await page(case, "?log=all&page=3")
+
+
+async def test_steps_inside_steps_are_indented(make_result, page):
+    parents = [None, 1, 2, 3, 4, 5, None, 99]
+    steps = [
+        {**STEPS[0], "step_number": number, **({"parent_step_number": parent} if parent and parent < number else {})}
+        for number, parent in enumerate(parents, 1)
+    ]
+    rows = (await page(await make_result(steps, status="Passed"))).partition('class="rows"')[2]
+    found = [line.partition('class="in')[2][:1] for line in rows.splitlines() if line.startswith("<li")]
+    assert found == ["", "1", "2", "3", "4", "4", "", ""]
