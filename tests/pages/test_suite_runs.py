@@ -12,6 +12,7 @@ from html import unescape
 
 import pytest
 
+from server.services import SERVICES
 from tests.api.test_steps import send_png
 from tests.up_server import CHECKOUT
 
@@ -479,3 +480,13 @@ async def test_the_lines_of_an_empty_server_have_its_address(client, host, shown
 async def test_a_viewer_is_told_who_can_make_a_key(nobody, make_token):
     viewer = {"Authorization": f"Bearer {make_token(role='viewer')}"}
     assert "Your role is not that of an admin." in words_of(await (await nobody.get("/", headers=viewer)).text())
+
+
+async def test_while_the_database_is_away_the_page_keeps_its_filters(client, visit, monkeypatch):
+    await visit("/runs?branch=main")  # the caller is cached
+    pool = client.app[SERVICES].pool
+    monkeypatch.setattr(pool, "_max_waiting", -pool.size)
+    reply = await client.get("/runs?branch=main&status=Failed")
+    page = await reply.text()
+    assert reply.status == 503 and int(reply.headers["Retry-After"]) > 0
+    assert '<a href="/runs?branch=main&amp;status=Failed">Try again</a>' in page
