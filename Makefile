@@ -41,6 +41,10 @@ bench: $(VENV)/installed-bench
 bench-client: $(VENV)/installed $(CLIENT)/installed
 	cd client && REPORTD_SERVER_PYTHON=$(abspath $(BIN)/python) $(abspath $(CLIENT)/bin/python) -m bench
 
+# The screenshots of README, from the demo; needs Chromium.
+pictures: $(VENV)/installed-test
+	$(BIN)/python -m docs.pictures
+
 clean:
 	rm -rf $(VENV) $(CLIENT) build client/build *.egg-info
 

@@ -11,7 +11,8 @@ import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,7 +32,13 @@ def chromium_path() -> str:
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory) -> Iterator[str]:
     """The DevTools address of a running Chromium."""
-    profile = tmp_path_factory.mktemp("chromium")
+    with launched(tmp_path_factory.mktemp("chromium")) as address:
+        yield address
+
+
+@contextmanager
+def launched(profile: Path) -> Iterator[str]:
+    """Runs Chromium with this folder until the block ends. Its DevTools address."""
     log, announced = profile / "log", profile / "DevToolsActivePort"
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     with log.open("wb") as output:
@@ -54,7 +61,14 @@ def chromium(tmp_path_factory) -> Iterator[str]:
 @pytest.fixture
 async def browser(chromium) -> AsyncIterator["Browser"]:
     """A browser profile without cookies."""
-    async with ClientSession() as session, session.ws_connect(chromium, max_msg_size=0) as socket:
+    async with connected(chromium) as browser:
+        yield browser
+
+
+@asynccontextmanager
+async def connected(address: str) -> AsyncIterator["Browser"]:
+    """A browser profile without cookies, in the Chromium at this DevTools address, until the block ends."""
+    async with ClientSession() as session, session.ws_connect(address, max_msg_size=0) as socket:
         browser = Browser(socket)
         listening = asyncio.create_task(browser.listen())
         context = await browser.command("Target.createBrowserContext", disposeOnDetach=True)
