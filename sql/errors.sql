@@ -85,10 +85,12 @@ JOIN suite_runs lr ON lr.id = l.suite_run_id
 ORDER BY k.n
 
 -- name: days
--- Results per day in UTC, of those since $3, at most the newest $4. Those are counted in `tests`, too.
-SELECT to_char(c.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, count(*) AS results
-FROM (SELECT created_at FROM test_case_results WHERE project_id = $1 AND error_fingerprint = $2 AND id >= $3
-      ORDER BY id DESC LIMIT $4) AS c
+-- Results per day in UTC on which they (or else their runs) started, of those made since $3, at most the newest $4.
+-- Those are counted in `tests`, too.
+SELECT to_char(coalesce(c.started_at, r.started_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, count(*) AS results
+FROM (SELECT started_at, suite_run_id FROM test_case_results
+      WHERE project_id = $1 AND error_fingerprint = $2 AND id >= $3 ORDER BY id DESC LIMIT $4) AS c
+JOIN suite_runs r ON r.id = c.suite_run_id
 GROUP BY 1 ORDER BY 1
 
 -- name: tests

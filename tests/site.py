@@ -50,6 +50,7 @@ class Site:
             "/results/{case_id}/steps/{at}": [f"{result}/steps/1.{FAILED}"],
             "/results/{case_id}/compare": [f"{result}/compare", f"{result}/compare?with={self.passed}"],
             "/compare": [f"/compare?base={self.earlier_run}&head={self.run}"],
+            "/errors": ["/errors", f"/errors?{urlencode({'project': self.project})}"],
             "/errors/{project}/{fingerprint}": [error],
             "/search": [f"/search?{urlencode({'q': self.name[:20], 'project': self.project})}", "/search"],
             "/latest": [f"/latest?{urlencode({'project': self.project, 'name': self.name})}"],

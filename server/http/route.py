@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -125,11 +126,16 @@ def handlers(routes: Sequence[Route], refusal: Refusal) -> Iterator[tuple[str, s
         handler = _Bound(route)
         for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
             methods.setdefault(route.path, []).append(method)
-            yield method, route.path, handler.handle
+            yield method, _pattern(route.path), handler.handle
     # aiohttp's own 404 and 405 send 100 Continue first, and then the client sends its whole body for nothing.
     for path, allowed in methods.items():
-        yield "*", path, _raising(refusal, MethodNotAllowed, {"Allow": ", ".join(sorted(allowed))})
+        yield "*", _pattern(path), _raising(refusal, MethodNotAllowed, {"Allow": ", ".join(sorted(allowed))})
     yield "*", "/{anything:.*}", _raising(refusal, RouteNotFound)
+
+
+def _pattern(path: str) -> str:
+    """The path for aiohttp, whose own pattern refuses braces in values: a project's name may have them."""
+    return re.sub(r"{(\w+)}", r"{\1:[^/]+}", path)
 
 
 def _raising(refusal: Refusal, error: type[ReportError], headers: Mapping[str, str] | None = None) -> Bound:

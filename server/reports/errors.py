@@ -13,7 +13,7 @@ from server.reports.paging import newest
 from server.reports.tests import HistoryEntry
 from server.reports.words import Moment
 
-_DAYS = 90  # that a detail counts
+DAYS = 90  # that a detail counts
 _COUNTED = 10_000  # results at most that it counts by day and by test
 _TESTS = 100
 _NEWEST = 50
@@ -129,7 +129,7 @@ async def by_fingerprint(connection: Any, project_id: UUID, fingerprint: bytes) 
     found = await facts(connection, [(project_id, fingerprint)])
     if not found:
         raise ErrorNotFound()
-    counted = project_id, fingerprint, first_id(datetime.now(UTC) - timedelta(days=_DAYS)), _COUNTED
+    counted = project_id, fingerprint, first_id(datetime.now(UTC) - timedelta(days=DAYS)), _COUNTED
     days = await connection.fetch(SQL.errors.days, *counted)
     tests = await connection.fetch(SQL.errors.tests, *counted, _TESTS)
     results = await connection.fetch(SQL.errors.results, project_id, fingerprint, _NEWEST)

@@ -50,6 +50,7 @@ ARGUMENTS = {
     "comparisons.console_errors": (CASE, 2_001),
     "comparisons.failed_requests": (CASE, 2_001),
     "comparisons.durations": ([CASE], [1], ["click"], 20_000),
+    "comparisons.pictures": ([CASE],),
     "comparisons.run": (RUN, PROJECT),
     "comparisons.previous_run": (PROJECT, RUN, "nightly", "b1"),
     "comparisons.main_run": (PROJECT, RUN, "nightly"),

@@ -16,7 +16,7 @@ __all__ = ["make_things"]  # a fixture
 TEXT = (Path(__file__).parent.parent.parent / "docs/access.md").read_text("utf-8")
 COLUMNS = ["nobody", "viewer", "uploader", "admin", "other project's", "token's cookie", "person's cookie", "link"]
 # What pages need beside their path, and the fields of forms.
-QUERIES = {"/tests": "?project=default&id=login+works"}
+QUERIES = {"/tests": "?project={project}&id=login+works", "/compare": "?head={suite_id}"}
 FORMS = {"POST /help": {"theme": "dark"}, "POST /sign-in": {"name": "x", "password": "wrong"}, "POST /sign-out": {}}
 
 
@@ -51,7 +51,7 @@ async def callers(nobody, make_token, make_user, make_things):
     found["token's cookie"] = await cookie_of(nobody, token=make_token(project="default", role="viewer"))
     found["person's cookie"] = await cookie_of(nobody, name=make_user(default="viewer"), password=PASSWORD)
     found["link"] = {"Authorization": f"Bearer {ids['link']}"}
-    return found, {**ids, "at": "1.1"}
+    return found, {**ids, "at": "1.1", "project": "default"}
 
 
 async def test_every_page_replies_to_every_caller_as_the_table_says(nobody, callers):
@@ -59,7 +59,7 @@ async def test_every_page_replies_to_every_caller_as_the_table_says(nobody, call
     wrong = []
     for name, row in table().items():
         method, path = name.split(" ")
-        address = path.format_map(ids) + QUERIES.get(path, "")
+        address = (path + QUERIES.get(path, "")).format_map(ids)
         for column, expected in row.items():
             for word in ("GET", "HEAD") if method == "GET" else (method,):
                 form = {"data": FORMS[name]} if word == "POST" else {}
@@ -82,9 +82,7 @@ async def test_a_page_of_another_project_is_that_of_a_missing_thing(nobody, call
             continue
         texts = []
         for some in (ids, missing):
-            address = path.format_map(some) + QUERIES.get(path, "").replace(
-                "default", "nothing" if some is missing else "default"
-            )
+            address = (path + QUERIES.get(path, "")).format_map(some)
             reply = await nobody.get(address, headers=headers["other project's"])
             text = await reply.text()
             for value in some.values():

@@ -110,6 +110,7 @@ QUERIES = {
     "/tests": ("branch", "browser", "environment", "cursor", "id", "project"),
     "/results/{case_id}/compare": ("with", "diff"),
     "/compare": ("base", "head", "list"),
+    "/errors": ("project", "cursor"),
     "/errors/{project}/{fingerprint}": ("cursor", "branch"),
     "/search": ("q", "project", "in"),
     "/latest": ("project", "name", "branch", "status"),
