@@ -25,7 +25,7 @@ from server.auth.roles import Role
 from server.http.authenticate import open_image, open_page
 from server.http.route import Access, Handler, Route, Upload
 from server.pages import comparisons as compare_pages
-from server.pages import docs, help, refusals, results, shared, sign_in, static, thumbs
+from server.pages import docs, help, latest, refusals, results, shared, sign_in, static, thumbs
 from server.pages import errors as error_pages
 from server.pages import steps as step_pages
 from server.pages import suite_runs as runs_pages
@@ -228,6 +228,7 @@ PAGES = [
     _page("/sign-out", sign_in.delete, "POST", access=_PUBLIC),
     _page("/tests", test_pages.show),
     _page("/results/{case_id}/compare", compare_pages.show_results),
+    _page("/latest", latest.show),
     _page("/errors", error_pages.index),
     _page("/errors/{project}/{fingerprint}", error_pages.show),
     _page("/compare", compare_pages.show_runs),

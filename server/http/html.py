@@ -113,6 +113,11 @@ def see_other(address: str) -> web.Response:
     return web.Response(status=303, headers={"Location": address, "Cache-Control": "private, no-store"})
 
 
+def found(address: str) -> web.Response:
+    """302: what was asked for is now at `address`, a path of this server, and may be elsewhere next time."""
+    return web.Response(status=302, headers={"Location": address, "Cache-Control": "private, no-store"})
+
+
 def html(
     text: str,
     status: int = 200,
