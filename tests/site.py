@@ -131,7 +131,7 @@ def _result(server: UpServer, say: Say, texts: dict[str, str], run: str, status:
 def _error(say: Say) -> dict[str, str]:
     return {
         "error_type": say("TimeoutError", 100),
-        "error_message": say("waiting for #pay to be enabled", 1 << 20),
+        "error_message": say("waiting for #pay to be enabled\n\nexpect(locator).toBeEnabled()\n  - waiting", 1 << 20),
         "stack_trace": say("at pay.spec.ts:12\nat run.ts:3", 1 << 20),
     }
 
