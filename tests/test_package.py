@@ -18,6 +18,7 @@ import pytest
 from server import __version__
 from server.database import migrate
 from server.database.queries import data_folder
+from server.viewer import assets
 
 ROOT = Path(__file__).parent.parent
 # As `python -m server` in an environment that holds the unpacked wheel and what it needs: -S leaves out the
@@ -149,6 +150,9 @@ def test_the_command_migrates_and_serves_without_a_checkout(python, dsn, tmp_pat
             for path, expected in [("/readyz", b'{"status":"ready"}'), ("/docs", b"<title>reportd API</title>")]:
                 with urllib.request.urlopen(url + path, timeout=30) as reply:
                     assert expected in reply.read()
+            for name, asset in assets.by_file().items():
+                with urllib.request.urlopen(f"{url}/static/{name}", timeout=30) as reply:
+                    assert reply.read() == asset.content, name
         finally:
             server.send_signal(signal.SIGTERM)
         assert server.wait(30) == 0

@@ -27,6 +27,13 @@ def test_every_vendored_folder_has_its_licence_and_origin():
         assert "npm package" in row and "sha512-" in row
 
 
+def test_what_pages_load_is_small():
+    """Without Swagger UI, which only /docs loads."""
+    known = {path.name for path in (VENDOR / "swagger-ui").iterdir()}
+    sizes = {name: len(asset.content) for name, asset in assets.by_name().items() if name not in known}
+    assert len(sizes) >= 10 and sum(sizes.values()) <= 120_000, sizes
+
+
 def test_an_address_has_the_hash_of_the_content():
     for name, asset in assets.by_name().items():
         stem, digest, suffix = asset.file.rsplit(".", 2)
