@@ -4,7 +4,6 @@ import json
 from hashlib import sha256
 from pathlib import Path
 
-
 from tests.browser.test_pages import DESK, PAGES, PHONE, opened, prefer, resize, site, visit
 from tests.chromium import browser, chromium
 from tests.up_server import up_server
