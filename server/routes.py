@@ -22,15 +22,17 @@ from server.api import (
     uploads,
 )
 from server.auth.roles import Role
+from server.bodies.artifacts import ArtifactFields, KnownEntry
 from server.http.authenticate import open_image, open_page
 from server.http.route import Access, Handler, Route, Upload
+from server.http.uploads import batch_rules
 from server.pages import comparisons as compare_pages
 from server.pages import docs, help, latest, refusals, results, shared, sign_in, static, thumbs
 from server.pages import errors as error_pages
 from server.pages import steps as step_pages
 from server.pages import suite_runs as runs_pages
 from server.pages import tests as test_pages
-from server.reports.artifacts import Artifact, ArtifactPage, BatchUploaded, SentArtifact
+from server.reports.artifacts import Artifact, ArtifactPage, BatchUploaded, MissingContent, SentArtifact
 from server.reports.audit import AuditPage
 from server.reports.checkpoints import Appended, CheckpointPage
 from server.reports.comparisons import FirstDifference, LastGreen, ResultComparison
@@ -94,7 +96,7 @@ ROUTES = [
         uploads.create,
         SentArtifact,
         201,
-        upload=Upload("file", uploads.ArtifactFields, uploads.single_rules),
+        upload=Upload("file", ArtifactFields, uploads.single_rules),
     ),
     Route(
         "POST",
@@ -103,9 +105,10 @@ ROUTES = [
         BatchUploaded,
         201,
         also=(207,),
-        upload=Upload("files", uploads.BatchForm, uploads.batch_rules),
+        upload=Upload("files", uploads.BatchForm, batch_rules, known=KnownEntry),
     ),
     Route("GET", f"{_CASE}/artifacts", artifacts.index, ArtifactPage, array=Artifact),
+    Route("POST", f"{_BASE}/artifacts/missing", artifacts.missing, MissingContent, once=False),
     Route("GET", _ARTIFACT, artifacts.show, Artifact),
     Route("GET", f"{_ARTIFACT}/download", downloads.show, "*/*", also=(206, 304)),
     Route("DELETE", _ARTIFACT, artifacts.delete, None, 204),

@@ -52,6 +52,7 @@ SENDS = {
     "POST /test-case-results/{case_id}/network-logs": {"json": {"entries": [{"method": "GET", "url": "http://x/"}]}},
     "POST /test-case-results/{case_id}/artifacts": FILE,
     "POST /test-case-results/{case_id}/artifacts/batch": FILES,
+    "POST /artifacts/missing": {"json": {"files": []}},
     "DELETE /artifacts/{artifact_id}": {},
     "POST /links": {"json": {"suite_run_id": "{suite_id}"}},
     "DELETE /links/{link_id}": {},

@@ -6,9 +6,6 @@ from uuid import UUID
 from aiohttp import web
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from server.auth.callers import Caller
-from server.auth.roles import Role
-from server.errors import Invalid, Problem, RoleTooSmall
 from server.http import reply
 from server.http.cursor import CursorPage, cursor_of
 from server.http.fields import (
@@ -24,9 +21,9 @@ from server.http.fields import (
     Text2000,
 )
 from server.http.idempotency import once
+from server.http.projects import named_project
 from server.http.reply import Response
 from server.reports import suite_runs
-from server.reports.scope import project_named
 from server.reports.suite_runs import SuiteRunPage
 from server.services import CALL, SERVICES
 
@@ -83,7 +80,7 @@ async def create(request: web.Request, body: NewSuiteRun) -> Response:
     """
     call = request[CALL]
     # Checked before a reply is replayed: since the first request, the caller's project or role may have changed.
-    project_id = await _project_of(request, body.project)
+    project_id = await named_project(request, body.project)
 
     async def work(connection: Any) -> web.Response:
         run, is_new = await suite_runs.create(connection, project_id, body.run_key, body, call.actor())
@@ -142,29 +139,3 @@ async def delete(request: web.Request, suite_id: UUID) -> Response:
         files = await suite_runs.delete(connection, suite_id, call.scope, call.actor())
     await services.removals.of_delete(services.pool, files)
     return reply.no_content()
-
-
-async def _project_of(request: web.Request, name: str | None) -> UUID:
-    """The project of a new run: the caller's only project, else the project with this name, else `default`.
-
-    Restricts the call's caller to that project. Raises Invalid, RoleTooSmall.
-    """
-    caller = request[CALL].known_caller
-    if caller.project_id is not None:
-        if name is not None and name != caller.project:
-            raise Invalid(Problem("project", f"must be {caller.project}, the project of this caller, or absent"))
-        return caller.project_id
-    found = await project_named(request.app[SERVICES].pool, name or "default")
-    narrowed = caller.within(found) if found is not None else None
-    if found is None or narrowed is None:
-        raise Invalid(Problem("project", _which_project(caller)))
-    if narrowed.role < Role.UPLOADER:
-        raise RoleTooSmall.of(narrowed.role.word, Role.UPLOADER.word)
-    request[CALL].caller = narrowed
-    return found
-
-
-def _which_project(caller: Caller) -> str:
-    if caller.projects() is None:
-        return "does not exist; creating a token for a project creates the project"
-    return "must be one of " + ", ".join(sorted(str(grant.project) for grant in caller.grants))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _ID = "019bef12-7a41-7c3e-8d25-5b0c1f6e9a01"
+_CHECKSUM = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 _RUN = {
     "name": "nightly",
     "run_key": "build-4711",
@@ -65,6 +66,7 @@ EXAMPLES: Mapping[str, Any] = {
     "NewCheckpoints": {"checkpoints": [{"checkpoint_number": 1, "name": "Logged in", "status": "Failed"}]},
     "NewConsoleLogs": {"entries": [_CONSOLE]},
     "NewNetworkLogs": {"entries": [_NETWORK]},
+    "Contents": {"files": [{"checksum": _CHECKSUM, "file_size": 4}]},
     "NewLink": {"test_case_result_id": _ID, "expires_in": 86400, "note": "for the vendor"},
     "Login": {"name": "anna", "password": "correct horse battery"},
     # Of `metadata` in a batch, and the fields of a single upload.

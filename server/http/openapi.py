@@ -161,7 +161,7 @@ def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
 def _types_of(route: Route) -> list[Any]:
     kinds = [*(kind for name, kind in route.takes.items() if name == "body"), route.reply, route.array, *route.others]
     if route.upload is not None:
-        kinds.append(route.upload.fields)
+        kinds += [route.upload.fields, route.upload.known]
     return [kind for kind in kinds if kind is not None and not isinstance(kind, str)]
 
 
@@ -264,8 +264,9 @@ def _upload_schema(upload: Upload) -> dict[str, Any]:
     file: dict[str, Any] = {"type": "string", "contentMediaType": "application/octet-stream"}
     if upload.file_field == "files":
         properties = {"files": {"type": "array", "items": file, "description": _FILES}}
-        _, components = _schemas([upload.fields])
-        properties["metadata"] = _metadata_field(schema["properties"]["metadata"], components["ArtifactEntry"])
+        kinds = [upload.fields, *([upload.known] if upload.known else [])]
+        _, components = _schemas(kinds)
+        properties["metadata"] = _metadata_field(schema["properties"]["metadata"], components)
     else:
         properties = {"file": {**file, "description": _FILE}}
         properties |= {name: _without_null(kind) for name, kind in schema["properties"].items()}
@@ -351,23 +352,29 @@ def _kinds(schema: dict[str, Any]) -> str:
     return " ".join(filter(None, [schema["type"], schema.get("format"), schema.get("description")]))
 
 
-def _metadata_field(schema: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+def _metadata_field(schema: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
     """The text field of a batch, which contains JSON. Its fields are also listed as text: no renderer shows the schema
     of a text's content."""
+    table, known = _table(components["ArtifactEntry"]), _table(components["KnownEntry"])
+    kinds = [{"$ref": f"#/components/schemas/{name}"} for name in ("ArtifactEntry", "KnownEntry")]
+    return {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": {**schema, "items": {"anyOf": kinds}},
+        "description": "A JSON array with an object for each file. `file_index` counts the files from 0.\n\n"
+        f"{table}\n\nFor bytes that the project has already, without a file:\n\n{known}",
+        "examples": [json.dumps(EXAMPLES["ArtifactEntry"])],
+    }
+
+
+def _table(fields: dict[str, Any]) -> str:
     rows = []
     for name, kind in fields["properties"].items():
         wanted = _without_null(kind)
         limits = [f"{word} {wanted[key]}" for key, word in _LIMITS.items() if key in wanted]
         text = ", ".join([_kinds(wanted), *limits])
         rows.append(f"| `{name}`{' (required)' if name in fields['required'] else ''} | {text} |")
-    table = "\n".join(["| field | value |", "|---|---|", *rows])
-    return {
-        "type": "string",
-        "contentMediaType": "application/json",
-        "contentSchema": schema,
-        "description": f"A JSON array with an object for each file. `file_index` counts the files from 0.\n\n{table}",
-        "examples": [json.dumps(EXAMPLES["ArtifactEntry"])],
-    }
+    return "\n".join(["| field | value |", "|---|---|", *rows])
 
 
 def _with_defaults(components: dict[str, Any]) -> dict[str, Any]:

@@ -66,6 +66,7 @@ class Upload:
     file_field: str
     fields: type
     rules: Callable[[ArtifactsConfig], Rules]
+    known: type | None = None  # an entry of `metadata` for bytes that the project has already
 
 
 @dataclass(frozen=True, slots=True)

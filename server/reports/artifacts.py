@@ -54,18 +54,25 @@ class ArtifactPage:
 
 
 @dataclass(slots=True)
+class MissingContent:
+    missing: list[str]
+
+
+@dataclass(slots=True)
 class SentArtifact(Artifact):
     duplicate: bool
 
 
 @dataclass(slots=True)
 class BatchArtifact(SentArtifact):
-    file_index: int
+    file_index: int | None
+    known_index: int | None
 
 
 @dataclass(slots=True)
 class FailedFile:
     file_index: int | None
+    known_index: int | None
     file_name: str | None
     error: str
     code: str
@@ -80,12 +87,19 @@ class BatchUploaded:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """An artifact after an upload, new or a duplicate. `row`: the columns of Artifact. `size` in bytes."""
+    """An artifact after an upload, new or a duplicate. `row`: the columns of Artifact. `size` in bytes.
+
+    `index`: which of the received files it was, or which of the known ones."""
 
     row: tuple[Any, ...]
     duplicate: bool
-    file_index: int
+    index: int
     size: int
+    known: bool
+
+    def of_batch(self) -> BatchArtifact:
+        place = (None, self.index) if self.known else (self.index, None)
+        return BatchArtifact(*[*self.row, self.duplicate, *place])
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +246,8 @@ async def _known(connection: Any, case_id: UUID, keys: Sequence[bytes]) -> dict[
 def _in_order(accepted: Sequence[Accepted], known: dict[bytes, tuple[Any, ...]], seen: set[bytes]) -> list[Saved]:
     saved = []
     for item in accepted:
-        saved.append(Saved(known[item.dedupe_key], item.dedupe_key in seen, item.file.index, item.file.size))
+        file = item.file
+        saved.append(Saved(known[item.dedupe_key], item.dedupe_key in seen, file.index, file.size, file.known))
         seen.add(item.dedupe_key)
     return saved
 

@@ -8,6 +8,7 @@ import errno
 import logging
 import math
 import os
+import shutil
 import stat
 import time
 from collections.abc import Sequence
@@ -184,6 +185,41 @@ class Disk:
             self.undiscarded.discard(staged)
         except OSError:
             self.undiscarded.add(staged)
+
+    def has(self, project_id: UUID, checksum: str, size: int) -> bool:
+        """Whether a project has a content entry with this SHA-256 and size. Its bytes are not read."""
+        try:
+            found = os.lstat(self._absolute(content_path(project_id, checksum)))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return stat.S_ISREG(found.st_mode) and found.st_size == size
+
+    def adopt(self, project_id: UUID, checksum: str, size: int, staged: str) -> int | None:
+        """Stages a project's content entry, as a hard link or else as a copy; returns a descriptor to read it.
+
+        None when the project has no such entry, or one of another size. From here on a DELETE of the last artifact
+        with these bytes only removes other names of them.
+        """
+        entry = content_path(project_id, checksum)
+        try:
+            os.link(self._absolute(entry), staged)
+        except (FileNotFoundError, NotADirectoryError):
+            os.lstat(os.path.dirname(staged))  # raises if the disk was unmounted: the bytes may be there
+            return None
+        except OSError as error:
+            if error.errno not in NO_LINK:
+                raise
+            self._copy(entry, size, staged)
+        return self.open(os.path.relpath(staged, self._root), size)
+
+    def _copy(self, entry: str, size: int, staged: str) -> None:
+        """Copies a content entry into staging, where it has the maximum number of links. Nothing if it is missing."""
+        descriptor = self.open(entry, size)
+        if descriptor is not None:
+            self.ensure_space(size)
+            with open(descriptor, "rb", buffering=0) as source, open(staged, "xb", buffering=0) as copy:
+                shutil.copyfileobj(source, copy)
+                self.sync(copy.fileno())
 
     def remove(self, removals: Sequence[Removal]) -> list[str]:
         """Unlinks files, and each content entry that no other file links to, with its thumbnails.

@@ -9,6 +9,7 @@ from typing import Protocol
 from server.uploads.content import ANYTHING, Verdict
 from server.uploads.refusals import (
     CHECKSUM_MISMATCH,
+    CONTENT_MISSING,
     CORRUPTED,
     MANY_ENTRIES,
     NO_FILE,
@@ -38,9 +39,10 @@ class Fields(Protocol):
 
 
 class File(Protocol):
-    """A received file and its measured properties."""
+    """A received file and its measured properties. `known`: its bytes are those of the project, see known.py."""
 
     index: int
+    known: bool
     file_name: str
     size: int
     path: str
@@ -52,11 +54,15 @@ class File(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A metadata entry: its fields, or the refusal when they are wrong. `index` None: it has no valid file_index."""
+    """A metadata entry: its fields, or the refusal when they are wrong. `index` None: it has no valid file_index.
+
+    `known`: the entry names bytes of the project; `index` counts such entries.
+    """
 
     index: int | None
     fields: Fields | None
     refusal: Refusal | None = None
+    known: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,7 @@ class Refused:
     index: int | None
     file_name: str | None
     refusal: Refusal
+    known: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,22 +98,25 @@ class Plan:
 
 def plan(files: Sequence[File], entries: Sequence[Entry], allowed_types: Collection[str]) -> Plan:
     """Match each file with its entry, in the order sent. A bad file or entry does not affect the others."""
-    by_index: dict[int | None, list[Entry]] = {}
+    by_index: dict[tuple[bool, int | None], list[Entry]] = {}
     for entry in entries:
-        by_index.setdefault(entry.index, []).append(entry)
+        by_index.setdefault((entry.known, entry.index), []).append(entry)
     accepted: list[Accepted] = []
     refused: list[Refused] = []
     for file in files:
-        matching = by_index.pop(file.index, [])
+        matching = by_index.pop((file.known, file.index), [])
         verdict = _judge(file, matching, allowed_types)
-        if isinstance(verdict, Refusal):
-            refused.append(Refused(file.index, file.file_name, verdict))
-        else:
+        if not isinstance(verdict, Refusal):
             accepted.append(verdict)
-    for index, unmatched in by_index.items():
-        refused += [
-            Refused(index, None, entry.refusal if index is None and entry.refusal else NO_FILE) for entry in unmatched
-        ]
+        elif file.known and not verdict.by_server:
+            # Whatever is wrong with stored bytes, the client gets the final word on the file when it sends it.
+            refused.append(Refused(file.index, file.file_name, CONTENT_MISSING, known=True))
+        else:
+            refused.append(Refused(file.index, file.file_name, verdict, file.known))
+    for (known, index), unmatched in by_index.items():
+        for entry in unmatched:
+            own = entry.refusal if known or index is None else None
+            refused.append(Refused(index, None, own or NO_FILE, known))
     return Plan(accepted, refused)
 
 

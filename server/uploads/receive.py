@@ -61,13 +61,15 @@ class StagedFile:
         "checksum",
         "file_name",
         "index",
+        "known",
         "path",
         "refusal",
         "size",
     )
 
-    def __init__(self, index: int, part: Part, limit: int, stage: Stage) -> None:
+    def __init__(self, index: int, part: Part, limit: int, stage: Stage, known: bool = False) -> None:
         self.index = index
+        self.known = known  # whether its bytes are those of the project, see known.py
         self.file_name = clean_file_name(part.file_name or "")
         self.size = 0
         self.checksum = ""  # SHA-256 of the content in 64 hex digits, set by finish()

@@ -27,6 +27,9 @@ CHECKSUM_MISMATCH = Refusal("Checksum mismatch", "checksum_mismatch")
 NO_METADATA = Refusal("No metadata for this file", "no_metadata")
 NO_FILE = Refusal("No file with this index", "no_file")
 MANY_ENTRIES = Refusal("More than one metadata entry for this file", "duplicate_metadata")
+CONTENT_MISSING = Refusal(
+    "The project does not have these bytes any more, or not as a file of this type. Send the file", "content_missing"
+)
 STORAGE_FULL = Refusal("Storage is full", "storage_full", 507)
 
 

@@ -220,7 +220,7 @@ async def test_wrong_files_in_a_batch_do_not_affect_the_others(small, case_url, 
         content, name, declared, fields = wrong_file(*sent)
         parts.append(a_file(content, name, "files", declared))
         entries.append({"file_index": index, "artifact_type": "other", **fields})
-        expected.append({"file_index": index, "file_name": name, "error": text, "code": code})
+        expected.append({"file_index": index, "known_index": None, "file_name": name, "error": text, "code": code})
     good = {"first.png": len(parts), "last.png": len(parts) + 1}
     parts += [a_file(shot(index), name, "files") for name, index in good.items()]
     entries += [{"file_index": index, "artifact_type": "screenshot"} for index in good.values()]
@@ -576,7 +576,7 @@ async def test_the_reply_to_a_batch_is_that_of_the_specification(client, case_ur
     for item, (content, _) in zip(got["artifacts"], files, strict=True):
         assert item["duplicate"] is False and on_disk(storage, item).read_bytes() == content
         _, shown = await get(client, f"/api/v1/reports/artifacts/{item['id']}")
-        assert shown == {key: item[key] for key in item if key not in {"duplicate", "file_index"}}
+        assert shown == {key: item[key] for key in item if key not in {"duplicate", "file_index", "known_index"}}
     assert len(stored_files()) == len(rows("SELECT FROM test_artifacts")) == 3
 
 
@@ -734,8 +734,8 @@ async def test_a_full_disk_refuses_one_file_and_stores_the_others(client, case_u
     with full_disk():
         status, got = await post(client, f"{case}/artifacts/batch", batch(files))
         assert (status, got["message"]) == (207, "Uploaded 2 of 3 artifacts")
-        full = {"file_index": 1, "file_name": "2.txt", "error": "Storage is full", "code": "storage_full"}
-        assert got["failed"] == [full]
+        full = {"file_name": "2.txt", "error": "Storage is full", "code": "storage_full"}
+        assert got["failed"] == [{"file_index": 1, "known_index": None, **full}]
         assert [item["file_index"] for item in got["artifacts"]] == [0, 2]
         status, got = await post(client, f"{case}/artifacts", single(b"FULL", "2.txt", "text/plain"))
         assert (status, got["detail"], got["code"]) == (507, "Storage is full", "storage_full")

@@ -239,11 +239,12 @@ def test_times_in_replies_are_described_as_times(api):
 
 
 def test_public_routes_need_no_token_and_posts_take_a_key(api):
+    without_key = [f"{BASE}/links", f"{BASE}/artifacts/missing"]
     for route in ROUTES:
         operation = api["paths"][route.path][route.method.lower()]
         assert (operation.get("security") == []) == (route.access.public is True)
         takes_key = any(parameter["name"] == "Idempotency-Key" for parameter in operation["parameters"])
-        assert takes_key == (route.method == "POST" and route.path.startswith(BASE) and route.path != f"{BASE}/links")
+        assert takes_key == (route.method == "POST" and route.path.startswith(BASE) and route.path not in without_key)
         assert ("requestBody" in operation) == ("body" in route.takes or route.upload is not None)
 
 
@@ -437,6 +438,13 @@ async def call_every_route(call, person):
     await call("PATCH", f"{BASE}/steps/{{step_id}}", 200, listed[1]["id"], json={"screenshot_artifact_id": None})
     for query in ("", "?shape=array", "?per_page=1&page=9"):
         await call("GET", f"{CASE_PATH}/artifacts", 200, case, query=query)
+    content = {name: sent[name] for name in ("checksum", "file_size")}
+    await call("POST", f"{BASE}/artifacts/missing", 200, json={"files": [content]})
+    known = [{"known": True, **content, "file_name": f"{n}.png", "artifact_type": "screenshot"} for n in range(2)]
+    lost = {**known[0], "checksum": "0" * 64}
+    for status, entries in [(201, known), (207, [*known, lost])]:
+        form = FormData({"metadata": orjson.dumps(entries).decode()}, default_to_multipart=True)
+        await call("POST", f"{CASE_PATH}/artifacts/batch", status, case, data=form)
     await call("GET", f"{BASE}/artifacts/{ARTIFACT}", 200, sent["id"])
     await call("GET", f"{BASE}/artifacts/{ARTIFACT}/download", 200, sent["id"])
     await call("GET", f"/{THUMB}", 200, sent["id"], 320)

@@ -13,6 +13,7 @@ from server.uploads.content import ANYTHING, Verdict
 from server.uploads.plan import Entry, dedupe_key, plan
 from server.uploads.refusals import (
     CHECKSUM_MISMATCH,
+    CONTENT_MISSING,
     CORRUPTED,
     EMPTY,
     MANY_ENTRIES,
@@ -41,6 +42,7 @@ class Sent:
     refusal: Refusal | None = None
     content: bytes = b"bytes"
     judged: Verdict = GOOD
+    known: bool = False
 
     @property
     def checksum(self) -> str:
@@ -72,6 +74,19 @@ def refusal_of(file: Sent, *entries: Entry) -> Refusal | None:
     made = planned([file], entries or [Entry(0, Fields())])
     assert len(made.accepted) + len(made.refused) == 1
     return made.refused[0].refusal if made.refused else None
+
+
+def test_a_known_file_has_an_index_of_its_own_and_only_its_bytes_can_be_missing():
+    sent, known = Sent(0), Sent(0, known=True)
+    made = planned([sent, known], [Entry(0, Fields()), Entry(0, Fields(step_number=1), known=True)])
+    assert [(item.file.known, item.fields.step_number) for item in made.accepted] == [(False, None), (True, 1)]
+    for wrong in (Sent(judged=Verdict(None, True, False), known=True), Sent(refusal=CORRUPTED, known=True)):
+        (refused,) = planned([wrong], [Entry(0, Fields(), known=True)]).refused
+        assert (refused.refusal, refused.known) == (CONTENT_MISSING, True)
+    (refused,) = planned([Sent(refusal=STORAGE_FULL, known=True)], [Entry(0, Fields(), known=True)]).refused
+    assert refused.refusal == STORAGE_FULL
+    (refused,) = planned([], [Entry(0, None, bad_field("checksum", "is required"), known=True)]).refused
+    assert (refused.refusal.path, refused.known) == ("checksum", True)
 
 
 def test_a_valid_file_is_accepted():
