@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -57,6 +58,13 @@ class Reports:
         request = urllib.request.Request(self.url + API + path, data, headers, method=method)
         with urllib.request.urlopen(request) as reply:
             return json.loads(reply.read() or b"null")
+
+    def features(self):
+        """What GET /limits names; an older server does not have it."""
+        try:
+            return self.get("/limits")["features"]
+        except urllib.error.HTTPError:
+            return []
 
     def runs(self):
         return self.get("/suite-runs?limit=100")["items"]

@@ -90,7 +90,9 @@ class Delivery:
                 extra = {"first_sequence": at} if field == "entries" else {}
                 self._rows(f"/test-case-results/{test}/{path}", field, rows, extra, parcel.test_id)
                 at += len(rows)
-        self._files.send(test, parcel)
+        files = list(self._files.ready(parcel))
+        self._files.ask(files)
+        self._files.send(test, parcel.test_id, files)
 
     def _rows(self, path: str, field: str, rows: list[Any], extra: dict[str, Any], test_id: str) -> None:
         answer = self._call(path, {**extra, field: rows})
