@@ -134,6 +134,8 @@ async def test_keys_choose_steps_and_the_address_follows(opened, up_server):
     await press(tab, "ArrowDown")
     await shows(tab, "1.2")
     assert await tab.evaluate('document.activeElement.getAttribute("href")') == "?step=1.2"
+    asked = [each["request"]["url"] for each in tab.events_named("Network.requestWillBeSent")]
+    assert [url for url in asked if not url.startswith(up_server.url)] == []
     await tab.evaluate('localStorage.setItem("reportd.keys", "off")')
     await press(tab, "j")
     await asyncio.sleep(0.2)

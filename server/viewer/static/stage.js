@@ -106,10 +106,11 @@
     const key = event.target.closest("button[data-key]")?.dataset.key;
     if (key === "z") zoom(!actual);
     if (key === "f") document.fullscreenElement ? document.exitFullscreen() : shots()?.requestFullscreen();
-    // A click on the image would leave the page; a double click zooms. The file is in the list of files.
-    if (event.target.matches(".shot img") && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
+    // A click on the image would leave the page; a double click zooms. A phone that has no full screen shows the file.
+    const plain = event.target.matches(".shot img") && !event.ctrlKey && !event.metaKey && !event.shiftKey;
+    if (plain && (!tall() || shots().requestFullscreen)) {
       event.preventDefault();
-      if (tall()) shots().requestFullscreen?.();
+      if (tall()) shots().requestFullscreen();
     }
   });
   addEventListener("resize", fit);

@@ -11,6 +11,7 @@
   const ahead = new Map(); // the panels of the steps before and after, by address
   let state = read();
   let busy = false;
+  const idle = window.requestIdleCallback || ((work) => setTimeout(work, 200)); // Safari has none
 
   /** @param {HTMLAnchorElement} link */
   function stepOf(link) {
@@ -73,7 +74,7 @@
     history.replaceState(null, "", addressOf(state));
     const heading = stage.querySelector("h2");
     document.getElementById("said").textContent = heading.textContent;
-    requestIdleCallback(prefetch, { timeout: 500 });
+    idle(prefetch, { timeout: 500 });
   }
 
   /** What has the place of a control of the former panel. */
@@ -165,7 +166,7 @@
     rove(first);
     center(first, true);
   }
-  requestIdleCallback(prefetch, { timeout: 2000 });
+  idle(prefetch, { timeout: 2000 });
   for (const late of document.querySelectorAll("[data-late]")) {
     reportd.get(late.dataset.late).then(async (response) => response && reportd.put(late, await response.text()));
   }
