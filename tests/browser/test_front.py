@@ -114,10 +114,10 @@ async def test_going_back_restores_the_place_on_the_page_of_a_run(signed_in, fai
 async def test_an_empty_server_turns_into_the_list_by_itself(signed_in, make_run):
     tab = await signed_in("/")
     assert await tab.evaluate("document.getElementById('waiting').textContent") == "Waiting for the first run…"
+    shown = len(tab.events_named("Page.frameStoppedLoading"))
     await make_run(name="the first one")
-    async with asyncio.timeout(60):
-        while "the first one" not in await tab.evaluate("document.body.innerText"):
-            await asyncio.sleep(0.2)
+    await until(lambda: len(tab.events_named("Page.frameStoppedLoading")) > shown, lambda: "the list")
+    assert "the first one" in await tab.evaluate("document.body.innerText")
 
 
 async def test_a_session_that_ends_in_the_middle_leads_to_the_page_that_was_asked_for(signed_in, failed, rows, nobody):
