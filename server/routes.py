@@ -29,6 +29,7 @@ from server.http.uploads import batch_rules
 from server.pages import comparisons as compare_pages
 from server.pages import docs, help, latest, refusals, results, shared, sign_in, static, thumbs
 from server.pages import errors as error_pages
+from server.pages import search as search_pages
 from server.pages import steps as step_pages
 from server.pages import suite_runs as runs_pages
 from server.pages import tests as test_pages
@@ -232,6 +233,7 @@ PAGES = [
     _page("/tests", test_pages.show),
     _page("/results/{case_id}/compare", compare_pages.show_results),
     _page("/latest", latest.show),
+    _page("/search", search_pages.show),
     _page("/errors", error_pages.index),
     _page("/errors/{project}/{fingerprint}", error_pages.show),
     _page("/compare", compare_pages.show_runs),

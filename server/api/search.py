@@ -1,7 +1,5 @@
 """Search for errors and tests by their text."""
 
-from typing import Any, ClassVar
-
 from aiohttp import web
 from msgspec import Struct, field
 
@@ -11,30 +9,13 @@ from server.http.fields import Name100, Text255
 from server.http.reply import Response
 from server.reports import search
 from server.reports.scope import projects_named
-from server.reports.search import SearchResult
 from server.services import CALL, SERVICES
-
-_KINDS = ("errors", "tests")
-
-
-class Kinds(str):
-    """Some of _KINDS, with commas between them."""
-
-    __slots__ = ()
-
-    @classmethod
-    def parse(cls, value: object) -> "Kinds":
-        if not isinstance(value, str) or not set(value.split(",")) <= set(_KINDS):
-            raise ValueError("must be some of these, with commas between them: " + ", ".join(_KINDS))
-        return cls(value)
-
-    schema: ClassVar[dict[str, Any]] = {"type": "string", "description": "Some of errors, tests, with commas between"}
 
 
 class SearchFilter(Struct):
     q: Text255
     project: Name100 | None = None
-    kinds: Kinds | None = field(name="in", default=None)
+    kinds: search.Kinds | None = field(name="in", default=None)
 
 
 async def show(request: web.Request, query: SearchFilter) -> Response:
@@ -48,13 +29,6 @@ async def show(request: web.Request, query: SearchFilter) -> Response:
     """
     if not query.q.strip():
         raise Invalid(Problem("q", "must have a word"))
-    kinds = (query.kinds or ",".join(_KINDS)).split(",")
-    result = SearchResult(None, None, True)
     async with request.app[SERVICES].pool.acquire() as connection:
         projects = await projects_named(connection, query.project, request[CALL].known_caller.projects())
-        if "errors" in kinds:
-            result.errors, result.complete = await search.errors_with(connection, projects, query.q.strip())
-        if "tests" in kinds:
-            result.tests, complete = await search.tests_with(connection, projects, query.q.strip())
-            result.complete = result.complete and complete
-    return reply.ok(result)
+        return reply.ok(await search.find(connection, projects, query.q.strip(), query.kinds))

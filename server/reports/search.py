@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import asyncpg
@@ -18,6 +18,23 @@ _SHOWN = 20
 _TESTS_AT_ONCE = 1_000
 _ENOUGH = 200  # tests found, of which the best are shown
 _SECONDS = 0.15
+
+
+KINDS = ("errors", "tests")
+
+
+class Kinds(str):
+    """Some of KINDS, with commas between them."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, value: object) -> "Kinds":
+        if not isinstance(value, str) or not set(value.split(",")) <= set(KINDS):
+            raise ValueError("must be some of these, with commas between them: " + ", ".join(KINDS))
+        return cls(value)
+
+    schema: ClassVar[dict[str, Any]] = {"type": "string", "description": "Some of errors, tests, with commas between"}
 
 
 @dataclass(slots=True)
@@ -40,6 +57,17 @@ class SearchResult:
     errors: list[ErrorGroup] | None
     tests: list[FoundTest] | None
     complete: bool
+
+
+async def find(connection: Any, projects: Sequence[UUID] | None, text: str, kinds: Kinds | None = None) -> SearchResult:
+    """What fits a text best, of the `kinds` (None: all)."""
+    result, wanted = SearchResult(None, None, True), kinds.split(",") if kinds else KINDS
+    if "errors" in wanted:
+        result.errors, result.complete = await errors_with(connection, projects, text)
+    if "tests" in wanted:
+        result.tests, complete = await tests_with(connection, projects, text)
+        result.complete = result.complete and complete
+    return result
 
 
 async def errors_with(connection: Any, projects: Sequence[UUID] | None, text: str) -> tuple[list[ErrorGroup], bool]:

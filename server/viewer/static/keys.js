@@ -46,7 +46,7 @@
     ["c", "console of the step", fold("console")],
     ["w", "network of the step", fold("network")],
     ["t", "stack trace", fold("trace")],
-    ["/", "filter or search", () => document.querySelector("#filter, [type=search]")?.focus()],
+    ["/", "filter the steps, or search", () => (document.getElementById("filter") ?? document.querySelector("[name=q]"))?.focus()],
     ["y", "copy the address of this step", copy],
     ["?", "this help", () => location.assign("/help")],
     ["Esc", "close, or clear the window of time", () => {}],
