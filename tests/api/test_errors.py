@@ -160,3 +160,14 @@ async def test_hostile_text_is_grouped_and_comes_back_as_text(make_case, get):
     shown = (await get("/errors"))["items"]
     assert [group["sample"] for group in shown[::-1]] == [text.replace("\0", "\ufffd")[:2_000] for text in HOSTILE]
     assert {group["stable_text"] for group in shown} >= {"red", "<script>alert(<n>)</script>", "y" * 1_000}
+
+
+@pytest.mark.parametrize("own", ["2026-01-20T23:30:00Z", None])
+async def test_days_are_those_on_which_tests_ran(client, make_run, get, own):
+    run = await make_run(started_at="2026-01-19T12:00:00Z")
+    new = {"name": "a", "status": "Failed", "error_message": "no button", "started_at": own}
+    reply = await client.post(f"{RUNS}/{run}/test-cases", json=new)
+    assert reply.status == 201, await reply.text()
+    (listed,) = (await get("/errors"))["items"]
+    shown = await get(f"/errors/{listed['fingerprint']}")
+    assert shown["days"] == [{"day": own[:10] if own else "2026-01-19", "results": 1}]
