@@ -1,23 +1,24 @@
 -- name: flaky_tests
 -- The tests that passed and failed on one commit (or in one run, when it names none) with one browser, since result $2
--- and up to $3. Found from the newest failures, which are few: each looks for a result that passed, by index. Grouping
--- all results by commit would read all of them.
+-- and up to $3. Found from the newest failures, which are few: each looks for a result that passed, by index. The LIMIT
+-- in `passed` keeps this order: otherwise the planner may read all results of all projects since $2, or all results of
+-- each test.
 WITH failed AS (
-    SELECT c.test_id, c.browser, c.suite_run_id, r.commit_sha
+    SELECT DISTINCT c.test_id, c.browser, r.commit_sha, CASE WHEN r.commit_sha <> '' THEN NULL ELSE r.id END AS run_id
     FROM (SELECT test_id, browser, suite_run_id FROM test_case_results
           WHERE project_id = $1 AND status = 'Failed' AND id BETWEEN $2 AND $3 ORDER BY id DESC LIMIT $4) AS c
     JOIN suite_runs r ON r.id = c.suite_run_id
 )
-SELECT f.test_id FROM (SELECT DISTINCT test_id, browser, commit_sha FROM failed WHERE commit_sha <> '') AS f
-WHERE EXISTS (SELECT FROM suite_runs o JOIN test_case_results p ON p.suite_run_id = o.id
-              WHERE o.project_id = $1 AND o.commit_sha = f.commit_sha AND p.test_id = f.test_id
-                AND p.status = 'Passed' AND p.browser IS NOT DISTINCT FROM f.browser AND p.id BETWEEN $2 AND $3)
-UNION
-SELECT f.test_id FROM failed f
-WHERE coalesce(f.commit_sha, '') = ''
-  AND EXISTS (SELECT FROM test_case_results p
-              WHERE p.suite_run_id = f.suite_run_id AND p.test_id = f.test_id AND p.status = 'Passed'
-                AND p.browser IS NOT DISTINCT FROM f.browser AND p.id BETWEEN $2 AND $3)
+SELECT DISTINCT f.test_id FROM failed f
+WHERE EXISTS (
+    SELECT FROM (SELECT o.id FROM suite_runs o
+                 WHERE o.project_id = $1 AND o.commit_sha = f.commit_sha AND f.run_id IS NULL
+                 UNION ALL
+                 SELECT f.run_id WHERE f.run_id IS NOT NULL) AS same
+    CROSS JOIN LATERAL (
+        SELECT FROM test_case_results p
+        WHERE p.suite_run_id = same.id AND p.test_id = f.test_id AND p.status = 'Passed'
+          AND p.browser IS NOT DISTINCT FROM f.browser AND p.id BETWEEN $2 AND $3 LIMIT 1) AS passed)
 
 -- name: histories
 -- The newest $4 results of each of these tests ($2), up to result $3: one index scan for each test.

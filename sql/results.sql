@@ -215,8 +215,9 @@ WHERE project_id = $1 AND test_id = $2 AND suite_run_id = $3 AND browser IS NOT 
 ORDER BY attempt, id LIMIT $5
 
 -- name: failed_tests
--- The failed results of other tests before and after this one in its run.
-SELECT (SELECT id FROM test_case_results
-        WHERE suite_run_id = $1 AND status = 'Failed' AND id < $2 AND test_id <> $3 ORDER BY id DESC LIMIT 1) AS previous,
-       (SELECT id FROM test_case_results
-        WHERE suite_run_id = $1 AND status = 'Failed' AND id > $2 AND test_id <> $3 ORDER BY id LIMIT 1) AS next
+-- The failed results of other tests before and after this one in its run. MATERIALIZED: otherwise the planner may look
+-- for them among all failures in the order of ids, which are those of all runs.
+WITH failed AS MATERIALIZED (
+    SELECT id FROM test_case_results WHERE suite_run_id = $1 AND status = 'Failed' AND test_id <> $3)
+SELECT (SELECT id FROM failed WHERE id < $2 ORDER BY id DESC LIMIT 1) AS previous,
+       (SELECT id FROM failed WHERE id > $2 ORDER BY id LIMIT 1) AS next

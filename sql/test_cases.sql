@@ -83,13 +83,14 @@ SELECT (SELECT count(*) FROM test_artifacts
 
 -- name: test_counts
 -- Of the runs ($1): tests, not results. A test counts by its last attempt: of its results in the run with one browser,
--- the highest attempt, then the newest. It is flaky when that attempt passed and another one failed.
+-- the highest attempt, then the newest. It is flaky when that attempt passed and another one failed. MATERIALIZED:
+-- otherwise the last attempt of a repeated test is looked up once for each of the counts.
 WITH tests AS (
     SELECT suite_run_id, test_id, browser, count(*) AS results, sum(duration_ms) AS milliseconds,
            bool_or(status = 'Failed') AS failed, min(status) AS only_status
     FROM test_case_results WHERE suite_run_id = ANY($1::uuid[])
     GROUP BY suite_run_id, test_id, browser
-), judged AS (
+), judged AS MATERIALIZED (
     SELECT t.*, CASE WHEN results = 1 THEN only_status ELSE (
         SELECT c.status FROM test_case_results c
         WHERE c.suite_run_id = t.suite_run_id AND c.test_id = t.test_id AND c.browser IS NOT DISTINCT FROM t.browser

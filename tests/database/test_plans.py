@@ -55,6 +55,7 @@ ARGUMENTS = {
     "comparisons.previous_run": (PROJECT, RUN, "nightly", "b1"),
     "comparisons.main_run": (PROJECT, RUN, "nightly"),
     "comparisons.tests_of_run": (RUN, 10_001),
+    "comparisons.pictures": ([CASE],),
     "marks.flaky_tests": (PROJECT, FIRST, CASE, 5_000),
     "marks.histories": (PROJECT, ["test 7", "test 9"], CASE, 200),
     "results.head": (CASE, PROJECT, 20_000),
@@ -123,3 +124,17 @@ async def test_no_statement_reads_a_whole_table(filled):
     assert scanned == {}
     _, read = await scans(filled, "SELECT FROM test_step_results WHERE duration_ms = 300")
     assert read == {"test_step_results"}, "the search for sequential scans finds them"
+
+
+@pytest.mark.parametrize("cache", ["force_generic_plan", "force_custom_plan"])
+async def test_flaky_tests_are_found_from_the_failures(filled, cache):
+    """Otherwise it reads all results since the first of them, or all results of each test that failed."""
+    project = await filled.fetchval("SELECT id FROM projects")
+    await filled.execute(f"{_SESSION}; SET plan_cache_mode = {cache}")
+    query = "EXPLAIN (FORMAT JSON) " + QUERIES["marks.flaky_tests"]
+    text = await filled.fetchval(query, project, FIRST, CASE, 5_000)
+    used = {node.get("Index Name") for node in nodes(json.loads(text)[0]["Plan"])} - {None}
+    assert {name for name in used if "test_case_results" in name} == {
+        "idx_test_case_results_failed",
+        "idx_test_case_results_run_test",
+    }

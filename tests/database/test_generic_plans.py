@@ -1,4 +1,4 @@
-"""The plans for any parameters of the statements for errors, tests and search: each finds its rows by an index."""
+"""The plan of every statement for any parameters: it finds its rows by an index."""
 
 import json
 import re
@@ -9,13 +9,9 @@ import pytest
 from server.database.pool import _SESSION
 from server.database.queries import load_sql
 
-SQL = load_sql()
-NOUNS = ["errors", "tests", "search"]
-WRITES = ["test_cases.insert_many", "test_cases.update", "test_cases.touch_decided", "steps.insert_many"]
-QUERIES = {
-    **{f"{noun}.{name}": text for noun in NOUNS for name, text in vars(getattr(SQL, noun)).items()},
-    **{name: getattr(getattr(SQL, name.partition(".")[0]), name.partition(".")[2]) for name in WRITES},
-}
+QUERIES = {f"{noun}.{name}": text for noun, queries in vars(load_sql()).items() for name, text in vars(queries).items()}
+# What reads all rows: `reportd verify`, and a question that the first row answers.
+WHOLE = {"verify.test_step_results", "verify.test_artifacts", "storage_folder.in_use"}
 LARGE = {"test_case_results", "test_step_results", "test_console_logs", "test_network_logs", "test_artifacts"}
 FILL = """
     INSERT INTO suite_runs (project_id, name, branch)
@@ -31,6 +27,8 @@ FILL = """
     INSERT INTO test_artifacts (test_case_result_id, artifact_type, file_name, file_size, mime_type, checksum,
                                 storage_path, dedupe_key)
         SELECT id, 'log', 'x', 1, 'text/plain', '', id::text, id::text::bytea FROM test_case_results;
+    UPDATE test_step_results s SET screenshot_artifact_id = a.id
+        FROM test_artifacts a WHERE a.test_case_result_id = s.test_case_result_id;
     ANALYZE
 """
 INDEXES = """
@@ -79,11 +77,12 @@ async def unbounded(connection, query):
 
 
 async def test_no_statement_reads_a_large_table_from_beginning_to_end(filled):
+    assert QUERIES.keys() >= WHOLE
     found = {}
     for name, query in QUERIES.items():
-        if not re.match(r"(--.*\n)*SET ", query):
+        if not re.match(r"(--.*\n)*SET ", query) and name not in WHOLE:
             found[name] = await unbounded(filled, query)
-    assert len(found) > 20
+    assert len(found) > 150
     assert {name: scans for name, scans in found.items() if scans} == {}
 
 
