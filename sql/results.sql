@@ -7,7 +7,8 @@ SELECT c.id, c.name, c.test_id, c.status, c.duration_ms, c.attempt, left(c.error
        c.error_type, left(c.stack_trace, $3 + 1) AS stack_trace, c.browser, c.tags, c.metadata::text AS metadata,
        c.started_at, c.completed_at, c.created_at, c.project_id, p.name AS project, r.id AS run_id,
        r.name AS run_name, r.run_key, r.status AS run_status, r.branch, r.commit_sha, r.environment, r.build_url,
-       r.platform, r.triggered_by, r.started_at AS run_started_at
+       r.platform, r.triggered_by, r.started_at AS run_started_at,
+       encode(c.error_fingerprint, 'hex') AS error_fingerprint
 FROM test_case_results c JOIN suite_runs r ON r.id = c.suite_run_id JOIN projects p ON p.id = c.project_id
 WHERE c.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 

@@ -64,6 +64,7 @@ class Head:
     platform: str | None
     triggered_by: str | None
     run_started_at: datetime
+    error_fingerprint: str | None
 
     @property
     def finished(self) -> bool:

@@ -80,6 +80,17 @@ async def test_errors_are_in_pages_and_by_project(visit, client, fail, make_toke
     assert "There is no project x that you may see" in words_of(await visit("/errors?project=x"))
 
 
+async def test_a_run_and_a_result_lead_to_their_errors(visit, make_run, make_case):
+    run = await make_run()
+    case, _ = [await make_case(run=run, name=name, status="Failed", error_message="boo") for name in ("a", "b")]
+    address = await address_of(visit)
+    page = await visit(f"/runs/{run}")
+    assert f'<a href="{address}">2 results of this error</a>' in page and "new error · 2 results" in words_of(page)
+    assert f'<a href="{address}">all results of this error</a>' in await visit(f"/results/{case}")
+    assert "of this error" not in await visit(f"/results/{await make_case(run=run, status='Passed')}")
+    assert '<a class="wide" href="/errors" aria-current="page">Errors</a>' in await visit("/errors")
+
+
 async def test_without_errors_there_is_a_sentence(visit, make_run):
     assert "No test has failed with an error yet." in words_of(await visit("/errors"))
     await make_run()
