@@ -5,11 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 
-from bench import chart, results
+from bench import chart, pages, results
 from bench.growth import growth
 from bench.processes import CHECKOUT, BenchError
 from bench.results import Results
@@ -27,22 +28,33 @@ _ORDER.insert(_ORDER.index("memory"), GROWTH)
 
 def main() -> int:
     """Exit code 0 when everything was measured, whatever the values; 1 after an error."""
-    options = _parser().parse_args()
-    if options.list:
-        for name, measure in ROWS.items():
-            print(f"{name:12} {(measure.__doc__ or '').strip()}")
-        print(f"{GROWTH:12} Uploads with more connections, workers and files, larger files and a larger database.")
-        return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # runs the clean-up
-    full_run = not options.only and not options.quick
-    found = results.new(options.quick)
+    if sys.argv[1:2] == ["pages"]:
+        return _explained(lambda: pages.main(sys.argv[2:]))
+    options = _parser().parse_args()
+    return _explained(lambda: _rows(options))
+
+
+def _explained(run: Callable[[], int]) -> int:
+    """Runs it. After an error that the benchmark expects: prints it, exit code 1."""
     try:
-        _measure(options.only or _ORDER, found)
+        return run()
     except (BenchError, EmbeddedError, psycopg.Error, OSError, subprocess.SubprocessError) as error:
         print(f"\nbench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _rows(options: argparse.Namespace) -> int:
+    if options.list:
+        for name, measure in ROWS.items():
+            print(f"{name:12} {(measure.__doc__ or '').strip()}")
+        print(f"{GROWTH:12} Uploads with more connections, workers and files, larger files and a larger database.")
+        return 0
+    full_run = not options.only and not options.quick
+    found = results.new(options.quick)
+    _measure(options.only or _ORDER, found)
     for path in [RESULTS / "latest.json"] * full_run + [options.output] * bool(options.output):
         found.save(path)
     if full_run:

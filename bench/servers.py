@@ -36,6 +36,7 @@ class Cluster:
 
     def __init__(self, folder: Path) -> None:
         self._postgres = Postgres(folder, settings=_SETTINGS)
+        self.log = self._postgres.log
         self.pid = 0
 
     def __enter__(self) -> "Cluster":
@@ -50,9 +51,10 @@ class Cluster:
         self._postgres.stop()
 
     def database(self, name: str) -> "Database":
-        """Creates a database with the schema and a token."""
+        """A database with the schema and a token. Created, unless the folder has one of this name."""
         with psycopg.connect(self._postgres.dsn("postgres"), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
+            if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).rowcount:
+                connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
         return Database(self._postgres.dsn(name), self.pid)
 
     def version(self) -> str:
@@ -67,7 +69,7 @@ class Database:
     def __init__(self, dsn: str, postgres: int) -> None:
         self.dsn, self.postgres = dsn, postgres
         migrate.apply(dsn)
-        self.token = self._reportd("token", "create", "--name", "bench")
+        self.token = self._reportd("token", "create", "--name", f"bench {os.getpid()}")
 
     def person(self, name: str, *roles: str) -> str:
         """Creates a person with these roles; the generated password."""

@@ -3,6 +3,7 @@
 import http.server
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -11,12 +12,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench import chart, results
+from bench import chart, pages, plans, results, volume
 from bench.bodies import Picture, Steps, Upload
 from bench.load import Load
 from bench.measure import measure
 from bench.processes import BenchError, Server, cpu_seconds, folder
 from bench.results import Point, Row
+from bench.servers import Database
+from server.routes import PAGES, ROUTES
 from server.uploads.content import Inspector
 
 ROOT = Path(__file__).parent.parent
@@ -141,3 +144,45 @@ def test_one_row_runs_from_end_to_end(tmp_path):
     (row,) = json.loads(output.read_text("utf-8"))["rows"]
     assert row["ours"][0] > 0 and row["theirs"][0] > 0 and not row["missing"]
     assert "50 steps in one POST" in done.stdout and "asyncpg alone" in done.stdout
+
+
+def test_statements_and_their_values_are_read_from_the_log(tmp_path):
+    """In the format of PostgreSQL 18, and with `parameters` as PostgreSQL 15 writes it."""
+    log = tmp_path / "postgres.log"
+    log.write_text(
+        "2026-11-30 01:30:55.700 UTC [7] LOG:  duration: 0.1 ms  bind a: SELECT $1\n"
+        "2026-11-30 01:30:55.700 UTC [7] DETAIL:  Parameters: $1 = 'it''s'\n"
+        "2026-11-30 01:30:55.701 UTC [7] LOG:  duration: 1.5 ms  execute a: -- Says why.\n\tSELECT $1,\n\t  $2\n"
+        "2026-11-30 01:30:55.701 UTC [8] LOG:  duration: 0.1 ms  statement: BEGIN;\n"
+        "2026-11-30 01:30:55.701 UTC [7] DETAIL:  parameters: $1 = 'it''s $2 = ''x''', $2 = NULL\n"
+        "2026-11-30 01:30:55.702 UTC [8] LOG:  duration: 0.1 ms  execute b: UPDATE tokens SET last_used_at = now()\n"
+        "2026-11-30 01:30:55.702 UTC [8] LOG:  duration: 0.1 ms  execute c: SELECT 2\n"
+    )
+    first, second = plans.statements(log, 0)
+    assert first == plans.Statement("-- Says why.\nSELECT $1,\n  $2", ("'it''s $2 = ''x'''", "NULL"))
+    assert first.name == "SELECT $1, $2" and second == plans.Statement("SELECT 2")
+    assert plans.statements(log, log.stat().st_size) == []
+
+
+def test_every_measured_page_exists():
+    routes = [re.sub(r"\{[^}]*\}", "[^/?]+", route.path) for route in [*PAGES, *ROUTES] if route.method == "GET"]
+    for page in pages.MEASURED:
+        assert any(re.fullmatch(route + r"(\?.*)?", page.address) for route in routes), page.address
+
+
+def test_a_filled_database_has_what_the_pages_need(dsn):
+    database = Database(dsn, 0)
+    volume.fill(database, 26)
+    assert database.value("SELECT count(*) FROM suite_runs") == 26
+    assert database.value("SELECT count(DISTINCT test_id) FROM test_case_results") == 5_000
+    lost = """
+        SELECT count(*) FROM test_case_results c
+        LEFT JOIN errors e ON e.project_id = c.project_id AND e.fingerprint = c.error_fingerprint
+        WHERE (c.status = 'Failed') <> (e.fingerprint IS NOT NULL)"""
+    assert database.value(lost) == 0
+    steps = "SELECT count(*) FROM test_step_results WHERE test_case_result_id = "
+    found = volume.addresses(database)
+    assert [database.value(f"{steps}'{found[f'steps_{n}']}'") for n in (20, 200, 2000)] == [20, 200, 2000]
+    read = plans.explain(database, plans.Statement("SELECT FROM test_step_results WHERE duration_ms = 7"))
+    by_id = plans.explain(database, plans.Statement(f"{steps}$1", (f"'{found['steps_20']}'",)))
+    assert "test_step_results" in read.scans and not by_id.scans and by_id.buffers < read.buffers
