@@ -3,6 +3,7 @@
 from server.api import (
     artifacts,
     audit,
+    bundles,
     checkpoints,
     comparisons,
     downloads,
@@ -23,6 +24,7 @@ from server.api import (
 )
 from server.auth.roles import Role
 from server.bodies.artifacts import ArtifactFields, KnownEntry
+from server.bodies.bundles import Bundle
 from server.http.authenticate import open_image, open_page
 from server.http.route import Access, Handler, Route, Upload
 from server.http.uploads import batch_rules
@@ -35,6 +37,7 @@ from server.pages import suite_runs as runs_pages
 from server.pages import tests as test_pages
 from server.reports.artifacts import Artifact, ArtifactPage, BatchUploaded, MissingContent, SentArtifact
 from server.reports.audit import AuditPage
+from server.reports.bundles import BundleStored
 from server.reports.checkpoints import Appended, CheckpointPage
 from server.reports.comparisons import FirstDifference, LastGreen, ResultComparison
 from server.reports.errors import ErrorDetail, ErrorPage, RunErrors
@@ -70,6 +73,15 @@ ROUTES = [
     Route("DELETE", _RUN, suite_runs.delete, None, 204),
     Route("POST", f"{_RUN}/test-cases", test_cases.create, TestCase, 201),
     Route("POST", f"{_RUN}/test-cases/bulk", test_cases.create_many, TestCasesCreated, 201),
+    Route(
+        "POST",
+        f"{_RUN}/bundle",
+        bundles.create,
+        BundleStored,
+        201,
+        also=(207,),
+        upload=Upload("files", Bundle, bundles.rules, or_json=True),
+    ),
     Route("GET", f"{_RUN}/test-cases", test_cases.index, TestCasePage),
     Route("GET", f"{_RUN}/errors", errors.index_of_run, RunErrors),
     Route("GET", _CASE, test_cases.show, TestCase),

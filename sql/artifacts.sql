@@ -37,20 +37,20 @@ SELECT project_id,
 FROM target
 
 -- name: insert_many
--- Assigns each artifact to the step with its iteration and step number. steps.link and steps.own_artifacts decide the
+-- Of the result $1 or, in a bundle, each of its own. Assigns each artifact to the step with its iteration and number. steps.link and steps.own_artifacts decide the
 -- rest afterwards.
 INSERT INTO test_artifacts (
     id, test_case_result_id, step_result_id, artifact_type, artifact_category, step_number, iteration_number,
     file_name, file_size, mime_type, text_encoding, checksum, storage_path, description, dedupe_key, captured_at,
     link_name)
-SELECT n.id, $1, s.id, n.artifact_type, n.artifact_category, n.step_number, n.iteration_number,
+SELECT n.id, coalesce(n.test_case_result_id, $1), s.id, n.artifact_type, n.artifact_category, n.step_number, n.iteration_number,
        n.file_name, n.file_size, n.mime_type, n.text_encoding, n.checksum, n.storage_path, n.description,
        decode(n.dedupe_key, 'hex'), n.captured_at, n.link_name
 FROM json_to_recordset($2::json) AS n(
-    id uuid, artifact_type text, artifact_category text, step_number int, iteration_number int, file_name text,
+    id uuid, test_case_result_id uuid, artifact_type text, artifact_category text, step_number int, iteration_number int, file_name text,
     file_size bigint, mime_type text, text_encoding text, checksum text, storage_path text, description text,
     dedupe_key text, captured_at timestamptz, link_name text)
-LEFT JOIN test_step_results s ON s.test_case_result_id = $1
+LEFT JOIN test_step_results s ON s.test_case_result_id = coalesce(n.test_case_result_id, $1)
     AND s.iteration_number = n.iteration_number AND s.step_number = n.step_number
 ORDER BY n.id
 RETURNING dedupe_key, id, test_case_result_id, step_result_id, artifact_type, artifact_category, step_number,

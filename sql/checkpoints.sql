@@ -1,14 +1,15 @@
 -- name: insert_many
+-- $1: the result of each checkpoint.
 INSERT INTO test_checkpoints (
     id, test_case_result_id, iteration_number, checkpoint_number, step_number, name, checkpoint_type, status,
     expected_value, actual_value, message, screenshot_artifact_id, captured_at)
-SELECT n.id, $1, coalesce(n.iteration_number, 1), n.checkpoint_number, n.step_number, n.name, n.checkpoint_type,
+SELECT n.id, n.case_id, coalesce(n.iteration_number, 1), n.checkpoint_number, n.step_number, n.name, n.checkpoint_type,
        coalesce(n.status, 'Pending'), n.expected_value, n.actual_value, n.message, n.screenshot_artifact_id,
        n.captured_at
-FROM ROWS FROM (unnest($2::uuid[]), json_to_recordset($3::json) AS (
+FROM ROWS FROM (unnest($2::uuid[], $1::uuid[]), json_to_recordset($3::json) AS (
     iteration_number int, checkpoint_number int, step_number int, name text, checkpoint_type text, status text,
     expected_value text, actual_value text, message text, screenshot_artifact_id uuid, captured_at timestamptz))
-    AS n(id)
+    AS n(id, case_id)
 ORDER BY n.id
 
 -- name: count_for_case

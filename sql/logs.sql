@@ -1,15 +1,16 @@
 -- name: insert_console
--- $4 is the client's sequence number of the first entry, or NULL. An entry whose number is stored already was sent
+-- $1: the result of each entry. $4 is the client's sequence number of the first entry, or NULL. An entry whose number is stored already was sent
 -- before and is skipped, so that a retry adds nothing twice.
 INSERT INTO test_console_logs (
     id, test_case_result_id, client_sequence, level, message, source_url, line_number, column_number,
     step_number, iteration_number, logged_at)
-SELECT n.id, $1, $4::bigint + n.number - 1, n.level, n.message, n.source_url, n.line_number, n.column_number,
+SELECT n.id, n.case_id, $4::bigint + n.number - 1, n.level, n.message, n.source_url, n.line_number, n.column_number,
        n.step_number, coalesce(n.iteration_number, 1), n.logged_at
-FROM ROWS FROM (unnest($2::uuid[]), json_to_recordset($3::json) AS (
+FROM ROWS FROM (unnest($2::uuid[], $1::uuid[]), json_to_recordset($3::json) AS (
     level text, message text, source_url text, line_number int, column_number int, step_number int,
     iteration_number int, logged_at timestamptz)) WITH ORDINALITY
-    AS n(id, level, message, source_url, line_number, column_number, step_number, iteration_number, logged_at, number)
+    AS n(id, case_id, level, message, source_url, line_number, column_number, step_number, iteration_number, logged_at,
+         number)
 ORDER BY n.number
 ON CONFLICT ON CONSTRAINT unique_console_log_sequence DO NOTHING
 RETURNING id
@@ -47,16 +48,16 @@ ORDER BY seq
 INSERT INTO test_network_logs (
     id, test_case_result_id, client_sequence, method, url, status_code, resource_type, request_headers,
     response_headers, request_size, response_size, duration_ms, error_text, step_number, iteration_number, started_at)
-SELECT n.id, $1, $4::bigint + n.number - 1, n.method, n.url, n.status_code, n.resource_type,
+SELECT n.id, n.case_id, $4::bigint + n.number - 1, n.method, n.url, n.status_code, n.resource_type,
        coalesce(n.request_headers, '{}'), coalesce(n.response_headers, '{}'), nullif(n.request_size, -1),
        nullif(n.response_size, -1), n.duration_ms, n.error_text, n.step_number, coalesce(n.iteration_number, 1),
        n.started_at
-FROM ROWS FROM (unnest($2::uuid[]), json_to_recordset($3::json) AS (
+FROM ROWS FROM (unnest($2::uuid[], $1::uuid[]), json_to_recordset($3::json) AS (
     method text, url text, status_code int, resource_type text, request_headers jsonb, response_headers jsonb,
     request_size bigint, response_size bigint, duration_ms int, error_text text, step_number int,
     iteration_number int, started_at timestamptz)) WITH ORDINALITY
-    AS n(id, method, url, status_code, resource_type, request_headers, response_headers, request_size, response_size,
-         duration_ms, error_text, step_number, iteration_number, started_at, number)
+    AS n(id, case_id, method, url, status_code, resource_type, request_headers, response_headers, request_size,
+         response_size, duration_ms, error_text, step_number, iteration_number, started_at, number)
 ORDER BY n.number
 ON CONFLICT ON CONSTRAINT unique_network_log_sequence DO NOTHING
 RETURNING id

@@ -58,6 +58,31 @@ WITH seen AS (
 )
 SELECT new.* FROM target LEFT JOIN new ON $7::bool ORDER BY new.id
 
+-- name: insert_new
+-- The steps ($3) of results that this transaction has inserted: nobody else can see these yet, so nothing is locked or
+-- checked. $1 and $2: the id and the result of each step; $4: its link_name.
+INSERT INTO test_step_results (
+    id, test_case_result_id, iteration_number, step_number, parent_step_number, step_type, action, description, status,
+    duration_ms, element_selector, element_name, element_type, input_value, expected_value, actual_value,
+    error_message, error_type, stack_trace, screenshot_path, link_name, started_at, completed_at)
+SELECT n.id, n.case_id, coalesce(n.iteration_number, 1), n.step_number, n.parent_step_number, n.step_type, n.action,
+       n.description, coalesce(n.status, 'Pending'), n.duration_ms, n.element_selector, n.element_name,
+       n.element_type, n.input_value, n.expected_value, n.actual_value, n.error_message, n.error_type, n.stack_trace,
+       n.screenshot_path, CASE WHEN n.link_name IS NOT NULL THEN ARRAY[n.screenshot_path, n.link_name] END,
+       n.started_at, n.completed_at
+FROM ROWS FROM (unnest($1::uuid[], $2::uuid[], $4::text[]), json_to_recordset($3::json) AS (
+    iteration_number int, step_number int, parent_step_number int, step_type text, action text, description text,
+    status text, duration_ms int, element_selector text, element_name text, element_type text, input_value text,
+    expected_value text, actual_value text, error_message text, error_type text, stack_trace text,
+    screenshot_path text, started_at timestamptz, completed_at timestamptz)) AS n(id, case_id, link_name)
+
+-- name: at_positions
+-- Which steps the results ($1) have at these iterations ($2) and numbers ($3).
+SELECT s.test_case_result_id, s.iteration_number, s.step_number, s.id
+FROM unnest($1::uuid[], $2::int[], $3::int[]) AS sent(case_id, iteration_number, step_number)
+JOIN test_step_results s ON s.test_case_result_id = sent.case_id AND s.iteration_number = sent.iteration_number
+    AND s.step_number = sent.step_number
+
 -- name: replace_many
 -- An existing step keeps its id, creation time and pinned screenshot. All other columns get the values that were sent.
 INSERT INTO test_step_results AS old (

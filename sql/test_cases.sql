@@ -43,6 +43,30 @@ RETURNING id, suite_run_id, name, test_id, status, duration_ms, attempt, error_m
               SELECT FROM errors e WHERE e.project_id = test_case_results.project_id
                                      AND e.fingerprint = test_case_results.error_fingerprint) AS unknown_error
 
+-- name: insert_bundled
+-- The results of a bundle, whose client_ref ($6) the run does not have yet. Returns only these. In the order of
+-- client_ref: an insert waits for another transaction with the same one, and two that wait in different orders would
+-- deadlock. $5 and unknown_error as in insert_many.
+INSERT INTO test_case_results (id, suite_run_id, project_id, name, test_id, status, duration_ms, attempt,
+                               error_message, error_type, stack_trace, browser, tags, metadata,
+                               started_at, completed_at, error_fingerprint, client_ref)
+SELECT n.id, r.id, r.project_id, n.name, coalesce(n.test_id, n.name), coalesce(n.status, 'Pending'), n.duration_ms,
+       coalesce(n.attempt, 1), n.error_message, n.error_type, n.stack_trace, n.browser, coalesce(n.tags, '{}'),
+       coalesce(n.metadata, '{}'), n.started_at, n.completed_at, n.error_fingerprint, n.client_ref
+FROM suite_runs r, ROWS FROM (unnest($3::uuid[], $5::bytea[], $6::uuid[]), json_to_recordset($4::json) AS (
+    name text, test_id text, status text, duration_ms int, attempt int, error_message text, error_type text,
+    stack_trace text, browser text, tags text[], metadata jsonb, started_at timestamptz, completed_at timestamptz))
+    AS n(id, error_fingerprint, client_ref)
+WHERE r.id = $1 AND ($2::uuid IS NULL OR r.project_id = $2)
+ORDER BY n.client_ref
+ON CONFLICT (suite_run_id, client_ref) WHERE client_ref IS NOT NULL DO NOTHING
+RETURNING id, error_fingerprint IS NOT NULL AND NOT EXISTS (
+    SELECT FROM errors e WHERE e.project_id = test_case_results.project_id
+                           AND e.fingerprint = test_case_results.error_fingerprint) AS unknown_error
+
+-- name: by_client_refs
+SELECT client_ref, id FROM test_case_results WHERE suite_run_id = $1 AND client_ref = ANY($2::uuid[]) ORDER BY id
+
 -- name: by_id
 SELECT id, suite_run_id, name, test_id, status, duration_ms, attempt, error_message, error_type, stack_trace,
        browser, tags, metadata, started_at, completed_at, created_at, updated_at

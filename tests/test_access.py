@@ -32,6 +32,7 @@ WITH_CSRF = f"{AS_ROLE}, with CSRF token"
 
 STEPS = {"steps": [{"step_number": 7, "step_type": "click", "iteration_number": 9}]}
 FILE = {"data": single(png()), "headers": {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}}
+BUNDLE = {"tests": [{"client_ref": str(uuid.uuid4()), "test": {"name": "x"}}]}
 FILES = {**FILE, "data": batch([(png(), "shot.png")])}
 IDS = ["suite_id", "case_id", "step_id", "artifact_id", "link_id"]
 # A valid request for each row that changes data. A test checks that none is missing.
@@ -41,6 +42,9 @@ SENDS = {
     "DELETE /suite-runs/{suite_id}": {},
     "POST /suite-runs/{suite_id}/test-cases": {"json": {"name": "x"}},
     "POST /suite-runs/{suite_id}/test-cases/bulk": {"json": {"test_cases": [{"name": "x"}]}},
+    "POST /suite-runs/{suite_id}/bundle": {
+        "json": {"tests": [{"client_ref": str(uuid.uuid4()), "test": {"name": "x"}}]}
+    },
     "PATCH /test-case-results/{case_id}": {"json": {"name": "changed"}},
     "POST /test-case-results/{case_id}/steps": {"json": STEPS},
     "POST /test-case-results/{case_id}/steps/bulk": {"json": STEPS},

@@ -37,7 +37,7 @@ async def create_many(request: web.Request, case_id: UUID, body: NewCheckpoints)
     async def work(connection: Any) -> web.Response:
         await test_cases.lock(connection, case_id, request[CALL].scope)
         await _refuse_foreign_screenshots(connection, case_id, body.checkpoints)
-        await checkpoints.insert_many(connection, case_id, body.checkpoints)
+        await checkpoints.insert_many(connection, [case_id] * len(body.checkpoints), body.checkpoints)
         return reply.created(Appended(len(body.checkpoints)))
 
     return await once(request, work)

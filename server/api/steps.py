@@ -8,7 +8,7 @@ from aiohttp import web
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict
 
-from server.bodies.steps import PARENT_RULE, NewStep, TypedStep, is_below, prepare
+from server.bodies.steps import PARENT_RULE, NewStep, TypedStep, check, hide_passwords, is_below
 from server.errors import Invalid, Problem
 from server.http import reply
 from server.http.fields import (
@@ -181,7 +181,10 @@ async def update(request: web.Request, step_id: UUID, body: StepPatch) -> Respon
 
 
 async def _prepare(request: web.Request, new: Sequence[NewStep]) -> None:
-    await prepare(new, request.app[SERVICES].config.api.mask_passwords, request[CALL].body_size)
+    """Checks the steps and redacts the input of password fields. Raises Invalid."""
+    check(new)
+    if request.app[SERVICES].config.api.mask_passwords:
+        await hide_passwords(new, request[CALL].body_size)
 
 
 def _refuse_parent(patch: StepPatch, before: Step) -> None:

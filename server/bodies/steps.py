@@ -83,10 +83,10 @@ class TypedStep(NewStep, kw_only=True):
     step_type: Kind
 
 
-async def prepare(new: Sequence[NewStep], mask: bool, size: int, path: str = "steps") -> None:
-    """Sets missing step types and, with `mask`, redacts the input of password fields. `size`: bytes of the body.
+def check(new: Sequence[NewStep], path: str = "steps") -> None:
+    """Sets missing step types. `path`: of the list.
 
-    Raises Invalid when a step is sent twice, or inside a step that does not come before it. `path`: of the list.
+    Raises Invalid when a step is sent twice, or inside a step that does not come before it.
     """
     seen = set[tuple[int, int]]()
     for i, step in enumerate(new):
@@ -96,8 +96,11 @@ async def prepare(new: Sequence[NewStep], mask: bool, size: int, path: str = "st
             raise Invalid(Problem(f"{path}[{i}].parent_step_number", PARENT_RULE))
         seen.add(step.position)
         step.step_type = step.step_type or (step.action if step.action in STEP_TYPES else "other")
-    if mask:
-        await aside(size, _mask_passwords, new)
+
+
+async def hide_passwords(new: Sequence[NewStep], size: int) -> None:
+    """Redacts the input of password fields. `size`: bytes of the body."""
+    await aside(size, _mask_passwords, new)
 
 
 def is_below(step_number: int, parent: int | None) -> bool:

@@ -66,6 +66,26 @@ EXAMPLES: Mapping[str, Any] = {
     "NewCheckpoints": {"checkpoints": [{"checkpoint_number": 1, "name": "Logged in", "status": "Failed"}]},
     "NewConsoleLogs": {"entries": [_CONSOLE]},
     "NewNetworkLogs": {"entries": [_NETWORK]},
+    "Bundle": {
+        "tests": [
+            {
+                "client_ref": "7b0c4b8e-30a5-4b0f-9a53-0f1f6a7f2c11",
+                "test": _CASE,
+                "steps": _STEPS,
+                "console_logs": [_CONSOLE],
+                "artifacts": [
+                    {
+                        "later": True,
+                        "artifact_type": "video",
+                        "checksum": _CHECKSUM,
+                        "file_size": 9_000_000,
+                        "file_name": "video.webm",
+                    }
+                ],
+            },
+            {"client_ref": "a3a4ff0e-4a2f-4d52-8d0b-51f2a9d64c02", "test": {"name": "log out", "status": "Passed"}},
+        ]
+    },
     "Contents": {"files": [{"checksum": _CHECKSUM, "file_size": 4}]},
     "NewLink": {"test_case_result_id": _ID, "expires_in": 86400, "note": "for the vendor"},
     "Login": {"name": "anna", "password": "correct horse battery"},

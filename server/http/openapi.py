@@ -67,6 +67,7 @@ _TAGS = {
     "suite_runs": "Runs of a test suite: created first, finished last; everything else belongs to one.",
     "test_cases": "Results of test cases. Each belongs to a suite run.",
     "steps": "The steps of a test case, with their screenshots.",
+    "bundles": "Whole test case results, many at once.",
     "uploads": "Screenshots, logs, videos and other files of a test case are sent here, one or up to 50 at once.",
     "artifacts": "What is stored about an uploaded file.",
     "downloads": "The bytes of an uploaded file.",
@@ -215,6 +216,10 @@ def _operation(route: Route, known: dict[str, Any]) -> dict[str, Any]:
     if route.upload is not None:
         schema = _upload_schema(route.upload)
         operation["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+        if route.upload.or_json:
+            alone = {"schema": known[_key(route.upload.fields)], "example": EXAMPLES[route.upload.fields.__name__]}
+            operation["requestBody"]["content"]["application/json"] = alone
+            operation["requestBody"]["description"] = f"{_JSON_LIMIT} {_FILES}"
     return operation
 
 
@@ -262,6 +267,13 @@ def _query_parameters(route: Route) -> list[dict[str, Any]]:
 def _upload_schema(upload: Upload) -> dict[str, Any]:
     schema = _object_schema(upload.fields)
     file: dict[str, Any] = {"type": "string", "contentMediaType": "application/octet-stream"}
+    if upload.or_json:
+        bundle = {"$ref": f"#/components/schemas/{upload.fields.__name__}"}
+        properties = {
+            "bundle": {"type": "string", "contentMediaType": "application/json", "contentSchema": bundle},
+            "files": {"type": "array", "items": file, "description": _FILES},
+        }
+        return {"type": "object", "required": ["bundle"], "properties": properties}
     if upload.file_field == "files":
         properties = {"files": {"type": "array", "items": file, "description": _FILES}}
         kinds = [upload.fields, *([upload.known] if upload.known else [])]

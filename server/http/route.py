@@ -66,15 +66,20 @@ class Upload:
     file_field: str
     fields: type
     rules: Callable[[ArtifactsConfig], Rules]
+    or_json: bool = False  # whether `fields` may also be sent as JSON, without files
     known: type | None = None  # an entry of `metadata` for bytes that the project has already
 
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """The boundary and the limits of a multipart body, decided before it is read."""
+    """The boundary and the limits of a multipart body, decided before it is read. `is_json`: it is JSON instead."""
 
     boundary: bytes
     rules: Rules
+
+    @property
+    def is_json(self) -> bool:
+        return not self.boundary
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +190,7 @@ class _Bound:
             call.slot = services.admission.upload()
         with call.slot or nullcontext():
             if self._route.upload is not None:
-                rules = self._route.upload.rules(services.config.artifacts)
-                arguments["incoming"] = Incoming(decode.boundary_of(request), rules)
-                decode.check_length(request, rules.max_total, rules.too_long)
+                arguments["incoming"] = self._incoming(request, self._route.upload)
             elif self._body_type is not None:
                 if body_pending_or_large(request):
                     services.admission.ensure_memory(request.content_length or 0)
@@ -199,6 +202,16 @@ class _Bound:
             await self._check_role(request, arguments, needed)
             call.check_again = partial(check_again, request, ids, needed)
             return await self._answer(request, arguments)
+
+    def _incoming(self, request: web.Request, upload: Upload) -> Incoming:
+        rules = upload.rules(request.app[SERVICES].config.artifacts)
+        if upload.or_json and request.content_type == "application/json":
+            decode.check_encoding(request)
+            decode.check_length(request, self._max_json(request))
+            return Incoming(b"", rules)
+        boundary = decode.boundary_of(request)
+        decode.check_length(request, rules.max_total, rules.too_long)
+        return Incoming(boundary, rules)
 
     def _needed_role(self, request: web.Request) -> Role:
         access = self._route.access

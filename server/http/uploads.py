@@ -19,7 +19,7 @@ from server.services import CALL, SERVICES
 from server.storage.stage import Stage
 from server.uploads.known import Known, stage_known
 from server.uploads.plan import Entry, Plan, Refused, plan
-from server.uploads.receive import Form, Rules, StagedFile, receive
+from server.uploads.receive import MAX_METADATA, Form, Rules, StagedFile, receive
 from server.uploads.refusals import MIB
 
 STORED = Counter("reportd_artifact_bytes", "Bytes of new artifacts, each in full even if its content is already stored")
@@ -39,15 +39,17 @@ KNOWN_BYTES = Counter("reportd_uploads_known_bytes", "Bytes that clients did not
 _NEW, _DUPLICATE = ACCEPTED.labels("false"), ACCEPTED.labels("true")
 
 
-def batch_rules(config: ArtifactsConfig) -> Rules:
-    """The limits of a batch."""
-    most = config.batch_max_files * config.max_file_size + 2 * MIB
+def batch_rules(config: ArtifactsConfig, json_field: str = "metadata", json_size: int = MAX_METADATA) -> Rules:
+    """The limits of a batch. `json_size`: of its field with JSON, in bytes."""
+    most = config.batch_max_files * config.max_file_size + json_size + MIB
     return Rules(
         file_fields=frozenset({"files", "files[]", "file"}),
         max_file_size=config.max_file_size,
         max_files=config.batch_max_files,
         max_total=most,
         too_long=f"The body is larger than {most} bytes.",
+        json_field=json_field,
+        json_size=json_size,
         too_many=f"Too many files (maximum {config.batch_max_files} per batch)",
     )
 
@@ -76,9 +78,14 @@ async def stage_known_of_case(
 def plan_files(request: web.Request, files: Sequence[StagedFile], entries: Sequence[Entry]) -> Plan:
     """Which files are stored; counts the others."""
     planned = plan(files, entries, request.app[SERVICES].config.artifacts.allowed_types)
-    for refused in planned.refused:
-        REFUSED.labels(refused.refusal.code).inc()
+    count_refused(planned.refused)
     return planned
+
+
+def count_refused(refused: Sequence[Refused]) -> None:
+    """Counts refused files."""
+    for item in refused:
+        REFUSED.labels(item.refusal.code).inc()
 
 
 def count(saved: Sequence[Saved]) -> None:

@@ -129,6 +129,7 @@ class _Row(Struct, omit_defaults=True):
     description: str | None = None
     captured_at: datetime | None = None
     link_name: str | None = None
+    test_case_result_id: UUID | None = None
 
 
 async def by_id(where: Any, artifact_id: UUID, scope: UUID | None) -> Artifact:
@@ -224,6 +225,34 @@ async def save(
     return _in_order(accepted, known, set(duplicates))
 
 
+async def save_new(
+    connection: Any, stage: Stage, project_id: UUID, sent: Sequence[tuple[UUID, Sequence[Accepted]]]
+) -> list[list[Saved]]:
+    """As save(), for several test cases that this transaction has inserted, which have neither artifacts nor pinned
+    screenshots; the results have their order. One statement for all, and one for each test case with screenshots."""
+    today, added = datetime.now(UTC), dict[tuple[UUID, bytes], _New]()
+    for case_id, accepted in sent:
+        for artifact_id, item in zip(new_ids(bucket_of(case_id), len(accepted)), accepted, strict=True):
+            new = _New(artifact_id, item, _paths(today, case_id, item, artifact_id))
+            added.setdefault((case_id, item.dedupe_key), new)
+    if not added:
+        return [[] for _ in sent]
+    published = await stage.publish([_placement(new.item, new.paths, project_id) for new in added.values()])
+    rows = [_row(new, path, case_id) for ((case_id, _), new), path in zip(added.items(), published, strict=True)]
+    known: dict[UUID, dict[bytes, tuple[Any, ...]]] = {case_id: {} for case_id, _ in sent}
+    shots: dict[UUID, set[UUID]] = {}
+    for key, *columns in await connection.fetch(SQL.artifacts.insert_many, None, encode(rows)):
+        known[columns[1]][key] = tuple(columns)
+        shots.setdefault(columns[1], set())
+        if columns[2] is not None:
+            shots[columns[1]].add(columns[0])
+    for case_id, owned in shots.items():
+        made = [row[0] for row in known[case_id].values()]
+        if await steps.link(connection, case_id, [], made, owned):
+            known[case_id] |= await _known(connection, case_id, list(known[case_id]))
+    return [_in_order(accepted, known[case_id], set()) for case_id, accepted in sent]
+
+
 async def _lock(
     connection: Any, case_id: UUID, scope: UUID | None, accepted: Sequence[Accepted], paths: Iterable[list[str]]
 ) -> tuple[UUID, list[bytes], set[str], bool]:
@@ -276,7 +305,7 @@ def _existing(row: tuple[Any, ...], item: Accepted, project_id: UUID) -> Placeme
     return replace(_placement(item, [stored], project_id), existing=True)
 
 
-def _row(new: _New, storage_path: str) -> _Row:
+def _row(new: _New, storage_path: str, case_id: UUID | None = None) -> _Row:
     item = new.item
     return _Row(
         id=new.id,
@@ -294,4 +323,5 @@ def _row(new: _New, storage_path: str) -> _Row:
         description=item.fields.description,
         captured_at=item.fields.captured_at,
         link_name=link_name(item.file.file_name),
+        test_case_result_id=case_id,
     )

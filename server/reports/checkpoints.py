@@ -46,10 +46,11 @@ class Appended:
     created: int
 
 
-async def insert_many(connection: Any, case_id: UUID, new: Sequence[Struct]) -> None:
-    """Inserts checkpoints in the order sent. The caller holds the lock of the test case."""
-    ids = new_ids(bucket_of(case_id), len(new))
-    await connection.execute(SQL.checkpoints.insert_many, case_id, ids, await encode_many(new))
+async def insert_many(connection: Any, cases: Sequence[UUID], new: Sequence[Struct]) -> None:
+    """Inserts checkpoints in the order sent, each of its test case. The caller holds their locks."""
+    if new:
+        ids = new_ids(bucket_of(cases[0]), len(new))
+        await connection.execute(SQL.checkpoints.insert_many, cases, ids, await encode_many(new))
 
 
 async def own_artifacts(connection: Any, case_id: UUID, wanted: Sequence[UUID]) -> set[UUID]:

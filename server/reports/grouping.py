@@ -58,19 +58,27 @@ class Explained:
         return (self.group.fingerprint if self.group else None), self.iteration_number, self.step_number
 
 
-async def of_results(new: Sequence[SentResult]) -> list[Group | None]:
-    """The error of each result, when it has no steps yet. An empty list when no result failed."""
-    failed = [each for each in new if each.status == "Failed"]
-    if not failed:
+async def of_results(
+    new: Sequence[SentResult], steps: Sequence[Sequence[SentStep]] | None = None
+) -> list[Group | None]:
+    """The error of each result with these steps, or when it has no steps yet. An empty list when no result failed."""
+    if not any(each.status == "Failed" for each in new):
         return []
-    size = sum(len((each.error_message or each.stack_trace or "")[:TEXT]) for each in failed)
-    return await aside(_WEIGHT * size, lambda: [_of_result(each) for each in new])
+    reasons = [_reason(each) for each in steps] if steps is not None else [None] * len(new)
+    texts = [
+        each.error_message or (reason and reason.error_message) or each.stack_trace or ""
+        for each, reason in zip(new, reasons, strict=True)
+        if each.status == "Failed"
+    ]
+    size = sum(len(text[:TEXT]) for text in texts)
+    return await aside(_WEIGHT * size, lambda: list(map(_of_result, new, reasons)))
 
 
-def _of_result(each: SentResult) -> Group | None:
+def _of_result(each: SentResult, reason: SentStep | None) -> Group | None:
     if each.status != "Failed":
         return None
-    return group_of(Failed(each.error_type, each.error_message, each.stack_trace))
+    step = Failed(reason.error_type, reason.error_message) if reason is not None else None
+    return group_of(Failed(each.error_type, each.error_message, each.stack_trace), step)
 
 
 async def after_patch(connection: Any, case_id: UUID, scope: UUID | None, patch: Struct) -> tuple[bool, Group | None]:
@@ -91,11 +99,16 @@ async def after_patch(connection: Any, case_id: UUID, scope: UUID | None, patch:
 
 def of_steps(new: Sequence[SentStep]) -> Explained:
     """The first step that says why it failed, and its error."""
-    failed = [step for step in new if step.status == "Failed" and step.error_message]
-    if not failed:
+    first = _reason(new)
+    if first is None:
         return _UNEXPLAINED
-    first = min(failed, key=lambda step: step.position)
     return Explained(group_of(Failed(None, None), Failed(first.error_type, first.error_message)), *first.position)
+
+
+def _reason(new: Sequence[SentStep]) -> SentStep | None:
+    """The first step that says why it failed."""
+    failed = [step for step in new if step.status == "Failed" and step.error_message]
+    return min(failed, key=lambda step: step.position, default=None)
 
 
 _UNEXPLAINED = Explained(None, None, None)

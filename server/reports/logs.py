@@ -82,11 +82,25 @@ async def append(
     """Appends entries in the order sent and returns how many were added. `first` is the client's sequence number of the
     first entry: entries whose number is stored already are skipped. Raises CaseNotFound."""
     await test_cases.lock(connection, case_id, scope)
+    return await insert_many(connection, log, [case_id] * len(new), new, first)
+
+
+async def insert_many(
+    connection: Any,
+    log: Literal["console", "network"],
+    cases: Sequence[UUID],
+    new: Sequence[Struct],
+    first: int | None = None,
+) -> int:
+    """Like append(), each entry to its test case. The caller holds their locks."""
+    if not new:
+        return 0
     query = SQL.logs.insert_console if log == "console" else SQL.logs.insert_network
-    ids, added, at = new_ids(bucket_of(case_id), len(new)), 0, 0
+    ids, added, at = new_ids(bucket_of(cases[0]), len(new)), 0, 0
     async for count, rows in encode_portions(new):
         number = None if first is None else first + at
-        added += len(await connection.fetch(query, case_id, ids[at : at + count], rows, number))
+        some = slice(at, at + count)
+        added += len(await connection.fetch(query, cases[some], ids[some], rows, number))
         at += count
     return added
 

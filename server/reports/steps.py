@@ -189,6 +189,22 @@ def _link_names(new: Sequence[Sent]) -> list[str | None]:
     return [link_name(step.screenshot_path) for step in new]
 
 
+async def insert_new(connection: Any, cases: Sequence[UUID], new: Sequence[Sent]) -> list[UUID]:
+    """Inserts steps of test cases that this transaction has inserted, each of its own. Returns the ids in the order
+    sent. Links no screenshots: there are none yet."""
+    if not new:
+        return []
+    ids = new_ids(bucket_of(cases[0]), len(new))
+    await connection.execute(SQL.steps.insert_new, ids, cases, await encode_many(new), _link_names(new))
+    return ids
+
+
+async def at_positions(connection: Any, sent: Sequence[tuple[UUID, int, int]]) -> dict[tuple[UUID, int, int], UUID]:
+    """The ids of the steps at these places: test case, iteration and number."""
+    rows = await connection.fetch(SQL.steps.at_positions, *map(list, zip(*sent, strict=True))) if sent else []
+    return {(case_id, iteration, number): step_id for case_id, iteration, number, step_id in rows}
+
+
 async def by_ids(connection: Any, case_id: UUID, ids: Sequence[UUID]) -> list[Step]:
     """These steps of a test case, in the order of their ids."""
     return [Step(*row) for row in await connection.fetch(SQL.steps.by_ids, case_id, ids)]

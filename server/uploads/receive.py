@@ -39,6 +39,8 @@ class Rules:
     too_many: str  # the sentence for more than `max_files` files: 413, or 422 in a single upload
     too_long: str = "The body is too large."  # the sentence for a body larger than `max_total`
     single: bool = False
+    json_field: str = "metadata"  # a text field that may also be sent like a file
+    json_size: int = MAX_METADATA
 
 
 @dataclass(slots=True)
@@ -166,7 +168,10 @@ async def receive(
     with memory:
         while chunk := await next_chunk():
             reception.take(chunk)
-            memory.hold(reception.held + reception.fields)
+            if reception.fields > 2 * MAX_METADATA:
+                memory.grow(reception.held + reception.fields)  # refused when other bodies leave too little
+            else:
+                memory.hold(reception.held + reception.fields)
             if reception.window_is_full or (memory.is_tight and reception.held >= _SMALL_WINDOW):
                 await stage.run(_write_window, reception.window())
         reception.end()
@@ -237,8 +242,8 @@ class _Reception:
     def _begin(self, part: Part) -> None:
         # files[0] counts as files[]: PHP's curl cannot repeat a field name.
         is_file = _NUMBERED.sub("[]", part.name) in self._rules.file_fields
-        is_metadata = part.name == "metadata" and not self._rules.single
-        if not is_file and part.file_name is not None and not is_metadata:
+        is_json = part.name == self._rules.json_field and not self._rules.single
+        if not is_file and part.file_name is not None and not is_json:
             wanted = " or ".join(sorted(self._rules.file_fields))
             raise Invalid(Problem(part.name, f"is not a file field. Send files as {wanted}"))
         if is_file:
@@ -259,7 +264,7 @@ class _Reception:
 
     def _data(self, view: memoryview) -> None:
         if self._file is None:
-            limit = MAX_METADATA if self._field == "metadata" else MAX_FIELD
+            limit = self._rules.json_size if self._field == self._rules.json_field else MAX_FIELD
             if len(self._text) + len(view) > limit:
                 raise TooLarge(f"The field {self._field} is larger than {limit >> 10} KiB.")
             self._text += view

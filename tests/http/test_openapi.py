@@ -418,6 +418,14 @@ async def call_every_route(call, person):
     await call("POST", f"{RUN}/test-cases", 201, run, json={"name": "empty"})
     bulk = await call("POST", f"{RUN}/test-cases/bulk", 201, run, json={"test_cases": [CASE, {"name": "x"}]})
     case, empty = (item["id"] for item in bulk["test_cases"])
+    ref = "7b0c4b8e-30a5-4b0f-9a53-0f1f6a7f2c11"
+    bundled = {"client_ref": ref, "test": {"name": "bundled"}, "steps": [a_step(1)]}
+    bundled["artifacts"] = [{"file_index": 0, "artifact_type": "screenshot", "step_number": 1}]
+    for status, content in [(201, png(8, 8, 9)), (207, b""), (207, b"GIF89a")]:
+        form = FormData({"bundle": orjson.dumps({"tests": [bundled]}).decode()})
+        form.add_field("files", content, filename="0.png")
+        await call("POST", f"{RUN}/bundle", status, run, data=form)
+    await call("POST", f"{RUN}/bundle", 201, run, json={"tests": [{**bundled, "artifacts": []}]})
     await call("GET", f"{RUN}/test-cases", 200, run)
     await call("GET", CASE_PATH, 200, case)
     await call("PATCH", CASE_PATH, 200, case, json={"browser": None})

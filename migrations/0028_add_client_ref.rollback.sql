@@ -1,0 +1,1 @@
+ALTER TABLE test_case_results DROP COLUMN client_ref;
