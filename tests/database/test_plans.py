@@ -55,7 +55,6 @@ ARGUMENTS = {
     "comparisons.previous_run": (PROJECT, RUN, "nightly", "b1"),
     "comparisons.main_run": (PROJECT, RUN, "nightly"),
     "comparisons.tests_of_run": (RUN, 10_001),
-    "comparisons.pictures": ([CASE],),
     "marks.flaky_tests": (PROJECT, FIRST, CASE, 5_000),
     "marks.histories": (PROJECT, ["test 7", "test 9"], CASE, 200),
     "results.head": (CASE, PROJECT, 20_000),
