@@ -207,11 +207,27 @@ CHECKPOINT = {"checkpoint_number": 1, "name": "x", "status": "Passed", "expected
 CONSOLE = {"level": "warn", "message": "x", "line_number": 3, "logged_at": "2025-01-01T00:00:00+05:00"}
 NETWORK = {"method": "GET", "url": "http://x/?token=1", "status_code": 200, "request_headers": {"a": ["b"], "c": "d"}}
 NETWORK |= {"response_size": -1, "request_size": 1, "duration_ms": 0.5}
+BUNDLE = {
+    "tests": [
+        {
+            "client_ref": "7b0c4b8e-30a5-4b0f-9a53-0f1f6a7f2c11",
+            "test": CASE,
+            "steps": [STEP],
+            "console_logs": [CONSOLE],
+            "network_logs": [NETWORK],
+            "artifacts": [
+                {"known": True, "checksum": "0" * 64, "file_size": 1, "file_name": "a.png", "artifact_type": "log"}
+            ],
+        }
+    ]
+}
 VALID: list[tuple[str, str, Any]] = [
     ("POST", "{base}/suite-runs", RUN),
     ("PATCH", "{run}", {"status": "Passed", "metadata": {"a": None}, "finished_at": "2025-01-01T00:00:00Z"}),
     ("POST", "{run}/test-cases", CASE),
     ("POST", "{run}/test-cases/bulk", {"test_cases": [{"name": "a"}, CASE]}),
+    ("POST", "{run}/bundle", BUNDLE),
+    ("POST", "{base}/artifacts/missing", {"files": [{"checksum": "0" * 64, "file_size": 1}]}),
     ("PATCH", "{case}", {"status": "Failed", "error_message": "x"}),
     ("POST", "{case}/steps", {"steps": [STEP, {**STEP, "step_number": 2}]}),
     ("POST", "{case}/steps/bulk", {"steps": [STEP]}),
