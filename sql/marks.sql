@@ -1,13 +1,17 @@
 -- name: flaky_tests
 -- The tests that passed and failed on one commit (or in one run, when it names none) with one browser, since result $2
--- and up to $3. Found from the newest failures, which are few: each looks for a result that passed, by index. The LIMIT
--- in `passed` keeps this order: otherwise the planner may read all results of all projects since $2, or all results of
--- each test.
+-- and up to $3. Found from the failures of the newest runs, which are few: each looks for a result that passed, by
+-- index. The inner LIMITs keep this order: otherwise the planner may read all results of all projects since $2, or all
+-- results of each test.
 WITH failed AS (
-    SELECT DISTINCT c.test_id, c.browser, r.commit_sha, CASE WHEN r.commit_sha <> '' THEN NULL ELSE r.id END AS run_id
-    FROM (SELECT test_id, browser, suite_run_id FROM test_case_results
-          WHERE project_id = $1 AND status = 'Failed' AND id BETWEEN $2 AND $3 ORDER BY id DESC LIMIT $4) AS c
-    JOIN suite_runs r ON r.id = c.suite_run_id
+    SELECT DISTINCT c.test_id, c.browser, c.commit_sha,
+           CASE WHEN c.commit_sha <> '' THEN NULL ELSE c.run_id END AS run_id
+    FROM (SELECT f.test_id, f.browser, r.commit_sha, r.id AS run_id
+          FROM suite_runs r CROSS JOIN LATERAL (
+              SELECT test_id, browser FROM test_case_results
+              WHERE suite_run_id = r.id AND status = 'Failed' AND id BETWEEN $2 AND $3 LIMIT $4) AS f
+          WHERE r.project_id = $1 AND r.id BETWEEN $2 AND $3
+          ORDER BY r.id DESC LIMIT $4) AS c
 )
 SELECT DISTINCT f.test_id FROM failed f
 WHERE EXISTS (
