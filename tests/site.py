@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import pytest
+
 from server.routes import PAGES
 from tests.makers import png
 from tests.up_server import UpServer
@@ -59,9 +61,20 @@ class Site:
         return {page: there[page] for page in page_paths()}
 
 
+_MADE = pytest.StashKey[dict[str, Site]]()
+
+
 def page_paths() -> list[str]:
     """The paths of all pages that can be visited."""
     return list(dict.fromkeys(route.path for route in PAGES if route.method == "GET"))
+
+
+def shared(request: pytest.FixtureRequest, server: UpServer, project: str, say: Say) -> Site:
+    """What make() has sent, once for all test files that use the same project."""
+    made = request.config.stash.setdefault(_MADE, {})
+    if project not in made:
+        made[project] = make(server, project, say)
+    return made[project]
 
 
 def make(server: UpServer, project: str, say: Say) -> Site:

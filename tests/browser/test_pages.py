@@ -10,15 +10,15 @@ import pytest
 
 from tests.browser.test_results import appears, complaints, opened, press
 from tests.chromium import browser, chromium
-from tests.site import FAILED, Site, make, page_paths
+from tests.pages.test_hostile import site as hostile_site
+from tests.site import FAILED, page_paths, shared
 from tests.up_server import up_server
 
-__all__ = ["browser", "chromium", "opened", "up_server"]  # fixtures
+__all__ = ["browser", "chromium", "hostile_site", "opened", "up_server"]  # fixtures
 MOVING = """[...document.querySelectorAll("*")].map((each) => getComputedStyle(each)).filter((style) =>
   /[1-9]/.test(style.transitionDuration + style.animationDuration)).length"""
 
 
-_SITE = pytest.StashKey[Site]()
 DESK, PHONE = (1440, 900), (390, 844)
 PAGES = pytest.mark.parametrize("path", page_paths())
 # What a page reports about itself, from its first moment on.
@@ -66,11 +66,7 @@ MISSED = f"""[...document.querySelectorAll("{CONTROLS}")].filter((each) => each.
 
 @pytest.fixture(scope="module")
 def site(request, up_server):
-    """One set of data for all test files that use it."""
-    stash = request.config.stash
-    if _SITE not in stash:
-        stash[_SITE] = make(up_server, "pages", lambda text, _: text)
-    return stash[_SITE]
+    return shared(request, up_server, "pages", lambda text, _: text)
 
 
 @pytest.fixture
@@ -183,6 +179,18 @@ async def test_a_page_is_quiet_and_stays_where_it_is(visit, site, up_server, pat
         assert await tab.evaluate("document.querySelectorAll('h1').length") == 1
         await prefer(tab, prefers_reduced_motion="reduce")
         assert await tab.evaluate(MOVING) == 0
+
+
+@PAGES
+async def test_hostile_text_runs_and_requests_nothing(visit, hostile_site, up_server, path):
+    for address in hostile_site.addresses()[path][:2]:
+        tab = await visit(address)
+        await asyncio.sleep(0.1)
+        assert await tab.evaluate("seen.violations.length") == 0 and complaints(tab) == [], address
+        requested = [each["request"]["url"] for each in tab.events_named("Network.requestWillBeSent")]
+        assert all(each.startswith((up_server.url, "data:", "blob:")) for each in requested), requested
+        assert tab.events_named("Page.javascriptDialogOpening") == []
+        assert await tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 @PAGES

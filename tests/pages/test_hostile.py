@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.site import FAILED, make, page_paths
+from tests.site import FAILED, page_paths, shared
 from tests.up_server import up_server
 
 __all__ = ["up_server"]  # fixtures
@@ -28,7 +28,7 @@ VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "met
 
 
 @pytest.fixture(scope="module")
-def site(up_server):
+def site(request, up_server):
     def say(text, most):
         if text.startswith("https://ci"):
             return "javascript:alert(document.domain)//" + MARK
@@ -38,7 +38,7 @@ def site(up_server):
         long = "x" * 100_000 if most > 100_000 else ""
         return f"{attack[:most]}\n{long}"[:most] if most > 2000 else attack[:most]
 
-    return make(up_server, "<i>'\"{{1}}" + MARK, say)
+    return shared(request, up_server, "<i>'\"{{1}}" + MARK, say)
 
 
 class Page(HTMLParser):
