@@ -197,7 +197,7 @@ def test_a_field_that_the_server_refuses_is_left_out_and_named(record, server):
                 test.network("GET", "https://x", request_headers={"a": 1})
     receipt = resume(run.spool.folder, server)
     assert len(server.cases(receipt.run_id)) == 5
-    assert any("test 2: test_cases field started_at: must be" in text for text in receipt.refused), receipt.refused
+    assert any("test 2: test_case field started_at: must be" in text for text in receipt.refused), receipt.refused
 
 
 def test_a_row_that_cannot_be_repaired_costs_no_other(record, server):

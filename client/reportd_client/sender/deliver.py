@@ -31,9 +31,9 @@ class Delivery:
     """Sends groups. Every method may be called again after a crash: what is stored is not stored twice."""
 
     def __init__(self, spool: Spool, server: Server, receipts: Receipts, run_id: str, offers: Offers) -> None:
-        self.spool, self.server, self.receipts, self.run_id = spool, server, receipts, run_id
-        self.offers = offers
-        self.files = Files(spool, server, receipts, offers)
+        self._spool, self._server, self._receipts, self._run_id = spool, server, receipts, run_id
+        self._offers = offers
+        self._files = Files(spool, server, receipts, offers)
         self.notes: set[str] = set()
         self.tests_new = 0
 
@@ -42,21 +42,19 @@ class Delivery:
 
         Raises Stopped, Fatal.
         """
-        return self.deliver_parcels([load(test) for test in group])
-
-    def deliver_parcels(self, parcels: list[Parcel]) -> list[str]:
-        ids = self._tests([parcel for parcel in parcels if parcel.ref not in self.receipts.ids])
+        parcels = [load(test) for test in group]
+        ids = self._tests([parcel for parcel in parcels if parcel.ref not in self._receipts.ids])
         for parcel in parcels:
-            test = self.receipts.ids.get(parcel.ref) or ids.get(parcel.ref)
+            test = self._receipts.ids.get(parcel.ref) or ids.get(parcel.ref)
             if test is not None:
                 self._belongings(test, parcel)
         refs = [parcel.ref for parcel in parcels]
-        self.receipts.write({"complete": refs})
+        self._receipts.write({"complete": refs})
         return refs
 
     def files_sent(self) -> list[bool]:
         """For each file that arrived, whether it was new."""
-        return self.files.sent
+        return self._files.sent
 
     # --- the tests themselves ---
 
@@ -65,18 +63,18 @@ class Delivery:
         if not parcels:
             return {}
         rows = [parcel.test for parcel in parcels]
-        answer = self._call(f"/suite-runs/{self.run_id}/test-cases/bulk", {"test_cases": rows})
+        answer = self._call(f"/suite-runs/{self._run_id}/test-cases/bulk", {"test_cases": rows})
         if answer.status == 404:
-            raise deleted(self.run_id)
+            raise Fatal(f"The run {self._run_id} has been deleted on the server, or belongs to another project")
         if answer.status < 300:
             self.tests_new += 0 if "Idempotent-Replayed" in answer.headers else len(parcels)
             ids = {parcel.ref: case["id"] for parcel, case in zip(parcels, answer.value["test_cases"])}
-            self.receipts.write({"tests": ids})
+            self._receipts.write({"tests": ids})
             return ids
         if self._repaired(answer, "test_cases", rows, [parcel.test_id for parcel in parcels]):
             return self._tests(parcels)
         if len(parcels) == 1:
-            self.receipts.refuse(parcels[0].test_id, "test", answer.text())
+            self._receipts.refuse(parcels[0].test_id, "test", answer.text())
             return {}
         half = len(parcels) // 2
         return {**self._tests(parcels[:half]), **self._tests(parcels[half:])}
@@ -84,7 +82,7 @@ class Delivery:
     # --- what belongs to a test ---
 
     def _belongings(self, test: str, parcel: Parcel) -> None:
-        if NESTING not in self.offers.features and any(NESTING in step for step in parcel.steps):
+        if NESTING not in self._offers.features and any(NESTING in step for step in parcel.steps):
             self.notes.add("The server is older than this client: it does not store which steps are inside of others")
         for name, path, field in _ROWS:
             at = 0
@@ -92,9 +90,9 @@ class Delivery:
                 extra = {"first_sequence": at} if field == "entries" else {}
                 self._rows(f"/test-case-results/{test}/{path}", field, rows, extra, parcel.test_id)
                 at += len(rows)
-        files = list(self.files.ready(parcel))
-        self.files.ask(files)
-        self.files.send(test, parcel.test_id, files)
+        files = list(self._files.ready(parcel))
+        self._files.ask(files)
+        self._files.send(test, parcel.test_id, files)
 
     def _rows(self, path: str, field: str, rows: list[Any], extra: dict[str, Any], test_id: str) -> None:
         answer = self._call(path, {**extra, field: rows})
@@ -103,7 +101,7 @@ class Delivery:
         if self._repaired(answer, field, rows, [test_id] * len(rows)):
             self._rows(path, field, rows, extra, test_id)
         elif len(rows) == 1:
-            self.receipts.refuse(test_id, field, answer.text())
+            self._receipts.refuse(test_id, field, answer.text())
         else:
             half = len(rows) // 2
             self._rows(path, field, rows[:half], extra, test_id)
@@ -113,44 +111,36 @@ class Delivery:
 
     def _call(self, path: str, value: Any) -> Answer:
         """Send JSON, once: the key of a request follows from what is sent."""
-        key = key_of(self.spool.id, path, value)
-        if key in self.receipts.done:
+        key = key_of(self._spool.id, path, value)
+        if key in self._receipts.done:
             return Answer(200, {}, b"{}")
-        answer = self.server.call("POST", path, Json(value), key)
+        answer = self._server.call("POST", path, Json(value), key)
         if answer.status < 300 and "test_cases" not in value:
-            self.receipts.write({"done": key})
+            self._receipts.write({"done": key})
         return answer
 
     def _repaired(self, answer: Answer, field: str, rows: list[Any], test_ids: list[str]) -> bool:
         """Leave out the fields that the server named in a 422, once each: whether anything was left out."""
         if answer.status != 422:
             return False
-        places = {f"{field}[{i}]": (row, test_id) for i, (row, test_id) in enumerate(zip(rows, test_ids))}
-        return leave_out(answer, places, self.receipts)
+        return leave_out(answer, field, rows, test_ids, self._receipts)
 
 
-Rows = dict[str, tuple[dict[str, Any], str]]  # by their path in the request: a row, and the test that it belongs to
-
-
-def leave_out(answer: Answer, rows: Rows, receipts: Receipts) -> bool:
-    """Remove the fields that a 422 names, such as `steps[2].status`; write down which. Whether any was removed."""
+def leave_out(answer: Answer, field: str, rows: list[Any], test_ids: list[str], receipts: Receipts) -> bool:
+    """Remove from `rows` the fields that a 422 names, such as `steps[2].status`; write down which."""
     removed = False
     for problem in (answer.value.get("errors") or ())[:_REPAIRS]:
-        path = str(problem.get("path"))
-        for place, (row, test_id) in rows.items():
-            found = re.match(r"\w+", path[len(place) + 1 :]) if path.startswith(f"{place}.") else None
-            if found and found[0] not in _NEEDED and row.pop(found[0], None) is not None:
-                kind = re.sub(r"\[\d+\]", "", place.rpartition(".")[2])
-                receipts.refuse(test_id, f"{kind} field {found[0]}", str(problem.get("message")))
-                removed = True
+        found = re.fullmatch(rf"{field}\[(\d+)\]\.(\w+)(.*)", str(problem.get("path")))
+        if not found or int(found[1]) >= len(rows):
+            continue
+        row = rows[int(found[1])]
+        if found[2] not in _NEEDED and row.pop(found[2], None) is not None:
+            receipts.refuse(test_ids[int(found[1])], f"{field[:-1]} field {found[2]}{found[3]}", problem["message"])
+            removed = True
     return removed
 
 
 _NEEDED = ("name", "step_number", "checkpoint_number", "level", "message", "method", "url")
-
-
-def deleted(run_id: str) -> Fatal:
-    return Fatal(f"The run {run_id} has been deleted on the server, or belongs to another project")
 
 
 def portions(rows: Sequence[Any]) -> Iterator[list[Any]]:

@@ -14,7 +14,6 @@ from typing import Any, Callable, Optional
 
 from reportd_client import limits
 from reportd_client.receipt import Receipt, resume_hint
-from reportd_client.sender.bundle import BUNDLE, Bundles
 from reportd_client.sender.connections import Fatal
 from reportd_client.sender.deliver import Delivery, key_of
 from reportd_client.sender.http import Json, Patience, Server, Stopped
@@ -77,7 +76,6 @@ class Sending:
         self._queue: queue.PriorityQueue[tuple[int, int, list[Waiting]]] = queue.PriorityQueue()
         self._fatal: Optional[Fatal] = None
         self._delivery: Optional[Delivery] = None
-        self._bundles: Optional[Bundles] = None
         self._created = threading.Lock()
         self._began = time.monotonic()
         self._sent = 0
@@ -180,9 +178,8 @@ class Sending:
             if self._delivery is None:
                 run_id, offers = self._run_id(), Offers.of(self._server)
                 self._delivery = Delivery(self._spool, self._server, self._receipts, run_id, offers)
-                self._bundles = Bundles(self._delivery) if BUNDLE in offers.features else None
         if group:
-            refs = self._delivery.deliver(group) if self._bundles is None else self._bundles.deliver(group)
+            refs = self._delivery.deliver(group)
             with self._lock:
                 self._tests.completed(refs)
                 self._sent += len(refs)
