@@ -39,7 +39,7 @@ SMALL = """
 [...document.querySelectorAll("CONTROLS")].filter((each) => {
   if (!each.checkVisibility({visibilityProperty: true}) || each.matches(".skip, [tabindex='-1'], svg *")) return false;
   const inline = getComputedStyle(each).display === "inline";
-  if (inline && each.closest("p, dd, td, caption, .marks, .sides, .lines, .log, .foot, .seen")) return false;
+  if (inline && each.closest("p, dd, td, caption, .marks, .sides, .lines, .log, .foot")) return false;
   each.scrollIntoView({block: "center", inline: "center", behavior: "instant"});
   const box = each.getClientRects()[0];
   const x = Math.min(innerWidth - 2, Math.max(1, box.left + box.width / 2)), y = box.top + box.height / 2;
