@@ -339,6 +339,11 @@ class Disk:
         if equal is False:
             LOG.error("stored file %s is damaged; replacing it by the same bytes, which were just sent again", relative)
             self.watch.damaged(what)
+            if what == "content":
+                # It may be another name of the staged file, which could not be read: then a rename would do nothing,
+                # and leave both names.
+                with contextlib.suppress(OSError):
+                    os.unlink(self._absolute(relative))
         return bool(equal)
 
 

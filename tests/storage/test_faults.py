@@ -17,7 +17,8 @@ from server.storage.disk import Placement, Removal
 from server.storage.folder import Storage, StorageAway
 from server.storage.stage import Stage
 from server.uploads import receive as receiving
-from server.uploads.refusals import EMPTY, STORAGE_FULL
+from server.uploads.known import Known, stage_known
+from server.uploads.refusals import CONTENT_MISSING, EMPTY, STORAGE_FULL
 from tests.storage.test_folder import OURS, artifact_files, contents, files_below, open_storage, receive, sha256
 
 __all__ = ["open_storage"]  # a fixture
@@ -176,3 +177,48 @@ async def test_each_call_of_a_removal_fails_once(open_storage, fault, call, done
         if not fault.fired:
             return
     pytest.fail(f"more than {MOST_CALLS} calls of {call}")
+
+
+async def adopt(storage: Storage) -> list[str] | None:
+    """Stores the bytes of NAMES once more as known files: the paths of the accepted ones; None when it failed."""
+    wanted = [Known(n, "a.txt", sha256(content), len(content)) for n, content in enumerate(NAMES.values())]
+    try:
+        async with Stage(storage) as stage:
+            files = await stage_known(stage, OURS, wanted, 1 << 20)
+            assert {file.refusal for file in files} <= {None, CONTENT_MISSING, STORAGE_FULL}
+            return await stage.publish(
+                [
+                    Placement(f.path, f.size, f.checksum, OURS, [f"known/case/{f.index}.txt"])
+                    for f in files
+                    if f.refusal is None
+                ]
+            )
+    except ReportError as error:
+        assert error.status in {503, 507}
+        return None
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("call", CALLS)
+async def test_each_call_for_known_files_fails_once(open_storage, fault, monkeypatch, links, call):
+    """`links` False: the content has the maximum number of links, and is copied."""
+    storage = open_storage(durability="full")
+    await upload(storage)
+    expected = {f"known/case/{n}.txt": content for n, content in enumerate(NAMES.values())}
+    for number, done in [(errno.EIO, False), (errno.EIO, True), (errno.ENOSPC, True)]:
+        for n in range(1, MOST_CALLS):
+            with monkeypatch.context() as patch:
+                if not links:
+                    no_links(patch)
+                with fault.armed(call, n, number, done):
+                    names = await adopt(storage)
+            where = f"{call} {n} {errno.errorcode[number]} {done=}: {names}"
+            assert files_below(storage.staging) == {}, where
+            assert artifact_files(storage) == NAMES | {name: expected[name] for name in names or []}, where
+            await storage.remove([Removal(name, OURS, sha256(expected[name])) for name in names or []])
+            if len(contents(storage)) < len(set(NAMES.values())):
+                await storage.remove([Removal(name, OURS, sha256(content)) for name, content in NAMES.items()])
+                await upload(storage)
+            if not fault.fired:
+                break
+    assert await adopt(storage) == list(expected)
