@@ -42,9 +42,7 @@ SENDS = {
     "DELETE /suite-runs/{suite_id}": {},
     "POST /suite-runs/{suite_id}/test-cases": {"json": {"name": "x"}},
     "POST /suite-runs/{suite_id}/test-cases/bulk": {"json": {"test_cases": [{"name": "x"}]}},
-    "POST /suite-runs/{suite_id}/bundle": {
-        "json": {"tests": [{"client_ref": str(uuid.uuid4()), "test": {"name": "x"}}]}
-    },
+    "POST /suite-runs/{suite_id}/bundle": {"json": BUNDLE, "headers": {"Content-Type": "application/json"}},
     "PATCH /test-case-results/{case_id}": {"json": {"name": "changed"}},
     "POST /test-case-results/{case_id}/steps": {"json": STEPS},
     "POST /test-case-results/{case_id}/steps/bulk": {"json": STEPS},
@@ -358,14 +356,13 @@ async def test_the_role_is_checked_before_the_request_is_validated(nobody, make_
     ours, missing = await make_things(), missing_ids()
     mine = {"Authorization": f"Bearer {make_token(project='default', role='viewer')}"}
     theirs = {"Authorization": f"Bearer {make_token(project='theirs', role='admin')}"}
-    multipart = FILE["headers"]
     asked = 0
     for name, sent in SENDS.items():
         method, path = method_and_path(name)
         if "{" not in path or not sent:
             continue
         for bad in ({"data": b"{"}, {"data": b'{"steps": 7}'}, {"data": b"[]", "headers": {"Idempotency-Key": ""}}):
-            extra = {**bad.get("headers", {}), **(multipart if "data" in sent else {})}
+            extra = {**bad.get("headers", {}), **sent.get("headers", {})}
             for caller, ids, status in [(mine, ours, 403), (mine, missing, 404), (theirs, ours, 404)]:
                 url = path.format_map(ids) + ("&" if "?" in path else "?") + "iteration_number=nonsense"
                 reply = await nobody.request(method, url, data=bad["data"], headers={**extra, **caller})

@@ -7,6 +7,7 @@ import uuid
 import pytest
 from asyncpg import Connection
 
+from server.database.queries import SQL
 from server.reports import bundles
 from server.services import SERVICES
 from tests.api.test_artifacts import on_disk, shot
@@ -370,6 +371,20 @@ async def test_a_run_that_is_deleted_meanwhile_is_a_404(client, send, rows, stor
     )
     assert {reply[0] for reply in replies[:-1]} <= {201, 404} and replies[-1].status == 204
     assert counts(rows) == [0] * 6 and stored_files() == []
+
+
+@pytest.mark.parametrize("broken", ["steps.insert_new", "artifacts.insert_many", "steps.link", "errors.add"])
+async def test_a_failed_statement_leaves_neither_rows_nor_files(
+    client, send, rows, storage, stored_files, monkeypatch, broken
+):
+    noun, _, name = broken.partition(".")
+    steps = [a_step(1, status="Failed", error_message="no")]
+    test = a_test(steps=steps, artifacts=[sent_file(0, step_number=1)]) | {"test": {"name": "x", "status": "Failed"}}
+    with monkeypatch.context() as patch:
+        patch.setattr(getattr(SQL, noun), name, "SELEKT 1")
+        assert (await send(test, files=[shot()]))[0] == 500
+    assert counts(rows) == [0] * 6 and stored_files() == []
+    assert (await send(test, files=[shot()]))[0] == 201
 
 
 async def test_the_memory_of_a_bundle_is_reserved_until_the_reply(client, send, monkeypatch):
