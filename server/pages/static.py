@@ -7,7 +7,7 @@ from server.http.reply import Response
 from server.viewer import assets
 
 # A worker has the policy of its own script: this one imports another script.
-_SCRIPT = "default-src 'none'; script-src 'self'"
+_SCRIPT = "default-src 'none'; script-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _FOR_GOOD = "public, max-age=31536000, immutable"
 
 

@@ -396,10 +396,7 @@ async def test_errors_name_the_wrong_values_of_a_single_upload(client, case_url,
 async def test_wrong_values_in_a_batch_are_named_and_refuse_only_their_file(client, case_url, stored_files):
     case = await case_url()
     bad = [*BAD_VALUES, ("step_number", True, "must be an integer"), ("step_number", "1", "must be an integer")]
-    bad += [
-        ("description", 5, "must be a string"),
-        ("artifact_type", [], ""),
-    ]
+    bad += [("description", [5], "must be a string"), ("artifact_type", [], "")]
     entries = [{"artifact_type": "screenshot", field: value} for field, value, _ in bad]
     entries = [{key: value for key, value in entry.items() if value is not None} for entry in entries]
     files = [(shot(index), f"{index}.png") for index in range(len(bad) + 1)]

@@ -205,8 +205,9 @@ async def test_a_session_may_read_but_not_write(client, nobody, make_case):
         if path == LOGIN:
             assert reply.status == 400  # no body
         elif route.access.public or method in ("GET", "HEAD"):
-            assert reply.status in (200, 404), (method, path)
-            assert reply.status == 200 or "case_id" not in route.path
+            needs_query = path.endswith(("/tests", "/search"))
+            assert reply.status in ((422,) if needs_query else (200, 404)), (method, path)
+            assert reply.status != 404 or "case_id" not in route.path
         else:
             assert reply.status == 401, (method, path)
 
@@ -271,7 +272,7 @@ async def test_expired_sessions_are_swept(client, rows):
 
 
 async def test_404_and_405_come_before_401(nobody):
-    for url in ("/", "/nothing", "/api/v1/reports", "/api/v1/reports/suite-runs/", f"{RUNS}/{uuid.uuid4()}/x"):
+    for url in ("/nothing", "/api/v1/reports", "/api/v1/reports/suite-runs/", f"{RUNS}/{uuid.uuid4()}/x"):
         reply = await nobody.get(url)
         assert (reply.status, (await reply.json())["code"]) == (404, "route_not_found"), url
     for method, path, allowed in [

@@ -45,11 +45,15 @@ async def send_raw(client, head, body=b""):
         writer.close()
 
 
+QUERIES = {"tests": "?test_id=login+works", "search": "?q=x"}
+
+
 @pytest.fixture
 async def paths(client, make_run, case_url):
-    """fill(path, name=id…): the path of a route, filled with ids of existing objects except for the given ones."""
+    """fill(path, name=id…): the path of a route, filled with ids of existing objects except for the given ones, and
+    with the query that it needs."""
     run = await make_run()
-    case = await case_url(run=run)
+    case = await case_url(run=run, status="Failed", error_message="x")
     artifact = await send_png(client, case)
     await client.post(f"{case}/steps", json={"steps": [a_step()]})
     (step,) = (await (await client.get(f"{case}/steps")).json())["steps"]
@@ -62,12 +66,14 @@ async def paths(client, make_run, case_url):
         "link_id": link["id"],
         "link": link["url"].removeprefix("/shared/"),
         "file": assets.by_name()["docs.css"].file,
+        "fingerprint": (await (await client.get(f"{RUNS}/{run}/errors")).json())["groups"][0]["error"]["fingerprint"],
+        "width": "320",
     }
 
     def fill(path, **other):
         for name, value in {**ids, **other}.items():
             path = path.replace("{" + name + "}", value)
-        return path
+        return path + QUERIES.get(path.rpartition("/")[2], "")
 
     return fill
 
@@ -156,7 +162,7 @@ async def test_head_has_the_status_and_headers_of_get_and_no_body(client, paths)
         if route.method != "GET":
             continue
         urls = [paths(route.path), paths(route.path, **dict.fromkeys(NOUNS, str(uuid.uuid4())))]
-        for url in dict.fromkeys([*urls, f"{urls[0]}?page=0"]):
+        for url in dict.fromkeys([*urls, f"{urls[0]}{'&' if '?' in urls[0] else '?'}page=0"]):
             whole, head = await client.get(url), await client.head(url)
             body = await whole.read()
             assert (head.status, await head.read()) == (whole.status, b""), url

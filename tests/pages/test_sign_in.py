@@ -89,7 +89,10 @@ async def test_a_token_starts_a_session_that_only_reads(nobody, make_token, rows
     assert left.status == 303 and rows("SELECT 1 FROM sessions") == []
 
 
-@pytest.mark.parametrize("token", [new_token(), "x", "a" * 200, "\u20ac"])
+TOKENS = {"unknown": new_token(), "short": "x", "long": "a" * 200, "no ASCII": "\u20ac"}
+
+
+@pytest.mark.parametrize("token", TOKENS.values(), ids=TOKENS)
 async def test_a_wrong_token_is_said_to_be_wrong(nobody, token):
     reply = await sign_in(nobody, token=token)
     text = await reply.text()
