@@ -143,7 +143,7 @@ BAD_CHECKPOINTS = [
     ({"checkpoint_type": "\0"}, "checkpoint_type", "must not contain NUL characters or lone surrogates"),
     ({"checkpoint_type": "x" * 51}, "checkpoint_type", "must be at most 50 characters long"),
     ({"status": "Running"}, "status", "must be one of: Passed, Failed, Skipped, Pending"),
-    ({"expected_value": 5}, "expected_value", "must be a string or null, not an integer"),
+    ({"expected_value": [5]}, "expected_value", "must be a string or null, not an array"),
     ({"step_number": -1}, "step_number", "must be at least 0"),
     ({"iteration_number": 0}, "iteration_number", "must be at least 1"),
     ({"screenshot_artifact_id": "nonsense"}, "screenshot_artifact_id", "must be a UUID"),

@@ -149,7 +149,7 @@ async def test_wrong_values_are_refused(client, things, rows):
         ({"suite_run_id": run, "expires_in": 7_776_001}, "expires_in", "must be at most 7776000"),
         ({"suite_run_id": run, "expires_in": 1e99}, "expires_in", ""),
         ({"suite_run_id": run, "expires_in": "60"}, "expires_in", "must be"),
-        ({"test_case_result_id": case, "note": 5}, "note", "must be a string or null, not an integer"),
+        ({"test_case_result_id": case, "note": [5]}, "note", "must be a string or null, not an array"),
     ]:
         reply = await client.post(URL, json=body)
         error = await reply.json()

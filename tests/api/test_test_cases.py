@@ -342,7 +342,7 @@ BAD_CASES = [
     ({"attempt": 0}, "attempt", "must be at least 1"),
     ({"attempt": 2**31}, "attempt", "must be at most 2147483647"),
     ({"attempt": 1.5}, "attempt", "must be an integer"),
-    ({"error_message": 5}, "error_message", "must be a string or null, not an integer"),
+    ({"error_message": [5]}, "error_message", "must be a string or null, not an array"),
     ({"tags": {}}, "tags", "must be an array"),
     ({"tags": [None]}, "tags[0]", "must be a string, not null"),
     ({"tags": ["x"] * 101}, "tags", "must have at most 100 entries"),

@@ -311,4 +311,4 @@ async def test_thumbnails_do_not_block_the_event_loop(client, where, watch, stor
         for reply in await asyncio.gather(*(client.get(url) for url in urls)):
             assert reply.status == 200
 
-    await never_blocked(watch, attempt)
+    await never_blocked(watch, "thumbnails", attempt)

@@ -293,7 +293,7 @@ async def test_the_bytes_of_a_reply_in_portions_are_counted_and_logged(client, l
     before = (await metrics(client))[name]
     size = len(await (await client.get(f"{large['case']}/steps")).read())
     after = (await metrics(client))[name]
-    assert size < after - before < size + 100_000
+    assert size < after - before < 1.5 * size  # requests of earlier tests, in this process, may just have ended
     (fields,) = [r.fields for r in caplog.records if getattr(r, "fields", {}).get("path", "").endswith("/steps")]
     assert (fields["status"], fields["sent"]) == (200, size)
 

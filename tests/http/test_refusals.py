@@ -105,7 +105,7 @@ async def test_lingering_ends_after_some_seconds(client, monkeypatch):
 
 async def test_lingering_ends_after_as_many_bytes_as_the_largest_request_may_have(start):
     client = await start(artifacts={"max_file_size": MIB, "batch_max_files": 1}, api={"max_json_size": MIB})
-    assert largest_request(client.app[SERVICES]) == 3 * MIB  # a batch: its files and 2 MiB
+    assert largest_request(client.app[SERVICES]) == 18 * MIB  # a bundle: a file, 16 MiB of JSON, and 1 MiB
     async with connect(client) as connection:
         await connection.send(head(client, "/nothing", 100 * MIB))
         with pytest.raises(ConnectionError):
@@ -128,8 +128,8 @@ async def test_the_number_of_lingering_connections_is_bounded(client, monkeypatc
     assert len(server.lingering) == 0
 
 
-async def test_the_largest_request_is_a_batch(client):
-    assert largest_request(client.app[SERVICES]) == 502 * MIB == client.server.runner.server.lingering.max_bytes
+async def test_the_largest_request_is_a_bundle(client):
+    assert largest_request(client.app[SERVICES]) == 517 * MIB == client.server.runner.server.lingering.max_bytes
 
 
 async def test_a_keep_alive_connection_goes_on_after_a_reply_to_a_whole_body(client):
