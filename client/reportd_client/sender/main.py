@@ -92,7 +92,7 @@ class Sending:
             if (self._spool.folder / "stop").exists():
                 break
             if orphaned():
-                # Whoever recorded is gone without an end: what is there is sent, `resume` decides about the rest.
+                # The recording process has ended without an `end` record. Send what is there; `resume` sends the rest.
                 self._patience.seconds = min(self._patience.seconds, limits.LAST_REQUEST_SECONDS)
                 break
             time.sleep(_POLL)
