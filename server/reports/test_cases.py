@@ -7,6 +7,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from server.background import aside
 from server.database.queries import SQL
 from server.database.rows import encode_many
 from server.errors import CaseNotFound, SuiteRunNotFound
@@ -14,6 +15,8 @@ from server.ids import bucket_of, new_ids
 from server.reports import grouping, listing
 from server.reports.patch import merge
 from server.reports.words import Moment, Status
+
+_ROW = 500  # bytes; 10,000 results take 15 ms to make
 
 
 @dataclass(slots=True)
@@ -89,6 +92,10 @@ async def insert_many(
         raise SuiteRunNotFound()
     if groups and (unknown := [row["id"] for row in rows if row["unknown_error"]]):
         await grouping.add(connection, unknown, groups)
+    return await aside(_ROW * len(rows), _in_order, rows)
+
+
+def _in_order(rows: Sequence[Any]) -> list[TestCase]:
     return sorted((TestCase(*row[:-1]) for row in rows), key=lambda case: case.id)
 
 
