@@ -129,10 +129,10 @@ def where(make_run, make_case):
 
 
 async def never_blocked(watch, name, attempt):
-    """Asserts that `await attempt()` has no long piece of work. It may try ten times: what blocks the loop does so
-    each time, while a busy machine may make any piece of work longer."""
+    """Asserts that `await attempt()` has no long piece of work. It may try three times: what blocks the loop does so
+    each time, while a busy machine may make any piece of work longer once."""
     found = []
-    for _ in range(10):
+    for _ in range(3):
         gc.collect()
         gc.freeze()  # what the tests have made is not looked at again
         await asyncio.sleep(0)  # the test's own work so far is not counted
