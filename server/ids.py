@@ -7,18 +7,26 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 _RAND_B = 1 << 62
+_STEP_BACK = 1000  # milliseconds: a clock that is set back by more (wrong before, now right) is followed
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_last = (0, 0)  # of this process: the milliseconds and the random part of its newest id
 
 
 def new_ids(bucket: int, count: int) -> list[UUID]:
     """`count` ascending UUIDs, version 7 (RFC 9562), with `bucket` in the 12 bits of `rand_a`.
 
     All ids of a suite run have its bucket, so a distributed database can find the shard from any id in a URL.
-    The random part counts up, so that the ids of one request sort in the order in which its items were sent.
+    The random part counts up, so that the ids of one request sort in the order in which its items were sent. So do
+    those of later requests to this process, also within a millisecond and when its clock is set back by up to a second.
     """
-    milliseconds = time.time_ns() // 1_000_000
+    global _last  # only the event loop and commands call this, never two threads at once
+    milliseconds, (newest, used) = time.time_ns() // 1_000_000, _last
     # Starting in the lower half of the range, the count cannot carry into the variant bits.
     start = int.from_bytes(os.urandom(8)) % (_RAND_B // 2)
+    if newest - _STEP_BACK <= milliseconds <= newest:
+        # The gap is random: workers that were forked from one process must not count up from the same id.
+        milliseconds, start = newest, used + 1 + (start >> 20)
+    _last = milliseconds, start + count
     high = (milliseconds & (1 << 48) - 1) << 80 | 7 << 76 | bucket << 64 | 2 << 62
     return [UUID(int=high | start + i) for i in range(count)]
 

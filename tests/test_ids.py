@@ -48,6 +48,22 @@ def test_ids_are_unique_across_requests():
     assert len(set(ids)) == 10_000
 
 
+@given(buckets, st.lists(st.integers(0, 1000), max_size=30), st.integers(1, 4))
+def test_later_ids_are_greater_also_when_the_clock_was_set_back_by_a_second(bucket, clock, count):
+    ids, base = [], time.time_ns() // 1_000_000 + 10_000
+    for milliseconds in clock:
+        with patch("server.ids.time.time_ns", lambda now=base + milliseconds: now * 1_000_000):
+            ids += new_ids(bucket, count)
+    assert ids == sorted(set(ids))
+
+
+def test_a_clock_that_was_hours_ahead_is_followed_back():
+    with patch("server.ids.time.time_ns", lambda: time.monotonic_ns() + 10**19):
+        ahead = new_id(0)
+    before = time.time_ns() // 1_000_000
+    assert before <= new_id(0).int >> 80 < ahead.int >> 80
+
+
 def test_later_ids_are_greater_whatever_the_bucket():
     first = new_id(0xFFF)
     time.sleep(0.002)
