@@ -20,6 +20,9 @@ class FilteredAddress:
 
     def __call__(self, **changes: Any) -> str:
         """This address with other filters; None removes one. Always the first page, unless `cursor` is given."""
-        merged = {**self.filters, "cursor": None, **changes}
-        query = urlencode({name: str(value) for name, value in merged.items() if value not in (None, "")})
-        return f"{self.path}?{query}" if query else self.path
+        return self.alone(**{**self.filters, "cursor": None, **changes})
+
+    def alone(self, **filters: Any) -> str:
+        """The address with these filters and no others. Empty when the page has no address of its own (`path`)."""
+        query = urlencode({name: str(value) for name, value in filters.items() if value not in (None, "")})
+        return f"{self.path}?{query}" if query and self.path else self.path

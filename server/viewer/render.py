@@ -98,6 +98,11 @@ def _printable(value: Any) -> Any:
     return _CONTROLS.sub("", value.replace("\r\n", "\n").replace("\r", "\n"))
 
 
+def _styles(name: str) -> str:
+    """The text of a style sheet of ours, for pages that have it inside."""
+    return assets.by_name()[name].content.decode()
+
+
 def _environment() -> Environment:
     return Environment(
         loader=FunctionLoader(lambda name: files("server.viewer").joinpath("templates", name).read_text("utf-8")),
@@ -131,5 +136,6 @@ _TEMPLATES.globals |= {
     "bar": charts.bar,
     "charts": charts,
     "marked": marked.marked,
-    "to": addresses,
+    "to": addresses.PAGES,
+    "styles": _styles,
 }
