@@ -192,6 +192,12 @@ class ArtifactElsewhere(ReportError):
     status, code = 409, "artifact_of_other_test_case"
 
 
+class NameTaken(ReportError):
+    """This name is taken already. Choose another one."""
+
+    status, code = 409, "name_taken"
+
+
 class InProgress(ReportError):
     """Another request with this Idempotency-Key is still running. Send this one again in a moment."""
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import asyncpg
 
+from server.auth import access_tokens, people
 from server.auth.passwords import hash_password
 from server.auth.roles import Role
 from server.auth.tokens import hash_of, is_token, new_token
 from server.database.embedded import EmbeddedError
 from server.database.queries import SQL
-from server.ids import new_id
-from server.observe.audit import Action, Subject, operator, record
+from server.observe.audit import operator
 
 TOKEN, PASSWORD = "admin-token", "admin-password"
 _ADMIN = "admin"
@@ -70,11 +70,8 @@ async def _ensure_token(connection: asyncpg.Connection, data: Path) -> None:
         raise EmbeddedError(f"{path} holds no token. Remove it, then run `reportd token create --data {data}`.")
     if not await connection.fetchval(SQL.tokens.known, hash_of(token)):
         name = _ADMIN if _ADMIN not in {row["name"] for row in tokens} else f"{_ADMIN}-{os.urandom(3).hex()}"
-        token_id = new_id(0)
         async with connection.transaction():
-            await connection.execute(SQL.tokens.create, token_id, name, hash_of(token), "admin", None, None, None)
-            subject = Subject("token", token_id, name)
-            await record(connection, Action.TOKEN_CREATED, operator(), subject, role="admin", expires_at=None)
+            await access_tokens.create(connection, name, token, Role.ADMIN, None, None, operator())
 
 
 async def _ensure_person(connection: asyncpg.Connection, data: Path) -> str | None:
@@ -83,9 +80,7 @@ async def _ensure_person(connection: asyncpg.Connection, data: Path) -> str | No
         return None  # made at an earlier start, or added by the operator
     if not path.exists():
         write(path, secrets.token_urlsafe(12) + "\n")
-    password, user_id, role = path.read_text("utf-8").strip(), new_id(0), Role.ADMIN.word
+    password = path.read_text("utf-8").strip()
     async with connection.transaction():
-        await connection.execute(SQL.users.create, user_id, _ADMIN, hash_password(password))
-        await connection.execute(SQL.users.add_role, user_id, None, role)
-        await record(connection, Action.USER_CREATED, operator(), Subject("person", user_id, _ADMIN), roles=[role])
+        await people.create(connection, _ADMIN, hash_password(password), [(None, Role.ADMIN)], operator())
     return password

@@ -35,10 +35,12 @@ from server.commands.console import (
 from server.commands.demo import options as demo
 from server.config import ConfigError
 from server.database import embedded, migrate
+from server.errors import NameTaken
 from server.observe import log
 from server.observe.audit import Action
 
-_EXPECTED = (Refused, ConfigError, embedded.EmbeddedError, up.InUse, serve.OldSchema, OSError, psycopg.Error)
+_REFUSED = (Refused, NameTaken)
+_EXPECTED = (*_REFUSED, ConfigError, embedded.EmbeddedError, up.InUse, serve.OldSchema, OSError, psycopg.Error)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,18 +6,19 @@ from typing import Any
 
 from server.commands.console import Refused, in_transaction, minute, piped, with_database
 from server.database.queries import SQL
-from server.observe.audit import Action, Subject, operator, record
+from server.observe.audit import operator
 from server.observe.log import visible
+from server.reports import projects
 
 
 def add_commands(commands: Any, command: Callable[..., Any], stored: Callable[[Any], Any]) -> None:
     """Adds `project` to the parsers of `reportd`."""
     text = "list projects and set their main branch"
     added = commands.add_parser("project", help=text, description=f"{text[0].upper()}{text[1:]}.")
-    projects = added.add_subparsers(required=True, metavar="COMMAND", title="commands")
-    stored(command(projects, "list", _project_list, "list all projects"))
+    parsers = added.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    stored(command(parsers, "list", _project_list, "list all projects"))
     text = "set the branch that runs and results of a project are compared with"
-    one = stored(command(projects, "set-main-branch", _project_set_main_branch, text))
+    one = stored(command(parsers, "set-main-branch", _project_set_main_branch, text))
     one.add_argument("project", metavar="NAME", help="see `reportd project list`")
     one.add_argument("branch", metavar="BRANCH", type=_branch, help="as clients send it in `branch` of a run")
 
@@ -33,11 +34,8 @@ def _project_list(options: argparse.Namespace) -> None:
 
 def _project_set_main_branch(options: argparse.Namespace) -> None:
     async def work(connection: Any) -> None:
-        project_id = await connection.fetchval(SQL.projects.set_main_branch, options.project, options.branch)
-        if project_id is None:
+        if not await projects.set_main_branch(connection, options.project, options.branch, operator()):
             raise Refused(f"No project has the name {options.project}. See `reportd project list`.")
-        subject = Subject("project", project_id, options.project, project_id)
-        await record(connection, Action.PROJECT_CHANGED, operator(), subject, main_branch=options.branch)
 
     in_transaction(options, work)
     print(f"the main branch of {visible(options.project)} is {visible(options.branch)}")

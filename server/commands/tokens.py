@@ -6,16 +6,16 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
-import asyncpg
-
+from server.auth import access_tokens
 from server.auth.roles import Role
-from server.auth.tokens import hash_of, new_token
+from server.auth.tokens import new_token
 from server.commands import epilogs, first_access
 from server.commands.console import Refused, duration, expiry, in_transaction, minute, piped, short_name, with_database
 from server.database.queries import SQL
 from server.ids import new_id
-from server.observe.audit import Action, Subject, operator, record
+from server.observe.audit import operator
 from server.observe.log import visible
 
 _NOT_FOUND = "No valid token has the id or name {}. See `reportd token list`."
@@ -57,19 +57,14 @@ def add_commands(commands: Any, command: Callable[..., Any], stored: Callable[[A
 
 
 def _token_create(options: argparse.Namespace) -> None:
-    token, token_id, end = new_token(), new_id(0), expiry(options.expires)
+    token = new_token()
 
     async def work(connection: Any) -> None:
         project_id = None
         if options.project is not None:
             project_id = await connection.fetchval(SQL.projects.ensure, new_id(0), options.project)
-        columns = [token_id, options.name, hash_of(token), options.role, project_id, options.shape, end]
-        try:
-            await connection.execute(SQL.tokens.create, *columns)
-        except asyncpg.UniqueViolationError:
-            raise Refused(f"A token named {options.name} exists already. Revoke it, or choose another name.") from None
-        subject = Subject("token", token_id, options.name, project_id)
-        await record(connection, Action.TOKEN_CREATED, operator(), subject, role=options.role, expires_at=end)
+        role, ends = Role.of(options.role), expiry(options.expires)
+        await access_tokens.create(connection, options.name, token, role, project_id, ends, operator(), options.shape)
 
     in_transaction(options, work)
     print(token)
@@ -99,41 +94,30 @@ def _token_list(options: argparse.Namespace) -> None:
 
 
 def _token_rotate(options: argparse.Namespace) -> None:
-    token = new_token()
-
-    async def work(connection: Any) -> Any:
-        row = await connection.fetchrow(
-            SQL.tokens.rotate, options.token, hash_of(token), options.overlap, expiry(options.expires)
-        )
-        if row is None:
+    async def work(connection: Any) -> access_tokens.Rotated:
+        ends = expiry(options.expires)
+        rotated = await access_tokens.rotate(connection, options.token, options.overlap, ends, operator())
+        if rotated is None:
             raise Refused(_NOT_FOUND.format(options.token))
-        subject = Subject("token", row["id"], row["name"], row["project_id"])
-        if not options.overlap:
-            await connection.execute(SQL.links.end_all, row["id"])
-        until = row["former_until"]
-        await record(connection, Action.TOKEN_ROTATED, operator(), subject, former_secret_until=until)
-        return row
+        return rotated
 
-    row = in_transaction(options, work)
-    until = f"until {minute(row['former_until'])} UTC" if options.overlap else "for 5 seconds at most"
-    print(f"rotated {visible(row['name'])} ({row['id']}); the former secret works {until}", file=sys.stderr)
-    print(token)
+    token = in_transaction(options, work)
+    until = f"until {minute(token.former_until)} UTC" if options.overlap else "for 5 seconds at most"
+    print(f"rotated {visible(token.name)} ({token.id}); the former secret works {until}", file=sys.stderr)
+    print(token.secret)
     if options.data is not None:
-        first_access.replace_token(options.data, row["former_hash"], token)
+        first_access.replace_token(options.data, token.former_hash, token.secret)
 
 
 def _token_revoke(options: argparse.Namespace) -> None:
-    async def work(connection: Any) -> Any:
-        row = await connection.fetchrow(SQL.tokens.revoke, options.token)
-        if row is None:
+    async def work(connection: Any) -> tuple[UUID, str]:
+        revoked = await access_tokens.revoke(connection, options.token, operator())
+        if revoked is None:
             raise Refused(_NOT_FOUND.format(options.token))
-        subject = Subject("token", row["id"], row["name"], row["project_id"])
-        await connection.execute(SQL.links.end_all, row["id"])
-        await record(connection, Action.TOKEN_REVOKED, operator(), subject)
-        return row
+        return revoked
 
-    row = in_transaction(options, work)
-    print(f"revoked {visible(row['name'])} ({row['id']}); it stops working within 5 seconds")
+    token_id, name = in_transaction(options, work)
+    print(f"revoked {visible(name)} ({token_id}); it stops working within 5 seconds")
 
 
 def _overlap(text: str) -> timedelta:

@@ -4,19 +4,18 @@ import argparse
 import getpass
 import secrets
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-import asyncpg
-
+from server.auth import people
 from server.auth.passwords import hash_password, prepared, problem_of
 from server.auth.roles import Role
 from server.commands import epilogs, first_access
 from server.commands.console import Refused, in_transaction, minute, piped, short_name, with_database
 from server.database.queries import SQL
-from server.ids import new_id
-from server.observe.audit import Action, Subject, operator, record
+from server.observe.audit import operator
 from server.observe.log import visible
 
 
@@ -24,7 +23,7 @@ def add_commands(commands: Any, command: Callable[..., Any], stored: Callable[[A
     """Adds `user` to the parsers of `reportd`."""
     text = "add, list, change and disable people who log in with a password"
     added = commands.add_parser("user", help=text, description=f"{text[0].upper()}{text[1:]}.")
-    people = added.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    parsers = added.add_subparsers(required=True, metavar="COMMAND", title="commands")
     roles = "viewer, uploader or admin, in all projects or in PROJECT, which is created if missing; may be repeated"
     generate = "generate a password and print it (default: ask for it, or read a line from standard input)"
     for name, run, text, epilog in (
@@ -44,7 +43,7 @@ def add_commands(commands: Any, command: Callable[..., Any], stored: Callable[[A
         ),
         ("enable", _user_enable, "allow a disabled person to log in again", ""),
     ):
-        one = stored(command(people, name, run, text, epilog))
+        one = stored(command(parsers, name, run, text, epilog))
         if name == "add":
             one.add_argument("name", metavar="NAME", type=_login_name, help="the name to log in with")
         else:
@@ -53,23 +52,17 @@ def add_commands(commands: Any, command: Callable[..., Any], stored: Callable[[A
             one.add_argument("--role", action=_Grants, type=_grant, required=True, metavar="[PROJECT=]ROLE", help=roles)
         if name in ("add", "reset-password"):
             one.add_argument("--generate", action="store_true", help=generate)
-    stored(command(people, "list", _user_list, "list all people and their roles"))
+    stored(command(parsers, "list", _user_list, "list all people and their roles"))
 
 
 def _user_add(options: argparse.Namespace) -> None:
     password, printed = _new_password(options, options.name)
-    hashed, user_id = hash_password(password), new_id(0)
+    hashed = hash_password(password)
 
-    async def work(connection: Any) -> None:
-        try:
-            await connection.execute(SQL.users.create, user_id, options.name, hashed)
-        except asyncpg.UniqueViolationError:
-            raise Refused(f"A person named {options.name} exists already. Choose another name.") from None
-        await _give_roles(connection, user_id, options.role)
-        subject = Subject("person", user_id, options.name)
-        await record(connection, Action.USER_CREATED, operator(), subject, roles=_role_texts(options.role))
+    async def work(connection: Any) -> UUID:
+        return await people.create(connection, options.name, hashed, options.role, operator())
 
-    in_transaction(options, work)
+    user_id = in_transaction(options, work)
     print(printed or f"added {options.name} ({user_id})")
 
 
@@ -85,25 +78,14 @@ def _user_list(options: argparse.Namespace) -> None:
 
 
 def _user_set_roles(options: argparse.Namespace) -> None:
-    async def change(connection: Any, user_id: UUID) -> None:
-        await connection.execute(SQL.users.forget_roles, user_id)
-        await _give_roles(connection, user_id, options.role)
-        await connection.execute(SQL.links.end_without_role, user_id)
-
-    done = "changed the roles of {}; this takes effect within 5 seconds"
-    _change_user(options, change, Action.USER_ROLES_CHANGED, done, roles=_role_texts(options.role))
+    change = partial(people.set_roles, roles=options.role)
+    _change_user(options, change, "changed the roles of {}; this takes effect within 5 seconds")
 
 
 def _user_reset_password(options: argparse.Namespace) -> None:
     password, printed = _new_password(options, options.user)
-    hashed = hash_password(password)
-
-    async def change(connection: Any, user_id: UUID) -> None:
-        await connection.execute(SQL.users.set_password, user_id, hashed)
-        await _end_access(connection, user_id)
-
-    done = "changed the password of {}; sessions end within 5 seconds"
-    name = _change_user(options, change, Action.USER_PASSWORD_RESET, done)
+    change = partial(people.set_password, password_hash=hash_password(password))
+    name = _change_user(options, change, "changed the password of {}; sessions end within 5 seconds")
     if options.data is not None:
         first_access.forget_password(options.data, name)
     if printed:
@@ -111,58 +93,26 @@ def _user_reset_password(options: argparse.Namespace) -> None:
 
 
 def _user_disable(options: argparse.Namespace) -> None:
-    async def change(connection: Any, user_id: UUID) -> None:
-        await connection.execute(SQL.users.disable, user_id)
-        await _end_access(connection, user_id)
-
-    _change_user(options, change, Action.USER_DISABLED, "disabled {}; sessions end within 5 seconds")
+    _change_user(options, people.disable, "disabled {}; sessions end within 5 seconds")
 
 
 def _user_enable(options: argparse.Namespace) -> None:
-    async def change(connection: Any, user_id: UUID) -> None:
-        await connection.execute(SQL.users.enable, user_id)
-
-    _change_user(options, change, Action.USER_ENABLED, "enabled {}")
+    _change_user(options, people.enable, "enabled {}")
 
 
-def _change_user(
-    options: argparse.Namespace,
-    change: Callable[[Any, UUID], Awaitable[None]],
-    action: Action,
-    done: str,
-    **detail: object,
-) -> str:
+def _change_user(options: argparse.Namespace, change: Callable[..., Awaitable[None]], done: str) -> str:
     """Change a person, and return the person's name."""
 
-    async def work(connection: Any) -> Any:
-        user = await connection.fetchrow(SQL.users.find, options.user)
-        if user is None:
+    async def work(connection: Any) -> people.Person:
+        person = await people.find(connection, options.user)
+        if person is None:
             raise Refused(f"No person has the id or name {options.user}. See `reportd user list`.")
-        await change(connection, user["id"])
-        await record(connection, action, operator(), Subject("person", user["id"], user["name"]), **detail)
-        return user
+        await change(connection, person, actor=operator())
+        return person
 
-    user = in_transaction(options, work)
-    print(done.format(f"{visible(user['name'])} ({user['id']})"), file=sys.stderr)
-    return str(user["name"])
-
-
-async def _end_access(connection: Any, user_id: UUID) -> None:
-    """End all sessions and evidence links of a person: those who used them may have been somebody else."""
-    await connection.execute(SQL.sessions.delete_for_user, user_id)
-    await connection.execute(SQL.links.end_all, user_id)
-
-
-def _role_texts(roles: Sequence[tuple[str | None, Role]]) -> list[str]:
-    return [f"{project}={role.word}" if project else role.word for project, role in roles]
-
-
-async def _give_roles(connection: Any, user_id: UUID, roles: Sequence[tuple[str | None, Role]]) -> None:
-    for project, role in roles:
-        project_id = None
-        if project is not None:
-            project_id = await connection.fetchval(SQL.projects.ensure, new_id(0), project)
-        await connection.execute(SQL.users.add_role, user_id, project_id, role.word)
+    person = in_transaction(options, work)
+    print(done.format(f"{visible(person.name)} ({person.id})"), file=sys.stderr)
+    return person.name
 
 
 def _new_password(options: argparse.Namespace, name: str) -> tuple[str, str]:
