@@ -47,6 +47,7 @@ KNOWN_TYPES = (
     "video/x-matroska",
 )
 UNIX = "unix"  # in trusted_proxies: every proxy that connects through a unix socket
+_ORIGIN = re.compile(r"https?://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:]+\])(:[1-9][0-9]{0,4})?")  # RFC 6454, 6.2
 _UNITS = {
     "": 1,
     "B": 1,
@@ -82,6 +83,7 @@ class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     min_body_rate: Size = Size(1 << 10)
     trusted_proxies: list[str] = field(default_factory=lambda: ["127.0.0.0/8", "::1/128", UNIX])
     allowed_hosts: list[str] = field(default_factory=list)
+    allowed_origins: list[str] = field(default_factory=list)
 
 
 class DatabaseConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -291,6 +293,13 @@ def _check(config: Config) -> None:
             raise ConfigError(
                 f"server.allowed_hosts: {host!r} must be a host name or an IP address (IPv6 in brackets), "
                 "without scheme and port"
+            )
+    for origin in config.server.allowed_origins:
+        if not _ORIGIN.fullmatch(origin) or origin.endswith(":80" if origin.startswith("http:") else ":443"):
+            raise ConfigError(
+                f"server.allowed_origins: {origin!r} must be an origin as browsers send it, like "
+                "https://front.example or http://localhost:5173: scheme, host name in lower case and a port that is "
+                "not the default one, without a path; each origin is named, without *"
             )
     if not config.database.dsn.startswith(("postgresql://", "postgres://")):
         raise ConfigError("database.dsn: must start with postgresql:// or postgres://")

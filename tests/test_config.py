@@ -112,6 +112,29 @@ def test_a_file_changes_only_the_keys_that_it_contains(from_toml):
             (f'[server]\nallowed_hosts = ["{wrong}"]', ["server.allowed_hosts", wrong, "port"])
             for wrong in ("", "*", "https://a", "a:80", "a b", "ä", "::1", "[::1]:80")
         ),
+        *(
+            (f'[server]\nallowed_origins = ["{wrong}"]', ["server.allowed_origins", wrong, "https://front.example"])
+            for wrong in (
+                "",
+                "*",
+                "null",
+                "front.example",
+                "https://",
+                "https://*.example",
+                "https://Front.example",
+                "https://front.example/",
+                "https://front.example:443",
+                "http://front.example:80",
+                "https://front.example:0",
+                "ftp://front.example",
+                "https://a b",
+                "https://ä",
+                "https://u@h",
+                "https://front.example?x",
+                "https://a\\nb",
+                "http://::1",
+            )
+        ),
         ("[server]\nworkers = 0", ["server.workers", "1"]),
         ("[server]\nworkers = 257", ["server.workers", "256"]),
         ('[server]\nworkers = "2"', ["server.workers", "an integer"]),
@@ -210,6 +233,7 @@ def test_every_key_can_be_set_by_the_environment():
         "REPORTD_SERVER_MIN_BODY_RATE": "10KB",
         "REPORTD_SERVER_TRUSTED_PROXIES": "10.0.0.0/8, fd00::/8",
         "REPORTD_SERVER_ALLOWED_HOSTS": "reports.example, [::1]",
+        "REPORTD_SERVER_ALLOWED_ORIGINS": "https://front.example, http://[::1]:5173",
         "REPORTD_DATABASE_DSN": "postgres://u:p@h/d",
         "REPORTD_DATABASE_POOL_SIZE": "3",
         "REPORTD_DATABASE_PREPARED_STATEMENTS": "false",
@@ -256,6 +280,7 @@ def test_every_key_can_be_set_by_the_environment():
         "REPORTD_SERVER_MIN_BODY_RATE": 10 << 10,
         "REPORTD_SERVER_TRUSTED_PROXIES": ["10.0.0.0/8", "fd00::/8"],
         "REPORTD_SERVER_ALLOWED_HOSTS": ["reports.example", "[::1]"],
+        "REPORTD_SERVER_ALLOWED_ORIGINS": ["https://front.example", "http://[::1]:5173"],
         "REPORTD_DATABASE_DSN": "postgres://u:***@h/d",
         "REPORTD_DATABASE_POOL_SIZE": 3,
         "REPORTD_DATABASE_PREPARED_STATEMENTS": False,

@@ -15,7 +15,7 @@ from prometheus_client import Counter, Histogram
 
 from server.database.errors import as_report_error
 from server.errors import MalformedRequest, Overloaded, ReportError, RouteNotFound
-from server.http import files, reply
+from server.http import cors, files, reply
 from server.http.origin import Origin, Origins, check_head
 from server.limits import ReplyMemory
 from server.redact.rules import redact_target
@@ -121,7 +121,7 @@ async def _answer(
     try:
         check_head(request)
         origins.check_host(origin)
-        return await handler(request), None
+        return cors.preflight(request) or await handler(request), None
     except MalformedRequest as error:
         response = reply.failure(request, error)
         response.headers[hdrs.CONNECTION] = "close"  # where the next request begins is unknown
@@ -204,6 +204,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     headers["X-Request-Id"] = call.request_id if call else ""
     headers.update(SAFE_HEADERS)
     headers.setdefault("Content-Security-Policy", NOTHING_ALLOWED)
+    cors.add_headers(request, response)
     if call and call.shared:
         headers["X-Robots-Tag"] = "noindex"  # the evidence link may be published on a web page
     if call and call.secure:

@@ -10,6 +10,7 @@ from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
 from server.config import UNIX, ServerConfig
 from server.errors import HostNotServed, MalformedRequest
+from server.http import cors
 
 _FOR, _PROTO, _HOST = "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host"
 _MAX_HOPS = 20  # entries of X-Forwarded-For that are read, from its end; no chain of trusted proxies is longer
@@ -102,12 +103,15 @@ def check_head(request: web.Request) -> None:
 
 
 def is_cross_site(request: web.Request, host: str) -> bool:
-    """Whether a page of another site made a browser send this request. `host` is the requested host.
+    """Whether a page of another site made a browser send this request. `host` is the requested host. Origins that
+    are allowed count as this site.
 
     Sec-Fetch-Site decides (https://www.w3.org/TR/fetch-metadata/). Browsers omit it without TLS, and browsers from
     before 2023 never send it. Then Origin decides: browsers send it with every request that may change data. Programs
     send neither header.
     """
+    if cors.is_allowed(request):
+        return False
     if (site := request.headers.get("Sec-Fetch-Site")) is not None:
         return site not in ("same-origin", "none")
     origin = request.headers.get(hdrs.ORIGIN)
