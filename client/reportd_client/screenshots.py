@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-_SECONDS = 3.0
+SECONDS = 3.0
 
 
 def image_of(source: Any) -> Any:
@@ -18,7 +18,7 @@ def image_of(source: Any) -> Any:
     if hasattr(source, "screenshot_as_png"):
         return source.screenshot_as_png
     if hasattr(source, "screenshot"):
-        image = source.screenshot(timeout=_SECONDS * 1000)
+        image = source.screenshot(timeout=SECONDS * 1000)
         if isinstance(image, bytes):
             return image
         if hasattr(image, "close"):

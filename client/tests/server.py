@@ -48,7 +48,10 @@ class Reports:
         self._log.close()
 
     def get(self, path: str):
-        request = urllib.request.Request(self.url + API + path, headers={"Authorization": f"Bearer {self.token}"})
+        return self.json(API + path)
+
+    def json(self, path: str):
+        request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {self.token}"})
         with urllib.request.urlopen(request) as reply:
             return json.load(reply)
 
@@ -111,7 +114,7 @@ class Proxy:
                 with suppress(OSError):
                     proxy.handle(self)
 
-            do_GET = do_POST = do_PATCH = handle_any
+            do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = handle_any
 
             def log_message(self, *arguments):
                 pass
