@@ -1,6 +1,5 @@
 """Renders the HTML pages from values. It knows neither the web server nor the database."""
 
-import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
@@ -9,18 +8,10 @@ from urllib.parse import urlencode
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from server.viewer import addresses, assets, charts, marked, words
+from server.viewer import addresses, ansi, assets, charts, marked, traces, words
 
 _BASE = "/api/v1/reports"
 _STATUSES = ("Failed", "Passed", "Skipped", "Pending")
-# The escape sequences of terminals (ECMA-48), then every other control character except tab and line end. A string
-# sequence, such as a link, must end on its line: otherwise one that does not end would hide the rest of the text.
-_CONTROLS = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
-    r"|\x1b[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)"
-    r"|\x1b[ -/]*[0-~]?"
-    r"|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
-)
 
 
 def page(template: str, /, **values: Any) -> str:
@@ -91,11 +82,8 @@ def _render(template: str, /, **values: Any) -> str:
 
 
 def _printable(value: Any) -> Any:
-    """Text without control characters: test tools colour their messages for terminals, and a browser would show the
-    codes. Also any other value, unchanged."""
-    if not isinstance(value, str) or isinstance(value, Markup):
-        return value
-    return _CONTROLS.sub("", value.replace("\r\n", "\n").replace("\r", "\n"))
+    """Text without control codes, and any other value unchanged."""
+    return ansi.plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _styles(name: str) -> str:
@@ -129,6 +117,8 @@ _TEMPLATES.filters |= {
     "commit": words.commit,
     "first_line": lambda text: words.first_line(_printable(text)),
     "printable": _printable,
+    "coloured": ansi.coloured,
+    "frames": traces.parts,
 }
 _TEMPLATES.globals |= {
     "asset": assets.address,

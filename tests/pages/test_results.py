@@ -110,6 +110,22 @@ async def test_a_step_is_a_fragment_for_scripts_and_a_page_for_everybody_else(ma
         assert "Step not found" in await page(case, f"/steps/{at}", 404)
 
 
+async def test_an_error_has_its_colours_and_a_trace_folds_the_frames_of_dependencies(make_result, page):
+    trace = (
+        "\x1b[31mno\x1b[39m\n at pay (pay.ts:1:1)\n" + " at f (node_modules/f.js:1:1)\n" * 3 + " at run (run.ts:2:2)"
+    )
+    case = await make_result([{**STEPS[1], "error_message": "\x1b[31mTimeoutError\x1b[0m: <b>", "stack_trace": trace}])
+    stage = stage_of(await page(case))
+    assert '<bdi dir="auto"><span class="in-red">TimeoutError</span>: &lt;b&gt;</bdi>' in stage
+    assert stage.count("TimeoutError") == 1
+    assert '<span class="in-red">no</span>' in stage and "<summary>3 frames of dependencies</summary>" in stage
+    assert '<bdi dir="auto" class="own"> at pay (pay.ts:1:1)</bdi>' in stage
+    many = "\n".join(f" at f{n} (a.ts:{n}:1)" for n in range(150))
+    assert "<summary>All 150 lines</summary>" in stage_of(
+        await page(await make_result([{**STEPS[1], "stack_trace": many}]))
+    )
+
+
 async def test_a_long_text_is_cut_and_its_own_page_has_all_of_it(make_result, page):
     long = "x" * 30_000 + "END"
     case = await make_result([{**STEPS[1], "error_message": long, "stack_trace": long, "actual_value": long}])

@@ -48,5 +48,17 @@ const reportd = (() => {
   /** The address of a script of this server, as a worker takes it. */
   const url = (address) => (policy ? policy.createScriptURL(address) : address);
 
+  // Buttons that copy the text of the place that they name, or of what is around them.
+  if (navigator.clipboard) document.documentElement.classList.add("copies"); // only over TLS or on this machine
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest?.("[data-copy]");
+    if (!button) return;
+    const place = document.getElementById(button.dataset.copy) ?? button.parentElement;
+    const texts = [...place.querySelectorAll("bdi")].map((each) => each.textContent);
+    await navigator.clipboard.writeText(texts.join("\n") || place.textContent.trim() + "\n");
+    button.textContent = "Copied";
+    setTimeout(() => (button.textContent = "Copy"), 2000);
+  });
+
   return { get, notice, policy, put, url };
 })();

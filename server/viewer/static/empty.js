@@ -1,4 +1,4 @@
-// The page of an empty server: looks for the first run every 3 s and then shows it, and copies the lines to paste.
+// The page of an empty server: looks for the first run every 3 s and then shows it.
 "use strict";
 
 (() => {
@@ -22,13 +22,4 @@
     setTimeout(look, 3000);
   }
   setTimeout(look, 3000);
-
-  for (const button of document.querySelectorAll("[data-copy]")) {
-    button.hidden = !navigator.clipboard; // only over TLS or on this machine
-    button.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent.trim() + "\n");
-      button.textContent = "Copied";
-      setTimeout(() => (button.textContent = "Copy"), 2000);
-    });
-  }
 })();
