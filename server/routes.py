@@ -1,6 +1,7 @@
 """ROUTES: all endpoints of the API, one row each. PAGES: the pages for people, likewise."""
 
 from server.api import (
+    archives,
     artifacts,
     audit,
     bundles,
@@ -69,6 +70,7 @@ ROUTES = [
     Route("POST", f"{_BASE}/suite-runs", suite_runs.create, SuiteRun, 201, also=(200,)),
     Route("GET", f"{_BASE}/suite-runs", suite_runs.index, SuiteRunPage),
     Route("GET", _RUN, suite_runs.show, SuiteRun),
+    Route("GET", f"{_RUN}/archive", archives.show, "application/zip"),
     Route("PATCH", _RUN, suite_runs.update, SuiteRun),
     Route("DELETE", _RUN, suite_runs.delete, None, 204),
     Route("POST", f"{_RUN}/test-cases", test_cases.create, TestCase, 201),

@@ -18,6 +18,7 @@ LEVELS = [
     ["services"],
     ["http", "viewer"],
     ["bodies"],
+    ["archive"],
     ["api", "pages"],
     ["routes"],
     ["app"],

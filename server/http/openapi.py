@@ -65,6 +65,7 @@ _FILES = f"By default at most {_ARTIFACTS.batch_max_files} files (`[artifacts] b
 _JSON_LIMIT = f"By default at most {_size(ApiConfig().max_json_size)} (`[api] max_json_size`)."
 _TAGS = {
     "suite_runs": "Runs of a test suite: created first, finished last; everything else belongs to one.",
+    "archives": "A run as one file to take along.",
     "test_cases": "Results of test cases. Each belongs to a suite run.",
     "steps": "The steps of a test case, with their screenshots.",
     "bundles": "Whole test case results, many at once.",

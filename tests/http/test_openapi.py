@@ -508,6 +508,7 @@ async def call_comparisons(call, run, case, empty):
     for query in ("", "?base=main", f"?base={run}"):
         await call("GET", f"{RUN}/comparison", 200, head, query=query)
     assert (await call("GET", f"{RUN}/marks", 200, head))["tests"]
+    await call("GET", f"{RUN}/archive", 200, head)
     await call("DELETE", RUN, 204, head)
 
 

@@ -1,0 +1,43 @@
+"""The names of the files in an archive."""
+
+import re
+from typing import Any
+
+from server.uploads.content import KNOWN_TYPES, extension
+from server.viewer import assets
+
+FORMAT = 1  # raised when an older `reportd import` could not read the archive
+ABOUT, RUN, INDEX = "data/archive.json", "data/run.json", "index.html"
+_UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_LISTS = "steps|checkpoints|console_logs|network_logs|artifacts"
+ALLOWED = re.compile(
+    rf"index\.html|MANIFEST\.sha256|data/archive\.json|data/run\.json|data/results-\d{{4,}}\.json"
+    rf"|data/{_UUID}/(?:{_LISTS})-\d{{4,}}\.json|results/{_UUID}(?:-\d{{1,10}}){{0,2}}\.html"
+    rf"|files/[0-9a-f]{{64}}\.[a-z0-9]{{2,4}}|static/[A-Za-z0-9_.-]+",
+    re.ASCII,
+)
+
+
+def results(number: int) -> str:
+    """A portion of the results, from 1."""
+    return f"data/results-{number:04}.json"
+
+
+def listed(case_id: Any, name: str, number: int) -> str:
+    """A portion of a list below a result, from 1."""
+    return f"data/{case_id}/{name}-{number:04}.json"
+
+
+def file(checksum: str, mime_type: str) -> str:
+    """The bytes of an artifact. HTML is named as text: opened from a disk, its scripts would run."""
+    suffix = ".txt" if mime_type == "text/html" else extension(mime_type) if mime_type in KNOWN_TYPES else ".bin"
+    return f"files/{checksum}{suffix}"
+
+
+def is_text(mime_type: str) -> bool:
+    """Whether it is worth the time to compress files of this type."""
+    return mime_type.startswith("text/") or mime_type == "application/json"
+
+
+def static(name: str) -> str:
+    return f"static/{assets.by_name()[name].file}"
