@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 import zlib
 
@@ -10,6 +11,11 @@ def png(number: int) -> bytes:
     row = zlib.compress(b"\0" + bytes([number % 256, number // 256 % 256, number // 65536]))
     head = struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + _chunk(b"IDAT", row) + _chunk(b"IEND", b"")
+
+
+def fresh() -> bytes:
+    """An image that no other test has sent to the same server."""
+    return png(random.randrange(1 << 16, 1 << 24))
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

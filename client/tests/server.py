@@ -99,12 +99,16 @@ class Reports:
 class Proxy:
     """Passes requests on to a server. `script` decides about each: it gets (method, path) and returns None to pass it
     on, a status (with an optional body and headers) to answer itself, `cut` to pass it on and drop the answer, `drop`
-    to close the connection without an answer. `seen` has every request."""
+    to close the connection without an answer. `seen` has every request.
+
+    `older`: the server is one without /limits and what it names. `forgets`: it has no Idempotency-Keys any more, as
+    after they were swept."""
 
     def __init__(self, target: str) -> None:
         self.target, self.script, self.seen = target, lambda method, path: None, []
         self.bodies: list[tuple[str, bytes]] = []
         self.delay = 0.0
+        self.older = self.forgets = False
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -131,7 +135,7 @@ class Proxy:
         self.seen.append((request.command, path))
         self.bodies.append((path, body))
         time.sleep(self.delay)
-        action = self.script(request.command, path)
+        action = 404 if self.older and path == "/limits" else self.script(request.command, path)
         if action == "drop":
             request.connection.shutdown(socket.SHUT_RDWR)
             request.close_connection = True
@@ -142,7 +146,8 @@ class Proxy:
             return
         connection = http.client.HTTPConnection(self.target.removeprefix("http://"), timeout=60)
         try:
-            headers = {k: v for k, v in request.headers.items() if k.lower() not in ("host", "connection")}
+            removed = ("host", "connection", *(["idempotency-key"] if self.forgets else []))
+            headers = {k: v for k, v in request.headers.items() if k.lower() not in removed}
             connection.request(request.command, request.path, body, headers)
             reply = connection.getresponse()
             data = reply.read()
@@ -156,7 +161,8 @@ class Proxy:
             request.connection.shutdown(socket.SHUT_RDWR)
             request.close_connection = True
             return
-        kept = {k: v for k, v in reply.getheaders() if k.lower() in ("content-type", "retry-after")}
+        passed = ("content-type", "retry-after", "idempotent-replayed")
+        kept = {k: v for k, v in reply.getheaders() if k.lower() in passed}
         _reply(request, reply.status, data, kept)
 
     def close(self) -> None:

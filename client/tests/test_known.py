@@ -5,9 +5,9 @@ import json
 import pytest
 
 from tests.images import png
-from tests.test_sender import check_complete, resume, spooled
+from tests.test_sender import calls, check_complete, resume, spooled
 
-__all__ = ["spooled"]
+__all__ = ["calls", "spooled"]
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def offered(server):
 
 
 def parts(proxy, what):
-    return sum(body.count(what) for path, body in proxy.bodies if path.endswith("/artifacts/batch"))
+    return sum(body.count(what) for path, body in proxy.bodies if path.endswith(("/artifacts/batch", "/bundle")))
 
 
 def test_a_second_run_sends_no_bytes_again(spooled, server, proxy, offered):

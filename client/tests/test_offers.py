@@ -1,7 +1,5 @@
 """Servers of other versions: what they do not have is left out and said once, what they would refuse is not sent."""
 
-import json
-
 import pytest
 
 from tests.images import png
@@ -42,10 +40,12 @@ def test_a_server_that_stores_nesting_is_not_talked_about(spool_with, server, pr
     assert resume(spool_with(), server, proxy.url).notes == []
 
 
-def test_parents_are_sent(spool_with, server, proxy):
+@pytest.mark.parametrize("features", [["bundle", "parent_step_number"], ["parent_step_number"]])
+def test_parents_are_sent(spool_with, server, proxy, features):
+    answering(proxy, (200, {"features": features}))
     receipt = resume(spool_with(), server, proxy.url)
-    sent = [json.loads(body)["steps"] for path, body in proxy.bodies if path.endswith("steps/bulk")]
-    assert receipt.run_id and [[step.get("parent_step_number") for step in steps] for steps in sent] == [[None, 1]] * 2
+    steps = [test["steps"] for test in server.run(receipt.run_id)["tests"]]
+    assert [[step["parent_step_number"] for step in some] for some in steps] == [[None, 1]] * 2
 
 
 def test_files_that_are_too_large_are_not_sent(spool_with, server, proxy):

@@ -126,6 +126,7 @@ def test_a_server_that_is_killed_again_and_again(tmp_path):
     code = work(tmp_path, "time.sleep(0.02)", tests=150)
     process = subprocess.Popen([sys.executable, "-c", code], env={**CLEAN, **settings}, stdout=subprocess.PIPE)
     try:
+        wait_until(reports.runs)  # a server that was never there is given up soon
         for _ in range(2):
             time.sleep(1.5)
             os.kill(reports.process.pid, signal.SIGKILL)

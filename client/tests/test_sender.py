@@ -1,5 +1,6 @@
 """Every fault between client and server: nothing is lost, nothing is stored twice, and one line says what happened."""
 
+import json
 import os
 import shutil
 import threading
@@ -78,20 +79,30 @@ def test_keep_keeps_the_spool_and_sending_it_again_adds_nothing(spooled, server)
     check_complete(server, receipt.run_id)
 
 
-def test_lost_receipts_add_no_row_and_no_file(spooled, server):
+@pytest.fixture(params=["bundles", "single calls"])
+def calls(request, proxy):
+    """With the server as it is, and as one that is older than bundles."""
+    proxy.older = request.param == "single calls"
+
+
+def test_lost_receipts_add_no_row_and_no_file(spooled, server, proxy, calls):
     folder = spooled()
-    first = resume(folder, server, keep=True)
+    first = resume(folder, server, proxy.url, keep=True)
     (folder / "receipts.jsonl").unlink()
-    second = resume(folder, server)
-    assert second.run_id == first.run_id and second.files_new == 0
+    second = resume(folder, server, proxy.url)
+    assert (second.run_id, second.tests_new, second.files_new) == (first.run_id, 0, 0)
     check_complete(server, first.run_id)
 
 
 # --- answers ---
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 507])
-def test_answers_of_a_busy_server_are_waited_out(spooled, server, proxy, status):
+@pytest.mark.parametrize(
+    ("calls", "status"),
+    [*(("bundles", status) for status in (408, 429, 500, 502, 503, 504, 507)), ("single calls", 503)],
+    indirect=["calls"],
+)
+def test_answers_of_a_busy_server_are_waited_out(spooled, server, proxy, calls, status):
     seen = {}
 
     def script(method, path):
@@ -105,7 +116,7 @@ def test_answers_of_a_busy_server_are_waited_out(spooled, server, proxy, status)
 
 
 @pytest.mark.parametrize("action", ["cut", "drop"])
-def test_every_answer_is_cut_once(spooled, server, proxy, action):
+def test_every_answer_is_cut_once(spooled, server, proxy, calls, action):
     """`cut`: the server has committed, and its answer is lost."""
     seen = {}
 
@@ -146,15 +157,35 @@ def test_what_a_person_must_repair_stops_the_sender_and_keeps_everything(spooled
     check_complete(server, receipt.run_id)
 
 
-def test_a_run_that_was_deleted_meanwhile_is_not_made_again(spooled, server, proxy):
+@pytest.mark.parametrize("at", ["the tests", "what belongs to them"])
+def test_a_run_that_was_deleted_meanwhile_is_not_made_again(spooled, server, proxy, calls, at):
     folder = spooled()
 
     def script(method, path):
-        return (404, {"detail": "Suite run not found", "code": "suite_run_not_found"}) if "bulk" in path else None
+        created = path.endswith(("/bundle", "/test-cases/bulk"))
+        if path == "/limits" or path == "/suite-runs" or path == "/artifacts/missing":
+            return None
+        if created and at == "what belongs to them":
+            return None if proxy.older else (413 if b'"steps"' in proxy.bodies[-1][1] else None)
+        return (404, {"detail": "Not found", "code": "suite_run_not_found"})
 
     proxy.script = script
     receipt = resume(folder, server, proxy.url)
-    assert "has been deleted" in receipt.message and folder.exists()
+    assert "has been deleted" in receipt.message and folder.exists() and receipt.refused == []
+
+
+def test_a_test_that_was_deleted_meanwhile_costs_no_other(spooled, server, proxy):
+    proxy.older, gone = True, []
+
+    def script(method, path):
+        if path.endswith("/steps/bulk"):
+            gone[:] = gone or [path.split("/")[2]]
+        return 404 if gone and gone[0] in path else None
+
+    proxy.script = script
+    receipt = resume(spooled(), server, proxy.url)
+    assert [text.partition(": ")[2] for text in receipt.refused] == ["test: It has been deleted on the server"]
+    assert sorted(len(test["steps"]) for test in server.run(receipt.run_id)["tests"]) == [0, 2, 2, 2]
 
 
 def test_a_used_key_asks_for_a_bug_report(spooled, server, proxy):
@@ -164,14 +195,12 @@ def test_a_used_key_asks_for_a_bug_report(spooled, server, proxy):
 
 
 @pytest.mark.parametrize("limit", [1, 3])
-def test_requests_that_are_too_large_are_halved(spooled, server, proxy, limit):
-    import json
-
+def test_requests_that_are_too_large_are_halved(spooled, server, proxy, calls, limit):
     def script(method, path):
-        if path.endswith("test-cases/bulk"):
-            rows = json.loads(next(body for at, body in reversed(proxy.bodies) if at == path))["test_cases"]
-            return 413 if len(rows) > limit else None
-        if path.endswith("/batch") and proxy.bodies[-1][1].count(b'name="files"') > 1:
+        body = proxy.bodies[-1][1]
+        if path.endswith(("/bundle", "/test-cases/bulk")) and body.count(b'"test_id"') > limit:
+            return 413
+        if path.endswith("/batch") and body.count(b'name="files"') > 1:
             return (413, b"<html>413 Request Entity Too Large</html>")
         return None
 
@@ -181,44 +210,83 @@ def test_requests_that_are_too_large_are_halved(spooled, server, proxy, limit):
     check_complete(server, receipt.run_id)
 
 
-def test_a_single_thing_that_is_too_large_is_refused_and_all_else_arrives(spooled, server, proxy):
-    proxy.script = lambda method, path: (413, {"detail": "too large"}) if "batch" in path else None
+def test_a_single_thing_that_is_too_large_is_refused_and_all_else_arrives(spooled, server, proxy, calls):
+    proxy.script = lambda method, path: (
+        (413, {"detail": "too large"}) if b'name="files"' in proxy.bodies[-1][1] else 404 if "missing" in path else None
+    )
     receipt = resume(spooled(2), server, proxy.url)
     assert sorted(receipt.refused) == [f"tests/{i}: step_{n:03}.png: too large" for i in range(2) for n in (1, 2)]
     assert receipt.spool is None and len(server.cases(receipt.run_id)) == 2
+    assert [len(test["steps"]) for test in server.run(receipt.run_id)["tests"]] == [2, 2]
 
 
-def test_a_field_that_the_server_refuses_is_left_out_and_named(record, server):
+def test_a_field_that_the_server_refuses_is_left_out_and_named(record, server, proxy, calls):
     with record(sender="none") as run:
         for i in range(5):
-            with run.test(f"test {i}") as test, test.step("a"):
+            with run.test(f"test {i}") as test:
                 if i == 2:
                     test._fields["started_at"] = "yesterday"
-                test.network("GET", "https://x", request_headers={"a": 1})
-    receipt = resume(run.spool.folder, server)
-    assert len(server.cases(receipt.run_id)) == 5
-    assert any("test 2: test_case field started_at: must be" in text for text in receipt.refused), receipt.refused
+                test._add("steps", {"step_number": 1, "step_type": "click", "duration_ms": "long" if i == 3 else 7})
+                test.network("GET", "https://x")
+                test._add("console_logs", {"level": "info", "message": "m", "line_number": {} if i == 4 else 8})
+    receipt = resume(run.spool.folder, server, proxy.url)
+    found = server.run(receipt.run_id)["tests"]
+    assert [[len(test[name]) for name in ("steps", "network", "console")] for test in found] == [[1, 1, 1]] * 5
+    assert [test["steps"][0]["duration_ms"] for test in found] == [7, 7, 7, None, 7]
+    words = sorted(text.rpartition(": must be")[0] for text in receipt.refused)
+    assert words == [
+        "test 2: test field started_at",
+        "test 3: step field duration_ms",
+        "test 4: console entry field line_number",
+    ]
 
 
-def test_a_row_that_cannot_be_repaired_costs_no_other(record, server):
+def test_a_row_that_cannot_be_repaired_costs_no_other(record, server, proxy, calls):
     with record(sender="none") as run:
         for i in range(5):
             with run.test(f"test {i}") as test:
                 test._add("steps", {"step_number": "one" if i == 2 else 1, "step_type": "click", "action": "a"})
                 test._add("steps", {"step_number": 2, "step_type": "click", "action": "b"})
-    receipt = resume(run.spool.folder, server)
+    receipt = resume(run.spool.folder, server, proxy.url)
     assert [len(test["steps"]) for test in server.run(receipt.run_id)["tests"]] == [2, 2, 1, 2, 2]
-    assert [text.startswith("test 2: steps:") for text in receipt.refused] == [True]
+    assert [text.startswith("test 2: step: step_number: must be") for text in receipt.refused] == [True]
 
 
-def test_files_that_the_server_refuses_are_named_and_the_others_arrive(record, server):
+def test_a_field_that_is_wrong_everywhere_costs_few_requests(record, server, proxy, calls):
+    with record(sender="none") as run:
+        for i in range(40):
+            with run.test(f"test {i}") as test:
+                test._fields["started_at"] = f"yesterday at {i}"
+                for number in range(50 if i == 0 else 0):
+                    test._add("steps", {"step_number": number, "step_type": "click", "duration_ms": "long"})
+    receipt = resume(run.spool.folder, server, proxy.url)
+    cases = server.cases(receipt.run_id)
+    assert len(cases) == 40 and len(server.test(cases[0]["id"])["steps"]) == 50
+    assert sum(": test field started_at: must be" in text for text in receipt.refused) == 40
+    assert any("step field duration_ms" in text and "all that follow" in text for text in receipt.refused)
+    assert receipt.requests < 120
+
+
+def test_a_test_that_cannot_be_repaired_costs_no_other(record, server, proxy, calls):
+    with record(sender="none") as run:
+        for i in range(5):
+            with run.test(f"test {i}") as test:
+                if i == 3:
+                    test._fields["name"] = {"a": 1}
+                test.network("GET", "https://x")
+    receipt = resume(run.spool.folder, server, proxy.url)
+    assert [case["name"] for case in server.cases(receipt.run_id)] == ["test 0", "test 1", "test 2", "test 4"]
+    assert len(receipt.refused) == 1 and receipt.refused[0].startswith("test 3: test: "), receipt.refused
+
+
+def test_files_that_the_server_refuses_are_named_and_the_others_arrive(record, server, proxy, calls):
     with record(sender="none") as run, run.test("t") as test:
         test.attach(b"\x7fELF\0\0\1\2", "program.bin")
         test.attach(b"", "empty.txt")
         test.attach(b"hello", "hello.txt")
         test.attach("/nowhere/x.log")
         test.attach("/tmp")
-    receipt = resume(run.spool.folder, server)
+    receipt = resume(run.spool.folder, server, proxy.url)
     assert receipt.spool is None and len(receipt.refused) == 4, receipt.refused
     assert any(text.startswith("t: program.bin: File type not allowed") for text in receipt.refused)
     assert any(text == "t: x.log: No such file" for text in receipt.refused)
@@ -227,24 +295,45 @@ def test_files_that_the_server_refuses_are_named_and_the_others_arrive(record, s
     assert [artifact["file_name"] for artifact in found["artifacts"]] == ["hello.txt"]
 
 
-def test_files_that_met_a_full_storage_are_sent_later(spooled, server, proxy, monkeypatch):
+def test_files_that_met_a_full_storage_are_sent_later(spooled, server, proxy, calls, monkeypatch):
+    """A full storage refuses the files of a request with 507, and of a bundle some of them with 207."""
     import reportd_client.sender.files as module
 
     monkeypatch.setattr(module, "_WAIT", 0.05)
     first = []
 
     def script(method, path):
-        if "batch" in path and path not in first:
+        if path.endswith("/batch") and path not in first:
             first.append(path)
             failure = {"file_index": 0, "file_name": "x", "error": "Storage is full", "code": "storage_full"}
-            second = {**failure, "file_index": 1}
-            return (507, {"detail": "Storage is full", "code": "storage_full", "failed": [failure, second]})
+            return (507, {"detail": "Storage is full", "failed": [failure, {**failure, "file_index": 1}]})
+        if path.endswith("/bundle") and not first:
+            first.append(path)
+            body, boundary = proxy.bodies[-1][1], proxy.bodies[-1][1].partition(b"\r\n")[0]
+            value = json.loads(body.split(b"\r\n\r\n", 1)[1].split(b"\r\n" + boundary)[0])
+            tests = []
+            for test in value["tests"]:
+                files = test.pop("artifacts")
+                tests.append({"client_ref": test["client_ref"], "created": True, "artifacts": []})
+                tests[-1]["failed"] = [{**file, "file_name": "x", "code": "storage_full"} for file in files]
+            made = server.post(path, value)["tests"]
+            return (207, {"tests": [{**test, "id": one["id"]} for test, one in zip(tests, made)]})
         return None
 
     proxy.script = script
     receipt = resume(spooled(), server, proxy.url)
-    assert receipt.complete
+    assert receipt.complete and receipt.files == 8
     check_complete(server, receipt.run_id)
+
+
+@pytest.mark.parametrize("what", ["/suite-runs", "/bundle", "/bulk"])
+def test_an_answer_of_something_else_stops_the_sender_and_keeps_everything(spooled, server, proxy, what):
+    proxy.older = what == "/bulk"
+    proxy.script = lambda method, path: (200, b"<html>Sign in</html>") if path.endswith(what) else None
+    folder = spooled()
+    receipt = resume(folder, server, proxy.url)
+    assert "a proxy may have" in receipt.message and folder.exists()
+    check_complete(server, resume(folder, server).run_id)
 
 
 # --- files that change ---
@@ -350,7 +439,7 @@ def test_four_requests_are_under_way_and_two_when_the_server_is_busy(spooled, se
     four = threading.Barrier(4)
 
     def script(method, path):
-        if path.endswith("test-cases/bulk"):
+        if path.endswith("/bundle"):
             four.wait(20)  # broken unless four of them are under way
 
     proxy.script = script

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Iterator, Optional, Union
 
 from reportd_client.rest.connection import Moment, at, root
 from reportd_client.rest.suites import Calls
-from reportd_client.sender.http import Json
+from reportd_client.sender.body import Json
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Iterator, Mapping, Optional, Sequence, Union
 from reportd_client.rest.connection import at, root
 from reportd_client.rest.form import File, Form
 from reportd_client.rest.suites import Calls
-from reportd_client.sender.http import Json
+from reportd_client.sender.body import Json
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Iterator, Mapping, Optional, Sequence
 
 from reportd_client.rest.connection import Connection, Moment, at
 from reportd_client.rest.form import File, Form
-from reportd_client.sender.http import Json
+from reportd_client.sender.body import Json
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -1,30 +1,28 @@
-"""Delivers a group of tests with the calls that every server has: tests in bulk, then what belongs to each of them."""
+"""Delivers groups of tests: each in one request where the server offers bundles, else the tests and then the rest.
+
+A bundle that is refused is repaired or halved. A single test that cannot be sent whole is stored alone, and what
+belongs to it follows in calls of their own, as with servers that have no bundles.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from typing import Any, Iterator, Sequence
+from typing import Optional, Sequence
 
-from reportd_client import limits
+from reportd_client.sender.body import Changed, Json, key_of
+from reportd_client.sender.bundle import Packed, body_of, choose_files, locate
 from reportd_client.sender.connections import Fatal
 from reportd_client.sender.files import Files
-from reportd_client.sender.http import Answer, Json, Server
-from reportd_client.sender.offers import NESTING, Offers
-from reportd_client.sender.plan import Parcel, Waiting, load
+from reportd_client.sender.http import Answer, Server, TestDeleted
+from reportd_client.sender.offers import BUNDLE, NESTING, Offers
+from reportd_client.sender.plan import Waiting, load
 from reportd_client.sender.receipts import Receipts
+from reportd_client.sender.repair import Repairs
+from reportd_client.sender.rows import Rows
 from reportd_client.spool import Spool
 
-_ROWS = (
-    ("steps", "steps/bulk", "steps"),
-    ("checkpoints", "checkpoints", "checkpoints"),
-    ("console_logs", "console-logs", "entries"),
-    ("network_logs", "network-logs", "entries"),
-)
-_STORED = ("steps_exist", "checkpoints_exist")
-_REPAIRS = 20  # fields that are left out of one request before it is halved or refused
-_PORTION = 2 << 20  # bytes of JSON in one request for rows
+_REPAIRS = 3  # of one request before it is halved: a field that all tests have wrong does not cost a request for each
+_OLDER = "The server is older than this client: it does not store which steps are inside of others"
 
 
 class Delivery:
@@ -33,9 +31,11 @@ class Delivery:
     def __init__(self, spool: Spool, server: Server, receipts: Receipts, run_id: str, offers: Offers) -> None:
         self._spool, self._server, self._receipts, self._run_id = spool, server, receipts, run_id
         self._offers = offers
+        self._repairs = Repairs(receipts)
         self._files = Files(spool, server, receipts, offers)
+        self._rows = Rows(spool.id, server, receipts, self._repairs)
         self.notes: set[str] = set()
-        self.tests_new = 0
+        self.tests_new: list[str] = []  # ids
 
     def deliver(self, group: Sequence[Waiting]) -> list[str]:
         """Send the tests of a group and everything that belongs to them. The refs that are complete now.
@@ -43,11 +43,18 @@ class Delivery:
         Raises Stopped, Fatal.
         """
         parcels = [load(test) for test in group]
-        ids = self._tests([parcel for parcel in parcels if parcel.ref not in self._receipts.ids])
-        for parcel in parcels:
-            test = self._receipts.ids.get(parcel.ref) or ids.get(parcel.ref)
+        if NESTING not in self._offers.features and any(step.get(NESTING) for one in parcels for step in one.steps):
+            self.notes.add(_OLDER)
+        packed = [Packed(parcel, list(self._files.ready(parcel))) for parcel in parcels]
+        self._files.ask([file for one in packed for file in one.files])
+        whole = BUNDLE in self._offers.features
+        new = [one for one in packed if one.parcel.ref not in self._receipts.ids]
+        self._create([one for one in new if one.parcel.ref not in self._receipts.alone], whole)
+        self._create([one for one in new if one.parcel.ref in self._receipts.alone], False)
+        for one in packed:
+            test = self._receipts.ids.get(one.parcel.ref)
             if test is not None:
-                self._belongings(test, parcel)
+                self._add_rest(test, one)
         refs = [parcel.ref for parcel in parcels]
         self._receipts.write({"complete": refs})
         return refs
@@ -56,109 +63,102 @@ class Delivery:
         """For each file that arrived, whether it was new."""
         return self._files.sent
 
-    # --- the tests themselves ---
+    # --- tests ---
 
-    def _tests(self, parcels: list[Parcel]) -> dict[str, str]:
-        """Create the test cases: their ids by ref. A refused test is written down, and has none."""
-        if not parcels:
-            return {}
-        rows = [parcel.test for parcel in parcels]
-        answer = self._call(f"/suite-runs/{self._run_id}/test-cases/bulk", {"test_cases": rows})
-        if answer.status == 404:
-            raise Fatal(f"The run {self._run_id} has been deleted on the server, or belongs to another project")
-        if answer.status < 300:
-            self.tests_new += 0 if "Idempotent-Replayed" in answer.headers else len(parcels)
-            ids = {parcel.ref: case["id"] for parcel, case in zip(parcels, answer.value["test_cases"])}
-            self._receipts.write({"tests": ids})
-            return ids
-        if self._repaired(answer, "test_cases", rows, [parcel.test_id for parcel in parcels]):
-            return self._tests(parcels)
-        if len(parcels) == 1:
-            self._receipts.refuse(parcels[0].test_id, "test", answer.text())
-            return {}
-        half = len(parcels) // 2
-        return {**self._tests(parcels[:half]), **self._tests(parcels[half:])}
+    def _create(self, packed: Sequence[Packed], whole: bool) -> None:
+        """Store tests, `whole` or alone. What is refused is written down."""
+        repairs = 0
+        while packed:
+            answer = self._send_whole(packed) if whole else self._send_alone(packed)
+            if answer is None:  # a file could not be sent any more and is left out
+                continue
+            if answer.status == 404:
+                raise self._deleted()
+            if answer.status < 300:
+                packed = self._take_whole(answer, packed) if whole else self._take_alone(answer, packed)
+            elif (repairs < _REPAIRS or len(packed) == 1) and self._repaired(answer, packed):
+                repairs += 1
+            else:
+                self._divide(answer, packed, whole)
+                return
 
-    # --- what belongs to a test ---
+    def _repaired(self, answer: Answer, packed: Sequence[Packed]) -> bool:
+        return self._repairs.leave_out(answer, lambda path: locate(packed, _full(path)))
 
-    def _belongings(self, test: str, parcel: Parcel) -> None:
-        if NESTING not in self._offers.features and any(NESTING in step for step in parcel.steps):
-            self.notes.add("The server is older than this client: it does not store which steps are inside of others")
-        for name, path, field in _ROWS:
-            at = 0
-            for rows in portions(getattr(parcel, name)):
-                extra = {"first_sequence": at} if field == "entries" else {}
-                self._rows(f"/test-case-results/{test}/{path}", field, rows, extra, parcel.test_id)
-                at += len(rows)
-        files = list(self._files.ready(parcel))
-        self._files.ask(files)
-        self._files.send(test, parcel.test_id, files)
-
-    def _rows(self, path: str, field: str, rows: list[Any], extra: dict[str, Any], test_id: str) -> None:
-        answer = self._call(path, {**extra, field: rows})
-        if answer.status < 300 or answer.code in _STORED:
-            return
-        if self._repaired(answer, field, rows, [test_id] * len(rows)):
-            self._rows(path, field, rows, extra, test_id)
-        elif len(rows) == 1:
-            self._receipts.refuse(test_id, field, answer.text())
+    def _divide(self, answer: Answer, packed: Sequence[Packed], whole: bool) -> None:
+        """Send in smaller parts what was refused as a whole."""
+        if len(packed) > 1:
+            half = len(packed) // 2
+            self._create(packed[:half], whole)
+            self._create(packed[half:], whole)
+        elif whole:
+            # Written down before: after a crash the server may have the test without what belongs to it.
+            self._receipts.write({"alone": [packed[0].parcel.ref]})
+            self._create(packed, False)
         else:
-            half = len(rows) // 2
-            self._rows(path, field, rows[:half], extra, test_id)
-            if extra:
-                extra = {"first_sequence": extra["first_sequence"] + half}
-            self._rows(path, field, rows[half:], extra, test_id)
+            self._receipts.refuse(packed[0].parcel.test_id, "test", answer.text())
 
-    def _call(self, path: str, value: Any) -> Answer:
-        """Send JSON, once: the key of a request follows from what is sent."""
-        key = key_of(self._spool.id, path, value)
-        if key in self._receipts.done:
-            return Answer(200, {}, b"{}")
-        answer = self._server.call("POST", path, Json(value), key)
-        if answer.status < 300 and "test_cases" not in value:
-            self._receipts.write({"done": key})
-        return answer
+    def _send_whole(self, packed: Sequence[Packed]) -> Optional[Answer]:
+        """Send tests with everything that belongs to them; None when a file cannot be sent any more."""
+        choose_files(packed, self._files.is_there, self._offers.max_files)
+        path, body = f"/suite-runs/{self._run_id}/bundle", body_of(packed)
+        names = [file.name for one in packed for file in one.inside.values()]
+        try:
+            return self._server.call("POST", path, body, key_of(self._spool.id, path, body.data, names))
+        except Changed as error:
+            for one in packed:
+                self._files.leave_out(error, one.parcel.test_id, one.files)
+            return None
 
-    def _repaired(self, answer: Answer, field: str, rows: list[Any], test_ids: list[str]) -> bool:
-        """Leave out the fields that the server named in a 422, once each: whether anything was left out."""
-        if answer.status != 422:
-            return False
-        return leave_out(answer, field, rows, test_ids, self._receipts)
+    def _take_whole(self, answer: Answer, packed: Sequence[Packed]) -> list[Packed]:
+        """Write down what became of each file. The tests of which files are left: these go in another bundle."""
+        by_ref = {one.parcel.ref: one for one in packed}
+        tests = answer.items("tests")
+        for test in tests:
+            one = by_ref[test["client_ref"]]
+            if test["created"] and not answer.replayed:
+                self.tests_new.append(test["id"])
+            one.rows_are_stored()
+            self._files.count(test["artifacts"], answer.replayed)
+            sent = {id(file) for file in one.named}
+            left = [file for file in one.files if id(file) not in sent]
+            one.files = left + self._files.again(test["failed"], one.parcel.test_id, one.inside, one.known)
+        self._files.wait_for_space([failure for test in tests for failure in test["failed"]])
+        return [one for one in packed if one.files]
+
+    def _send_alone(self, packed: Sequence[Packed]) -> Answer:
+        if BUNDLE in self._offers.features:
+            path = f"/suite-runs/{self._run_id}/bundle"
+            tests = [{"client_ref": one.parcel.ref, "test": one.parcel.test} for one in packed]
+            body = Json({"tests": tests})
+        else:
+            path = f"/suite-runs/{self._run_id}/test-cases/bulk"
+            body = Json({"test_cases": [one.parcel.test for one in packed]})
+        return self._server.call("POST", path, body, key_of(self._spool.id, path, body.data))
+
+    def _take_alone(self, answer: Answer, packed: Sequence[Packed]) -> list[Packed]:
+        cases = answer.items("tests" if BUNDLE in self._offers.features else "test_cases")
+        if not answer.replayed:
+            self.tests_new += [case["id"] for case in cases if case.get("created", True)]
+        self._receipts.write({"tests": {one.parcel.ref: case["id"] for one, case in zip(packed, cases)}})
+        return []
+
+    # --- what belongs to a test that was stored alone ---
+
+    def _add_rest(self, test: str, one: Packed) -> None:
+        try:
+            self._rows.send(test, one.parcel)
+            self._files.send(test, one.parcel.test_id, one.files)
+        except TestDeleted:
+            answer = self._server.call("GET", f"/suite-runs/{self._run_id}")
+            if answer.status == 404:
+                raise self._deleted() from None
+            self._receipts.refuse(one.parcel.test_id, "test", "It has been deleted on the server")
+
+    def _deleted(self) -> Fatal:
+        return Fatal(f"The run {self._run_id} has been deleted on the server, or belongs to another project")
 
 
-def leave_out(answer: Answer, field: str, rows: list[Any], test_ids: list[str], receipts: Receipts) -> bool:
-    """Remove from `rows` the fields that a 422 names, such as `steps[2].status`; write down which."""
-    removed = False
-    for problem in (answer.value.get("errors") or ())[:_REPAIRS]:
-        found = re.fullmatch(rf"{field}\[(\d+)\]\.(\w+)(.*)", str(problem.get("path")))
-        if not found or int(found[1]) >= len(rows):
-            continue
-        row = rows[int(found[1])]
-        if found[2] not in _NEEDED and row.pop(found[2], None) is not None:
-            receipts.refuse(test_ids[int(found[1])], f"{field[:-1]} field {found[2]}{found[3]}", problem["message"])
-            removed = True
-    return removed
-
-
-_NEEDED = ("name", "step_number", "checkpoint_number", "level", "message", "method", "url")
-
-
-def portions(rows: Sequence[Any]) -> Iterator[list[Any]]:
-    """The rows in portions that one request may have."""
-    portion: list[Any] = []
-    size = 0
-    for row in rows:
-        length = len(json.dumps(row))
-        if portion and (size + length > _PORTION or len(portion) >= limits.GROUP_STEPS):
-            yield portion
-            portion, size = [], 0
-        portion.append(row)
-        size += length
-    if portion:
-        yield portion
-
-
-def key_of(spool_id: str, path: str, value: Any) -> str:
-    """The Idempotency-Key of a request: the same for the same request, also after a crash, and for no other one."""
-    text = json.dumps([path, value], sort_keys=True)
-    return f"{spool_id}-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+def _full(path: str) -> str:
+    """A path in a bundle, also of `test_cases[3].status` in the call of other servers."""
+    return re.sub(r"^test_cases(\[\d+\])", r"tests\1.test", path)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any, Iterator, Sequence
 
 from reportd_client import limits
-from reportd_client.sender.body import Changed, Upload, checksum_of
-from reportd_client.sender.http import Answer, Json, Server
-from reportd_client.sender.offers import Offers
+from reportd_client.sender.body import Changed, Json, Upload, checksum_of, key_of
+from reportd_client.sender.http import Answer, Server, TestDeleted
+from reportd_client.sender.offers import KNOWN, Offers
 from reportd_client.sender.plan import Parcel
 from reportd_client.sender.receipts import Receipts
 from reportd_client.spool import Spool
@@ -19,7 +17,6 @@ FIELDS = ("artifact_type", "artifact_category", "step_number", "iteration_number
 LATER = ("storage_full", "storage_unavailable", "try_again", "overloaded")  # of one file; a repetition may succeed
 _WAIT = 5.0
 _ASKED = 1_000  # files in one question
-KNOWN = "known"
 
 
 class Ready:
@@ -45,8 +42,8 @@ class Files:
         self._there: set[str] = set()  # checksums of bytes that the project has
 
     def send(self, test: str, test_id: str, files: Sequence[Ready]) -> None:
-        """Send files of a test. Raises Stopped, Fatal."""
-        for batch in batches(files):
+        """Send files of a test that is stored. Raises Stopped, Fatal, TestDeleted."""
+        for batch in batches(files, self._offers.max_files):
             self._batch(test, test_id, batch)
 
     # --- bytes that the server has ---
@@ -65,19 +62,16 @@ class Files:
             answer = self._server.call("POST", "/artifacts/missing", Json(value))
             missing = answer.value.get("missing") if answer.status == 200 else None
             if isinstance(missing, list):
-                self.are_there(
+                self._are_there(
                     {checksum for checksum, _ in portion} - {name for name in missing if isinstance(name, str)}
                 )
 
     def is_there(self, file: Ready) -> bool:
         return file.checksum in self._there
 
-    def are_there(self, checksums: set[str]) -> None:
+    def _are_there(self, checksums: set[str]) -> None:
         if KNOWN in self._offers.features:
             self._there |= checksums
-
-    def are_gone(self, files: Sequence[Ready]) -> None:
-        self._there -= {file.checksum for file in files}
 
     # --- batches ---
 
@@ -90,57 +84,55 @@ class Files:
                 try:
                     yield Ready(entry, path, checksum_of(path, entry))
                     continue
-                except Changed:
-                    refused = "Its bytes have changed since it was attached"
+                except Changed as error:
+                    refused = str(error)
                 except OSError as error:
                     refused = f"Cannot be read: {error.strerror}"
             self._receipts.refuse(parcel.test_id, str(entry["file_name"]), refused)
 
-    def _batch(self, test: str, test_id: str, files: Sequence[Ready]) -> None:
-        path = f"/test-case-results/{test}/artifacts/batch"
-        known, sent = (
-            [file for file in files if self.is_there(file)],
-            [file for file in files if not self.is_there(file)],
-        )
-        metadata = [{"file_index": i, **file.fields} for i, file in enumerate(sent)]
-        metadata += [file.known() for file in known]
-        names = [file.name for file in files]
-        key = f"{self._spool.id}-{_digest([path, metadata, names])}"
-        if key in self._receipts.done:
-            return
-        body = Upload("metadata", metadata, [(file.name, file.path, file.size) for file in sent])
-        try:
-            answer = self._server.call("POST", path, body, key)
-        except Changed:
-            self._one_by_one(test, test_id, files)
-            return
-        left = self._take(answer, test_id, sent, known)
-        if left is None:
-            self._one_by_one(test, test_id, files)
-            return
-        if left:
-            self._batch(test, test_id, left)
-        self._receipts.write({"done": key})
+    def leave_out(self, error: Changed, test_id: str, files: list[Ready]) -> None:
+        """Refuse and remove the file that could not be sent."""
+        for file in [file for file in files if file.path == error.path]:
+            self._receipts.refuse(test_id, file.name, str(error))
+            files.remove(file)
 
-    def _one_by_one(self, test: str, test_id: str, files: Sequence[Ready]) -> None:
+    def _batch(self, test: str, test_id: str, files: list[Ready]) -> None:
+        """Send files until each has been stored or refused."""
+        while files:
+            known = [file for file in files if self.is_there(file)]
+            sent = [file for file in files if not self.is_there(file)]
+            metadata = [{"file_index": i, **file.fields} for i, file in enumerate(sent)]
+            metadata += [file.known() for file in known]
+            path = f"/test-case-results/{test}/artifacts/batch"
+            body = Upload("metadata", metadata, [(file.name, file.path, file.size) for file in sent])
+            key = key_of(self._spool.id, path, body.data, [file.name for file in files])
+            if key in self._receipts.done:
+                return
+            try:
+                answer = self._server.call("POST", path, body, key)
+            except Changed as error:
+                self.leave_out(error, test_id, files)
+                continue
+            if answer.status == 404:
+                raise TestDeleted
+            if answer.status >= 300 and "failed" not in answer.value:
+                self._halve(answer, test, test_id, files)
+                return
+            self.count(answer.value.get("artifacts", ()), answer.replayed)
+            failed = answer.value.get("failed", ())
+            files = self.again(failed, test_id, dict(enumerate(sent)), known)
+            if not files:
+                self._receipts.write({"done": key})
+            self.wait_for_space(failed)
+
+    def _halve(self, answer: Answer, test: str, test_id: str, files: list[Ready]) -> None:
         """Halve a batch that was refused as a whole, so that one file does not cost the others."""
-        if len(files) > 1:
-            half = len(files) // 2
-            self._batch(test, test_id, files[:half])
-            self._batch(test, test_id, files[half:])
-        else:
-            self._receipts.refuse(test_id, files[0].name, "Its bytes have changed since it was attached")
-
-    def _take(self, answer: Answer, test_id: str, sent: Sequence[Ready], known: Sequence[Ready]) -> list[Ready] | None:
-        """Write down what became of each file. The files that are to be sent again; None: halve the batch."""
-        value = answer.value
-        if answer.status >= 300 and "failed" not in value:
-            if len(sent) + len(known) > 1:
-                return None
-            self._receipts.refuse(test_id, [*sent, *known][0].name, answer.text())
-            return []
-        self.count(value.get("artifacts", ()), "Idempotent-Replayed" in answer.headers)
-        return self.again(value.get("failed", ()), test_id, dict(enumerate(sent)), known)
+        if len(files) == 1:
+            self._receipts.refuse(test_id, files[0].name, answer.text())
+            return
+        half = len(files) // 2
+        self._batch(test, test_id, files[:half])
+        self._batch(test, test_id, files[half:])
 
     def count(self, artifacts: Sequence[dict[str, Any]], replayed: bool) -> None:
         self.sent += [not (replayed or artifact.get("duplicate")) for artifact in artifacts]
@@ -148,37 +140,40 @@ class Files:
     def again(
         self, failed: Sequence[dict[str, Any]], test_id: str, sent: dict[int, Ready], known: Sequence[Ready]
     ) -> list[Ready]:
-        """Write down the entries of `failed`. The files that are to be sent again: whose failure was the server's, and
-        when bytes that the server had are gone, all known ones; those that it has linked already are duplicates."""
-        later: list[Ready] = []
+        """Write down the entries of `failed`. The files to be sent again: those of which the failure was the server's,
+        and those whose bytes the server did not have after all."""
+        again: list[Ready] = []
+        refused: list[Ready | None] = []
         for failure in failed:
+            code, index = failure.get("code"), failure.get("known_index")
             file = sent.get(failure.get("file_index", -1))
-            if failure.get("code") == "content_missing" or (file is None and failure.get("code") in LATER):
-                later += [file for file in known if self.is_there(file)]
-                self.are_gone(known)
-            elif file is not None and failure.get("code") in LATER:
-                self._server.patience.sleep(_WAIT)
-                later.append(file)
+            if file is None and isinstance(index, int) and 0 <= index < len(known):
+                file = known[index]
+            if file is not None and (code in LATER or code == "content_missing"):
+                again.append(file)
             else:
+                refused.append(file)
                 name = file.name if file else str(failure.get("file_name"))
                 self._receipts.refuse(test_id, name, str(failure.get("error")))
-        self.are_there({file.checksum for file in sent.values() if file not in later})
-        return later
+        self._are_there({file.checksum for file in sent.values() if file not in again and file not in refused})
+        self._there -= {file.checksum for file in again}
+        return again
+
+    def wait_for_space(self, failed: Sequence[dict[str, Any]]) -> None:
+        """Wait a while when any of the entries of `failed` is the server's failure. Raises Stopped."""
+        if any(failure.get("code") in LATER for failure in failed):
+            self._server.patience.sleep(_WAIT)
 
 
-def batches(files: Sequence[Ready]) -> Iterator[list[Ready]]:
+def batches(files: Sequence[Ready], max_files: int) -> Iterator[list[Ready]]:
     """The files in portions that one request may have."""
     batch: list[Ready] = []
     size = 0
     for file in files:
-        if batch and (len(batch) >= limits.GROUP_FILES or size + file.size > limits.GROUP_FILE_BYTES):
+        if batch and (len(batch) >= max_files or size + file.size > limits.GROUP_FILE_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(file)
         size += file.size
     if batch:
         yield batch
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]

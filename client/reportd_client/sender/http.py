@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import re
 import threading
 import time
 from dataclasses import dataclass, field
@@ -19,12 +18,17 @@ from reportd_client.version import VERSION
 
 _AGAIN = {408, 429, 502, 503, 504, 507}
 _BUSY = {429, 503}
-_ODD = re.compile("[\ud800-\udfff]")  # half an emoji, which UTF-8 does not have
 _FAULTS = 5  # repetitions after 500, which is a fault of the server and may be one of this very request
 
 
 class Stopped(Exception):
     """The time to send is over. What is not sent stays in the spool."""
+
+
+class TestDeleted(Exception):
+    """The server does not have this test any more."""
+
+    __test__ = False
 
 
 class Body(Protocol):
@@ -34,22 +38,6 @@ class Body(Protocol):
     length: int
 
     def chunks(self) -> Iterator[bytes]: ...
-
-
-@dataclass
-class Json:
-    """A JSON body."""
-
-    value: Any
-    content_type: str = "application/json"
-
-    def __post_init__(self) -> None:
-        text = json.dumps(self.value, ensure_ascii=False, separators=(",", ":"))
-        self.data = _ODD.sub("\ufffd", text).encode()
-        self.length = len(self.data)
-
-    def chunks(self) -> Iterator[bytes]:
-        yield self.data
 
 
 @dataclass
@@ -67,15 +55,33 @@ class Answer:
             return {}
         return value if isinstance(value, dict) else {}
 
+    def items(self, name: str) -> list[dict[str, Any]]:
+        """A list of the JSON object. Raises Fatal when it has none: the answer is not that of a reportd server."""
+        items = self.value.get(name)
+        if not isinstance(items, list):
+            raise Fatal(f"The answer is not that of a reportd server ({self.text()}): a proxy may have given it")
+        return items
+
+    @property
+    def replayed(self) -> bool:
+        """Whether it is the answer to an earlier request with the same Idempotency-Key."""
+        return "Idempotent-Replayed" in self.headers
+
     @property
     def code(self) -> str:
         return str(self.value.get("code", ""))
+
+    @property
+    def problems(self) -> list[dict[str, Any]]:
+        """The `errors` of a 422: `path` and `message` of each wrong value."""
+        errors = self.value.get("errors")
+        return [item for item in errors if isinstance(item, dict)] if isinstance(errors, list) else []
 
     def text(self) -> str:
         """What a person reads of it."""
         detail = self.value.get("detail")
         if detail:
-            problems = [f"{item.get('path')}: {item.get('message')}" for item in self.value.get("errors") or ()]
+            problems = [f"{item.get('path')}: {item.get('message')}" for item in self.problems]
             return "; ".join([str(detail), *problems])[:1000]
         page = " with a page that is not the server's: a proxy may have answered" if self.body else ""
         return f"HTTP {self.status}{page}"

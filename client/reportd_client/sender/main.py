@@ -14,9 +14,10 @@ from typing import Any, Callable, Optional
 
 from reportd_client import limits
 from reportd_client.receipt import Receipt, resume_hint
+from reportd_client.sender.body import Json, key_of
 from reportd_client.sender.connections import Fatal
-from reportd_client.sender.deliver import Delivery, key_of
-from reportd_client.sender.http import Json, Patience, Server, Stopped
+from reportd_client.sender.deliver import Delivery
+from reportd_client.sender.http import Patience, Server, Stopped
 from reportd_client.sender.lock import Gone, Lock, Taken
 from reportd_client.sender.offers import Offers
 from reportd_client.sender.plan import Tests, Waiting
@@ -187,12 +188,12 @@ class Sending:
     def _run_id(self) -> str:
         if self._receipts.run is None:
             fields = {name: value for name, value in self._spool.about["run"].items() if value is not None}
-            answer = self._server.call(
-                "POST", "/suite-runs", Json(fields), key_of(self._spool.id, "/suite-runs", fields)
-            )
-            if answer.status >= 300:
+            body = Json(fields)
+            answer = self._server.call("POST", "/suite-runs", body, key_of(self._spool.id, "/suite-runs", body.data))
+            run_id = answer.value.get("id")
+            if answer.status >= 300 or not run_id:
                 raise Fatal(f"The server refuses the run: {answer.text()}")
-            self._receipts.write({"run": answer.value["id"]})
+            self._receipts.write({"run": run_id})
         assert self._receipts.run is not None
         return self._receipts.run
 
@@ -226,7 +227,7 @@ class Sending:
         files = self._delivery.files_sent() if self._delivery else []
         receipt = Receipt(
             tests=self._sent,
-            tests_new=self._delivery.tests_new if self._delivery else 0,
+            tests_new=len(self._delivery.tests_new) if self._delivery else 0,
             files=len(files),
             files_new=sum(files),
             bytes_sent=self._server.bytes_sent,

@@ -1,8 +1,8 @@
 """What the sender writes down: before a request what it will send together, after it what the server has stored.
 
-Lines of receipts.jsonl, each synced: `{"group": 3, "refs": […]}` before the tests of a group are sent, then
-`{"run": id}`, `{"tests": {ref: id}}`, `{"done": key}` of a request that belongs to one test, `{"complete": [refs]}`,
-`{"finished": 1}`.
+Lines of receipts.jsonl, each synced: `{"run": id}`; `{"group": 3, "refs": […]}` before the tests of a group are sent;
+`{"alone": [ref]}` before a test is sent without what belongs to it, `{"tests": {ref: id}}` when it is stored, and
+`{"done": key}` of each request with what belongs to it; `{"complete": [refs]}`; `{"finished": 1}`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Receipts:
         self._path, self._refused_path = folder / "receipts.jsonl", folder / "refused.jsonl"
         self._lock = threading.Lock()
         self.run: str | None = None
-        self.ids: dict[str, str] = {}  # of tests that are not complete
+        self.alone: set[str] = set()  # tests that are stored, or perhaps stored, without what belongs to them
+        self.ids: dict[str, str] = {}  # of those that are stored and not complete
         self.groups: dict[int, list[str]] = {}  # of earlier senders
         self.done: set[str] = set()
         self.complete: set[str] = set()
@@ -53,6 +54,7 @@ class Receipts:
     def _take(self, line: dict[str, Any]) -> None:
         self.run = line.get("run", self.run)
         self.ids.update(line.get("tests", {}))
+        self.alone.update(line.get("alone", ()))
         self.finished = self.finished or "finished" in line
         if "done" in line:
             self.done.add(line["done"])

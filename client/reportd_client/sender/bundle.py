@@ -1,0 +1,91 @@
+"""The body of a bundle: tests with everything that belongs to them, in one request."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Callable, Optional, Sequence, Union
+
+from reportd_client import limits
+from reportd_client.sender.body import Json, Upload
+from reportd_client.sender.files import Ready
+from reportd_client.sender.plan import Parcel
+from reportd_client.sender.repair import Spot
+
+_MOST_KNOWN = 500  # in one request
+ROWS = {  # what belongs to a test, and what people call one of each
+    "steps": "step",
+    "checkpoints": "checkpoint",
+    "console_logs": "console entry",
+    "network_logs": "network entry",
+}
+_PATH = re.compile(rf"tests\[(\d+)\]\.(?:(test)|({'|'.join(ROWS)}|artifacts)\[(\d+)\])(?:\.(\w+))?.*")
+
+
+class Packed:
+    """A test, and what of it is still to be sent: the rows of its parcel, and files."""
+
+    def __init__(self, parcel: Parcel, files: list[Ready]) -> None:
+        self.parcel, self.files = parcel, files
+        # What the next bundle has of the files; the others follow.
+        self.inside: dict[int, Ready] = {}  # with their bytes, by their index
+        self.known: list[Ready] = []  # whose bytes the server has
+
+    @property
+    def named(self) -> list[Ready]:
+        """The files in the order in which the bundle names them."""
+        return [*self.inside.values(), *self.known]
+
+    def value(self) -> dict[str, Any]:
+        """As the bundle has it."""
+        entries = [{"file_index": index, **file.fields} for index, file in self.inside.items()]
+        entries += [file.known() for file in self.known]
+        lists = {name: rows for name in ROWS if (rows := getattr(self.parcel, name))}
+        return {"client_ref": self.parcel.ref, "test": self.parcel.test, **lists, "artifacts": entries}
+
+    def rows_are_stored(self) -> None:
+        for name in ROWS:
+            getattr(self.parcel, name).clear()
+
+
+def body_of(packed: Sequence[Packed]) -> Union[Json, Upload]:
+    value = {"tests": [one.value() for one in packed]}
+    files = [(file.name, file.path, file.size) for one in packed for file in one.inside.values()]
+    return Upload("bundle", value, files) if files else Json(value)
+
+
+def choose_files(packed: Sequence[Packed], is_there: Callable[[Ready], bool], max_files: int) -> None:
+    """Choose the files of the next bundle, at least one if any is left. The same bytes are sent once: the second time
+    they are known, in the bundle that follows."""
+    index = size = known = 0
+    chosen: set[str] = set()
+    for one in packed:
+        one.known, one.inside = [], {}
+        for file in one.files:
+            if is_there(file):
+                if known < _MOST_KNOWN:
+                    one.known.append(file)
+                    known += 1
+            elif file.checksum not in chosen and index < max_files:
+                if index and size + file.size > limits.GROUP_FILE_BYTES:
+                    continue
+                one.inside[index] = file
+                chosen.add(file.checksum)
+                index, size = index + 1, size + file.size
+
+
+def locate(packed: Sequence[Packed], path: str) -> Optional[Spot]:
+    """The place of a path such as `tests[3].steps[2].status` or `tests[0].artifacts[1].description`."""
+    found = _PATH.fullmatch(path)
+    if found is None or int(found[1]) >= len(packed):
+        return None
+    one, field = packed[int(found[1])], found[5]
+    test_id = one.parcel.test_id
+    if found[2]:
+        return Spot(test_id, "test", [one.parcel.test], 0, field, is_test=True)
+    index = int(found[4])
+    if found[3] != "artifacts":
+        return Spot(test_id, ROWS[found[3]], getattr(one.parcel, found[3]), index, field)
+    if index >= len(one.named):
+        return None
+    file = one.named[index]
+    return Spot(test_id, file.name, one.files, one.files.index(file), field)
