@@ -71,6 +71,10 @@ class Database:
         migrate.apply(dsn)
         self.token = self._reportd("token", "create", "--name", f"bench {os.getpid()}")
 
+    def token_of(self, project: str) -> str:
+        """Creates a project and a token for it."""
+        return self._reportd("token", "create", "--name", f"bench {project}", "--project", project)
+
     def person(self, name: str, *roles: str) -> str:
         """Creates a person with these roles; the generated password."""
         return self._reportd("user", "add", name, "--generate", *[word for role in roles for word in ("--role", role)])

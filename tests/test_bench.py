@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench import chart, pages, plans, results, volume
+from bench import chart, missing, pages, plans, results, volume
 from bench.bodies import Picture, Steps, Upload
 from bench.load import Load
 from bench.measure import measure
@@ -186,3 +186,10 @@ def test_a_filled_database_has_what_the_pages_need(dsn):
     read = plans.explain(database, plans.Statement("SELECT FROM test_step_results WHERE duration_ms = 7"))
     by_id = plans.explain(database, plans.Statement(f"{steps}$1", (f"'{found['steps_20']}'",)))
     assert "test_step_results" in read.scans and not by_id.scans and by_id.buffers < read.buffers
+
+
+@pytest.mark.parametrize(("more", "told"), [(0.0, ""), (1e-7, ""), (2e-5, "above the noise")])
+def test_a_difference_of_times_counts_when_it_is_above_the_noise(more, told):
+    unknown = [1e-3 + (n * 37 % 101) * 1e-6 for n in range(500)]
+    cells = missing.compared([each + more for each in unknown], unknown)
+    assert cells[-1] == told and float(cells[2]) == pytest.approx(more * 1e6, abs=0.1)
