@@ -194,6 +194,10 @@ class Evidence:
         if self.is_open():
             self._entries.add(to, self._hidden(entry))
 
+    def hidden(self, text: str) -> str:
+        """Text without credentials, and without what was typed into password fields."""
+        return str(self._hidden({"text": self._recorder.masks.text(text)})["text"])
+
     def _hidden(self, values: dict[str, Any]) -> dict[str, Any]:
         """Without what was typed into password fields: stack traces quote it from the source of the test."""
         for typed in self._typed:

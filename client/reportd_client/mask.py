@@ -25,6 +25,7 @@ _SHORT_WORD = re.compile(
     rf"|(?<![A-Z])(?:{'|'.join(_FORMS[1])})(?![a-z])"
     rf"|(?<![A-Z])(?:{'|'.join(_FORMS[2])})(?![a-z]|[A-Z](?![a-z]))"
 )
+_TOKEN = re.compile(r"rpt_[0-9A-Za-z]{43,}")  # of reportd, which a test prints with its environment
 _QUOTED = re.compile(r"([\"'`])(?:(?!\1).)*\1")
 _STEP_TEXTS = (
     *("action", "description", "input_value", "expected_value", "actual_value", "error_message", "stack_trace"),
@@ -55,13 +56,14 @@ class Masks:
                 raise ValueError(f"REPORTD_MASK: {line!r} is not a regular expression: {error}") from None
 
     def text(self, text: str) -> str:
-        """The text without the credentials of URLs in it."""
+        """The text without the credentials of URLs in it, and without tokens of reportd."""
         return self._own(_redacted(text, _TEXT_VALUE))
 
     def url(self, url: str) -> str:
         return self._own(_redacted(url, _URL_VALUE))
 
     def _own(self, text: str) -> str:
+        text = without_tokens(text)
         for pattern in self._patterns:
             text = pattern.sub(REDACTED, text)
         return text
@@ -106,6 +108,10 @@ class Masks:
                 for name, item in value.items()
             }
         return [self.anything(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def without_tokens(text: str) -> str:
+    return _TOKEN.sub(REDACTED, text) if "rpt_" in text else text
 
 
 def typed_secret(step: dict[str, Any]) -> str | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Iterator
 
 from reportd_client import limits
 from reportd_client.evidence import Evidence
+from reportd_client.mask import without_tokens
 from reportd_client.notes import harmless
 from reportd_client.steps import CURRENT_STEP, CURRENT_TEST, Step
 from reportd_client.system import System
@@ -25,7 +26,7 @@ class Test(Evidence):
 
     def __init__(self, recorder: Recorder, name: str, test_id: str | None, attempt: int, **fields: Any) -> None:
         super().__init__(recorder)
-        self.name, self.test_id, self.attempt = name, test_id or name, attempt
+        self.name, self.test_id, self.attempt = without_tokens(name), without_tokens(test_id or name), attempt
         self._fields: dict[str, Any] = {"tags": None, "metadata": None, **fields}
         self._numbers: dict[int, Iterator[int]] = {}
         self._error = 0  # id() of the exception that a step within has reported with its trace
@@ -61,7 +62,8 @@ class Test(Evidence):
         self._state = "open"
         self._recorder.writer.check_space()
         test = {"name": cut(self.name, 500) or "?", "test_id": self.test_id, "attempt": self.attempt}
-        test.update(started_at=self._started, **{name: value for name, value in self._fields.items() if value})
+        fields = {**self._fields, "metadata": self._bounded_metadata(self._fields["metadata"])}
+        test.update(started_at=self._started, **{name: value for name, value in fields.items() if value})
         self._recorder.append({"kind": "begin", "ref": self.ref, "test": test}, verdict=True)
 
     @harmless

@@ -26,6 +26,15 @@ def test_urls_in_texts():
     assert MASKS.text(text) == f'GET "https://shop.example/?token={REDACTED}" failed: https://a:{REDACTED}@shop.example'
 
 
+def test_tokens_of_reportd():
+    token = "rpt_" + "aB3" * 16 + "x"
+    assert MASKS.text(f"REPORTD_TOKEN={token}, not rpt_short") == f"REPORTD_TOKEN={REDACTED}, not rpt_short"
+    assert MASKS.url(f"https://x/{token}/{token[:47]}") == f"https://x/{REDACTED}/{REDACTED}"
+    assert token not in str(MASKS.headers({"X-Sent": f"Bearer {token}"}))
+    assert token not in str(MASKS.anything({"environment": [{"A": f"Bearer {token}"}]}))
+    assert token not in str(MASKS.step({"action": f"Fill {token}", "input_value": token, "error_message": token}))
+
+
 def test_headers():
     headers = {
         "Authorization": "Bearer abc",

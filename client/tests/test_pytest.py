@@ -490,3 +490,43 @@ def test_ctrl_c_twice_ends(pytester, server):
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
     assert time.monotonic() - started < 10 and process.returncode != 0
+
+
+LEAKS = """
+import logging, os
+import pytest
+import reportd_client as reportd
+
+TOKEN = os.environ["REPORTD_TOKEN"]
+
+@pytest.mark.parametrize("value", [TOKEN])
+@pytest.mark.parametrize("lines", [1, 3000])
+def test_leaks(value, lines, record_property):
+    record_property("environment", str(dict(os.environ)))
+    with reportd.step("Type it", selector="#password", input_value="hunter2"):
+        pass
+    with reportd.step(f"Fill {TOKEN}", input_value=TOKEN, expected=TOKEN):
+        for line in range(lines):
+            print(TOKEN, "hunter2")
+    logging.getLogger("x").error("sent %s and %s", TOKEN, "hunter2")
+    test = reportd.current_test()
+    test.network("GET", f"https://x/{TOKEN}", request_headers={"Authorization": TOKEN, "X-Sent": TOKEN})
+    test.checkpoint("header", expected=TOKEN, actual=f"Bearer {TOKEN}")
+    raise ValueError(f"401 for {TOKEN} hunter2")
+"""
+
+
+def test_a_test_that_prints_its_environment_tells_no_token_and_no_password(report, pytester, server):
+    pytester.makepyfile(LEAKS)
+    away = f"http://127.0.0.1:{free_port()}"
+    options = ("--reportd-drain", "0", "--reportd-spool", "spool", "--show-capture", "no")
+    result, _ = report(*options, url=away)
+    assert result.ret == 1
+    (folder,) = spools_in(pytester.path / "spool")
+    kept = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    assert b"[redacted]" in kept and server.token.encode() not in kept and b"hunter2" not in kept
+    done = command("resume", folder, REPORTD_URL=server.url, REPORTD_TOKEN=server.token)
+    assert done.returncode == 0, done.stderr
+    run = server.run(re.search(r"suite-runs/([0-9a-f-]+)", done.stdout)[1])
+    assert len(run["tests"]) == 2 and server.token not in str(run) and "hunter2" not in str(run)
+    assert [file["file_name"] for test in run["tests"] for file in test["artifacts"]] == ["output.log"]

@@ -168,7 +168,7 @@ class Attempt:
         size = sum(len(line) for _, line in lines)
         if len(lines) > limits.MAX_OUTPUT_LINES or size > limits.MAX_OUTPUT:
             whole = "".join(f"--- {title} ---\n{text}\n" for title, text in kept)
-            self.test.attach(whole.encode("utf-8", "replace"), "output.log", type="log")
+            self.test.attach(self.test.hidden(whole).encode("utf-8", "replace"), "output.log", type="log")
         for is_error, line in _bounded(lines):
             self.test.console("warning" if is_error else "info", line, source_url="stderr" if is_error else "stdout")
 
