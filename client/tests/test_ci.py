@@ -187,6 +187,96 @@ def test_each_system(name, tmp_path):
     assert build.metadata()["ci"]["system"] == name.split()[0]
 
 
+PULLS = {
+    "github": ({"GITHUB_HEAD_REF": "x", "GITHUB_REF": "refs/pull/5/merge", "GITHUB_REF_NAME": "5/merge"}, SHA, None),
+    "gitlab": (
+        {
+            "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME": "x",
+            "CI_MERGE_REQUEST_SOURCE_BRANCH_SHA": HEAD,
+            "CI_MERGE_REQUEST_IID": "5",
+            "CI_COMMIT_REF_NAME": "refs/merge-requests/5/merge",
+        },
+        HEAD,
+        "5",
+    ),
+    "jenkins": ({"BRANCH_NAME": "PR-5", "CHANGE_BRANCH": "x", "CHANGE_ID": "5", "GIT_BRANCH": "PR-5"}, SHA, "5"),
+    "azure": (
+        {
+            "BUILD_SOURCEBRANCH": "refs/pull/5/merge",
+            "SYSTEM_PULLREQUEST_SOURCEBRANCH": "refs/heads/x",
+            "SYSTEM_PULLREQUEST_SOURCECOMMITID": HEAD,
+            "SYSTEM_PULLREQUEST_PULLREQUESTNUMBER": "5",
+            "SYSTEM_PULLREQUEST_PULLREQUESTID": "77",  # of Azure; the number is the one that people see on GitHub
+        },
+        HEAD,
+        "5",
+    ),
+    "circleci": ({"CIRCLE_BRANCH": "x", "CIRCLE_PR_NUMBER": "5"}, SHA, "5"),
+    "buildkite": ({"BUILDKITE_BRANCH": "x", "BUILDKITE_PULL_REQUEST": "5"}, SHA, "5"),
+    "bitbucket": ({"BITBUCKET_BRANCH": "x", "BITBUCKET_PR_ID": "5"}, SHA, "5"),
+    "drone": ({"DRONE_SOURCE_BRANCH": "x", "DRONE_PULL_REQUEST": "5"}, SHA, "5"),
+    "woodpecker": (
+        {"CI_COMMIT_BRANCH": "main", "CI_COMMIT_SOURCE_BRANCH": "x", "CI_COMMIT_PULL_REQUEST": "5"},
+        SHA,
+        "5",
+    ),
+    "travis": ({"TRAVIS_PULL_REQUEST": "5"}, HEAD, "5"),
+}
+
+
+@pytest.mark.parametrize("name", PULLS)
+def test_a_pull_request_has_its_branch_and_number(name, tmp_path):
+    more, commit, number = PULLS[name]
+    build = detect({**TABLE[name][0], **more}, tmp_path)
+    assert (build.branch, build.commit, build.metadata()["ci"].get("pull_request")) == ("x", commit, number)
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "shard"),
+    [
+        ("gitlab", {"CI_NODE_INDEX": "5", "CI_JOB_NAME": "rspec 5/5"}, "5/5"),
+        ("azure", {"SYSTEM_JOBPOSITIONINPHASE": "4", "SYSTEM_JOBNAME": "e2e 4"}, "4/4"),
+        ("circleci", {"CIRCLE_NODE_INDEX": "2"}, "3/3"),
+        ("buildkite", {"BUILDKITE_PARALLEL_JOB": "0", "BUILDKITE_JOB_ID": "j0"}, "1/2"),
+        ("bitbucket", {"BITBUCKET_PARALLEL_STEP": "1", "BITBUCKET_PARALLEL_STEP_COUNT": "3"}, "2/3"),
+        ("github", {"CI_NODE_INDEX": "1", "CI_NODE_TOTAL": "2"}, None),  # of no system that GitHub has
+        ("gitlab", {"CI_NODE_INDEX": "two"}, None),
+        ("gitlab", {"CI_NODE_TOTAL": "1"}, None),
+    ],
+)
+def test_each_shard_has_its_number_and_the_key_of_all(name, more, shard, tmp_path):
+    first, other = TABLE[name][0], {**TABLE[name][0], **more}
+    one, two = detect(first, tmp_path), detect(other, tmp_path)
+    assert two.shard == shard and one.run_key(one.name) == two.run_key(two.name)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_empty_variables_are_absent(name, tmp_path):
+    """CI systems set variables that do not apply to the empty text: nothing may become empty by that."""
+    signs = ("GITHUB_ACTIONS", "GITLAB_CI", "JENKINS_URL", "TF_BUILD", "CIRCLECI", "BUILDKITE", "DRONE", "TRAVIS", "CI")
+    signs += ("BITBUCKET_BUILD_NUMBER",)
+    build = detect({key: value if key in signs else "" for key, value in TABLE[name][0].items()}, tmp_path)
+    assert (build.branch, build.commit, build.build_url, build.shard, build.name) == (None,) * 5
+    assert build.run_key("n") is None and build.metadata()["ci"].keys() <= {"system"}
+
+
+def test_five_shards_become_one_run_and_two_jobs_do_not(record, server, monkeypatch, tmp_path):
+    def send(environment, test):
+        for key, value in environment.items():
+            monkeypatch.setenv(key, value)
+        with record(spool=str(tmp_path / test)) as run, run.test(test):
+            pass
+        return run.receipt.run_id
+
+    monkeypatch.chdir(tmp_path)
+    ids = [send({**GITLAB, "CI_NODE_INDEX": str(k), "CI_JOB_NAME": f"rspec {k}/5"}, f"t{k}") for k in range(1, 6)]
+    other = send({**GITLAB, "CI_JOB_NAME": "e2e"}, "t6")
+    assert len(set(ids)) == 1 and other not in ids
+    run = server.run(ids[0])
+    assert sorted(test["name"] for test in run["tests"]) == ["t1", "t2", "t3", "t4", "t5"]
+    assert (run["name"], run["branch"], run["commit_sha"]) == ("shop / rspec", "main", SHA)
+
+
 def test_a_pull_request_on_github_has_the_commit_that_was_pushed(tmp_path):
     event = tmp_path / "event.json"
     event.write_text(json.dumps({"pull_request": {"number": 5, "head": {"sha": HEAD}}}))

@@ -218,35 +218,20 @@ def test_wrong_settings_of_the_command(settings, words):
 # --- certificates and proxies ---
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    """A certificate for 127.0.0.1, signed by itself."""
+def certificate(folder, name="IP:127.0.0.1"):
+    """A certificate for this name, signed by itself."""
     if not shutil.which("openssl"):
         pytest.skip("openssl makes the certificate")
-    folder = tmp_path_factory.mktemp("authority")
-    subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=127.0.0.1",
-            "-addext",
-            "subjectAltName=IP:127.0.0.1",
-            "-keyout",
-            folder / "key.pem",
-            "-out",
-            folder / "ca.pem",
-        ],
-        check=True,
-        capture_output=True,
-    )
+    kind = ("-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test")
+    files = ("-keyout", "key.pem", "-out", "ca.pem")
+    command = ["openssl", "req", *kind, "-addext", f"subjectAltName={name}", *files]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return folder
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return certificate(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture
@@ -267,6 +252,17 @@ def test_a_certificate_of_the_own_authority(secure, authority, settings):
     assert insecure.returncode == 0 and "is not checked" in insecure.stderr
 
 
+def test_a_certificate_of_another_authority_or_for_another_name(proxy, secure, authority, settings, tmp_path):
+    settings = {**settings, "REPORTD_URL": secure}
+    other = command("check", **settings, REPORTD_CA_FILE=str(certificate(tmp_path) / "ca.pem"))
+    assert other.returncode == 1 and other.stderr.count("\n") == 1
+    assert f"{secure}/api/v1/reports: its certificate is not accepted (self-signed certificate)" in other.stderr
+    settings["REPORTD_URL"] = secure.replace("127.0.0.1", "localhost")
+    name = command("check", **settings, REPORTD_CA_FILE=str(authority / "ca.pem"))
+    assert name.returncode == 1 and name.stderr.count("\n") == 1 and "Hostname mismatch" in name.stderr, name.stderr
+    assert proxy.seen == []
+
+
 @pytest.fixture
 def forward_proxy(server):
     """An HTTP proxy that wants a password; `seen` has the requests that it got."""
@@ -274,12 +270,26 @@ def forward_proxy(server):
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
+        def is_allowed(self):
             forward.seen.append(self.path)
-            if self.headers.get("Proxy-Authorization") != "Basic YW5uYTpwQHNz":  # anna:p@ss
-                self.send_response(407)
-                self.send_header("Content-Length", "0")
+            if self.headers.get("Proxy-Authorization") == "Basic YW5uYTpwQHNz":  # anna:p@ss
+                return True
+            self.send_response(407)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return False
+
+        def do_CONNECT(self):
+            host, _, port = self.path.partition(":")
+            if self.is_allowed():
+                self.send_response(200)
                 self.end_headers()
+                with socket.create_connection((host, int(port))) as far:
+                    threading.Thread(target=pump, args=(far, self.connection), daemon=True).start()
+                    pump(self.connection, far)
+
+        def do_GET(self):
+            if not self.is_allowed():
                 return
             connection = http.client.HTTPConnection(server.url.removeprefix("http://"))
             connection.request("GET", self.path, headers={"Authorization": self.headers["Authorization"]})
@@ -302,6 +312,14 @@ def forward_proxy(server):
     forward.server_close()
 
 
+def pump(source, target):
+    """Pass bytes on until one side has ended."""
+    with suppress(OSError):
+        while data := source.recv(65_536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+
+
 def test_a_proxy_with_a_password(forward_proxy, settings):
     address = f"127.0.0.1:{forward_proxy.server_port}"
     refused = command("check", **settings, HTTP_PROXY=f"http://{address}", http_proxy=f"http://{address}")
@@ -311,6 +329,26 @@ def test_a_proxy_with_a_password(forward_proxy, settings):
     forward_proxy.seen.clear()
     direct = command("check", **settings, http_proxy=f"http://{address}", no_proxy="127.0.0.1")
     assert direct.returncode == 0 and forward_proxy.seen == []
+
+
+def test_a_proxy_with_a_password_before_a_certificate(forward_proxy, secure, authority, settings, server, tmp_path):
+    """A tunnel: the proxy sees neither the token nor the report."""
+    address, trusted = f"127.0.0.1:{forward_proxy.server_port}", {"REPORTD_CA_FILE": str(authority / "ca.pem")}
+    settings = {**settings, "REPORTD_URL": secure}
+    for login in ("", "anna:wrong@"):
+        refused = command("check", **settings, **trusted, https_proxy=f"http://{login}{address}")
+        assert refused.returncode == 1 and refused.stderr.count("\n") == 1, refused.stderr
+        assert "wants a password" in refused.stderr and "wrong" not in refused.stderr
+    through = {"https_proxy": f"http://anna:p%40ss@{address}"}
+    untrusted = command("check", **settings, **through)
+    assert untrusted.returncode == 1 and "Set REPORTD_CA_FILE" in untrusted.stderr, untrusted.stderr
+    forward_proxy.seen.clear()
+    done = python(work(tmp_path, tests=2), **settings, **trusted, **through)
+    assert "tests=2" in done.stdout and "spool=None" in done.stdout, done.stderr
+    assert set(forward_proxy.seen) == {secure.removeprefix("https://")}
+    forward_proxy.seen.clear()
+    assert command("check", **settings, **trusted, **through, no_proxy="127.0.0.1").returncode == 0
+    assert forward_proxy.seen == []
 
 
 def test_a_proxy_that_is_not_there(settings):
