@@ -105,3 +105,128 @@ FROM (SELECT *, row_number() OVER portion AS number, sum(octet_length(item)) OVE
       WINDOW portion AS (ORDER BY id ROWS UNBOUNDED PRECEDING)) AS artifact
 WHERE bytes <= 1048576 OR number = 1
 ORDER BY id
+
+-- name: known_run
+-- Where a run with this id is.
+SELECT p.id, p.name FROM suite_runs r JOIN projects p ON p.id = r.project_id WHERE r.id = $1
+
+-- name: insert_run
+-- $2: as `run` has it.
+INSERT INTO suite_runs (id, project_id, run_key, name, status, environment, branch, commit_sha, build_url, browser,
+                        platform, triggered_by, tags, metadata, started_at, finished_at, created_at, updated_at)
+SELECT n.id, $1, n.run_key, n.name, n.status, n.environment, n.branch, n.commit_sha, n.build_url, n.browser,
+       n.platform, n.triggered_by, n.tags, n.metadata, n.started_at, n.finished_at, n.created_at, n.updated_at
+FROM json_to_record($2::json) AS n(
+    id uuid, run_key text, name text, status text, environment text, branch text, commit_sha text, build_url text,
+    browser text, platform text, triggered_by text, tags text[], metadata jsonb, started_at timestamptz,
+    finished_at timestamptz, created_at timestamptz, updated_at timestamptz)
+
+-- name: insert_results
+-- $3: as `results` has them.
+INSERT INTO test_case_results (id, suite_run_id, project_id, client_ref, name, test_id, status, duration_ms, attempt,
+                               error_message, error_type, stack_trace, browser, tags, metadata, started_at,
+                               completed_at, created_at, updated_at)
+SELECT n.id, $1, $2, n.client_ref, n.name, n.test_id, n.status, n.duration_ms, n.attempt, n.error_message,
+       n.error_type, n.stack_trace, n.browser, n.tags, n.metadata, n.started_at, n.completed_at, n.created_at,
+       n.updated_at
+FROM json_to_recordset($3::json) AS n(
+    id uuid, client_ref uuid, name text, test_id text, status text, duration_ms int, attempt int,
+    error_message text, error_type text, stack_trace text, browser text, tags text[], metadata jsonb,
+    started_at timestamptz, completed_at timestamptz, created_at timestamptz, updated_at timestamptz)
+
+-- name: taken
+-- Which of the paths are in use. A path in removed_files is, too: a delayed unlink would delete the new file.
+SELECT storage_path FROM test_artifacts WHERE storage_path = ANY($1::text[])
+UNION ALL
+SELECT storage_path FROM removed_files WHERE storage_path = ANY($1::text[])
+
+-- name: insert_artifacts
+-- Of result $1; $2: as `artifacts` has them. $3 to $5: the path, dedupe key and link_name of each. Without their steps,
+-- which are not there yet.
+INSERT INTO test_artifacts (id, test_case_result_id, artifact_type, artifact_category, step_number, iteration_number,
+                            file_name, file_size, mime_type, text_encoding, checksum, storage_path, description,
+                            dedupe_key, captured_at, uploaded_at, created_at, link_name)
+SELECT n.id, $1, n.artifact_type, n.artifact_category, n.step_number, n.iteration_number, n.file_name, n.file_size,
+       n.mime_type, n.text_encoding, n.checksum, n.storage_path, n.description, n.dedupe_key, n.captured_at,
+       n.uploaded_at, n.created_at, n.link_name
+FROM ROWS FROM (unnest($3::text[], $4::bytea[], $5::text[]), json_to_recordset($2::json) AS (
+    id uuid, artifact_type text, artifact_category text, step_number int, iteration_number int, file_name text,
+    file_size bigint, mime_type text, text_encoding text, checksum text, description text, captured_at timestamptz,
+    uploaded_at timestamptz, created_at timestamptz)) AS n(storage_path, dedupe_key, link_name)
+
+-- name: insert_steps
+-- Of result $1; $2: as `steps` has them; $3: the link_name of each. A run that was written while it was archived may
+-- name a screenshot that the archive does not have.
+INSERT INTO test_step_results (
+    id, test_case_result_id, iteration_number, step_number, parent_step_number, step_type, action, description, status,
+    duration_ms, element_selector, element_name, element_type, input_value, expected_value, actual_value,
+    error_message, error_type, stack_trace, screenshot_path, link_name, screenshot_artifact_id, screenshot_pinned,
+    started_at, completed_at, created_at, updated_at)
+SELECT n.id, $1, n.iteration_number, n.step_number, n.parent_step_number, n.step_type, n.action, n.description,
+       n.status, n.duration_ms, n.element_selector, n.element_name, n.element_type, n.input_value, n.expected_value,
+       n.actual_value, n.error_message, n.error_type, n.stack_trace, n.screenshot_path,
+       CASE WHEN n.link_name IS NOT NULL THEN ARRAY[n.screenshot_path, n.link_name] END,
+       (SELECT a.id FROM test_artifacts a WHERE a.test_case_result_id = $1 AND a.id = n.screenshot_artifact_id),
+       n.screenshot_pinned, n.started_at, n.completed_at, n.created_at, n.updated_at
+FROM ROWS FROM (unnest($3::text[]), json_to_recordset($2::json) AS (
+    id uuid, iteration_number int, step_number int, parent_step_number int, step_type text, action text,
+    description text, status text, duration_ms int, element_selector text, element_name text, element_type text,
+    input_value text, expected_value text, actual_value text, error_message text, error_type text, stack_trace text,
+    screenshot_path text, screenshot_artifact_id uuid, screenshot_pinned boolean, started_at timestamptz,
+    completed_at timestamptz, created_at timestamptz, updated_at timestamptz)) AS n(link_name)
+
+-- name: own_artifacts
+-- After the steps of result $1: to which of them its artifacts ($2, as `artifacts` has them) belong.
+UPDATE test_artifacts a SET step_result_id = s.id
+FROM json_to_recordset($2::json) AS n(id uuid, step_result_id uuid)
+JOIN test_step_results s ON s.test_case_result_id = $1 AND s.id = n.step_result_id
+WHERE a.id = n.id AND a.test_case_result_id = $1
+
+-- name: insert_checkpoints
+-- Of result $1, in their order; $2: as `checkpoints` has them.
+INSERT INTO test_checkpoints (
+    id, test_case_result_id, iteration_number, checkpoint_number, step_number, name, checkpoint_type, status,
+    expected_value, actual_value, message, screenshot_artifact_id, captured_at, created_at)
+SELECT n.id, $1, n.iteration_number, n.checkpoint_number, n.step_number, n.name, n.checkpoint_type, n.status,
+       n.expected_value, n.actual_value, n.message,
+       (SELECT a.id FROM test_artifacts a WHERE a.test_case_result_id = $1 AND a.id = n.screenshot_artifact_id),
+       n.captured_at, n.created_at
+FROM ROWS FROM (json_to_recordset($2::json) AS (
+    id uuid, iteration_number int, checkpoint_number int, step_number int, name text, checkpoint_type text,
+    status text, expected_value text, actual_value text, message text, screenshot_artifact_id uuid,
+    captured_at timestamptz, created_at timestamptz)) WITH ORDINALITY
+    AS n(id, iteration_number, checkpoint_number, step_number, name, checkpoint_type, status, expected_value,
+         actual_value, message, screenshot_artifact_id, captured_at, created_at, number)
+ORDER BY n.number
+
+-- name: insert_console_logs
+-- As insert_checkpoints.
+INSERT INTO test_console_logs (
+    id, test_case_result_id, client_sequence, level, message, source_url, line_number, column_number, step_number,
+    iteration_number, logged_at, created_at)
+SELECT n.id, $1, n.client_sequence, n.level, n.message, n.source_url, n.line_number, n.column_number, n.step_number,
+       n.iteration_number, n.logged_at, n.created_at
+FROM ROWS FROM (json_to_recordset($2::json) AS (
+    id uuid, client_sequence bigint, level text, message text, source_url text, line_number int, column_number int,
+    step_number int, iteration_number int, logged_at timestamptz, created_at timestamptz)) WITH ORDINALITY
+    AS n(id, client_sequence, level, message, source_url, line_number, column_number, step_number, iteration_number,
+         logged_at, created_at, number)
+ORDER BY n.number
+
+-- name: insert_network_logs
+-- As insert_checkpoints.
+INSERT INTO test_network_logs (
+    id, test_case_result_id, client_sequence, method, url, status_code, resource_type, request_headers,
+    response_headers, request_size, response_size, duration_ms, error_text, step_number, iteration_number, started_at,
+    created_at)
+SELECT n.id, $1, n.client_sequence, n.method, n.url, n.status_code, n.resource_type, n.request_headers,
+       n.response_headers, n.request_size, n.response_size, n.duration_ms, n.error_text, n.step_number,
+       n.iteration_number, n.started_at, n.created_at
+FROM ROWS FROM (json_to_recordset($2::json) AS (
+    id uuid, client_sequence bigint, method text, url text, status_code int, resource_type text,
+    request_headers jsonb, response_headers jsonb, request_size bigint, response_size bigint, duration_ms int,
+    error_text text, step_number int, iteration_number int, started_at timestamptz, created_at timestamptz))
+    WITH ORDINALITY AS n(id, client_sequence, method, url, status_code, resource_type, request_headers,
+                         response_headers, request_size, response_size, duration_ms, error_text, step_number,
+                         iteration_number, started_at, created_at, number)
+ORDER BY n.number

@@ -94,3 +94,11 @@ example: anna may read all projects, and administer the project shop
 SET_ROLES = """\
 example:
   reportd user set-roles anna --role uploader"""
+
+
+IMPORT = """\
+Everything is checked against the manifest of the archive first. Then all of it
+is stored, or nothing. A run that is there already is left as it is.
+
+example:
+  reportd import nightly.zip --project web"""

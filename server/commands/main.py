@@ -18,7 +18,7 @@ import asyncpg
 import psycopg
 
 from server import __version__, config
-from server.commands import audit, epilogs, projects, regroup, serve, settings, systemd, tokens, up, users
+from server.commands import archives, audit, epilogs, projects, regroup, serve, settings, systemd, tokens, up, users
 from server.commands.check import compare, findings
 from server.commands.check.context import DATABASE_ERRORS, CheckFailed, Options
 from server.commands.console import (
@@ -215,6 +215,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_command(commands, _command)
     _add_audit(commands)
     regroup.add_command(commands, _command, _stored)
+    archives.add_commands(commands, _command, _stored)
     tokens.add_commands(commands, _command, _stored)
     projects.add_commands(commands, _command, _stored)
     users.add_commands(commands, _command, _stored)

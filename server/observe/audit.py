@@ -28,6 +28,7 @@ class Action(StrEnum):
     rows have a `created_at`."""
 
     SUITE_RUN_CREATED = "suite_run.created"
+    SUITE_RUN_IMPORTED = "suite_run.imported"
     SUITE_RUN_DELETED = "suite_run.deleted"
     ARTIFACT_DELETED = "artifact.deleted"
     STEPS_PRUNED = "steps.pruned"

@@ -1,0 +1,75 @@
+"""`reportd import`: a run from a zip that `Download this run` or GET /suite-runs/{id}/archive made."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from server.archive.importing import Import, Imported, NotImported
+from server.archive.opened import BadArchive, Opened
+from server.commands import epilogs, settings, up
+from server.commands.console import Database, Refused, run, short_name, use_running_server
+from server.config import Config
+from server.database.errors import UNAVAILABLE
+from server.database.pool import open_pool
+from server.errors import ReportError
+from server.observe.audit import operator
+from server.observe.log import visible
+from server.storage.folder import Storage
+from server.storage.marker import ensure_own
+
+_CLOSE_SECONDS = 5.0
+
+
+def add_commands(commands: Any, command: Any, stored: Any) -> None:
+    """Add `import` to the parser; `command` and `stored` are those of main.py."""
+    text = "store the run of a downloaded zip, under the ids that it has"
+    added = stored(command(commands, "import", _import, text, epilogs.IMPORT))
+    added.add_argument("archive", type=Path, metavar="ZIP", help="as a run's page or GET …/archive gives it")
+    text = "into this project, which is created if there is none (default: the project that the run was in)"
+    added.add_argument("--project", type=short_name, metavar="NAME", help=text)
+
+
+def _import(options: argparse.Namespace) -> None:
+    use_running_server(options)
+    try:
+        with Opened(options.archive) as archive:
+            importing = Import(archive, options.project, operator())
+            if options.data is None:
+                loaded = settings.load(options.config)
+            else:
+                loaded = up.settings(options.data.absolute(), options.config, {})
+            with Database(options) as dsn:
+                done = run(_save(importing, dsn, loaded))
+    except (BadArchive, NotImported) as error:
+        raise Refused(f"{error} Nothing was imported.") from error
+    except ReportError as error:  # the storage is full or away, or the outcome of the commit is unknown
+        raise Refused(error.detail) from error
+    _print(done)
+
+
+async def _save(importing: Import, dsn: str, config: Config) -> Imported:
+    files = config.artifacts
+    storage = Storage(files.storage_path, files.durability, files.file_timeout, files.min_free_bytes)
+    pool = await open_pool(msgspec.structs.replace(config.database, dsn=dsn))
+    await storage.start()
+    try:
+        if not await ensure_own(pool, storage):
+            raise Refused("The database or the storage folder does not answer. Nothing was imported.")
+        return await importing.save(pool, storage)
+    except UNAVAILABLE as error:
+        raise Refused(f"The database was lost ({error!r}). Run the command again: it changes nothing twice.") from error
+    finally:
+        await storage.stop()
+        await pool.close(_CLOSE_SECONDS)
+
+
+def _print(done: Imported) -> None:
+    what = f"run {done.run_id} ({visible(done.name)}) in project {visible(done.project)}"
+    if not done.is_new:
+        print(f"{what} was there already: nothing changed")
+        return
+    print(f"imported {what}: {done.results} results, {done.artifacts} artifacts")
+    if done.lost:
+        print(f"{done.lost} artifacts have no file: the archive does not have their bytes")

@@ -1,0 +1,327 @@
+"""`reportd import`: a run from an archive, all of it or nothing, and never twice."""
+
+import hashlib
+import json
+import stat
+import uuid
+import zipfile
+
+import msgspec
+import psycopg
+import pytest
+
+from server.app import create_app
+from server.archive import names
+from server.archive.zip_stream import MANIFEST
+from server.auth.tokens import hash_of, new_token
+from tests.api.test_archives import archive_of, full_run  # noqa: F401
+from tests.makers import png, text
+
+TABLES = ["suite_runs", "test_case_results", "test_step_results", "test_artifacts", "test_checkpoints",
+          "test_console_logs", "test_network_logs"]  # fmt: skip
+# Not from the archive: the place of the project and of the file, and the order among all rows of the server.
+OWN = {"project_id", "storage_path", "seq"}
+
+
+@pytest.fixture
+async def saved(client, full_run, tmp_path):  # noqa: F811
+    """The archive of a full run, as a file."""
+    path = tmp_path / "run.zip"
+    path.write_bytes((await archive_of(client, full_run)).fp.getvalue())
+    return path
+
+
+@pytest.fixture
+def other(postgres, tmp_path, command, monkeypatch):
+    """Another server, of its own database and folder: other("import", …) runs a command there. other.rows(sql)."""
+    name = f"other_{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template_reportd")
+    dsn, folder = postgres.dsn(name), tmp_path / "other"
+
+    def run(*arguments):
+        monkeypatch.setenv("REPORTD_DATABASE_DSN", dsn)
+        monkeypatch.setenv("REPORTD_ARTIFACTS_STORAGE_PATH", str(folder))
+        monkeypatch.setenv("REPORTD_ARTIFACTS_DURABILITY", "none")
+        return command(*map(str, arguments))
+
+    def rows(query):
+        with psycopg.connect(dsn, autocommit=True, row_factory=psycopg.rows.dict_row) as connection:
+            return connection.execute(query).fetchall()
+
+    run.rows, run.folder, run.dsn = rows, folder, dsn
+    run.files = lambda: sorted(
+        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != ".reportd"
+    )
+    yield run
+    with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def contents(rows):
+    return {
+        table: [
+            {key: value for key, value in row.items() if key not in OWN}
+            for row in rows(f"SELECT * FROM {table} ORDER BY {'seq' if 'logs' in table else 'id'}")
+        ]
+        for table in TABLES
+    }
+
+
+def changed(path, change, resum=True):
+    """The archive with other entries: `change(entries)` gets a dict of their bytes. `resum`: with a manifest that
+    fits."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {each.filename: archive.read(each) for each in archive.infolist()}
+    change(entries)
+    if resum:
+        lines = [f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in entries.items() if name != MANIFEST]
+        entries[MANIFEST] = "".join(lines).encode()
+    out = path.with_name("changed.zip")
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, data in entries.items():
+            archive.writestr(name, data)
+    return out
+
+
+def edit(where, /, **fields):
+    """A change of the first object in the first entry whose name has `where`."""
+
+    def change(entries):
+        found = next(each for each in sorted(entries) if where in each)
+        value = json.loads(entries[found])
+        (value[0] if isinstance(value, list) else value).update(fields)
+        entries[found] = json.dumps(value).encode()
+
+    return change
+
+
+# --- what is imported --------------------------------------------------------------------------------------------
+
+
+async def test_everything_of_the_run_is_as_it_was(client, saved, other, rows, full_run):  # noqa: F811
+    code, output, error = other("import", saved)
+    assert (code, error) == (0, "")
+    assert output == f"imported run {full_run} (nightly/4711 ü) in project default: 3 results, 3 artifacts\n"
+    assert contents(other.rows) == contents(rows)
+    errors = "SELECT encode(fingerprint, 'hex') AS f, error_type, stable_text, sample FROM errors"
+    assert other.rows(errors) == rows(errors)
+    paths = [row["storage_path"] for row in other.rows("SELECT storage_path FROM test_artifacts ORDER BY id")]
+    assert [(other.folder / path).read_bytes() for path in paths] == [png(), png(), text()]
+    assert len({(other.folder / path).stat().st_ino for path in paths[:2]}) == 1
+
+
+async def test_the_import_is_in_the_audit_trail(saved, other, full_run):  # noqa: F811
+    other("import", saved)
+    (entry,) = other.rows("SELECT * FROM audit_entries")
+    assert (entry["action"], str(entry["subject_id"]), entry["actor_kind"]) == (
+        "suite_run.imported",
+        full_run,
+        "command",
+    )
+    assert entry["detail"] == {"archive": "run.zip", "results": 3, "artifacts": 3}
+
+
+async def test_a_second_import_changes_nothing(saved, other, full_run):  # noqa: F811
+    other("import", saved)
+    before, files = contents(other.rows), other.files()
+    code, output, _ = other("import", saved)
+    assert (code, output) == (
+        0,
+        f"run {full_run} (nightly/4711 ü) in project default was there already: nothing changed\n",
+    )
+    assert (contents(other.rows), other.files()) == (before, files)
+    assert len(other.rows("SELECT FROM audit_entries")) == 1
+
+
+async def test_an_archive_of_the_import_has_the_same_manifest(saved, other, full_run, config, aiohttp_client):  # noqa: F811
+    other("import", saved)
+    token = new_token()
+    with psycopg.connect(other.dsn, autocommit=True) as connection:
+        insert = "INSERT INTO tokens (name, token_hash, role) VALUES ('x', %s, 'viewer')"
+        connection.execute(insert, [hash_of(token)])
+    artifacts = msgspec.structs.replace(config.artifacts, storage_path=str(other.folder))
+    database = msgspec.structs.replace(config.database, dsn=other.dsn)
+    app = create_app(msgspec.structs.replace(config, artifacts=artifacts, database=database))
+    there = await aiohttp_client(app, headers={"Authorization": f"Bearer {token}"})
+    archive = await archive_of(there, full_run)
+    with zipfile.ZipFile(saved) as first:
+        assert archive.read(MANIFEST).decode() == first.read(MANIFEST).decode()
+        assert archive.namelist() == first.namelist()
+
+
+async def test_a_project_is_created_and_may_be_named(saved, other):
+    assert other("import", saved, "--project", "shop")[0] == 0
+    found = other.rows("SELECT p.name FROM suite_runs r JOIN projects p ON p.id = r.project_id")
+    assert found == [{"name": "shop"}]
+
+
+async def test_files_that_are_gone_stay_gone(client, full_run, other, rows, storage, tmp_path):  # noqa: F811
+    for row in rows("SELECT storage_path FROM test_artifacts WHERE mime_type = 'image/png'"):
+        (storage / row["storage_path"]).unlink()
+    path = tmp_path / "run.zip"
+    path.write_bytes((await archive_of(client, full_run)).fp.getvalue())
+    code, output, _ = other("import", path)
+    assert code == 0 and output.endswith("2 artifacts have no file: the archive does not have their bytes\n")
+    assert contents(other.rows) == contents(rows)
+
+
+async def test_a_deleted_run_can_come_back(client, saved, full_run, command, config, monkeypatch, rows):  # noqa: F811
+    before = contents(rows)
+    assert (await client.delete(f"/api/v1/reports/suite-runs/{full_run}")).status == 204
+    monkeypatch.setenv("REPORTD_ARTIFACTS_STORAGE_PATH", config.artifacts.storage_path)
+    code, _, error = command("import", str(saved))
+    assert (code, error) == (0, "")
+    assert contents(rows) == before
+    for row in rows("SELECT id FROM test_artifacts"):
+        assert (await client.get(f"/api/v1/reports/artifacts/{row['id']}/download")).status == 200
+
+
+# --- what is refused ---------------------------------------------------------------------------------------------
+
+
+def is_empty(other):
+    assert other.rows("SELECT FROM suite_runs UNION ALL SELECT FROM audit_entries") == []
+    assert [row["name"] for row in other.rows("SELECT name FROM projects")] == ["default"]
+    assert other.files() == []
+
+
+def refused(other, path, sentence, *more):
+    code, output, error = other("import", path, *more)
+    assert (code, output) == (1, ""), error
+    assert sentence in error and error.endswith(" Nothing was imported.\n"), error
+    is_empty(other)
+
+
+async def test_ids_of_another_project_are_refused(saved, other, rows):
+    other("import", saved, "--project", "shop")
+    before = contents(other.rows)
+    code, _, error = other("import", saved)
+    assert code == 1 and "is in the project shop of this server already" in error
+    taken = changed(saved, lambda entries: fresh_run(entries))
+    code, _, error = other("import", taken, "--project", "shop-2")
+    assert code == 1 and "Something else in this database has an id of the archive" in error
+    assert contents(other.rows) == before
+    assert [row["name"] for row in other.rows("SELECT name FROM projects ORDER BY name")] == ["default", "shop"]
+
+
+def fresh_run(entries):
+    """The run has another id; its results have theirs."""
+    old, new = json.loads(entries[names.RUN])["id"], str(uuid.uuid4())
+    for name in [names.ABOUT, names.RUN, "data/results-0001.json"]:
+        entries[name] = entries[name].replace(old.encode(), new.encode())
+
+
+async def test_another_run_with_the_run_key_is_said(saved, other):
+    other("import", saved)
+
+    def fresh(entries):
+        fresh_run(entries)
+        for name in [each for each in entries if each.startswith(("data/results", "data/0"))]:
+            del entries[name]
+
+    code, _, error = other("import", changed(saved, fresh))
+    assert code == 1 and "another run with the run_key" in error
+
+
+async def test_a_cut_zip_is_refused(saved, other):
+    data = saved.read_bytes()
+    for kept in (0, 100, len(data) // 2, len(data) - 30, len(data) - 1):
+        saved.write_bytes(data[:kept])
+        refused(other, saved, "is not a zip, or was cut")
+
+
+async def test_a_file_that_is_no_zip_or_no_file_is_refused(tmp_path, other):
+    (tmp_path / "x.zip").write_bytes(b"hello" * 1000)
+    refused(other, tmp_path / "x.zip", "is not a zip")
+    code, _, error = other("import", tmp_path / "none.zip")
+    assert code == 1 and "No such file" in error
+
+
+async def test_any_changed_byte_is_refused(saved, other):
+    data = bytearray(saved.read_bytes())
+    data[data.index(png()) + 60] ^= 1
+    saved.write_bytes(data)
+    refused(other, saved, "it was cut or changed")
+
+
+async def test_an_entry_that_does_not_have_its_sum_is_refused(saved, other):
+    def change(entries):
+        entries[names.RUN] = entries[names.RUN].replace(b"main", b"xxxx")
+
+    refused(other, changed(saved, change, resum=False), "does not have the SHA-256 of MANIFEST.sha256")
+
+
+async def test_a_manifest_that_does_not_match_is_refused(saved, other):
+    cases = [
+        (lambda entries: entries.pop(MANIFEST), "it has no MANIFEST.sha256"),
+        (lambda entries: entries.pop(names.RUN), "data/run.json is in MANIFEST.sha256 alone"),
+        (lambda entries: entries.update({"static/x.js": b""}), "static/x.js is not in MANIFEST.sha256"),
+        (lambda entries: entries.update({MANIFEST: b"x"}), "has a line that is no SHA-256 and name"),
+        (lambda entries: entries.update({MANIFEST: b"\xff"}), "cannot be read"),
+    ]
+    for change, sentence in cases:
+        refused(other, changed(saved, change, resum=False), sentence)
+
+
+async def test_names_that_no_archive_has_are_refused(saved, other):
+    for name in (
+        *("../x", "/etc/passwd", "files/../../x.png", "C:\\x", "results/x.html", "data/x.json", "files/", "é"),
+        *("a" * 60_000, "index.html/x", "data/RUN.json", "MANIFEST.sha256\n"),
+    ):
+        archive = changed(saved, lambda entries, name=name: entries.update({name: b"x"}))
+        refused(other, archive, "no archive of reportd has an entry")
+
+
+async def test_links_are_refused(saved, other):
+    link = zipfile.ZipInfo("static/x.js")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(saved, "a") as archive:
+        archive.writestr(link, "/etc/passwd")
+    refused(other, saved, "is not a regular file but a link")
+
+
+async def test_two_entries_of_one_name_are_refused(saved, other):
+    with zipfile.ZipFile(saved, "a") as archive, pytest.warns(UserWarning):
+        archive.writestr(names.RUN, "{}")
+    refused(other, saved, "two entries have the same name")
+
+
+async def test_a_zip_bomb_is_refused(saved, other):
+    with zipfile.ZipFile(saved, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("static/x.js", bytes(130 << 20))
+    refused(other, saved, "a zip bomb")
+
+
+async def test_data_that_no_archive_has_leave_nothing_behind(saved, other):
+    cases = [
+        (edit("archive.json", format=2), "has format 2"),
+        (edit("archive.json", run=str(uuid.uuid4())), "has another run than"),
+        (edit("run.json", status="Odd"), "data/run.json is not what an archive of a run has there"),
+        (edit("run.json", colour="red"), "unknown field `colour`"),
+        (edit("run.json", name="x" * 501), "a value that the database refuses"),
+        (edit("run.json", name="a\0b"), "a value that the database refuses"),
+        (edit("results-", suite_run_id=str(uuid.uuid4())), "has a result of another run"),
+        (edit("/steps-", parent_step_number=7), "parent_step_number must be smaller than step_number"),
+        (edit("/steps-", test_case_result_id=str(uuid.uuid4())), "has something of another result"),
+        (edit("/artifacts-", file_size=1), "does not have the size of artifact"),
+        (edit("/artifacts-", mime_type="image/x"), "which reportd does not store"),
+        (edit("/console_logs-", level="loud"), "a value that the database refuses"),
+        (lambda entries: entries.update({f"data/{uuid.uuid4()}/steps-0001.json": b"[]"}), "belongs to nothing"),
+        (lambda entries: entries.update({"data/results-0003.json": b"[]"}), "belongs to nothing"),
+        (lambda entries: entries.update({names.RUN: b"[" * 100_000}), "is not what an archive of a run has there"),
+    ]
+    for change, sentence in cases:
+        refused(other, changed(saved, change), sentence)
+
+
+async def test_a_failure_in_the_middle_leaves_no_file(saved, other, monkeypatch):
+    """The files are placed before the rows; here the last statement fails."""
+
+    async def fails(*_, **__):
+        raise psycopg.Error("no more audit entries")
+
+    monkeypatch.setattr("server.archive.importing.record", fails)
+    code, _, error = other("import", saved)
+    assert (code, error) == (1, "reportd: no more audit entries\n")
+    is_empty(other)
