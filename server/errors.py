@@ -162,6 +162,12 @@ class TestNotFound(ReportError):
     status, code = 404, "test_not_found"
 
 
+class NotListed(ReportError):
+    """There is no such entry, or it belongs to a project in which you are not admin."""
+
+    status, code = 404, "not_listed"
+
+
 class MethodNotAllowed(ReportError):
     """This address does not support this method. The Allow header lists the methods that it supports."""
 
@@ -190,6 +196,25 @@ class ArtifactElsewhere(ReportError):
     """The artifact belongs to another test case. Use an artifact of the step's test case."""
 
     status, code = 409, "artifact_of_other_test_case"
+
+
+class NotTyped(ReportError):
+    """Nothing was changed: the name that was typed is another one. Type it exactly as it is shown."""
+
+    status, code = 422, "not_typed"
+
+
+class NotYours(ReportError):
+    """This also concerns projects in which you are not admin. An admin of all projects can do it."""
+
+    status, code = 403, "not_yours"
+
+
+class OwnAccount(ReportError):
+    """This is your own account. Another admin can do this, or `reportd user` on the server: nobody locks themselves
+    out by mistake."""
+
+    status, code = 409, "own_account"
 
 
 class NameTaken(ReportError):

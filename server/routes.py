@@ -30,12 +30,13 @@ from server.http.authenticate import open_image, open_page
 from server.http.route import Access, Handler, Route, Upload
 from server.http.uploads import batch_rules
 from server.pages import comparisons as compare_pages
-from server.pages import docs, help, latest, refusals, results, shared, sign_in, static, thumbs
+from server.pages import docs, help, latest, people, projects, refusals, results, shared, sign_in, static, thumbs
 from server.pages import errors as error_pages
 from server.pages import search as search_pages
 from server.pages import steps as step_pages
 from server.pages import suite_runs as runs_pages
 from server.pages import tests as test_pages
+from server.pages import tokens as token_pages
 from server.reports.artifacts import Artifact, ArtifactPage, BatchUploaded, MissingContent, SentArtifact
 from server.reports.audit import AuditPage
 from server.reports.bundles import BundleStored
@@ -234,6 +235,8 @@ def _page(path: str, handler: Handler, method: str = "GET", access: Access = Acc
     return Route(method, path, handler, "text/html", access=access, refusal=refusals.page, once=False)
 
 
+_READ_BY_ADMIN, _CHANGED_BY_ADMIN = Access(role=Role.ADMIN), Access(role=Role.ADMIN, only="person")
+
 PAGES = [
     _page("/", runs_pages.index),
     _page("/runs", runs_pages.index),
@@ -254,4 +257,10 @@ PAGES = [
     _page("/results/{case_id}", results.show),
     _page("/results/{case_id}/difference", results.show_difference),
     _page("/results/{case_id}/steps/{at}", step_pages.show),
+    _page("/admin/projects", projects.index, access=_READ_BY_ADMIN),
+    _page("/admin/projects", projects.update, "POST", access=_CHANGED_BY_ADMIN),
+    _page("/admin/people", people.index, access=_READ_BY_ADMIN),
+    _page("/admin/people", people.update, "POST", access=_CHANGED_BY_ADMIN),
+    _page("/admin/tokens", token_pages.index, access=_READ_BY_ADMIN),
+    _page("/admin/tokens", token_pages.update, "POST", access=_CHANGED_BY_ADMIN),
 ]

@@ -81,6 +81,7 @@ class Call:
     host: str
     started: float = field(default_factory=time.perf_counter)
     caller: Caller | None = None  # None: the route needs no caller
+    is_admin: bool = False  # whether the caller is admin of any project, even where `caller` is narrowed to another
     shared: Shared | None = None  # the target of the evidence link, if the caller opened one
     refusal: Refusal | None = None  # makes the replies of errors, if the route's are not JSON
     csrf_token: str = ""  # of a form, which cannot send the header

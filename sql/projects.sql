@@ -25,3 +25,18 @@ SELECT id, name FROM projects WHERE $1::uuid[] IS NULL OR id = ANY($1) ORDER BY 
 
 -- name: by_id
 SELECT name, main_branch FROM projects WHERE id = $1
+
+-- name: page
+-- Newest first, of the projects $1 (NULL: all). The first project's id does not have its time, so that the page begins
+-- after the time of the project $2.
+SELECT id, name, main_branch, created_at FROM projects
+WHERE ($1::uuid[] IS NULL OR id = ANY($1))
+  AND ($2::uuid IS NULL OR (created_at, id) < (SELECT b.created_at, b.id FROM projects b WHERE b.id = $2))
+ORDER BY created_at DESC, id DESC
+LIMIT $3
+
+-- name: create
+INSERT INTO projects (id, name, main_branch) VALUES ($1, $2, $3)
+
+-- name: rename
+UPDATE projects SET name = $2 WHERE id = $1

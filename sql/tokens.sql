@@ -59,3 +59,21 @@ RETURNING t.id, t.name, t.project_id, r.token_hash AS former_hash, LEAST(r.expir
 -- name: known
 -- Includes revoked tokens and former secrets: otherwise `reportd up` would create a revoked token again.
 SELECT 1 FROM tokens WHERE token_hash = $1 UNION ALL SELECT 1 FROM former_secrets WHERE secret_hash = $1
+
+-- name: page
+-- Newest first: of one project ($1), or all (NULL). Ids sort by time (UUIDv7): $2 is the last id of the previous page.
+SELECT t.id, t.name, p.name AS project, t.role, t.created_at, t.last_used_at, t.expires_at, t.revoked_at,
+       (SELECT max(f.expires_at) FROM former_secrets f
+        WHERE f.token_id = t.id AND f.expires_at > CURRENT_TIMESTAMP) AS former_until
+FROM tokens t LEFT JOIN projects p ON p.id = t.project_id
+WHERE ($1::uuid IS NULL OR t.project_id = $1) AND ($2::uuid IS NULL OR t.id < $2)
+ORDER BY t.id DESC
+LIMIT $3
+
+-- name: one
+-- The row that `page` has for a token of the projects $2 (NULL: of any, or for all).
+SELECT t.id, t.name, p.name AS project, t.role, t.created_at, t.last_used_at, t.expires_at, t.revoked_at,
+       (SELECT max(f.expires_at) FROM former_secrets f
+        WHERE f.token_id = t.id AND f.expires_at > CURRENT_TIMESTAMP) AS former_until
+FROM tokens t LEFT JOIN projects p ON p.id = t.project_id
+WHERE t.id = $1 AND ($2::uuid[] IS NULL OR t.project_id = ANY($2))

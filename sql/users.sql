@@ -33,9 +33,40 @@ DELETE FROM user_roles WHERE user_id = $1
 -- name: add_role
 INSERT INTO user_roles (user_id, project_id, role) VALUES ($1, $2, $3)
 
+-- name: roles_of
+SELECT r.project_id, p.name AS project, r.role FROM user_roles r LEFT JOIN projects p ON p.id = r.project_id
+WHERE r.user_id = $1 ORDER BY p.name NULLS FIRST
+
 -- name: all
 SELECT u.id, u.name, u.created_at, u.last_seen_at, u.disabled_at,
        (SELECT array_agg(COALESCE(p.name || '=', '') || r.role::text ORDER BY p.name NULLS FIRST)
         FROM user_roles r LEFT JOIN projects p ON p.id = r.project_id WHERE r.user_id = u.id) AS roles
 FROM users u
 ORDER BY u.created_at, u.id
+
+-- name: page
+-- Newest first: everybody, or those with a role in the projects $1. `roles` are those there, `elsewhere` says whether
+-- there are others. Ids sort by time (UUIDv7): $2 is the last id of the previous page.
+SELECT u.id, u.name, u.created_at, u.last_seen_at, u.disabled_at,
+       ARRAY(SELECT COALESCE(p.name || '=', '') || r.role FROM user_roles r LEFT JOIN projects p ON p.id = r.project_id
+             WHERE r.user_id = u.id AND ($1::uuid[] IS NULL OR r.project_id = ANY($1))
+             ORDER BY p.name NULLS FIRST) AS roles,
+       $1::uuid[] IS NOT NULL AND EXISTS (
+           SELECT FROM user_roles r WHERE r.user_id = u.id AND (r.project_id = ANY($1)) IS NOT TRUE) AS elsewhere
+FROM users u
+WHERE ($1::uuid[] IS NULL OR EXISTS (SELECT FROM user_roles r WHERE r.user_id = u.id AND r.project_id = ANY($1)))
+  AND ($2::uuid IS NULL OR u.id < $2)
+ORDER BY u.id DESC
+LIMIT $3
+
+-- name: one
+-- The row that `page` has for a person.
+SELECT u.id, u.name, u.created_at, u.last_seen_at, u.disabled_at,
+       ARRAY(SELECT COALESCE(p.name || '=', '') || r.role FROM user_roles r LEFT JOIN projects p ON p.id = r.project_id
+             WHERE r.user_id = u.id AND ($2::uuid[] IS NULL OR r.project_id = ANY($2))
+             ORDER BY p.name NULLS FIRST) AS roles,
+       $2::uuid[] IS NOT NULL AND EXISTS (
+           SELECT FROM user_roles r WHERE r.user_id = u.id AND (r.project_id = ANY($2)) IS NOT TRUE) AS elsewhere
+FROM users u
+WHERE u.id = $1
+  AND ($2::uuid[] IS NULL OR EXISTS (SELECT FROM user_roles r WHERE r.user_id = u.id AND r.project_id = ANY($2)))

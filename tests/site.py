@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
+from server.ids import new_id
 from server.routes import PAGES
 from tests.makers import png
 from tests.up_server import UpServer
@@ -57,6 +58,9 @@ class Site:
             "/search": [f"/search?{urlencode({'q': self.name[:20], 'project': self.project})}", "/search"],
             "/latest": [f"/latest?{urlencode({'project': self.project, 'name': self.name})}"],
             "/help": ["/help"],
+            "/admin/projects": ["/admin/projects"],
+            "/admin/people": ["/admin/people"],
+            "/admin/tokens": ["/admin/tokens"],
         }
         return {page: there[page] for page in page_paths()}
 
@@ -86,6 +90,7 @@ def make(server: UpServer, project: str, say: Say) -> Site:
     run, failed = _run(server, say, texts, "Failed", "newest")
     query = "SELECT encode(error_fingerprint, 'hex') FROM test_case_results WHERE id = %s"
     ((fingerprint,),) = server.rows(query, failed)
+    _access(server, say, project)
     return Site(project, texts["name"], texts["test_id"], texts["branch"], earlier, run, passed, failed, fingerprint)
 
 
@@ -207,3 +212,16 @@ def _logs(server: UpServer, say: Say, url: str) -> None:
         for code in (200, 404, 503)
     ]  # fmt: skip
     server.ask_json("POST", f"{url}/network-logs", {"entries": network}, status=201)
+
+
+def _access(server: UpServer, say: Say, project: str) -> None:
+    """A person and a token of the project."""
+    role = "INSERT INTO user_roles SELECT %s, id, 'viewer' FROM projects WHERE name = %s RETURNING user_id"
+    add = "INSERT INTO users (id, name, password_hash) VALUES (%s, %s, 'x') RETURNING id"
+    ((user_id,),) = server.rows(add, new_id(0), say(f"anna of {project}", 100))
+    server.rows(role, user_id, project)
+    add = (
+        "INSERT INTO tokens (id, name, token_hash, role, project_id, expires_at)"
+        " SELECT %s, %s, %s, 'uploader', id, '2027-01-24' FROM projects WHERE name = %s RETURNING id"
+    )
+    server.rows(add, new_id(0), say(f"ci of {project}", 100), project.encode(), project)

@@ -1,5 +1,6 @@
 """API tokens: what commands and pages do to them. Every change writes its audit entry. Only hashes are stored."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -26,6 +27,28 @@ class Rotated:
     former_until: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A token in a list, without its secret. `project` None: all projects. `former_until`: until when a former secret
+    works, too."""
+
+    id: UUID
+    name: str
+    project: str | None
+    role: str
+    created_at: datetime
+    last_used_at: datetime | None
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    former_until: datetime | None
+
+    def state(self, now: datetime) -> str:
+        """`valid`, `expired` or `revoked`."""
+        if self.revoked_at:
+            return "revoked"
+        return "expired" if self.expires_at and self.expires_at <= now else "valid"
+
+
 async def create(
     connection: Any,
     name: str,
@@ -46,6 +69,25 @@ async def create(
     subject = Subject("token", token_id, name, project_id)
     await record(connection, Action.TOKEN_CREATED, actor, subject, role=role.word, expires_at=ends)
     return token_id
+
+
+async def page(
+    where: Any, projects: Sequence[UUID] | None, before: UUID | None, limit: int
+) -> tuple[list[Listed], bool]:
+    """At most `limit` tokens of these projects (None: all tokens), newest first, and whether there are more. Those for
+    all projects are not among the tokens of some."""
+    if projects is None:
+        rows = list(await where.fetch(SQL.tokens.page, None, before, limit + 1))
+    else:  # of each project by its index: tokens of CI jobs may be many
+        rows = [row for each in projects for row in await where.fetch(SQL.tokens.page, each, before, limit + 1)]
+        rows.sort(key=lambda row: row["id"], reverse=True)
+    return [Listed(*row) for row in rows[:limit]], len(rows) > limit
+
+
+async def by_id(where: Any, token_id: UUID, projects: Sequence[UUID] | None) -> Listed | None:
+    """One entry of `page`."""
+    row = await where.fetchrow(SQL.tokens.one, token_id, projects)
+    return None if row is None else Listed(*row)
 
 
 async def rotate(

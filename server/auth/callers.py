@@ -129,6 +129,12 @@ class Callers(dict[bytes, tuple[Caller, float]]):
         return caller
 
 
+async def hold(connection: Any, caller: Caller) -> None:
+    """Lock the row of a token or person until the transaction ends: what revokes or disables it comes before or after.
+    Look the caller up again afterwards."""
+    await connection.fetchval(SQL.links.hold_maker, caller.id)
+
+
 async def _touch(pool: Pool, caller: Caller) -> None:
     """Record when a token or a person was last used. A failure is only logged: the caller is already known, so a
     database that is read-only, busy or down must not refuse the request."""

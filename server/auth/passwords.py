@@ -71,6 +71,10 @@ class Passwords:
             return None
         return await self._work(lambda: hash_password(password))
 
+    async def hashed(self, password: str) -> str:
+        """The hash of a new password."""
+        return await self._work(lambda: hash_password(password))
+
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
 

@@ -5,6 +5,7 @@ A change begins with find, which locks the person. New roles replace all earlier
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -30,6 +31,20 @@ class Person:
         return Subject("person", self.id, self.name)
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A person in a list. `roles` are texts like `admin` (in all projects) or `shop=viewer`; `elsewhere`: whether there
+    are more, in projects that the reader does not administer."""
+
+    id: UUID
+    name: str
+    created_at: datetime
+    last_seen_at: datetime | None
+    disabled_at: datetime | None
+    roles: list[str]
+    elsewhere: bool
+
+
 async def create(connection: Any, name: str, password_hash: str, roles: Roles, actor: Actor) -> UUID:
     """Add a person and return the id. Projects that are missing are created. Raises NameTaken."""
     user_id = new_id(0)
@@ -43,10 +58,31 @@ async def create(connection: Any, name: str, password_hash: str, roles: Roles, a
     return user_id
 
 
+async def page(
+    where: Any, projects: Sequence[UUID] | None, before: UUID | None, limit: int
+) -> tuple[list[Listed], bool]:
+    """At most `limit` people who have a role in these projects (None: all people), newest first, and whether there are
+    more. Their roles in other projects are not named."""
+    rows = await where.fetch(SQL.users.page, projects, before, limit + 1)
+    return [Listed(*row) for row in rows[:limit]], len(rows) > limit
+
+
+async def by_id(where: Any, user_id: UUID, projects: Sequence[UUID] | None) -> Listed | None:
+    """One entry of `page`."""
+    row = await where.fetchrow(SQL.users.one, user_id, projects)
+    return None if row is None else Listed(*row)
+
+
 async def find(connection: Any, id_or_name: str) -> Person | None:
     """The person with this id, else with this name, locked; None when there is none."""
     row = await connection.fetchrow(SQL.users.find, id_or_name)
     return None if row is None else Person(row["id"], row["name"], row["disabled_at"] is not None)
+
+
+async def roles_of(connection: Any, person: Person) -> list[tuple[UUID | None, str | None, Role]]:
+    """All roles of a person: the project's id and name (None: all projects), and the role."""
+    rows = await connection.fetch(SQL.users.roles_of, person.id)
+    return [(row["project_id"], row["project"], Role.of(row["role"])) for row in rows]
 
 
 async def set_roles(connection: Any, person: Person, roles: Roles, actor: Actor) -> None:

@@ -54,6 +54,35 @@ Positive = Annotated[int, Meta(ge=1, le=INT32_MAX)]
 AnyStatus = Annotated[Status, Meta(extra=ANY_CASE)]
 AnyRunStatus = Annotated[RunStatus, Meta(extra=ANY_CASE)]
 
+
+class _Printable(str):
+    """A name as people type it: without white space around it, and printable."""
+
+    __slots__ = ()
+    most: ClassVar[int]
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        text = value.strip() if isinstance(value, str) else ""
+        if not 1 <= len(text) <= cls.most or not text.isprintable():
+            raise ValueError(f"must be 1 to {cls.most} printable characters")
+        return cls(text)
+
+
+class TypedName(_Printable):
+    """The name of a project, person or token."""
+
+    __slots__ = ()
+    most = 100
+
+
+class TypedBranch(_Printable):
+    """The name of a branch."""
+
+    __slots__ = ()
+    most = MAX_INDEXED
+
+
 # The error text for each pattern.
 PATTERNS = {"^[0-9a-fA-F]{64}$": "must be 64 hexadecimal digits"}
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")]

@@ -38,13 +38,14 @@ _MAX_ACCEPT_LENGTH = 1000  # characters; browsers send 150. A megabyte of commas
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What every page shows around its content: who has signed in (None: nobody) and how, the theme, and the page's
-    own address without the host."""
+    """What every page shows around its content: who has signed in (None: nobody) and how, the theme, the page's own
+    address without the host, and whether the administration pages have something for them."""
 
     who: str | None
     kind: Literal["token", "person", "link", "anyone"] | None
     theme: str
     address: str
+    admin: bool
 
     @property
     def section(self) -> str:
@@ -61,6 +62,7 @@ def frame_of(request: web.Request) -> Frame:
         caller.kind if caller else None,
         theme[1] if theme else "auto",
         request.path_qs,
+        request[CALL].is_admin,
     )
 
 

@@ -176,6 +176,7 @@ class _Bound:
             call.caller = await access.opened_by(request)
         elif not (access.public if isinstance(access.public, bool) else access.public(request.app[SERVICES].config)):
             call.caller = await authenticate(request)
+            call.is_admin = call.caller.role == Role.ADMIN  # the highest of their roles
             if access.only and call.caller.kind != access.only:
                 raise SessionNeeded() if access.only == "person" else TokenNeeded()
             if access.all_projects and call.caller.projects() is not None:

@@ -32,6 +32,7 @@ class Action(StrEnum):
     SUITE_RUN_DELETED = "suite_run.deleted"
     ARTIFACT_DELETED = "artifact.deleted"
     STEPS_PRUNED = "steps.pruned"
+    PROJECT_CREATED = "project.created"
     PROJECT_CHANGED = "project.changed"
     TOKEN_CREATED = "token.created"  # noqa: S105 - no secret
     TOKEN_ROTATED = "token.rotated"  # noqa: S105

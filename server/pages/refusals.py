@@ -15,7 +15,8 @@ SIGN_IN = "/sign-in"
 def page(request: web.Request, error: ReportError) -> Response:
     """The reply for an error of a page. Without a session, the browser goes to the sign-in page, and then back."""
     if isinstance(error, Unauthorized) and not isinstance(error, WrongCredentials):
-        asked = request.path_qs if request.method in (hdrs.METH_GET, hdrs.METH_HEAD) else "/"
+        # A form is sent to the address of its page.
+        asked = request.path_qs if request.method in (hdrs.METH_GET, hdrs.METH_HEAD) else request.path
         return html.see_other(f"{SIGN_IN}?{urlencode({'next': asked})}")
     text = render.page("refused.html", frame=html.frame_of(request), status=error.status, error=error)
     return html.as_page(text, error.status, error.headers)

@@ -17,7 +17,15 @@ TEXT = (Path(__file__).parent.parent.parent / "docs/access.md").read_text("utf-8
 COLUMNS = ["nobody", "viewer", "uploader", "admin", "other project's", "token's cookie", "person's cookie", "link"]
 # What pages need beside their path, and the fields of forms.
 QUERIES = {"/tests": "?project={project}&id=login+works", "/compare": "?head={suite_id}"}
-FORMS = {"POST /help": {"theme": "dark"}, "POST /sign-in": {"name": "x", "password": "wrong"}, "POST /sign-out": {}}
+NEW = {"action": "create", "name": "x", "role": "viewer"}
+FORMS = {
+    "POST /help": {"theme": "dark"},
+    "POST /sign-in": {"name": "x", "password": "wrong"},
+    "POST /sign-out": {},
+    "POST /admin/projects": NEW,
+    "POST /admin/people": NEW,
+    "POST /admin/tokens": NEW,
+}
 
 
 def table():

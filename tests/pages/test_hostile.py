@@ -114,6 +114,9 @@ QUERIES = {
     "/errors/{project}/{fingerprint}": ("cursor", "branch"),
     "/search": ("q", "project", "in"),
     "/latest": ("project", "name", "branch", "status"),
+    "/admin/projects": ("cursor", "change", "done"),
+    "/admin/people": ("cursor", "change", "done"),
+    "/admin/tokens": ("cursor", "change", "done"),
     "/sign-in": ("next",),
     "/help": ("x",),
 }

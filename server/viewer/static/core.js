@@ -55,7 +55,7 @@ const reportd = (() => {
     if (!button) return;
     const place = document.getElementById(button.dataset.copy) ?? button.parentElement;
     const texts = [...place.querySelectorAll("bdi")].map((each) => each.textContent);
-    await navigator.clipboard.writeText(texts.join("\n") || place.textContent.trim() + "\n");
+    await navigator.clipboard.writeText(texts.join("\n") || place.textContent.trim() + (place.tagName === "PRE" ? "\n" : ""));
     button.textContent = "Copied";
     setTimeout(() => (button.textContent = "Copy"), 2000);
   });
