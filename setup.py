@@ -75,6 +75,7 @@ setup(
         "server.thumbs",
         "server.uploads",
         "server.viewer",
+        "server.webhooks",
         "server.sql",
         "server.migrations",
     ],

@@ -19,6 +19,7 @@ from server.limits import Admission
 from server.observe.metrics import DiskWatch
 from server.pages import refusals
 from server.redact.patterns import Patterns
+from server.reports import webhooks
 from server.routes import PAGES, ROUTES
 from server.services import LOG, SERVICES, Services
 from server.storage.folder import Storage
@@ -27,6 +28,8 @@ from server.storage.marker import ensure_own
 from server.storage.removal import Removals
 from server.thumbs.pool import Pool
 from server.thumbs.thumbnails import Thumbnails
+from server.webhooks import outbox
+from server.webhooks.worker import Worker
 
 _SWEEP_SECONDS = 600.0
 _CLOSE_SECONDS = 10.0
@@ -60,7 +63,7 @@ def create_app(config: Config) -> web.Application:
     for method, path, handler in handlers([*ROUTES, *PAGES], refusals.unknown):
         app.router.add_route(method, path, handler, expect_handler=defer_continue)
     app.on_response_prepare.append(add_headers)
-    app.cleanup_ctx.extend([_threads, _storage, _database, _own_folder, _thumbnails, _observer, _sweeper])
+    app.cleanup_ctx.extend([_threads, _storage, _database, _own_folder, _thumbnails, _observer, _sweeper, _webhooks])
     return app
 
 
@@ -130,8 +133,9 @@ async def _sweeper(app: web.Application) -> AsyncIterator[None]:
     """Run the clean-up jobs every 10 minutes, and soon after a DELETE that left files to unlink.
 
     They retry failed removals of staged files, remove the oldest thumbnails, unlink the queued files of deleted
-    artifacts, and delete expired rows (Idempotency-Keys, sessions, login buckets, removed_files). One job sums the
-    artifact bytes of the last 24 hours. A failure that several jobs have, or that the sweep before had too, is
+    artifacts, and delete expired rows (Idempotency-Keys, sessions, login buckets, removed_files, deliveries of
+    webhooks). One job sums the artifact bytes of the last 24 hours, and the next one forecasts when the disk is full. A
+    failure that several jobs have, or that the sweep before had too, is
     logged once.
     """
     services = app[SERVICES]
@@ -150,6 +154,8 @@ async def _sweeper(app: web.Application) -> AsyncIterator[None]:
         partial(until_done, SQL.logins.sweep, WINDOW_SECONDS),
         partial(until_done, SQL.artifacts.sweep_removed),
         partial(services.free_space.measure_last_day, pool),
+        partial(webhooks.check_disk, pool, services.config, services.free_space),
+        partial(outbox.sweep, pool, services.config.webhooks),
     )
 
     async def sweep() -> None:
@@ -169,4 +175,18 @@ async def _sweeper(app: web.Application) -> AsyncIterator[None]:
                     await services.removals.more.wait()
 
     async with running("sweeper", sweep):
+        yield
+
+
+async def _webhooks(app: web.Application) -> AsyncIterator[None]:
+    """Deliver events to webhooks, if there are any."""
+    services = app[SERVICES]
+    if not services.config.webhooks:
+        yield
+        return
+
+    async def deliver() -> None:
+        await Worker(services.pool, services.config.webhooks).run()
+
+    async with running("delivery of webhooks", deliver):
         yield

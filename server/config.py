@@ -1,12 +1,15 @@
 """Every setting with its default, and how config.toml and the environment change them. No globals."""
 
+import binascii
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from base64 import b64decode
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -16,6 +19,10 @@ from server.wrong_values import requirement
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
+# The events of webhooks, see docs/webhooks.md. `disk.low` concerns the whole server, the others a project.
+WebhookEvent = Literal["run.finished", "tests.newly_failing", "disk.low"]
+_SECRET = "whsec_"  # noqa: S105 - the prefix of all secrets, from the Standard Webhooks specification
+_SECRET_BYTES = range(24, 65)
 
 # The names in the specification, "Server Configuration". The REPORTD_… variables take precedence over them.
 SPEC_NAMES = {
@@ -84,6 +91,7 @@ class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     trusted_proxies: list[str] = field(default_factory=lambda: ["127.0.0.0/8", "::1/128", UNIX])
     allowed_hosts: list[str] = field(default_factory=list)
     allowed_origins: list[str] = field(default_factory=list)
+    public_url: str = ""
 
 
 class DatabaseConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,6 +124,7 @@ class ArtifactsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     min_free_bytes: Size = Size(256 << 20)
     cache_control: str = "public, max-age=31536000"
     accel_redirect: str = ""
+    low_days: Annotated[float, Meta(ge=0)] = 14.0
 
 
 class ViewerConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -142,6 +151,37 @@ class LogConfig(Struct, frozen=True, forbid_unknown_fields=True):
     requests: bool = True
 
 
+class WebhookConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """A target of events. load() fills in `name` and `events`."""
+
+    url: str = ""
+    secret: str = ""
+    name: str = ""
+    project: str = ""
+    events: list[WebhookEvent] = field(default_factory=list)
+    format: Literal["standard", "chat"] = "standard"
+    allow: list[str] = field(default_factory=list)
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def may_be_anywhere(self) -> bool:
+        """Whether `allow` has the host itself, so that it may also be in a private network."""
+        return self.host in map(str.lower, self.allow)
+
+    @property
+    def target(self) -> str:
+        """The URL without its path, which often is a secret."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    def keys(self) -> list[bytes]:
+        """The keys of `secret`, which may have several, separated by spaces. Raises ValueError."""
+        return [_key_of(secret) for secret in self.secret.split()]
+
+
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """All settings. `Config()` is a complete, valid configuration."""
 
@@ -152,6 +192,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     api: ApiConfig = field(default_factory=ApiConfig)
     auth: AuthConfig = AuthConfig()
     log: LogConfig = LogConfig()
+    webhooks: list[WebhookConfig] = field(default_factory=list)
 
 
 def load(
@@ -164,10 +205,13 @@ def load(
 
     All four map sections to keys. Raises ConfigError naming the key that is unknown or wrong.
     """
-    merged: dict[str, dict[str, Any]] = {name: {} for name in Config.__struct_fields__}
+    merged: dict[str, Any] = {name: {} for name in Config.__struct_fields__ if name != "webhooks"}
     layers = [defaults or {}, _read(path), _from_environment(os.environ if environ is None else environ)]
     for layer in [*layers, overrides or {}]:
         for section, keys in layer.items():
+            if section == "webhooks":
+                merged[section] = _tables(keys)
+                continue
             if section not in merged:
                 raise ConfigError(f"[{section}] is unknown. Known sections: {_known(Config)}")
             if not isinstance(keys, Mapping):
@@ -178,13 +222,17 @@ def load(
     except msgspec.ValidationError as error:
         raise ConfigError(_sentence(str(error))) from None
     _check(config)
-    return config
+    return msgspec.structs.replace(config, webhooks=_checked(config.webhooks))
 
 
-def masked(config: Config) -> dict[str, dict[str, Any]]:
+def masked(config: Config) -> dict[str, Any]:
     """The effective configuration as plain values, with secrets masked, for `reportd config`."""
-    plain: dict[str, dict[str, Any]] = msgspec.to_builtins(config, enc_hook=int)
+    plain: dict[str, Any] = msgspec.to_builtins(config, enc_hook=int)
     plain["database"]["dsn"] = masked_dsn(config.database.dsn)
+    if not config.webhooks:
+        del plain["webhooks"]  # TOML has no empty list of sections
+    for hook, shown in zip(config.webhooks, plain.get("webhooks", []), strict=True):
+        shown |= {"url": f"{hook.target}/***", "secret": "***" if hook.secret else ""}
     return plain
 
 
@@ -194,14 +242,14 @@ def masked_dsn(dsn: str) -> str:
     return re.sub(r"(?i)\b(password|passfile|sslpassword)=[^&\s]*", r"\1=***", dsn)
 
 
-def to_toml(plain: Mapping[str, Mapping[str, Any]]) -> str:
+def to_toml(plain: Mapping[str, Any]) -> str:
     """Sections of keys as TOML. The values may be strings, numbers, booleans and lists of strings."""
     lines: list[str] = []
-    for section, keys in plain.items():
-        lines.append(f"[{section}]")
-        # JSON and TOML write these values the same way.
-        lines += [f"{key} = {msgspec.json.encode(value).decode()}" for key, value in keys.items()]
-        lines.append("")
+    for section, found in plain.items():
+        head = f"[[{section}]]" if isinstance(found, list) else f"[{section}]"
+        for keys in found if isinstance(found, list) else [found]:
+            # JSON and TOML write these values the same way.
+            lines += [head, *(f"{key} = {msgspec.json.encode(value).decode()}" for key, value in keys.items()), ""]
     return "\n".join(lines)
 
 
@@ -247,6 +295,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
             continue
         if section not in sections:
             raise ConfigError(f"{name} is unknown: there is no section [{section}]. Known sections: {_known(Config)}")
+        if section == "webhooks":
+            raise ConfigError(f"{name}: webhooks can only be set in the configuration file, as [[webhooks]]")
         if key not in _fields(sections[section]):
             raise ConfigError(f"{name} is unknown. Keys of [{section}]: {_known(sections[section])}")
         found.setdefault(section, {})[key] = _parse(section, key, text, name)
@@ -281,6 +331,8 @@ def _check(config: Config) -> None:
             "artifacts.accel_redirect: must be empty, or a path like /_files/ that begins and ends with a slash. "
             "Allowed between slashes: letters, digits, _ - ~, and a dot that is not the first character"
         )
+    if config.server.public_url and not _is_url(config.server.public_url, ("https", "http")):
+        raise ConfigError("server.public_url: must be like https://reports.example, without query and fragment")
     for proxy in config.server.trusted_proxies:
         try:
             proxy == UNIX or ip_network(proxy)
@@ -305,6 +357,77 @@ def _check(config: Config) -> None:
         raise ConfigError("database.dsn: must start with postgresql:// or postgres://")
 
 
+def _checked(webhooks: Sequence[WebhookConfig]) -> list[WebhookConfig]:
+    """The webhooks with their names and events. Raises ConfigError naming the wrong key."""
+    found: dict[str, WebhookConfig] = {}
+    for number, hook in enumerate(webhooks):
+        if wrong := _wrong(hook):
+            raise ConfigError(f"webhooks[{number}].{wrong}")
+        events = hook.events or [event for event in get_args(WebhookEvent) if event != "disk.low" or not hook.project]
+        name = hook.name or hook.host
+        if name in found:
+            raise ConfigError(f"webhooks[{number}].name: another webhook has the name {name!r}. Give each its own name")
+        found[name] = msgspec.structs.replace(hook, name=name, events=events)
+    return list(found.values())
+
+
+def _wrong(hook: WebhookConfig) -> str | None:
+    """The wrong key of a webhook, and what it must be."""
+    # The URL is not repeated: its path often is a secret.
+    if not _is_url(hook.url, ("https", "http")) or (urlsplit(hook.url).scheme == "http" and not hook.may_be_anywhere):
+        return (
+            "url: must be like https://chat.example/hook, without user name and fragment. "
+            "With http:// only if `allow` has its host"
+        )
+    if hook.format == "standard" and not hook.secret:
+        return "secret: is needed, unless the format is chat. Make one: echo whsec_$(openssl rand -base64 32)"
+    try:
+        hook.keys()
+    except ValueError:
+        return "secret: must be whsec_ and then 24 to 64 bytes as base64; several are separated by a space"
+    for key in ("name", "project"):
+        value = getattr(hook, key)
+        if len(value) > 100 or not value.isprintable():
+            return f"{key}: must have at most 100 printable characters"
+    if hook.project and "disk.low" in hook.events:
+        return "events: disk.low concerns the whole server. Remove it, or remove `project`"
+    for each in hook.allow:
+        if not re.fullmatch(r"[\w.-]+|[0-9A-Fa-f:.]+(/\d{1,3})?", each, re.ASCII):
+            return f"allow: {each!r} must be a host name, an address, or a network like 10.1.0.0/16"
+        try:
+            "/" in each and ip_network(each)
+        except ValueError:
+            return f"allow: {each!r} is not a network. Write it like 10.1.0.0/16"
+    return None
+
+
+def _is_url(text: str, schemes: Sequence[str]) -> bool:
+    try:
+        parts = urlsplit(text)
+        has_host = bool(parts.hostname) and parts.port != 0  # raises ValueError for a port that is no number
+    except ValueError:
+        return False
+    plain = text.isascii() and text.isprintable() and not set(text) & set(' \\"<>`{}')
+    return has_host and plain and parts.scheme in schemes and "@" not in parts.netloc and "#" not in text
+
+
+def _key_of(secret: str) -> bytes:
+    """The bytes of a secret. Raises ValueError."""
+    try:
+        key = b64decode(secret.removeprefix(_SECRET), validate=True)
+    except binascii.Error as error:
+        raise ValueError(str(error)) from None
+    if not secret.startswith(_SECRET) or len(key) not in _SECRET_BYTES:
+        raise ValueError("wrong prefix or length")
+    return key
+
+
+def _tables(value: Any) -> list[Any]:
+    if not isinstance(value, list) or not all(isinstance(each, Mapping) for each in value):
+        raise ConfigError("webhooks: must be a list of sections, each written as [[webhooks]]")
+    return value
+
+
 def _fields(struct: type) -> dict[str, Any]:
     return {info.name: info for info in msgspec.structs.fields(struct)}
 
@@ -317,8 +440,9 @@ def _sentence(message: str) -> str:
     """msgspec's message after the key, like `artifacts.durability: …`. For an unknown key it lists the known keys."""
     text, _, path = message.partition(" - at `$.")
     path = path.rstrip("`")
-    section, _, key = path.partition(".")
+    section, _, key = (part.partition("[")[0] for part in path.partition("."))
     section_type = _fields(Config)[section].type if section in _fields(Config) else Config
+    section_type = WebhookConfig if section == "webhooks" else section_type
     if unknown := re.search(r"unknown field `(.+)`", text):
         return f"{path}: there is no key `{unknown[1]}`. Known keys: {_known(section_type)}"
     wanted = _fields(section_type)[key].type if key in _fields(section_type) else None
@@ -329,5 +453,6 @@ def _sentence(message: str) -> str:
 def _must(message: str, wanted: Any, text: bool = False) -> str:
     """What the value must be. `text`: the value comes from the environment."""
     if "Invalid enum" in message:
+        (wanted,) = get_args(wanted) if wanted == list[WebhookEvent] else (wanted,)
         return f"must be one of: {', '.join(wanted.__args__)}"
     return requirement(message, text)

@@ -1,6 +1,7 @@
 """The configuration: its defaults, the file, the environment, and the errors for wrong values."""
 
 import tomllib
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,11 @@ def test_a_file_changes_only_the_keys_that_it_contains(from_toml):
         ("[auth]\nrequired = 1", ["auth.required", "true or false"]),
         ('[log]\nlevel = "loud"', ["log.level", "debug, info, warning, error"]),
         ("[log]\nrequests = 1", ["log.requests", "true or false"]),
+        *(
+            (f'[server]\npublic_url = "{wrong}"', ["server.public_url", "https://reports.example"])
+            for wrong in ("reports.example", "ftp://a", "https://", "https://a#b", "https://a b", "https://u@a")
+        ),
+        ("[artifacts]\nlow_days = -1", ["artifacts.low_days", "0"]),
         ("[log\n", ["config.toml", "TOML"]),
         ("[server]\nport = 1\nport = 2", ["config.toml", "TOML"]),
     ],
@@ -234,6 +240,7 @@ def test_every_key_can_be_set_by_the_environment():
         "REPORTD_SERVER_TRUSTED_PROXIES": "10.0.0.0/8, fd00::/8",
         "REPORTD_SERVER_ALLOWED_HOSTS": "reports.example, [::1]",
         "REPORTD_SERVER_ALLOWED_ORIGINS": "https://front.example, http://[::1]:5173",
+        "REPORTD_SERVER_PUBLIC_URL": "https://reports.example/all",
         "REPORTD_DATABASE_DSN": "postgres://u:p@h/d",
         "REPORTD_DATABASE_POOL_SIZE": "3",
         "REPORTD_DATABASE_PREPARED_STATEMENTS": "false",
@@ -250,6 +257,7 @@ def test_every_key_can_be_set_by_the_environment():
         "REPORTD_ARTIFACTS_MIN_FREE_BYTES": "1GB",
         "REPORTD_ARTIFACTS_CACHE_CONTROL": "private, no-cache",
         "REPORTD_ARTIFACTS_ACCEL_REDIRECT": "/_files/",
+        "REPORTD_ARTIFACTS_LOW_DAYS": "7",
         "REPORTD_VIEWER_THUMBS_MAX_BYTES": "5GiB",
         "REPORTD_API_COLLECTION_SHAPE": "array",
         "REPORTD_API_MAX_JSON_SIZE": "1048576",
@@ -292,6 +300,7 @@ def test_every_key_can_be_set_by_the_environment():
         "REPORTD_ARTIFACTS_BATCH_MAX_FILES": 7,
         "REPORTD_ARTIFACTS_FILE_TIMEOUT": 5.0,
         "REPORTD_ARTIFACTS_MIN_FREE_BYTES": 1 << 30,
+        "REPORTD_ARTIFACTS_LOW_DAYS": 7.0,
         "REPORTD_VIEWER_THUMBS_MAX_BYTES": 5 << 30,
         "REPORTD_API_MAX_JSON_SIZE": MIB,
         "REPORTD_API_IDEMPOTENCY_HOURS": 72,
@@ -438,8 +447,85 @@ def test_a_printed_configuration_can_be_loaded_again(tmp_path):
     assert load(path, {}) == first
     shown = tomllib.loads(path.read_text("utf-8"))
     assert {section: list(keys) for section, keys in shown.items()} == {
-        name: list(getattr(Config(), name).__struct_fields__) for name in Config.__struct_fields__
+        name: list(getattr(Config(), name).__struct_fields__)
+        for name in Config.__struct_fields__
+        if name != "webhooks"  # there are none
     }
+
+
+# --- webhooks --------------------------------------------------------------------------------------------------
+
+SECRET = "whsec_" + b64encode(bytes(range(24))).decode()
+HOOK = f'[[webhooks]]\nurl = "https://chat.example/x/secret"\nsecret = "{SECRET}"\n'
+
+
+def test_webhooks_get_the_name_of_their_host_and_all_events(from_toml):
+    text = f'{HOOK}project = "shop"\n{HOOK}name = "all"\nallow = ["10.0.0.0/8", "fd00::1", "ci"]\n'
+    of_shop, other = from_toml(text).webhooks
+    assert (of_shop.name, of_shop.project, of_shop.format) == ("chat.example", "shop", "standard")
+    assert of_shop.events == ["run.finished", "tests.newly_failing"]
+    assert other.events == [*of_shop.events, "disk.low"]
+    assert of_shop.keys() == [bytes(range(24))]
+    assert from_toml("").webhooks == []
+
+
+def test_secrets_of_webhooks_are_not_printed(from_toml):
+    got = from_toml(HOOK.replace(SECRET, f"{SECRET} {SECRET}"))
+    assert len(got.webhooks[0].keys()) == 2  # while the secret is being replaced
+    (shown,) = tomllib.loads(to_toml(masked(got)))["webhooks"]
+    assert (shown["url"], shown["secret"], shown["name"]) == ("https://chat.example/***", "***", "chat.example")
+    assert "chat.example/x" not in repr(masked(got)) and SECRET not in repr(masked(got))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        *(
+            (f'[[webhooks]]\nurl = "{url}"', ["webhooks[0].url", "https://", "allow"])
+            for url in (
+                *("", "chat.example", "http://chat.example/", "ftp://chat.example/", "https://", "https://:443/"),
+                *("https://u:p@chat.example/", "https://chat.example/#x", "https://chat.example:x/", "https://a b/"),
+                *("https://[::1/", "https://ä.example/", "https://chat.example:0/", "file:///etc/passwd"),
+            )
+        ),
+        ('[[webhooks]]\nurl = "https://a/"', ["webhooks[0].secret", "whsec_"]),
+        *(
+            (HOOK.replace(SECRET, wrong), ["webhooks[0].secret", "24 to 64 bytes"])
+            for wrong in ("x", "whsec_", "whsec_!", SECRET[:-4], SECRET[6:], SECRET + "A", "whsec_" + 88 * "A", "a b")
+        ),
+        (f'{HOOK}events = ["run.started"]', ["webhooks[0].events[0]", "run.finished, tests.newly_failing, disk.low"]),
+        (f'{HOOK}events = "run.finished"', ["webhooks[0].events", "an array"]),
+        (f'{HOOK}project = "shop"\nevents = ["disk.low"]', ["webhooks[0].events", "whole server"]),
+        (f'{HOOK}project = "{101 * "x"}"', ["webhooks[0].project", "100"]),
+        (f'{HOOK}project = "a\\u0007"', ["webhooks[0].project", "printable"]),
+        (f"{HOOK}project = 5", ["webhooks[0].project", "a string"]),
+        (f'{HOOK}name = "a\\nb"', ["webhooks[0].name", "printable"]),
+        (f"{HOOK}{HOOK}", ["webhooks[1].name", "chat.example"]),
+        (f'{HOOK}format = "xml"', ["webhooks[0].format", "standard, chat"]),
+        (f'{HOOK}allow = ["*"]', ["webhooks[0].allow", "'*'"]),
+        (f'{HOOK}allow = ["10.0.0.1/8"]', ["webhooks[0].allow", "network"]),
+        (f'{HOOK}allow = ["https://a"]', ["webhooks[0].allow", "host name"]),
+        (f"{HOOK}retries = 3", ["webhooks[0]", "retries", "url, secret, name, project"]),
+        ('[webhooks]\nurl = "https://a/"', ["webhooks", "[[webhooks]]"]),
+        ("webhooks = 5", ["webhooks", "[[webhooks]]"]),
+        ("webhooks = [5]", ["webhooks", "[[webhooks]]"]),
+    ],
+)
+def test_an_error_in_a_webhook_names_its_key_and_no_secret(from_toml, text, words):
+    sentence = refusal(from_toml, text)
+    assert [word for word in words if word not in sentence] == [], sentence
+    assert "x/secret" not in sentence and SECRET not in sentence
+
+
+def test_an_http_url_and_a_chat_without_secret_are_taken_where_that_is_meant(from_toml):
+    (hook,) = from_toml(
+        '[[webhooks]]\nurl = "http://CI.internal:8065/h"\nallow = ["ci.internal"]\nformat = "chat"'
+    ).webhooks
+    assert (hook.host, hook.target, hook.keys()) == ("ci.internal", "http://CI.internal:8065", [])
+
+
+def test_webhooks_cannot_be_set_by_the_environment():
+    assert "[[webhooks]]" in refusal(load, environ={"REPORTD_WEBHOOKS_URL": "https://a/"})
 
 
 def test_a_given_environment_replaces_that_of_the_process(monkeypatch):

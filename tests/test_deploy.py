@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 import tomllib
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,9 @@ UNITS = sorted(path for path in DEPLOY.iterdir() if path.suffix in {".service", 
 SERVICES = [path for path in UNITS if path.suffix == ".service"]
 ANALYZE = shutil.which("systemd-analyze")
 EXPOSURE = 2.0
+# One address of each network that a server should not be led to.
+INTERNAL = ["169.254.169.254", "10.0.0.1", "172.16.0.1", "192.168.0.1", "100.100.100.200", "168.63.129.16", "224.0.0.1"]
+INTERNAL += ["192.0.0.192", "fe80::1", "fd00:ec2::254", "fec0::1", "ff02::1"]
 GUIDE = (DEPLOY / "README.md").read_text("utf-8")
 installed = pytest.mark.skipif(not ANALYZE, reason="systemd is not installed")
 
@@ -89,6 +93,18 @@ def test_the_services_differ_only_where_they_must():
     )
     assert one - other == {"SystemCallFilter=sched_setaffinity setpriority", "[Install]", "WantedBy=multi-user.target"}
     assert other - one == set()
+
+
+@pytest.mark.parametrize("address", INTERNAL)
+def test_the_drop_in_for_webhooks_keeps_internal_addresses_closed(address):
+    """systemd allows what IPAddressAllow has, then refuses what IPAddressDeny has; an empty line removes the former
+    ones. Loopback stays open for the database."""
+    lines = re.findall(r"^IPAddress(\w+)=(.*)$", (DEPLOY / "webhooks.conf").read_text("utf-8"), re.MULTILINE)
+    assert lines[0] == ("Deny", "") and {kind for kind, _ in lines} == {"Deny"}
+    named = {"link-local": ["169.254.0.0/16", "fe80::/64"], "multicast": ["224.0.0.0/4", "ff00::/8"]}
+    networks = [ip_network(each) for _, texts in lines for text in texts.split() for each in named.get(text, [text])]
+    found = ip_address(address)
+    assert any(found in network for network in networks) and not any(ip_address("1.1.1.1") in each for each in networks)
 
 
 def test_a_stop_is_given_the_time_that_the_configuration_promises():

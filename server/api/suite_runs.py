@@ -23,7 +23,7 @@ from server.http.fields import (
 from server.http.idempotency import once
 from server.http.projects import named_project
 from server.http.reply import Response
-from server.reports import suite_runs
+from server.reports import suite_runs, webhooks
 from server.reports.suite_runs import SuiteRunPage
 from server.services import CALL, SERVICES
 
@@ -125,8 +125,12 @@ async def update(request: web.Request, suite_id: UUID, body: SuiteRunPatch) -> R
     Fields that are not sent stay as they are; `null` clears a field that may be empty. `metadata` is merged: its
     top-level keys replace the stored ones, and `null` removes a key.
     """
-    async with request.app[SERVICES].pool.transaction() as connection:
-        return reply.ok(await suite_runs.update(connection, suite_id, request[CALL].scope, body))
+    services, scope = request.app[SERVICES], request[CALL].scope
+    async with services.pool.transaction() as connection:
+        before = await webhooks.status_before(connection, services.config.webhooks, suite_id, scope, body.status)
+        run = await suite_runs.update(connection, suite_id, scope, body)
+        await webhooks.after_update(connection, services.config, before, run)
+        return reply.ok(run)
 
 
 async def delete(request: web.Request, suite_id: UUID) -> Response:

@@ -77,6 +77,12 @@ an error again. Interrupt it at any time; a second run changes only what is left
 example:
   reportd regroup"""
 
+TEST_WEBHOOK = """\
+Needs no server. Exit code 1 when a test was not delivered.
+
+example:
+  reportd webhook test chat.example --config config.toml"""
+
 CREATE_TOKEN = """\
 example:
   reportd token create --name ci --project shop --expires 90d"""  # noqa: S105 - no secret

@@ -18,7 +18,20 @@ import asyncpg
 import psycopg
 
 from server import __version__, config
-from server.commands import archives, audit, epilogs, projects, regroup, serve, settings, systemd, tokens, up, users
+from server.commands import (
+    archives,
+    audit,
+    epilogs,
+    projects,
+    regroup,
+    serve,
+    settings,
+    systemd,
+    tokens,
+    up,
+    users,
+    webhooks,
+)
 from server.commands.check import compare, findings
 from server.commands.check.context import DATABASE_ERRORS, CheckFailed, Options
 from server.commands.console import (
@@ -219,6 +232,7 @@ def _parser() -> argparse.ArgumentParser:
     tokens.add_commands(commands, _command, _stored)
     projects.add_commands(commands, _command, _stored)
     users.add_commands(commands, _command, _stored)
+    webhooks.add_commands(commands, _command, _stored)
     return parser
 
 

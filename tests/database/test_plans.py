@@ -79,6 +79,8 @@ ARGUMENTS = {
     "results.totals": (CASE,),
     "results.attempts": (PROJECT, "test 7", RUN, None, 50),
     "results.failed_tests": (RUN, CASE, "test 7"),
+    "webhooks.status_before": (RUN, PROJECT),
+    "webhooks.newly_failing": (RUN, None, 100, 200),
 }
 
 
@@ -108,7 +110,8 @@ async def scans(connection, query, *values):
 async def test_no_statement_reads_a_whole_table(filled):
     """A server's connections avoid sequential scans, so they have one only where no index would do. The largest tables
     have none by the planner's own choice either. A plan may be made before the values are known (generic)."""
-    assert ARGUMENTS.keys() == {name for name in QUERIES if name.startswith(("comparisons.", "marks.", "results."))}
+    covered = {name for name in QUERIES if name.startswith(("comparisons.", "marks.", "results."))}
+    assert ARGUMENTS.keys() == covered | {"webhooks.status_before", "webhooks.newly_failing"}
     project = await filled.fetchval("SELECT id FROM projects")
     scanned = {}
     for settings, tables in ((_SESSION, LARGE), ("RESET enable_seqscan", LARGEST)):

@@ -26,6 +26,7 @@ from server.reports import (
     suite_runs,
     test_cases,
     tests,
+    webhooks,
 )
 from server.storage.disk import Removal
 
@@ -90,6 +91,7 @@ COLUMNS = {
     "tests.summary": fields(tests.HistorySummary),
     "search.tests": [*fields(search.FoundTest)[1:3], "id", "suite_run_id", "status", "literal", "found", "last"],
     "audit.page": fields(audit.AuditEntry),
+    "webhooks.latest": fields(webhooks.Delivery),
 }
 
 

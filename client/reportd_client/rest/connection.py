@@ -18,8 +18,8 @@ import urllib3
 
 from reportd_client import limits
 from reportd_client.notes import ReportdWarning
-from reportd_client.sender.connections import Fatal, explain, pool
 from reportd_client.sender.body import Json
+from reportd_client.sender.connections import Fatal, explain, pool
 from reportd_client.sender.http import Answer, Body
 from reportd_client.settings import API
 from reportd_client.version import VERSION
