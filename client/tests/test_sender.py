@@ -99,15 +99,15 @@ def test_lost_receipts_add_no_row_and_no_file(spooled, server, proxy, calls):
 
 @pytest.mark.parametrize(
     ("calls", "status"),
-    [*(("bundles", status) for status in (408, 429, 500, 502, 503, 504, 507)), ("single calls", 503)],
+    [*(("bundles", status) for status in (408, 409, 429, 500, 502, 503, 504, 507)), ("single calls", 503)],
     indirect=["calls"],
 )
 def test_answers_of_a_busy_server_are_waited_out(spooled, server, proxy, calls, status):
-    seen = {}
+    seen, busy = {}, {"detail": "busy", "code": "idempotency_in_progress" if status == 409 else "busy"}
 
     def script(method, path):
         seen[path] = seen.get(path, 0) + 1
-        return (status, {"detail": "busy"}, {"Retry-After": "0"}) if seen[path] == 1 else None
+        return (status, busy, {"Retry-After": "0"}) if seen[path] == 1 else None
 
     proxy.script = script
     receipt = resume(spooled(), server, proxy.url)
