@@ -1,4 +1,4 @@
-"""Makes reportd_client/rest/shapes.py, the types of requests and replies, from the server's OpenAPI.
+"""Makes reportd_client/rest/shapes.pyi, the types of requests and replies, from the server's OpenAPI.
 
 cd client && python -m tests.shapes
 """
@@ -8,16 +8,13 @@ from pathlib import Path
 
 from tests.server import CHECKOUT, Reports
 
-FILE = CHECKOUT / "client/reportd_client/rest/shapes.py"
+FILE = CHECKOUT / "client/reportd_client/rest/shapes.pyi"
 _HEAD = '''\
 """The types of requests and replies, made by `python -m tests.shapes` from the server's OpenAPI: do not edit."""
 
-from __future__ import annotations
+from typing import Any, Literal, TypedDict, Union
 
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Union
-
-if TYPE_CHECKING:
-    from typing_extensions import NotRequired
+from typing_extensions import NotRequired
 '''
 _WORDS = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
 
@@ -25,7 +22,7 @@ _WORDS = {"string": "str", "integer": "int", "number": "float", "boolean": "bool
 def source(openapi) -> str:
     """The text of the module. The order of the names is alphabetical, so that a difference is easy to read."""
     shapes = openapi["components"]["schemas"]
-    return "\n\n".join([_HEAD, *(_shape(name, shapes[name]) for name in sorted(shapes))])
+    return "\n".join([_HEAD, *(_shape(name, shapes[name]) for name in sorted(shapes))])
 
 
 def _shape(name, schema) -> str:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+import zipfile
 from datetime import datetime, timezone
 
 import pytest
@@ -125,7 +126,7 @@ def takes(method, shape):
 
 def fields_of(shape):
     text = shapes.FILE.read_text("utf-8")
-    return set(re.findall(r"^    (\w+):", re.search(rf"class {shape}\(.*?(?:\n\n|\Z)", text, re.DOTALL)[0], re.M))
+    return set(re.findall(r"^    (\w+):", re.search(rf"class {shape}\(.*?(?=\nclass |\Z)", text, re.DOTALL)[0], re.M))
 
 
 def test_replies_have_the_types_that_the_description_says(operations):
@@ -142,6 +143,14 @@ def test_replies_have_the_types_that_the_description_says(operations):
             assert pages, (name, found)
         else:
             assert texts <= set(re.findall(r"shapes\.(\w+)", found)), (name, found)
+
+
+def test_a_type_can_be_imported_at_run_time():
+    from reportd_client.rest.shapes import NewSuiteRun
+
+    assert NewSuiteRun(name="x") == {"name": "x"}
+    with pytest.raises(ImportError):
+        from reportd_client.rest.shapes import nothing  # noqa: F401
 
 
 def test_importing_the_package_imports_no_http_library():
@@ -182,6 +191,7 @@ def test_from_a_run_to_its_files_and_back(api, tmp_path):
     saved = api.downloads.show(one["id"], tmp_path / "copy.png")
     assert saved.read_bytes() == png(5) and api.artifacts.show(one["id"])["checksum"] == one["checksum"]
     assert api.artifacts.missing([{"checksum": one["checksum"], "file_size": one["file_size"]}])["missing"] == []
+    assert zipfile.is_zipfile(api.archives.show(run["id"], tmp_path / "run.zip"))
     assert api.reports.show(case["id"])["test_case_result"]["name"] == "pay"
     assert api.thumbs.show(one["id"], 320, tmp_path / "small.webp").read_bytes()[:4] == b"RIFF"
     api.suite_runs.update(run["id"], status="Failed", finished_at=datetime.now(timezone.utc).isoformat())
@@ -194,7 +204,7 @@ def test_from_a_run_to_its_files_and_back(api, tmp_path):
     assert (caught.value.status, caught.value.code) == (404, "suite_run_not_found") and caught.value.request_id in str(
         caught.value
     )
-    assert sorted(each.name for each in tmp_path.iterdir()) == ['a "picture".png', "copy.png", "small.webp"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ['a "picture".png', "copy.png", "run.zip", "small.webp"]
 
 
 def test_a_bundle_with_and_without_files(api):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Iterator, Mapping, Optional, Sequence
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Iterator, Mapping, Optional, Sequence, Union
 
 from reportd_client.rest.connection import Connection, Moment, at
 from reportd_client.rest.form import File, Form
@@ -51,6 +53,12 @@ class SuiteRuns(Calls):
     def delete(self, suite_id: str) -> None:
         """Delete a run with everything in it. Needs the role admin."""
         self._connection.delete(at("suite-runs", suite_id))
+
+
+class Archives(Calls):
+    def show(self, suite_id: str, to: Union[str, os.PathLike[str]]) -> Path:
+        """Write a run with its data, files and pages to a zip, which appears when it is whole."""
+        return self._connection.download(at("suite-runs", suite_id, "archive"), to)
 
 
 class TestCases(Calls):
