@@ -32,6 +32,7 @@ from server.http.uploads import batch_rules
 from server.pages import comparisons as compare_pages
 from server.pages import docs, help, latest, people, projects, refusals, results, shared, sign_in, static, thumbs
 from server.pages import errors as error_pages
+from server.pages import files as file_pages
 from server.pages import search as search_pages
 from server.pages import steps as step_pages
 from server.pages import suite_runs as runs_pages
@@ -257,6 +258,7 @@ PAGES = [
     _page("/results/{case_id}", results.show),
     _page("/results/{case_id}/difference", results.show_difference),
     _page("/results/{case_id}/steps/{at}", step_pages.show),
+    _page("/results/{case_id}/files/{artifact_id}", file_pages.show),
     _page("/admin/projects", projects.index, access=_READ_BY_ADMIN),
     _page("/admin/projects", projects.update, "POST", access=_CHANGED_BY_ADMIN),
     _page("/admin/people", people.index, access=_READ_BY_ADMIN),

@@ -165,3 +165,10 @@ UPDATE removed_files SET unlinked_at = CURRENT_TIMESTAMP WHERE storage_path = AN
 DELETE FROM removed_files WHERE storage_path IN (
     SELECT storage_path FROM removed_files
     WHERE unlinked_at < CURRENT_TIMESTAMP - INTERVAL '1 day' LIMIT 1000)
+
+-- name: of_result
+-- A file of a result, for its page.
+SELECT id, artifact_type, artifact_category, step_number, iteration_number, file_name, file_size, mime_type, checksum,
+       left(description, 5001) AS description, captured_at, uploaded_at, storage_path,
+       coalesce(text_encoding, CASE WHEN mime_type ~ '^text/|/json$' THEN 'utf-8' END) AS text_encoding
+FROM test_artifacts WHERE id = $1 AND test_case_result_id = $2

@@ -3,6 +3,7 @@
 `say(text, most)` writes each text that a client may choose, at most `most` characters of it: as it is, or hostile.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,7 @@ class Site:
     passed: str
     failed: str
     fingerprint: str
+    files: dict[str, str]  # of `failed`: the id by type and MIME type
 
     def addresses(self) -> dict[str, list[str]]:
         """The addresses to visit, by the path of the route. An address without a page yet is not visited."""
@@ -51,6 +53,16 @@ class Site:
             "/results/{case_id}": [result, f"{result}?step=1.16&view=side&log=all", f"/results/{self.passed}"],
             "/results/{case_id}/difference": [f"{result}/difference"],
             "/results/{case_id}/steps/{at}": [f"{result}/steps/1.{FAILED}"],
+            "/results/{case_id}/files/{artifact_id}": [
+                f"{result}/files/{self.files[name]}{query}"
+                for name, query in [
+                    ("log text/plain", "?line=2&find=line"),
+                    ("other application/json", ""),
+                    ("har application/json", "?entry=1"),
+                    ("other text/html", "?view=rendered"),
+                    ("screenshot image/png", ""),
+                ]
+            ],
             "/results/{case_id}/compare": [f"{result}/compare", f"{result}/compare?with={self.passed}"],
             "/compare": [f"/compare?base={self.earlier_run}&head={self.run}"],
             "/errors": ["/errors", f"/errors?{urlencode({'project': self.project})}"],
@@ -91,7 +103,12 @@ def make(server: UpServer, project: str, say: Say) -> Site:
     query = "SELECT encode(error_fingerprint, 'hex') FROM test_case_results WHERE id = %s"
     ((fingerprint,),) = server.rows(query, failed)
     _access(server, say, project)
-    return Site(project, texts["name"], texts["test_id"], texts["branch"], earlier, run, passed, failed, fingerprint)
+    query = (
+        "SELECT concat_ws(' ', artifact_type, mime_type), id::text FROM test_artifacts WHERE test_case_result_id = %s"
+    )
+    files = dict(server.rows(query, failed))
+    known = project, texts["name"], texts["test_id"], texts["branch"]
+    return Site(*known, earlier, run, passed, failed, fingerprint, files)
 
 
 def _run(server: UpServer, say: Say, texts: dict[str, str], status: str, key: str) -> tuple[str, str]:
@@ -142,6 +159,7 @@ def _result(server: UpServer, say: Say, texts: dict[str, str], run: str, status:
     server.ask_json("POST", f"{url}/steps/bulk", steps, status=201)
     for number in (15, 16, FAILED):
         _picture(server, say, url, number, status == "Failed" and number == FAILED)
+    _files(server, say, url)
     _logs(server, say, url)
     return str(case)
 
@@ -187,6 +205,23 @@ def _picture(server: UpServer, say: Say, url: str, number: int, failed: bool) ->
     name = "".join(each for each in name if each.isprintable() or each == "\u202e")
     picture = ("file", name, png(1280, 800, seed=number + failed) if number == FAILED else png(320, 200), "image/png")
     server.send(f"{url}/artifacts", picture, *fields.items())
+
+
+def _files(server: UpServer, say: Say, url: str) -> None:
+    said = say("a line", 5000)
+    pair = [{"name": said, "value": said}]
+    request = {"method": said[:20], "url": said, "headers": pair, "queryString": pair, "postData": {"text": said}}
+    response = {"status": 404, "statusText": said, "headers": pair, "content": {"mimeType": said, "text": said}}
+    entry = {"request": request, "response": response, "time": 12, "timings": {said[:50]: 3}}
+    contents = {
+        "worker.log": f"\x1b[31m{said}\x1b[0m\nline 2\n".encode() + b"line \xff\n",
+        "network.har": json.dumps({"log": {"entries": [entry, {"request": 1, "response": []}]}}).encode(),
+        "data.json": json.dumps({said: [said, 1, None, {said: {}}]}).encode(),
+        "page.html": f"<!doctype html><title>{said}</title>{said}".encode(),
+    }
+    for name, content in contents.items():
+        kind = {"log": "log", "har": "har"}.get(name.rpartition(".")[2], "other")
+        server.send(f"{url}/artifacts", ("file", name, content, "text/plain"), ("artifact_type", kind))
 
 
 def _logs(server: UpServer, say: Say, url: str) -> None:

@@ -24,6 +24,7 @@ _ITERATIONS = 1_000
 _ATTEMPTS = 50
 _CHECKPOINTS = 500
 OUTLINE = 5_000  # steps that are checked for what is missing
+_ROWS_OF_VIDEO = 500
 _DEEPEST = 4
 _MARKS = 1_000  # requests in the timeline
 CUT = 20_000  # characters of a text in the page; a step's own page has it whole
@@ -267,6 +268,11 @@ async def _add_rows(connection: Any, case_id: UUID, result: Result, panel: Panel
         console = await connection.fetch(sql.console_marks, case_id, at.iteration, min(times), length)
         network = await connection.fetch(sql.network_marks, case_id, min(times), length, _MARKS)
         result.console, result.network = [tuple(row) for row in console], [tuple(row) for row in network]
+
+
+async def rows_of(where: Any, case_id: UUID, iteration: int) -> list[Row]:
+    """The first steps of an iteration."""
+    return listed(Row, await where.fetch(sql.rows, case_id, iteration, _ROWS_OF_VIDEO, 0))
 
 
 def _set_depths(rows: list[Row]) -> None:

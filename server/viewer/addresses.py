@@ -70,6 +70,10 @@ class Addresses:
         """The bytes of a file (a reports.panels.File). `save`: the browser saves it."""
         return ""
 
+    def result_file(self, case_id: Any, artifact_id: Any) -> str:
+        """The page of a file."""
+        return ""
+
     def image(self, artifact_id: Any) -> str:
         """The bytes of a file of which only the id is known, and that it is an image."""
         return ""
@@ -138,6 +142,9 @@ class Pages(Addresses):
 
     def file(self, file: Any, save: bool = False) -> str:
         return self.image(file.id) + ("?download=true" if save else "")
+
+    def result_file(self, case_id: Any, artifact_id: Any) -> str:
+        return f"/results/{case_id}/files/{artifact_id}"
 
     def image(self, artifact_id: Any) -> str:
         return f"{_API}/artifacts/{artifact_id}/download"

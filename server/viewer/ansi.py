@@ -78,7 +78,12 @@ def coloured(text: str) -> Markup:
 
 def plain(text: str) -> str:
     """The text without control codes: test tools colour their messages, and a browser would show the codes."""
-    return _PLAIN.sub("", unified(text))
+    return removed(unified(text))
+
+
+def removed(text: str) -> str:
+    """The text without control codes, other than tabs and line ends."""
+    return _PLAIN.sub("", text)
 
 
 def unified(text: str) -> str:

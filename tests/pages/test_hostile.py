@@ -107,6 +107,7 @@ QUERIES = {
     "/runs/{suite_id}": ("q", "tag", "status", "error", "group", "cursor"),
     "/results/{case_id}": ("step", "view", "with", "log", "files", "from"),
     "/results/{case_id}/steps/{at}": ("view", "with"),
+    "/results/{case_id}/files/{artifact_id}": ("view", "find", "line", "page", "wrap", "entry", "step"),
     "/tests": ("branch", "browser", "environment", "cursor", "id", "project"),
     "/results/{case_id}/compare": ("with", "diff"),
     "/compare": ("base", "head", "list"),
@@ -136,7 +137,14 @@ def test_what_an_address_says_is_text(site, up_server, path):
 
 @pytest.mark.parametrize("attack", [attack.replace("/", "") for attack in ATTACKS] + ["%00", "x" * 5000, "..%2f..%2f"])
 def test_an_id_that_is_none_is_a_page(site, up_server, attack):
-    known = {"suite_id": site.run, "case_id": site.failed, "at": f"1.{FAILED}", "project": "default"}
+    (file, *_) = site.files.values()
+    known = {
+        "suite_id": site.run,
+        "case_id": site.failed,
+        "artifact_id": file,
+        "at": f"1.{FAILED}",
+        "project": "default",
+    }
     for path in page_paths():
         for name in re.findall(r"{(\w+)}", path):
             address = path.format_map({**known, "fingerprint": site.fingerprint, name: urlencode({"": attack})[1:]})
