@@ -63,6 +63,8 @@ MEASURED = [
     Page("administration: projects", "/admin/projects"),
     Page("administration: people", "/admin/people"),
     Page("administration: tokens", "/admin/tokens"),
+    Page("administration: links", "/admin/links"),
+    Page("administration: audit", "/admin/audit"),
     Page("step, fragment", "/results/{steps_2000}/steps/1.1601", True),
     Page("step, page", "/results/{steps_2000}/steps/1.40"),
     Page("test", "/tests?id={test}&project=default"),

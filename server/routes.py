@@ -29,10 +29,24 @@ from server.bodies.bundles import Bundle
 from server.http.authenticate import open_image, open_page
 from server.http.route import Access, Handler, Route, Upload
 from server.http.uploads import batch_rules
+from server.pages import audit as audit_pages
 from server.pages import comparisons as compare_pages
-from server.pages import docs, help, latest, people, projects, refusals, results, shared, sign_in, static, thumbs
+from server.pages import (
+    docs,
+    help,
+    latest,
+    people,
+    projects,
+    refusals,
+    results,
+    shared,
+    sign_in,
+    static,
+    thumbs,
+)
 from server.pages import errors as error_pages
 from server.pages import files as file_pages
+from server.pages import links as link_pages
 from server.pages import search as search_pages
 from server.pages import steps as step_pages
 from server.pages import suite_runs as runs_pages
@@ -265,4 +279,7 @@ PAGES = [
     _page("/admin/people", people.update, "POST", access=_CHANGED_BY_ADMIN),
     _page("/admin/tokens", token_pages.index, access=_READ_BY_ADMIN),
     _page("/admin/tokens", token_pages.update, "POST", access=_CHANGED_BY_ADMIN),
+    _page("/admin/links", link_pages.index, access=_READ_BY_ADMIN),
+    _page("/admin/links", link_pages.update, "POST", access=_CHANGED_BY_ADMIN),
+    _page("/admin/audit", audit_pages.index, access=_READ_BY_ADMIN),
 ]

@@ -46,6 +46,35 @@ WHERE ($1::uuid IS NULL OR project_id = $1)
 ORDER BY id DESC
 LIMIT $8
 
+-- name: open_among
+-- Which of these links `open` accepts. $2: also those that were made without a token.
+SELECT id FROM evidence_links l
+WHERE id = ANY($1::uuid[])
+  AND revoked_at IS NULL AND expires_at > CURRENT_TIMESTAMP AND (EXISTS (SELECT FROM (
+      SELECT t.role, t.project_id FROM tokens t
+      WHERE t.id = l.caller_id AND t.revoked_at IS NULL
+        AND (t.expires_at IS NULL OR t.expires_at > CURRENT_TIMESTAMP)
+      UNION ALL
+      SELECT r.role, r.project_id FROM users u JOIN user_roles r ON r.user_id = u.id
+      WHERE u.id = l.caller_id AND u.disabled_at IS NULL
+  ) AS maker WHERE maker.role IN ('uploader', 'admin') AND COALESCE(maker.project_id, l.project_id) = l.project_id)
+  OR $2 AND caller_id = '00000000-0000-0000-0000-000000000000')
+
+-- name: by_id
+SELECT id, suite_run_id, test_case_result_id, artifact_id, created_by, created_at, expires_at, revoked_at, note,
+       opened, downloads, last_used_at
+FROM evidence_links WHERE id = $1 AND ($2::uuid[] IS NULL OR project_id = ANY($2))
+
+-- name: things
+-- What links show, by name.
+SELECT l.id, p.name AS project, coalesce(r.name, c.name, a.file_name) AS thing
+FROM evidence_links l
+JOIN projects p ON p.id = l.project_id
+LEFT JOIN suite_runs r ON r.id = l.suite_run_id
+LEFT JOIN test_case_results c ON c.id = l.test_case_result_id
+LEFT JOIN test_artifacts a ON a.id = l.artifact_id
+WHERE l.id = ANY($1::uuid[])
+
 -- name: revoke
 -- $3 is the caller who must have made the link; NULL accepts any. A second revocation does not change revoked_at.
 -- `ended` is true only for the first one, so that only the first one writes an audit entry.

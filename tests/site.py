@@ -73,6 +73,8 @@ class Site:
             "/admin/projects": ["/admin/projects"],
             "/admin/people": ["/admin/people"],
             "/admin/tokens": ["/admin/tokens"],
+            "/admin/links": ["/admin/links", "/admin/links?active=true"],
+            "/admin/audit": ["/admin/audit", f"/admin/audit?{urlencode({'project': self.project})}"],
         }
         return {page: there[page] for page in page_paths()}
 
@@ -103,6 +105,8 @@ def make(server: UpServer, project: str, say: Say) -> Site:
     query = "SELECT encode(error_fingerprint, 'hex') FROM test_case_results WHERE id = %s"
     ((fingerprint,),) = server.rows(query, failed)
     _access(server, say, project)
+    for name, some_id in (("suite_run_id", run), ("test_case_result_id", failed)):
+        server.ask_json("POST", f"{API}/links", {name: some_id, "note": say("for the shop", 255)}, status=201)
     query = (
         "SELECT concat_ws(' ', artifact_type, mime_type), id::text FROM test_artifacts WHERE test_case_result_id = %s"
     )

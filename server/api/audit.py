@@ -5,28 +5,14 @@ from uuid import UUID
 from aiohttp import web
 
 from server.auth.roles import Role
+from server.bodies.audit import ActionWord
 from server.http import reply
 from server.http.cursor import CursorPage, cursor_of
 from server.http.fields import IndexedText, Instant
 from server.http.reply import Response
-from server.observe.audit import Action
 from server.reports import audit
 from server.reports.audit import AuditEntry, AuditPage
 from server.services import CALL, SERVICES
-
-
-class ActionWord(str):
-    """One of the values of Action."""
-
-    __slots__ = ()
-
-    @classmethod
-    def parse(cls, value: object) -> "ActionWord":
-        if value not in list(Action):
-            raise ValueError("must be one of: " + ", ".join(Action))
-        return cls(value)
-
-    schema = {"type": "string", "enum": [action.value for action in Action]}  # noqa: RUF012 - a constant, never changed
 
 
 class AuditFilter(CursorPage):

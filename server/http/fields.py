@@ -135,6 +135,17 @@ class Instant(datetime):
     }
 
 
+class Day(Instant):
+    """A time, or a date that means the end of its day: what is until the 24th is also that of the 24th."""
+
+    @classmethod
+    def parse(cls, value: object) -> Instant:
+        moment = super().parse(value)
+        return (
+            moment + timedelta(days=1) if isinstance(value, str) and len(value.strip()) == len("2026-01-24") else moment
+        )
+
+
 _OBJECT_TOO_LARGE = "must be at most 64 KiB as JSON"
 
 

@@ -1,7 +1,7 @@
 """The pages of suite runs: what needs a look and the list of runs, and one run."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -14,7 +14,7 @@ from server.auth.roles import Role
 from server.errors import Invalid, Problem
 from server.http import html
 from server.http.cursor import CursorPage, cursor_of
-from server.http.fields import AnyRunStatus, IndexedText, Instant, Name100
+from server.http.fields import AnyRunStatus, Day, IndexedText, Instant, Name100
 from server.http.reply import Response
 from server.reports import errors, overview, run_comparisons, run_tests, suite_runs
 from server.reports.overview import Known
@@ -34,17 +34,6 @@ _SLOWEST = 5
 _HOST = re.compile(r"[\w.-]+(:\d+)?|\[[0-9a-fA-F:]+\](:\d+)?", re.ASCII)
 
 Cursor = Annotated[str, Meta(max_length=100)]
-
-
-class Day(Instant):
-    """A time, or a date that means the end of its day: runs until the 24th are also those of the 24th."""
-
-    @classmethod
-    def parse(cls, value: object) -> Instant:
-        moment = super().parse(value)
-        return (
-            moment + timedelta(days=1) if isinstance(value, str) and len(value.strip()) == len("2026-01-24") else moment
-        )
 
 
 class RunFilter(Struct):

@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import orjson
+
 from server.database.queries import SQL
 from server.ids import first_id
 from server.reports.paging import newest
@@ -53,3 +55,9 @@ async def page(
     filters = action, actor, subject_id, since and first_id(since), until and first_id(until)
     rows = await newest(where, SQL.audit.page, projects, before, *filters, limit + 1)
     return rows[:limit], len(rows) > limit
+
+
+def plain(entry: AuditEntry) -> dict[str, Any]:
+    """The detail of an entry as a dict."""
+    found: dict[str, Any] = orjson.loads(orjson.dumps(entry.detail))
+    return found

@@ -92,6 +92,24 @@ async def page(
     return [Link(*row) for row in rows[:limit]], len(rows) > limit
 
 
+async def by_id(where: Any, link_id: UUID, projects: Sequence[UUID] | None) -> Link | None:
+    """A link of one of these projects (None: any); None when there is none."""
+    row = await where.fetchrow(SQL.links.by_id, link_id, projects)
+    return None if row is None else Link(*row)
+
+
+async def open_among(where: Any, listed: Sequence[Link], by_anyone: bool) -> set[UUID]:
+    """The ids of those links that still work. `by_anyone`: as in `page`."""
+    rows = await where.fetch(SQL.links.open_among, [link.id for link in listed], by_anyone)
+    return {row["id"] for row in rows}
+
+
+async def things_of(where: Any, listed: Sequence[Link]) -> dict[UUID, tuple[str, str]]:
+    """The project's name, and the name of the run, result or file, by the id of the link."""
+    rows = await where.fetch(SQL.links.things, [link.id for link in listed])
+    return {row["id"]: (row["project"], row["thing"]) for row in rows}
+
+
 async def revoke(connection: Any, link_id: UUID, scope: UUID | None, made_by: UUID | None, actor: Actor) -> bool:
     """Revokes a link; False when there is none. `made_by`: only a link that this caller made; None: any."""
     row = await connection.fetchrow(SQL.links.revoke, link_id, scope, made_by)

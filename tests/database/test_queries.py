@@ -10,6 +10,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from server.auth import access_tokens, people
 from server.database.pool import _SESSION
 from server.database.queries import data_folder, load_sql
 from server.http import reply
@@ -21,6 +22,7 @@ from server.reports import (
     errors,
     links,
     logs,
+    projects,
     search,
     steps,
     suite_runs,
@@ -72,6 +74,12 @@ COLUMNS = {
     "artifacts.for_download": fields(downloads.Stored),
     "links.create": [*fields(links.Link), "project_id"],
     "links.page": fields(links.Link),
+    "links.by_id": fields(links.Link),
+    "users.page": fields(people.Listed),
+    "users.one": fields(people.Listed),
+    "tokens.page": fields(access_tokens.Listed),
+    "tokens.one": fields(access_tokens.Listed),
+    "projects.page": fields(projects.Listed),
     "links.open": ["project_id", "thing_id", "kind"],
     "links.covered_artifact": fields(downloads.Stored),
     "checkpoints.for_case": [*fields(checkpoints.Checkpoint), "seq", "bytes"],

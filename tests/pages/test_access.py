@@ -25,6 +25,7 @@ FORMS = {
     "POST /admin/projects": NEW,
     "POST /admin/people": NEW,
     "POST /admin/tokens": NEW,
+    "POST /admin/links": {"action": "revoke", "id": str(uuid.uuid4())},
 }
 
 

@@ -250,6 +250,7 @@ async def test_wrong_forms_of_tokens_say_why_and_change_nothing(admin, rows, ent
 # --- who -------------------------------------------------------------------------------------------------------
 
 PATHS = ["/admin/projects", "/admin/people", "/admin/tokens"]
+READ = [*PATHS, "/admin/links", "/admin/audit"]
 
 
 async def test_an_admin_of_a_project_sees_and_changes_only_what_is_of_it(sign_in, make_user, make_token, rows):
@@ -328,8 +329,9 @@ async def test_without_sign_in_pages_only_read_until_somebody_signs_in(start, ma
 async def test_only_admins_have_the_pages_and_the_link_to_them(sign_in, make_run):
     person = await sign_in(default="viewer", shop="uploader")
     assert 'href="/admin' not in await person.see("/runs")
-    for path in PATHS:
+    for path in READ:
         await person.see(path, 403)
+    for path in PATHS:
         await person.send(path, 403, action="create", name="x", role="viewer")
     person, run = await sign_in(shop="admin", default="viewer"), await make_run()  # a run of another project
     for path in ("/runs", f"/runs/{run}", "/help"):
@@ -355,6 +357,83 @@ async def test_somebody_who_lost_the_role_a_moment_ago_changes_nothing(admin, ro
     rows("UPDATE users SET disabled_at = now()")
     assert "sign-in" in await admin.send("/admin/tokens", csrf=csrf, action="create", name="x")
     assert rows("SELECT FROM tokens WHERE name = 'x'") == []
+
+
+# --- links and audit -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def share(client, make_run, make_case):
+    """await share(project="default"): the id of a new link to a run of this project, and its address."""
+
+    async def make(project="default", **fields):
+        run = await make_run(project=project)
+        made = await client.post("/api/v1/reports/links", json={"suite_run_id": run, **fields})
+        assert made.status == 201
+        return (found := await made.json())["id"], found["url"]
+
+    return make
+
+
+async def test_links_are_listed_and_revoked(admin, nobody, share, rows, entries):
+    first, _ = await share(note="for Anna")
+    second, url = await share()
+    text = await admin.see("/admin/links")
+    assert text.index(f"change={second}") < text.index(f"change={first}") and "for Anna" in text and "nightly" in text
+    assert (await nobody.get(url)).status == 200
+    assert "1, with 0 downloads" in await admin.see(f"/admin/links?change={second}")
+    assert await admin.send("/admin/links", action="revoke", id=second) == "/admin/links?done=revoked"
+    assert (await nobody.get(url)).status == 404
+    text = await admin.see("/admin/links")
+    assert f"change={second}" not in text and "revoked" in text
+    assert second not in (still := await admin.see("/admin/links?active=true")) and f"change={first}" in still
+    assert "<button>Revoke" not in await admin.see(f"/admin/links?change={second}")
+    await admin.send("/admin/links", action="revoke", id=second)  # a second time: no second entry
+    assert entries() == [("link.revoked", admin.name, None, {})]
+    for some_id, status in (("00000000-0000-7000-8000-000000000000", 404), ("x", 422), ("", 422)):
+        await admin.send("/admin/links", status, action="revoke", id=some_id)
+    rows("UPDATE tokens SET revoked_at = now()")
+    assert "ended with the right of its maker" in await admin.see("/admin/links")
+    rows("UPDATE evidence_links SET expires_at = now()")
+    assert "expired" in await admin.see("/admin/links")
+
+
+async def test_an_admin_of_a_project_sees_its_links_and_entries_alone(sign_in, share, rows):
+    rows("INSERT INTO projects (name) VALUES ('shop')")
+    admin = await sign_in(shop="admin", default="uploader")
+    (ours, _), (theirs, _) = await share("shop"), await share("default")
+    text = await admin.see("/admin/links")
+    assert ours in text and theirs not in text
+    await admin.see(f"/admin/links?change={theirs}", 404)
+    await admin.send("/admin/links", 403, action="revoke", id=theirs)  # an uploader there, so no 404
+    text = await admin.see("/admin/audit")
+    assert text.count('<th scope="row">') == 2 and "login" not in text.partition("<tbody>")[2]
+    assert await admin.send("/admin/links", action="revoke", id=ours) == "/admin/links?done=revoked"
+    assert "nothing" in await admin.see("/admin/audit?project=default")
+    assert rows("SELECT id::text FROM evidence_links WHERE revoked_at IS NULL") == [{"id": theirs}]
+
+
+async def test_the_audit_trail_is_filtered_and_read_page_by_page(admin, make_run, share):
+    for _ in range(101):
+        await make_run()
+    await share(note="for Anna")
+
+    async def actions(query):
+        return re.findall(r'<th scope="row">([^<]+)<', await admin.see(f"/admin/audit{query}"))
+
+    text = await admin.see("/admin/audit")
+    assert len(first := re.findall(r'<th scope="row">([^<]+)<', text)) == 100 and first[0] == "link.created"
+    older = re.search(r'href="([^"]+)" rel="next"', text)[1].replace("&amp;", "&")
+    assert older.startswith("/admin/audit?cursor=")
+    assert re.findall(r'<th scope="row">([^<]+)<', await admin.see(older))[-1] == "login.succeeded"
+    assert await actions("?action=link.created") == ["link.created"]
+    assert await actions(f"?actor={admin.name}") == ["login.succeeded"]
+    assert await actions("?project=default&action=link.created") == ["link.created"]
+    assert await actions("?project=nope") == [] and await actions("?until=2020-01-01") == []
+    assert len(await actions("?since=2020-01-01&until=2100-01-01")) == 100
+    assert await admin.send("/admin/audit", 405) and await admin.see("/admin/audit?action=&actor=x", 303) == ""
+    for wrong in ("action=x", "since=yesterday", "cursor=x", f"actor={'x' * 501}"):
+        await admin.see(f"/admin/audit?{wrong}", 422)
 
 
 # --- lists -----------------------------------------------------------------------------------------------------

@@ -118,6 +118,8 @@ QUERIES = {
     "/admin/projects": ("cursor", "change", "done"),
     "/admin/people": ("cursor", "change", "done"),
     "/admin/tokens": ("cursor", "change", "done"),
+    "/admin/links": ("cursor", "change", "done", "active"),
+    "/admin/audit": ("action", "actor", "project", "since", "until", "cursor"),
     "/sign-in": ("next",),
     "/help": ("x",),
 }
