@@ -14,6 +14,7 @@ REQUIRES = [
     "google-re2>=1.1.20251105,<2",  # for `mask_patterns`
     "gunicorn>=25.1,<28",  # for `workers` above 1
     "jinja2>=3.1.5,<4",
+    "joserfc>=1.6,<2",  # verifies ID tokens: single sign-on, and CI without stored secrets
     "msgspec>=0.19,<0.30",
     "orjson>=3.10,<4",
     "pillow>=12,<14",  # thumbnails, and the pictures of `reportd demo`

@@ -7,11 +7,13 @@ from functools import partial
 
 from aiohttp import web
 
+from server.auth.issuers import Issuers
 from server.auth.throttling import WINDOW_SECONDS
 from server.background import running
 from server.config import Config
 from server.database.pool import open_pool
 from server.database.queries import SQL
+from server.http.fetch import Fetcher
 from server.http.middleware import add_headers, outermost
 from server.http.origin import Origins
 from server.http.route import defer_continue, handlers
@@ -50,6 +52,8 @@ def create_app(config: Config) -> web.Application:
     files = config.artifacts
     storage = Storage(files.storage_path, files.durability, files.file_timeout, files.min_free_bytes)
     storage.disk.watch = DiskWatch()
+    fetcher = Fetcher()
+    trusted = {rule.issuer for rule in config.auth.ci}
     app[SERVICES] = Services(
         config=config,
         routes=ROUTES,
@@ -59,10 +63,12 @@ def create_app(config: Config) -> web.Application:
         thumbnails=Thumbnails(storage, config.viewer.thumbs_max_bytes, Pool()),
         patterns=Patterns(config.api.mask_patterns),
         admission=Admission(config.server.max_uploads, config.server.body_memory, config.server.reply_memory),
+        issuers=Issuers(trusted, fetcher.fetch),
     )
     for method, path, handler in handlers([*ROUTES, *PAGES], refusals.unknown):
         app.router.add_route(method, path, handler, expect_handler=defer_continue)
     app.on_response_prepare.append(add_headers)
+    app.on_cleanup.append(lambda _: fetcher.close())
     app.cleanup_ctx.extend([_threads, _storage, _database, _own_folder, _thumbnails, _observer, _sweeper, _webhooks])
     return app
 
@@ -151,6 +157,7 @@ async def _sweeper(app: web.Application) -> AsyncIterator[None]:
         partial(services.removals.drain, pool),
         partial(until_done, SQL.idempotency.sweep, services.config.api.idempotency_hours),
         partial(until_done, SQL.sessions.sweep),
+        partial(until_done, SQL.tokens.sweep),
         partial(until_done, SQL.logins.sweep, WINDOW_SECONDS),
         partial(until_done, SQL.artifacts.sweep_removed),
         partial(services.free_space.measure_last_day, pool),

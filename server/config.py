@@ -5,15 +5,16 @@ import os
 import re
 import tomllib
 from base64 import b64decode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct, field
 
+from server.trust import CiRule
 from server.wrong_values import requirement
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -143,6 +144,7 @@ class AuthConfig(Struct, frozen=True, forbid_unknown_fields=True):
     required: bool = True
     metrics_public: bool = False
     session_hours: Positive = 12
+    ci: list[CiRule] = field(default_factory=list)
 
 
 class LogConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -190,7 +192,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     artifacts: ArtifactsConfig = field(default_factory=ArtifactsConfig)
     viewer: ViewerConfig = ViewerConfig()
     api: ApiConfig = field(default_factory=ApiConfig)
-    auth: AuthConfig = AuthConfig()
+    auth: AuthConfig = field(default_factory=AuthConfig)
     log: LogConfig = LogConfig()
     webhooks: list[WebhookConfig] = field(default_factory=list)
 
@@ -216,7 +218,7 @@ def load(
                 raise ConfigError(f"[{section}] is unknown. Known sections: {_known(Config)}")
             if not isinstance(keys, Mapping):
                 raise ConfigError(f"{section}: must be a section of keys, written as [{section}]")
-            merged[section].update(keys)
+            _merge(merged[section], keys)
     try:
         config = msgspec.convert(merged, Config, dec_hook=_convert_size)
     except msgspec.ValidationError as error:
@@ -243,14 +245,21 @@ def masked_dsn(dsn: str) -> str:
 
 
 def to_toml(plain: Mapping[str, Any]) -> str:
-    """Sections of keys as TOML. The values may be strings, numbers, booleans and lists of strings."""
+    """Sections of keys as TOML. The values may be strings, numbers, booleans, and lists and tables of values."""
     lines: list[str] = []
     for section, found in plain.items():
         head = f"[[{section}]]" if isinstance(found, list) else f"[{section}]"
         for keys in found if isinstance(found, list) else [found]:
-            # JSON and TOML write these values the same way.
-            lines += [head, *(f"{key} = {msgspec.json.encode(value).decode()}" for key, value in keys.items()), ""]
+            lines += [head, *(f"{key} = {_toml(value)}" for key, value in keys.items()), ""]
     return "\n".join(lines)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_toml(key)} = {_toml(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return msgspec.json.encode(value).decode()  # TOML writes these values as JSON does
 
 
 def parse_size(value: object) -> Size:
@@ -285,32 +294,55 @@ def _read(path: Path | None) -> Mapping[str, Any]:
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
-    for name, (section, key) in SPEC_NAMES.items():
+    keys = {"REPORTD_" + "_".join(path).upper(): (path, kind) for path, kind in _keys(Config)}
+    for name, spec_path in SPEC_NAMES.items():
         if name in environ:
-            found.setdefault(section, {})[key] = _parse(section, key, environ[name], name)
-    sections = {name: info.type for name, info in _fields(Config).items()}
+            _merge(found, _nested(spec_path, _parse(_type_at(".".join(spec_path)), environ[name], name)))
     for name, text in environ.items():
         section, _, key = name.removeprefix("REPORTD_").lower().partition("_")
         if not name.startswith("REPORTD_") or not key or name in CLIENT_NAMES or _KUBERNETES.fullmatch(name):
             continue
-        if section not in sections:
+        if section not in _fields(Config):
             raise ConfigError(f"{name} is unknown: there is no section [{section}]. Known sections: {_known(Config)}")
-        if section == "webhooks":
-            raise ConfigError(f"{name}: webhooks can only be set in the configuration file, as [[webhooks]]")
-        if key not in _fields(sections[section]):
-            raise ConfigError(f"{name} is unknown. Keys of [{section}]: {_known(sections[section])}")
-        found.setdefault(section, {})[key] = _parse(section, key, text, name)
+        if name not in keys:
+            if get_origin(_type_at(section)) is list:
+                raise ConfigError(f"{name}: {section} can only be set in the configuration file, as [[{section}]]")
+            raise ConfigError(f"{name} is unknown. Keys of [{section}]: {_known(_type_at(section))}")
+        path, kind = keys[name]
+        _merge(found, _nested(path, _parse(kind, text, name)))
     return found
 
 
-def _parse(section: str, key: str, text: str, name: str) -> Any:
+def _keys(struct: type, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Path and type of every key, also of tables in sections."""
+    for name, info in _fields(struct).items():
+        if isinstance(info.type, type) and issubclass(info.type, Struct):
+            yield from _keys(info.type, (*path, name))
+        else:
+            yield (*path, name), info.type
+
+
+def _nested(path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    return {path[0]: _nested(path[1:], value) if path[1:] else value}
+
+
+def _merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    """Put the keys of `layer` over those of `into`. Of a table in a section, such as [auth.oidc], also key by key."""
+    for key, value in layer.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            into[key] = dict(into[key])
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _parse(wanted: Any, text: str, name: str) -> Any:
     """The text of an environment variable as the type of its key: `8000` as a port, `true` as a boolean."""
-    wanted = _fields(_fields(Config)[section].type)[key].type
     try:
         if wanted == list[str] and not text.lstrip().startswith("["):
             return [part.strip() for part in text.split(",") if part.strip()]
-        if wanted == list[str]:
-            return msgspec.json.decode(text, type=list[str])
+        if get_origin(wanted) in (list, dict):
+            return msgspec.to_builtins(msgspec.json.decode(text, type=wanted))
         return msgspec.convert(text, wanted, strict=False, dec_hook=_convert_size)
     except msgspec.MsgspecError as error:
         message = str(error).partition(" - at")[0]
@@ -432,6 +464,18 @@ def _fields(struct: type) -> dict[str, Any]:
     return {info.name: info for info in msgspec.structs.fields(struct)}
 
 
+def _type_at(path: str) -> Any:
+    """The type of `auth`, `auth.oidc`, `auth.oidc.issuer`, or of an entry like `auth.ci[0]`; None for others."""
+    found: Any = Config
+    for part in path.split("."):
+        name, _, index = part.partition("[")
+        if not (isinstance(found, type) and issubclass(found, Struct)) or name not in _fields(found):
+            return None
+        found = _fields(found)[name].type
+        found = get_args(found)[0] if index and get_origin(found) is list else found
+    return found
+
+
 def _known(struct: type) -> str:
     return ", ".join(_fields(struct))
 
@@ -440,12 +484,11 @@ def _sentence(message: str) -> str:
     """msgspec's message after the key, like `artifacts.durability: …`. For an unknown key it lists the known keys."""
     text, _, path = message.partition(" - at `$.")
     path = path.rstrip("`")
-    section, _, key = (part.partition("[")[0] for part in path.partition("."))
-    section_type = _fields(Config)[section].type if section in _fields(Config) else Config
-    section_type = WebhookConfig if section == "webhooks" else section_type
+    wanted = _type_at(path)
     if unknown := re.search(r"unknown field `(.+)`", text):
-        return f"{path}: there is no key `{unknown[1]}`. Known keys: {_known(section_type)}"
-    wanted = _fields(section_type)[key].type if key in _fields(section_type) else None
+        return f"{path}: there is no key `{unknown[1]}`. Known keys: {_known(wanted)}"
+    if missing := re.search(r"missing required field `(.+)`", text):
+        return f"{path}: the key `{missing[1]}` is missing. Keys: {_known(wanted)}"
     text = _must(text, wanted)
     return f"{path}: {text}" if path else text
 

@@ -57,8 +57,8 @@ class Unauthorized(ReportError):
 
     status, code = 401, "unauthorized"
 
-    def __init__(self) -> None:
-        super().__init__(headers={"WWW-Authenticate": "Bearer"})
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail, headers={"WWW-Authenticate": "Bearer"})
 
 
 class SessionNeeded(Unauthorized):
@@ -83,6 +83,18 @@ class WrongToken(WrongCredentials):
     """This token is not valid. It may have expired or been revoked."""
 
     code = "wrong_token"
+
+
+class WrongIdToken(WrongCredentials):
+    """This ID token is not valid. Get a new one from its issuer."""
+
+    code = "wrong_id_token"
+
+
+class ClaimsRefused(ReportError):
+    """The ID token is genuine, but nothing here is for its owner. Ask the operator of this server."""
+
+    status, code = 403, "claims_refused"
 
 
 class RoleTooSmall(ReportError):
@@ -310,6 +322,15 @@ class Unavailable(ReportError):
 
     def __init__(self, detail: str = "") -> None:
         super().__init__(detail, headers={"Retry-After": "2"})
+
+
+class IssuerAway(ReportError):
+    """The issuer of the token cannot be asked right now. Send the request again in a moment."""
+
+    status, code = 503, "issuer_unavailable"
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail, headers={"Retry-After": "5"})
 
 
 class TryAgain(Unavailable):

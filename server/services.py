@@ -12,6 +12,7 @@ from aiohttp import web
 
 from server.auth.callers import ANYONE, Caller, Callers
 from server.auth.evidence_links import Shared
+from server.auth.issuers import Issuers
 from server.auth.passwords import Passwords
 from server.auth.signing_keys import SigningKeys
 from server.config import Config
@@ -44,6 +45,7 @@ class Services:
     thumbnails: Thumbnails
     patterns: Patterns
     admission: Admission
+    issuers: Issuers
     callers: Callers = field(default_factory=Callers)
     signing_keys: SigningKeys = field(default_factory=SigningKeys)
     passwords: Passwords = field(default_factory=Passwords)

@@ -19,9 +19,26 @@ WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < CURRENT_TIMESTAMP - IN
 INSERT INTO tokens (id, name, token_hash, role, project_id, collection_shape, expires_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
 
+-- name: exchange
+-- The token of a CI subject and project ($6), made if it is missing, gets one more secret ($7), which works until $8.
+WITH found AS (
+    INSERT INTO tokens (id, name, token_hash, role, project_id, subject_hash) VALUES ($1, $2, $3, $4, $5, $6)
+    ON CONFLICT (subject_hash) WHERE revoked_at IS NULL AND subject_hash IS NOT NULL
+    DO UPDATE SET name = EXCLUDED.name
+    RETURNING id
+)
+INSERT INTO former_secrets (secret_hash, token_id, expires_at) SELECT $7, id, $8 FROM found
+RETURNING token_id
+
+-- name: sweep
+-- Secrets that CI jobs got. Those of other tokens stay: `known` looks for them.
+DELETE FROM former_secrets WHERE secret_hash IN (
+    SELECT f.secret_hash FROM former_secrets f JOIN tokens t ON t.id = f.token_id
+    WHERE t.subject_hash IS NOT NULL AND f.expires_at < CURRENT_TIMESTAMP LIMIT 1000)
+
 -- name: all
 SELECT t.id, t.name, p.name AS project, t.role, t.collection_shape, t.created_at, t.last_used_at, t.expires_at,
-       t.revoked_at,
+       t.revoked_at, t.subject_hash IS NOT NULL AS of_ci,
        (SELECT max(f.expires_at) FROM former_secrets f
         WHERE f.token_id = t.id AND f.expires_at > CURRENT_TIMESTAMP) AS former_until
 FROM tokens t LEFT JOIN projects p ON p.id = t.project_id

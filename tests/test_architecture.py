@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 # The layers, from the lowest to the highest. A module may import from lower layers and from its own folder. Each name
 # is a folder in server/ or a top-level module.
 LEVELS = [
-    ["errors", "ids", "background", "wrong_values", "compare"],
+    ["errors", "ids", "background", "wrong_values", "trust", "compare"],
     ["config"],
     ["limits", "redact", "database"],
     ["observe", "storage"],
@@ -126,7 +126,19 @@ def test_a_noun_has_the_same_file_name_in_every_layer():
 
 def test_the_top_level_modules_are_these():
     top = {name for name in MODULES if "." not in name}
-    named = {"app", "services", "routes", "config", "errors", "ids", "limits", "background", "wrong_values", "__main__"}
+    named = {
+        "app",
+        "services",
+        "routes",
+        "config",
+        "errors",
+        "ids",
+        "limits",
+        "background",
+        "wrong_values",
+        "trust",
+        "__main__",
+    }
     assert top == named
 
 

@@ -23,6 +23,15 @@ SPECIFIED_TYPES = [
 ]
 
 
+CI = """
+[[auth.ci]]
+issuer = "https://ci.example"
+audience = "reportd"
+project = "web"
+claims = {repository = "acme/shop"}
+"""
+
+
 @pytest.fixture
 def from_toml(tmp_path):
     """from_toml(text, **environ): the configuration from a file with this text and these environment variables."""
@@ -194,6 +203,28 @@ def test_a_file_changes_only_the_keys_that_it_contains(from_toml):
             for wrong in ("reports.example", "ftp://a", "https://", "https://a#b", "https://a b", "https://u@a")
         ),
         ("[artifacts]\nlow_days = -1", ["artifacts.low_days", "0"]),
+        *(
+            (CI.replace(right, wrong), words)
+            for right, wrong, words in [
+                ('issuer = "https://ci.example"', "", ["auth.ci[0]", "issuer", "missing", "audience, project, claims"]),
+                ("https://ci", "http://ci", ["auth.ci[0]", "issuer", "https"]),
+                ("https://ci.example", "ci.example", ["auth.ci[0]", "issuer", "https"]),
+                ("https://ci.example", "https://u:p@ci.example", ["auth.ci[0]", "issuer", "without user"]),
+                ("https://ci.example", "https://ci.example?x", ["auth.ci[0]", "issuer", "query"]),
+                ("https://ci.example", "https://[::1", ["auth.ci[0]", "issuer"]),
+                ("https://ci.example", "https://ci.example:0x", ["auth.ci[0]", "issuer"]),
+                ('"reportd"', '""', ["auth.ci[0].audience", "must not be empty"]),
+                ('"reportd"', "7", ["auth.ci[0].audience", "a string"]),
+                ('"web"', '"a\\nb"', ["auth.ci[0]", "project", "printable"]),
+                ('"web"', f'"{"x" * 101}"', ["auth.ci[0]", "project", "100"]),
+                ('{repository = "acme/shop"}', "{}", ["auth.ci[0].claims", "must not be empty"]),
+                ('claims = {repository = "acme/shop"}', "", ["auth.ci[0]", "`claims` is missing"]),
+                ('"acme/shop"', "true", ["auth.ci[0].claims", "a string or an array"]),
+                ('"acme/shop"', "[]", ["auth.ci[0]", "claims", "must not be empty"]),
+                ("audience", "audiense", ["auth.ci[0]", "audiense", "issuer, audience, project, claims"]),
+                ("[[auth.ci]]", "[auth.ci]", ["auth.ci", "an array"]),
+            ]
+        ),
         ("[log\n", ["config.toml", "TOML"]),
         ("[server]\nport = 1\nport = 2", ["config.toml", "TOML"]),
     ],
@@ -201,6 +232,17 @@ def test_a_file_changes_only_the_keys_that_it_contains(from_toml):
 def test_an_error_in_the_file_names_the_key_and_the_allowed_values(from_toml, text, words):
     sentence = refusal(from_toml, text)
     assert [word for word in words if word not in sentence] == [], sentence
+
+
+def test_rules_of_ci_are_read_in_their_order_and_printed_again(from_toml, tmp_path):
+    got = from_toml(
+        CI + CI.replace('"acme/shop"', '["a*", "ä\\"b"]').replace("https://ci.example", "http://[::1]:8080")
+    )
+    first, second = got.auth.ci
+    assert (first.issuer, first.project, first.claims) == ("https://ci.example", "web", {"repository": "acme/shop"})
+    assert (second.issuer, second.claims) == ("http://[::1]:8080", {"repository": ["a*", 'ä"b']})
+    (tmp_path / "shown.toml").write_text(to_toml(masked(got)), "utf-8")
+    assert load(tmp_path / "shown.toml", {}) == got
 
 
 def test_a_section_that_is_not_a_table_is_not_called_unknown(from_toml):
@@ -267,6 +309,7 @@ def test_every_key_can_be_set_by_the_environment():
         "REPORTD_AUTH_REQUIRED": "False",
         "REPORTD_AUTH_METRICS_PUBLIC": "1",
         "REPORTD_AUTH_SESSION_HOURS": "8",
+        "REPORTD_AUTH_CI": '[{"issuer": "https://a", "audience": "b", "project": "c", "claims": {"d": ["e", "f*"]}}]',
         "REPORTD_LOG_LEVEL": "debug",
         "REPORTD_LOG_FORMAT": "json",
         "REPORTD_LOG_REQUESTS": "false",
@@ -309,6 +352,7 @@ def test_every_key_can_be_set_by_the_environment():
         "REPORTD_AUTH_REQUIRED": False,
         "REPORTD_AUTH_METRICS_PUBLIC": True,
         "REPORTD_AUTH_SESSION_HOURS": 8,
+        "REPORTD_AUTH_CI": [{"issuer": "https://a", "audience": "b", "project": "c", "claims": {"d": ["e", "f*"]}}],
         "REPORTD_LOG_REQUESTS": False,
     }
 
@@ -359,6 +403,9 @@ def test_overrides_come_before_the_environment_the_file_and_the_defaults(from_to
         ("ARTIFACT_ALLOWED_TYPES", '["image/png"', ["truncated"]),
         ("ARTIFACT_ALLOWED_TYPES", '["image/png", 5]', ["a string"]),
         ("ARTIFACT_BATCH_MAX_FILES", "0", ["1"]),
+        ("REPORTD_AUTH_CI", "https://ci.example", ["JSON"]),
+        ("REPORTD_AUTH_CI", "{}", ["an array"]),
+        ("REPORTD_AUTH_CI", '[{"issuer": "x", "audience": "a", "project": "p", "claims": {"a": "b"}}]', ["issuer"]),
         ("REPORTD_DATABASE_POOL_SIZE", "2.5", ["an integer"]),
         ("REPORTD_DATABASE_PREPARED_STATEMENTS", "maybe", ["true or false"]),
     ],

@@ -1,4 +1,5 @@
-"""Limits on failed logins, by account and address, and on the sessions of a token. Shared by all workers."""
+"""Limits on failed logins and exchanges, by account and address, and on what a token or a CI job may start. Shared by
+all workers."""
 
 import hashlib
 import ipaddress
@@ -17,22 +18,24 @@ _OF_AN_ACCOUNT_FROM_AN_ADDRESS = 10
 _OF_AN_ACCOUNT = 100
 _OF_AN_ADDRESS = 60  # many people may share one
 _SESSIONS_OF_A_TOKEN = 600  # each adds rows, so successful ones count, too
+_EXCHANGES_OF_A_SUBJECT = 600  # likewise; the jobs of one branch are one subject
 
 
 class Attempt:
-    """One login attempt for `account`, in its normalized form, from `address`.
+    """One login attempt for `account`, in its normalized form, from `address`. `account` None: an ID token is sent.
+    Then only the address counts: for an account, everybody could use up the attempts of those who have one.
 
     Clients without an address share one bucket: those behind a unix socket whose proxy does not send their address.
     """
 
-    def __init__(self, account: str, address: str) -> None:
+    def __init__(self, account: str | None, address: str) -> None:
         network = _network(address)
-        self._pair = _key("pair", f"{network} {account}")
-        self._shares = {
-            self._pair: 1 / _OF_AN_ACCOUNT_FROM_AN_ADDRESS,
-            _key("account", account): 1 / _OF_AN_ACCOUNT,
-            _key("address", network): 1 / _OF_AN_ADDRESS,
-        }
+        self._shares = {_key("address", network): 1 / _OF_AN_ADDRESS}
+        self._forgiven = dict(self._shares)
+        if account is not None:
+            pair, whole = _key("pair", f"{network} {account}"), _key("account", account)
+            self._shares |= {pair: 1 / _OF_AN_ACCOUNT_FROM_AN_ADDRESS, whole: 1 / _OF_AN_ACCOUNT}
+            self._forgiven |= {pair: 1.0, whole: 1 / _OF_AN_ACCOUNT}
 
     async def admit(self, pool: Pool) -> None:
         """Count the attempt. Above a limit, raise TooManyLogins with Retry-After; such an attempt is not counted."""
@@ -44,13 +47,17 @@ class Attempt:
 
         The address's other failures stay. Otherwise an attacker with an account of their own could reset them.
         """
-        shares = {**self._shares, self._pair: 1.0}
-        await where.execute(SQL.logins.forgive, list(shares), list(shares.values()))
+        await where.execute(SQL.logins.forgive, list(self._forgiven), list(self._forgiven.values()))
 
 
 async def admit_session(connection: Any, token_id: UUID) -> None:
     """Count one more session of a token, in the caller's transaction. Raises TooManyLogins."""
     await _admit(connection, {_key("token", str(token_id)): 1 / _SESSIONS_OF_A_TOKEN})
+
+
+async def admit_exchange(connection: Any, subject: bytes) -> None:
+    """Count one more exchange of a CI subject, in the caller's transaction. Raises TooManyLogins."""
+    await _admit(connection, {_key("subject", subject.hex()): 1 / _EXCHANGES_OF_A_SUBJECT})
 
 
 async def _admit(connection: Any, shares: dict[bytes, float]) -> None:

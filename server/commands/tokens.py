@@ -80,7 +80,9 @@ def _token_list(options: argparse.Namespace) -> None:
             state = "revoked" if row["revoked_at"] else "valid"
             if state == "valid" and row["expires_at"] and row["expires_at"] < datetime.now(UTC):
                 state = "expired"
-            if state == "valid" and row["former_until"]:
+            if state == "valid" and row["of_ci"]:
+                state = f"of CI, last secret until {minute(row['former_until'])}" if row["former_until"] else "of CI"
+            elif state == "valid" and row["former_until"]:
                 state = f"valid, former secret until {minute(row['former_until'])}"
             print(
                 row["id"],

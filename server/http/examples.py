@@ -88,6 +88,7 @@ EXAMPLES: Mapping[str, Any] = {
     },
     "Contents": {"files": [{"checksum": _CHECKSUM, "file_size": 4}]},
     "NewLink": {"test_case_result_id": _ID, "expires_in": 86400, "note": "for the vendor"},
+    "Exchange": {"token": "eyJhbGciOiJSUzI1NiIs…", "project": "web"},
     "Login": {"name": "anna", "password": "correct horse battery"},
     # Of `metadata` in a batch, and the fields of a single upload.
     "ArtifactEntry": [

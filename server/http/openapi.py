@@ -24,8 +24,9 @@ from server.storage.paths import THUMB_WIDTHS
 
 ERRORS = {
     400: "Malformed JSON or multipart",
-    401: "No valid token or session; at a login, a wrong name or password",
-    403: "The role is too small or not in all projects, the CSRF token is wrong, or a page of another site sent this",
+    401: "No valid token or session; at a login, a wrong name or password; at an exchange, a wrong ID token",
+    403: "The role is too small or not in all projects, the CSRF token is wrong, a page of another site sent this, or "
+    "no rule is for the claims of an ID token",
     404: "Not found, or not visible to the caller",
     409: "Conflicts with stored data, or a request with the same Idempotency-Key is in progress",
     408: "The body was sent too slowly",
@@ -83,6 +84,7 @@ _TAGS = {
     "comparisons": "What changed since a test last passed, and since an earlier run.",
     "links": "Evidence links show one run, test case or artifact to people without an account.",
     "shared": "What an evidence link shows. The link itself is the credential.",
+    "exchange": "Tokens for CI jobs, in exchange for the ID tokens that GitHub Actions and GitLab give them.",
     "sessions": "Logins of people, and read-only browser sessions of tokens.",
     "audit": "Who did what, when and from where.",
     "health": "For monitoring.",

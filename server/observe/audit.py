@@ -37,6 +37,8 @@ class Action(StrEnum):
     TOKEN_CREATED = "token.created"  # noqa: S105 - no secret
     TOKEN_ROTATED = "token.rotated"  # noqa: S105
     TOKEN_REVOKED = "token.revoked"  # noqa: S105
+    TOKEN_EXCHANGED = "token.exchanged"  # noqa: S105
+    EXCHANGE_FAILED = "exchange.failed"
     SESSION_STARTED = "session.started"
     USER_CREATED = "user.created"
     USER_ROLES_CHANGED = "user.roles_changed"

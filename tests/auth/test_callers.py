@@ -22,6 +22,7 @@ from server.services import SERVICES
 RUNS = "/api/v1/reports/suite-runs"
 SESSION = "/api/v1/auth/session"
 LOGIN = "/api/v1/auth/login"
+EXCHANGE = "/api/v1/auth/exchange"
 
 
 def requests():
@@ -88,11 +89,11 @@ async def test_every_route_requires_a_valid_token(nobody, make_token, rows):
 
 async def test_public_routes_answer_without_a_token(nobody):
     public = {path for route, _, path in requests() if route.access.public is True}
-    assert public == {"/healthz", "/readyz", "/docs", "/static/{file}", "/api/v1/openapi.json", LOGIN}
+    assert public == {"/healthz", "/readyz", "/docs", "/static/{file}", "/api/v1/openapi.json", LOGIN, EXCHANGE}
     page = await (await nobody.get("/docs")).text()
     files = set(re.findall(r'"(/static/[^"]+)"', page))
     assert files
-    for path in (public | files) - {LOGIN, "/static/{file}"}:
+    for path in (public | files) - {LOGIN, EXCHANGE, "/static/{file}"}:
         for method in ("GET", "HEAD"):
             assert (await nobody.request(method, path)).status == 200, path
 
@@ -202,7 +203,7 @@ async def test_a_session_may_read_but_not_write(client, nobody, make_case):
     for route, method, path in requests():
         path = path.replace(str(uuid.UUID(int=7)), case) if "{case_id}" in route.path else path
         reply = await nobody.request(method, path, headers=cookie)
-        if path == LOGIN:
+        if path in (LOGIN, EXCHANGE):
             assert reply.status == 400  # no body
         elif route.access.public or method in ("GET", "HEAD"):
             needs_query = path.endswith(("/tests", "/search"))

@@ -5,15 +5,20 @@ from datetime import datetime
 from html.parser import HTMLParser
 from uuid import UUID
 
+import msgspec
 import orjson
 import pytest
 from aiohttp import FormData
 
 from server import __version__
+from server.auth.issuers import Issuers
 from server.http.examples import DEFAULTS
 from server.http.openapi import document
 from server.routes import ROUTES
+from server.services import SERVICES
+from server.trust import CiRule
 from server.viewer import assets
+from tests import provider as providers
 from tests.api.test_checkpoints import SENT as CHECKPOINT
 from tests.api.test_logs import CONSOLE, NETWORK
 from tests.api.test_steps import a_step
@@ -23,6 +28,7 @@ from tests.makers import png
 from tests.people import LOGIN, PASSWORD
 
 BASE = "/api/v1/reports"
+EXCHANGE = "/api/v1/auth/exchange"
 # The keywords that schemas may use. `problems` would ignore any other keyword, so a wrong value would pass.
 KNOWN_KEYWORDS = {
     "$ref",
@@ -279,7 +285,7 @@ async def test_the_server_accepts_the_examples(client, api, make_case, make_user
     sent = await (await client.post(f"{BASE}/test-case-results/{case}/artifacts", data=a_file(1))).json()
     real = {"screenshot_artifact_id": sent["id"], "test_case_result_id": case}
     for method, path, _, example in sorted(bodies(api), key=lambda body: body[1].endswith("/steps")):
-        if path == LOGIN:
+        if path in (LOGIN, EXCHANGE):
             continue
         url = (
             path.replace("{suite_id}", run)
@@ -405,7 +411,7 @@ async def call_error_routes(call, run):
         await call("GET", f"{BASE}/search", 200, query=query)
 
 
-async def call_every_route(call, person):
+async def call_every_route(call, person, services):
     """Call every route, with replies that have all fields and with empty replies."""
     await call("GET", f"{BASE}/suite-runs", 200)
     full = {**DESCRIBED, "run_key": "k", "project": "default"}
@@ -488,6 +494,18 @@ async def call_every_route(call, person):
     assert identity["csrf_token"] == session["csrf_token"]
     await call("POST", "/api/v1/auth/logout", 204, **alone)
     await call("POST", "/api/v1/auth/session", 201)
+    await call_exchange(call, services)
+
+
+async def call_exchange(call, services):
+    """Of a CI job whose issuer the server trusts from now on."""
+    async with providers.running() as issuer:
+        rule = CiRule(issuer.issuer, "reportd", "web", {"repository": "acme/shop"})
+        auth = msgspec.structs.replace(services.config.auth, ci=[rule])
+        services.config = msgspec.structs.replace(services.config, auth=auth)
+        services.issuers = Issuers({issuer.issuer}, services.issuers.fetch)
+        made = await call("POST", EXCHANGE, 201, json={"token": issuer.sign(issuer.claims())})
+        assert made["project"] == "web"
 
 
 async def call_comparisons(call, run, case, empty):
@@ -539,6 +557,8 @@ async def call_with_errors(call):
     await call("POST", steps, 400, case, data=b"{")
     await call("POST", steps, 413, case, data=b" " * ((16 << 20) + 1))
     await call("GET", steps, 401, case, headers={"Authorization": "Bearer wrong"})
+    await call("POST", EXCHANGE, 401, json={"token": "a.b.c"})
+    await call("POST", EXCHANGE, 422, json={"token": ""})
     await call("POST", LOGIN, 401, json={"name": "nobody", "password": "x"})
     await call("POST", LOGIN, 422, json={"name": "nobody"})
     await call("POST", LOGIN, 403, json={"name": "x", "password": "x"}, headers={"Sec-Fetch-Site": "cross-site"})
@@ -550,7 +570,7 @@ async def call_with_errors(call):
 
 async def test_real_replies_conform_to_the_document(client, api, make_user):
     call = Checked(client, api)
-    await call_every_route(call, make_user(everywhere="viewer", default="admin"))
+    await call_every_route(call, make_user(everywhere="viewer", default="admin"), client.app[SERVICES])
     assert call.seen == {(route.method, route.path) for route in ROUTES}
     assert call.unexpected({"GET /docs: text/plain is described, text/html is sent"}) == []
 
