@@ -53,7 +53,7 @@ def create_app(config: Config) -> web.Application:
     storage = Storage(files.storage_path, files.durability, files.file_timeout, files.min_free_bytes)
     storage.disk.watch = DiskWatch()
     fetcher = Fetcher()
-    trusted = {rule.issuer for rule in config.auth.ci}
+    trusted = {rule.issuer for rule in config.auth.ci} | ({config.auth.oidc.issuer} if config.auth.oidc.on else set())
     app[SERVICES] = Services(
         config=config,
         routes=ROUTES,

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct, field
 
-from server.trust import CiRule
+from server.trust import CiRule, Oidc
 from server.wrong_values import requirement
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -145,6 +145,7 @@ class AuthConfig(Struct, frozen=True, forbid_unknown_fields=True):
     metrics_public: bool = False
     session_hours: Positive = 12
     ci: list[CiRule] = field(default_factory=list)
+    oidc: Oidc = field(default_factory=Oidc)
 
 
 class LogConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -235,6 +236,7 @@ def masked(config: Config) -> dict[str, Any]:
         del plain["webhooks"]  # TOML has no empty list of sections
     for hook, shown in zip(config.webhooks, plain.get("webhooks", []), strict=True):
         shown |= {"url": f"{hook.target}/***", "secret": "***" if hook.secret else ""}
+    plain["auth"]["oidc"]["client_secret"] = "***" if config.auth.oidc.client_secret else ""
     return plain
 
 

@@ -85,6 +85,12 @@ class WrongToken(WrongCredentials):
     code = "wrong_token"
 
 
+class SignInFailed(WrongCredentials):
+    """This sign-in has expired, or began in another browser. Sign in again."""
+
+    code = "sign_in_failed"
+
+
 class WrongIdToken(WrongCredentials):
     """This ID token is not valid. Get a new one from its issuer."""
 
@@ -227,6 +233,13 @@ class OwnAccount(ReportError):
     out by mistake."""
 
     status, code = 409, "own_account"
+
+
+class ByProvider(ReportError):
+    """This person signs in at the provider of [auth.oidc]: the password is there, and the roles come from there at each
+    sign-in (role_map). Disable the account to end all access at once."""
+
+    status, code = 409, "signs_in_at_provider"
 
 
 class NameTaken(ReportError):

@@ -272,6 +272,8 @@ PAGES = [
     _page("/help", help.set_theme, "POST", access=_PUBLIC),
     _page("/sign-in", sign_in.show, access=_PUBLIC),
     _page("/sign-in", sign_in.create, "POST", access=_PUBLIC),
+    _page("/sign-in/start", sign_in.start, access=_PUBLIC),
+    _page("/sign-in/callback", sign_in.come_back, access=_PUBLIC),
     _page("/sign-out", sign_in.confirm),
     _page("/sign-out", sign_in.delete, "POST", access=_PUBLIC),
     _page("/tests", test_pages.show),

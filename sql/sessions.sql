@@ -31,6 +31,10 @@ SELECT $1, u.id, $3 FROM users u WHERE u.id = $2 AND u.disabled_at IS NULL AND u
 FOR NO KEY UPDATE
 RETURNING session_hash
 
+-- name: create_by_subject
+-- Of a person who has come back from a provider, and whose row is locked.
+INSERT INTO sessions (session_hash, user_id, expires_at) VALUES ($1, $2, $3)
+
 -- name: delete
 DELETE FROM sessions WHERE session_hash = $1
 

@@ -17,6 +17,7 @@ from aiohttp import BasicAuth, web
 from aiohttp.test_utils import TestServer
 from joserfc.jwk import ECKey, RSAKey
 from joserfc.jws import JWSRegistry
+from yarl import URL
 
 CLIENT, SECRET = "reportd", "the client's s&cret"
 
@@ -135,7 +136,7 @@ class Provider:
         code = secrets.token_urlsafe()
         self._codes[code] = query
         back = {"code": code, "state": query["state"], "iss": self.issuer}
-        return web.Response(status=302, headers={"Location": str(web.URL(query["redirect_uri"]).update_query(back))})
+        return web.Response(status=302, headers={"Location": str(URL(query["redirect_uri"]).update_query(back))})
 
     async def _token(self, request: web.Request) -> web.Response:
         fields = dict(await request.post())
@@ -164,7 +165,7 @@ class Provider:
             return fields.get("client_id") == CLIENT and "Authorization" not in request.headers
         if "client_secret_basic" in (self.auth_methods or ["client_secret_basic"]):
             given = BasicAuth.decode(request.headers.get("Authorization", ""))
-            return (web.URL(f"x:?a={given.password}").query["a"], given.login) == (self.secret, CLIENT)
+            return (URL(f"x:?a={given.password}").query["a"], given.login) == (self.secret, CLIENT)
         return (fields.get("client_id"), fields.get("client_secret")) == (CLIENT, self.secret)
 
     async def _userinfo(self, request: web.Request) -> web.Response:

@@ -84,7 +84,9 @@ _MADE = pytest.StashKey[dict[str, Site]]()
 
 def page_paths() -> list[str]:
     """The paths of all pages that can be visited."""
-    return list(dict.fromkeys(route.path for route in PAGES if route.method == "GET"))
+    # Those below /sign-in/ lead to the provider of single sign-on and back, and show nothing.
+    shown = (route.path for route in PAGES if route.method == "GET" and not route.path.startswith("/sign-in/"))
+    return list(dict.fromkeys(shown))
 
 
 def shared(request: pytest.FixtureRequest, server: UpServer, project: str, say: Say) -> Site:

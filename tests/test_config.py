@@ -32,6 +32,15 @@ claims = {repository = "acme/shop"}
 """
 
 
+OIDC = """
+[auth.oidc]
+issuer = "https://login.example"
+client_id = "reportd"
+[auth.oidc.role_map]
+qa = ["web=viewer", "uploader"]
+"""
+
+
 @pytest.fixture
 def from_toml(tmp_path):
     """from_toml(text, **environ): the configuration from a file with this text and these environment variables."""
@@ -225,6 +234,24 @@ def test_a_file_changes_only_the_keys_that_it_contains(from_toml):
                 ("[[auth.ci]]", "[auth.ci]", ["auth.ci", "an array"]),
             ]
         ),
+        *(
+            (OIDC.replace(right, wrong), words)
+            for right, wrong, words in [
+                ('issuer = "https://login.example"', "", ["auth.oidc", "issuer is missing"]),
+                ("https://login", "http://login", ["auth.oidc", "issuer", "https"]),
+                ('client_id = "reportd"', "", ["auth.oidc", "client_id is missing"]),
+                ('qa = ["web=viewer", "uploader"]', "", ["auth.oidc", "role_map"]),
+                ("[auth.oidc.role_map]", 'roles_claim = ""\n[auth.oidc.role_map]', ["auth.oidc", "roles_claim"]),
+                ("[auth.oidc.role_map]", 'scopes = ["profile"]\n[auth.oidc.role_map]', ["auth.oidc", "openid"]),
+                ("[auth.oidc.role_map]", 'scopes = ["openid", "a b"]\n[auth.oidc.role_map]', ["auth.oidc", "scopes"]),
+                ('"uploader"', '"owner"', ["role_map", "'owner'", "viewer, uploader, admin"]),
+                ('"uploader"', '"=viewer"', ["role_map", "'=viewer'", "PROJECT=ROLE"]),
+                ('"uploader"', '"web=Viewer"', ["role_map", "'web=Viewer'", "PROJECT=ROLE"]),
+                ('"uploader"', f'"{"x" * 101}=viewer"', ["auth.oidc", "project", "100"]),
+                ('"web=viewer", "uploader"', "5", ["auth.oidc.role_map", "a string"]),
+                ("client_id", "client", ["auth.oidc", "client", "issuer, client_id, client_secret, scopes"]),
+            ]
+        ),
         ("[log\n", ["config.toml", "TOML"]),
         ("[server]\nport = 1\nport = 2", ["config.toml", "TOML"]),
     ],
@@ -232,6 +259,13 @@ def test_a_file_changes_only_the_keys_that_it_contains(from_toml):
 def test_an_error_in_the_file_names_the_key_and_the_allowed_values(from_toml, text, words):
     sentence = refusal(from_toml, text)
     assert [word for word in words if word not in sentence] == [], sentence
+
+
+def test_the_environment_overrides_single_keys_of_a_table_in_a_section(from_toml):
+    got = from_toml(OIDC, REPORTD_AUTH_OIDC_CLIENT_SECRET="hunter2", REPORTD_AUTH_SESSION_HOURS="2")
+    assert (got.auth.oidc.client_id, got.auth.oidc.client_secret, got.auth.session_hours) == ("reportd", "hunter2", 2)
+    assert got.auth.oidc.role_map == {"qa": ["web=viewer", "uploader"]}
+    assert "hunter2" not in to_toml(masked(got))
 
 
 def test_rules_of_ci_are_read_in_their_order_and_printed_again(from_toml, tmp_path):
@@ -310,11 +344,19 @@ def test_every_key_can_be_set_by_the_environment():
         "REPORTD_AUTH_METRICS_PUBLIC": "1",
         "REPORTD_AUTH_SESSION_HOURS": "8",
         "REPORTD_AUTH_CI": '[{"issuer": "https://a", "audience": "b", "project": "c", "claims": {"d": ["e", "f*"]}}]',
+        "REPORTD_AUTH_OIDC_ISSUER": "https://login.example/x",
+        "REPORTD_AUTH_OIDC_CLIENT_ID": "reportd",
+        "REPORTD_AUTH_OIDC_CLIENT_SECRET": "hunter2",
+        "REPORTD_AUTH_OIDC_SCOPES": "openid, groups",
+        "REPORTD_AUTH_OIDC_ROLES_CLAIM": "roles",
+        "REPORTD_AUTH_OIDC_ROLE_MAP": '{"qa": ["web=viewer"]}',
         "REPORTD_LOG_LEVEL": "debug",
         "REPORTD_LOG_FORMAT": "json",
         "REPORTD_LOG_REQUESTS": "false",
     }
     got = masked(load(environ=values))
+    oidc = {f"oidc_{key}": value for key, value in got["auth"].pop("oidc").items()}
+    got["auth"] |= oidc
     flat = {f"REPORTD_{section}_{key}".upper(): value for section, keys in got.items() for key, value in keys.items()}
     assert flat == {
         **values,
@@ -353,6 +395,9 @@ def test_every_key_can_be_set_by_the_environment():
         "REPORTD_AUTH_METRICS_PUBLIC": True,
         "REPORTD_AUTH_SESSION_HOURS": 8,
         "REPORTD_AUTH_CI": [{"issuer": "https://a", "audience": "b", "project": "c", "claims": {"d": ["e", "f*"]}}],
+        "REPORTD_AUTH_OIDC_CLIENT_SECRET": "***",
+        "REPORTD_AUTH_OIDC_SCOPES": ["openid", "groups"],
+        "REPORTD_AUTH_OIDC_ROLE_MAP": {"qa": ["web=viewer"]},
         "REPORTD_LOG_REQUESTS": False,
     }
 

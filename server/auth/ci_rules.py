@@ -1,13 +1,12 @@
 """Which CI jobs get a token for which project: `[[auth.ci]]` against the claims of a verified ID token."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
+from server.auth.id_tokens import texts
 from server.errors import ClaimsRefused
 from server.trust import CiRule
-
-_LONGEST = 2000  # characters of a claim that are looked at
 
 
 def rule_for(rules: Iterable[CiRule], claims: dict[str, Any], project: str | None) -> CiRule:
@@ -16,7 +15,7 @@ def rule_for(rules: Iterable[CiRule], claims: dict[str, Any], project: str | Non
     Raises ClaimsRefused, which names the claims that differ from the rule that comes closest: not the values, which
     tell whom a server trusts.
     """
-    audiences = _texts(claims["aud"])
+    audiences = texts(claims["aud"])
     offered = [rule for rule in rules if rule.audience in audiences and project in (None, rule.project)]
     if not offered:
         raise ClaimsRefused("No rule gives jobs of this issuer and audience a token for this project ([[auth.ci]]).")
@@ -38,19 +37,8 @@ def _mismatches(rule: CiRule, claims: dict[str, Any]) -> list[str]:
 def _matches(wanted: str | list[str], claim: object) -> bool:
     """Whether a claim, or one of its elements if it is a list, is one of the wanted texts."""
     patterns = [_pattern(text) for text in ([wanted] if isinstance(wanted, str) else wanted)]
-    return any(pattern.fullmatch(text) for pattern in patterns for text in _texts(claim))
+    return any(pattern.fullmatch(text) for pattern in patterns for text in texts(claim))
 
 
 def _pattern(text: str) -> re.Pattern[str]:
     return re.compile(".*".join(map(re.escape, re.split(r"\*+", text))), re.DOTALL)
-
-
-def _texts(claim: object) -> Sequence[str]:
-    """A claim as texts: `true` for true, as in TOML; nothing for null and objects."""
-    if isinstance(claim, list):
-        return [text for each in claim if not isinstance(each, list) for text in _texts(each)]
-    if isinstance(claim, bool):
-        return [str(claim).lower()]
-    return (
-        [str(claim)] if isinstance(claim, int) else [claim] if isinstance(claim, str) and len(claim) <= _LONGEST else []
-    )

@@ -23,6 +23,7 @@ from server.errors import WrongIdToken
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
 LONGEST = 16_384  # characters; those of GitHub have about 2,000
 _LONGEST_SUBJECT = 1000
+_LONGEST_CLAIM = 2000  # characters; longer ones match nothing
 _LEEWAY = 60  # seconds that the clocks of the issuer and of this server may differ
 _MIN_RSA_BITS = 2048
 
@@ -100,6 +101,25 @@ def key_set(keys: Sequence[dict[str, Any]]) -> KeySet:
     return KeySet(found)
 
 
+def claim(claims: dict[str, Any], name: str) -> object:
+    """A claim by its name, or by its path in objects: `realm_access.roles`. None if there is no such claim."""
+    found: object = claims
+    for part in [name] if name in claims else name.split("."):  # names may have dots: those of some providers are URLs
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
+def texts(value: object) -> Sequence[str]:
+    """A claim as texts: `true` for true, as in TOML; nothing for null, objects, and lists in lists."""
+    if isinstance(value, list):
+        return [text for each in value if not isinstance(each, list) for text in texts(each)]
+    if isinstance(value, bool):
+        return [str(value).lower()]
+    if isinstance(value, int):
+        return [str(value)]
+    return [value] if isinstance(value, str) and len(value) <= _LONGEST_CLAIM else []
+
+
 def plain(value: object) -> str:
     """A claim as text that can be stored: without NUL and half characters."""
     return "".join(each if each.isprintable() else "\ufffd" for each in str(value)[:500])
@@ -111,7 +131,7 @@ def shown(value: object) -> str:
 
 
 def _sentence(error: ClaimError, audiences: Sequence[str]) -> str:
-    claim = getattr(error, "claim", "")
-    if claim == "aud":
+    name = getattr(error, "claim", "")
+    if name == "aud":
         return f"The ID token is for another audience (aud). Ask its issuer for one for {' or '.join(audiences)}."
-    return f"The ID token is not valid: {error.description or claim}."
+    return f"The ID token is not valid: {error.description or name}."

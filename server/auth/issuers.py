@@ -88,15 +88,15 @@ class Issuer:
         self._look_up = None
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failure = (time.monotonic(), str(error))
-            LOG.warning("the issuer %s: %s", self.address, error)
+            self.log(str(error))
 
     async def _ask(self) -> Provider:
         about = await self._read(f"{self.address.rstrip('/')}/.well-known/openid-configuration", Discovery)
         if about.issuer != self.address:
-            raise self._away(f"its discovery document is that of {id_tokens.shown(about.issuer)}")
+            raise self.away(f"its discovery document is that of {id_tokens.shown(about.issuer)}")
         for address in (about.jwks_uri, about.authorization_endpoint, about.token_endpoint, about.userinfo_endpoint):
             if address and not is_secure(address, self.address):
-                raise self._away(
+                raise self.away(
                     f"its discovery document names an address that is not https: {id_tokens.shown(address)}"
                 )
         keys = id_tokens.key_set((await self._read(about.jwks_uri, _JwkSet)).keys[:_MAX_KEYS])
@@ -106,7 +106,7 @@ class Issuer:
     async def _read(self, address: str, kind: type[T]) -> T:
         status, body = await self._fetch(address, None, {})
         if status != 200:
-            raise self._away(f"{address} replied {status}")
+            raise self.away(f"{address} replied {status}")
         return self.decode(body, kind)
 
     def decode(self, body: bytes, kind: type[T]) -> T:
@@ -114,9 +114,14 @@ class Issuer:
         try:
             return msgspec.json.decode(body, type=kind)
         except (msgspec.MsgspecError, RecursionError) as error:
-            raise self._away(f"a reply is not as OpenID Connect asks for: {str(error)[:200]}") from None
+            raise self.away(f"a reply is not as OpenID Connect asks for: {str(error)[:200]}") from None
 
-    def _away(self, why: str) -> IssuerAway:
+    def log(self, text: str) -> None:
+        """Tell the operator what is wrong with the issuer, or with the settings for it."""
+        LOG.warning("the issuer %s: %s", self.address, text)
+
+    def away(self, why: str) -> IssuerAway:
+        """The error for an issuer that does not do what it should."""
         return IssuerAway(f"{self.address} cannot be asked right now: {why}. Try again in a moment.")
 
 

@@ -1,6 +1,7 @@
-"""People who log in with a password: what commands and pages do to them. Every change writes its audit entry.
+"""People who log in: what commands and pages do to them. Every change writes its audit entry.
 
-A change begins with find, which locks the person. New roles replace all earlier ones.
+A change begins with find, which locks the person. `by_provider`: the person signs in at the provider of [auth.oidc],
+which has the password and gives the roles. New roles replace all earlier ones.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import asyncpg
 
 from server.auth.roles import Role
 from server.database.queries import SQL
-from server.errors import NameTaken
+from server.errors import ByProvider, NameTaken
 from server.ids import new_id
 from server.observe.audit import Action, Actor, Subject, record
 
@@ -25,6 +26,7 @@ class Person:
     id: UUID
     name: str
     disabled: bool
+    by_provider: bool
 
     @property
     def subject(self) -> Subject:
@@ -41,6 +43,7 @@ class Listed:
     created_at: datetime
     last_seen_at: datetime | None
     disabled_at: datetime | None
+    by_provider: bool
     roles: list[str]
     elsewhere: bool
 
@@ -76,7 +79,7 @@ async def by_id(where: Any, user_id: UUID, projects: Sequence[UUID] | None) -> L
 async def find(connection: Any, id_or_name: str) -> Person | None:
     """The person with this id, else with this name, locked; None when there is none."""
     row = await connection.fetchrow(SQL.users.find, id_or_name)
-    return None if row is None else Person(row["id"], row["name"], row["disabled_at"] is not None)
+    return None if row is None else Person(*row)
 
 
 async def roles_of(connection: Any, person: Person) -> list[tuple[UUID | None, str | None, Role]]:
@@ -86,7 +89,14 @@ async def roles_of(connection: Any, person: Person) -> list[tuple[UUID | None, s
 
 
 async def set_roles(connection: Any, person: Person, roles: Roles, actor: Actor) -> None:
-    """Replace all roles. Ends the person's evidence links in projects in which the new roles do not allow them."""
+    """Replace all roles. Ends the person's evidence links in projects in which the new roles do not allow them. Raises
+    ByProvider."""
+    _check_local(person)
+    await replace_roles(connection, person, roles, actor)
+
+
+async def replace_roles(connection: Any, person: Person, roles: Roles, actor: Actor) -> None:
+    """What set_roles does, also to a person whose roles come from a provider: for the sign-in there."""
     await connection.execute(SQL.users.forget_roles, person.id)
     await _give_roles(connection, person.id, roles)
     await connection.execute(SQL.links.end_without_role, person.id)
@@ -94,7 +104,8 @@ async def set_roles(connection: Any, person: Person, roles: Roles, actor: Actor)
 
 
 async def set_password(connection: Any, person: Person, password_hash: str, actor: Actor) -> None:
-    """Set a new password, and end all sessions and evidence links."""
+    """Set a new password, and end all sessions and evidence links. Raises ByProvider."""
+    _check_local(person)
     await connection.execute(SQL.users.set_password, person.id, password_hash)
     await _end_access(connection, person)
     await record(connection, Action.USER_PASSWORD_RESET, actor, person.subject)
@@ -111,6 +122,11 @@ async def enable(connection: Any, person: Person, actor: Actor) -> None:
     """Allow to log in again. Sessions and links that have ended stay so."""
     await connection.execute(SQL.users.enable, person.id)
     await record(connection, Action.USER_ENABLED, actor, person.subject)
+
+
+def _check_local(person: Person) -> None:
+    if person.by_provider:
+        raise ByProvider()
 
 
 async def _end_access(connection: Any, person: Person) -> None:

@@ -48,11 +48,11 @@ from server.commands.console import (
 from server.commands.demo import options as demo
 from server.config import ConfigError
 from server.database import embedded, migrate
-from server.errors import NameTaken
+from server.errors import ByProvider, NameTaken
 from server.observe import log
 from server.observe.audit import Action
 
-_REFUSED = (Refused, NameTaken)
+_REFUSED = (Refused, NameTaken, ByProvider)
 _EXPECTED = (*_REFUSED, ConfigError, embedded.EmbeddedError, up.InUse, serve.OldSchema, OSError, psycopg.Error)
 
 

@@ -72,7 +72,7 @@ def _user_list(options: argparse.Namespace) -> None:
         print(f"{'ID':36}  {'NAME':20}  {'CREATED':16}  {'LAST SEEN':16}  {'STATE':8}  ROLES")
         for row in rows:
             times = "  ".join(f"{minute(row[key]):16}" for key in ("created_at", "last_seen_at"))
-            state = "disabled" if row["disabled_at"] else "valid"
+            state = "disabled" if row["disabled_at"] else "SSO" if row["by_provider"] else "valid"
             roles = visible(", ".join(row["roles"] or []))
             print(row["id"], f"{visible(row['name']):20}", times, f"{state:8}", roles, sep="  ")
 

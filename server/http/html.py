@@ -111,7 +111,7 @@ def as_page(text: str, status: int = 200, headers: Mapping[str, str] | None = No
 
 
 def see_other(address: str) -> web.Response:
-    """303: the browser goes on to `address`, a path of this server."""
+    """303: the browser goes on to `address`: a path of this server, or the provider of single sign-on."""
     return web.Response(status=303, headers={"Location": address, "Cache-Control": "private, no-store"})
 
 

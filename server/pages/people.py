@@ -12,7 +12,7 @@ from server.auth import people
 from server.auth.passwords import prepared
 from server.auth.people import Person
 from server.auth.roles import Role, Word
-from server.errors import Invalid, NameTaken, NotYours, OwnAccount, Problem, ReportError
+from server.errors import ByProvider, Invalid, NameTaken, NotYours, OwnAccount, Problem, ReportError
 from server.http import admin, html
 from server.http.admin import LISTED, ListQuery, administered, change, filled, shown
 from server.http.fields import TypedName
@@ -48,7 +48,7 @@ async def update(request: web.Request, form: PersonForm) -> Response:
         if form.action == "reset-password":
             return await _reset_password(request, form)
         done = await {"give-role": _give_role, "disable": _disable, "enable": _enable}[form.action](request, form)
-    except (Invalid, NameTaken, NotYours, OwnAccount) as error:
+    except (ByProvider, Invalid, NameTaken, NotYours, OwnAccount) as error:
         return await _show(request, ListQuery(change=form.id), error, form)
     return html.see_other(f"{PATH}?done={done}")
 

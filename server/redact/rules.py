@@ -31,6 +31,8 @@ _SHORT_WORD_BEGINS = re.compile("|".join(word for forms in _FORMS for word in fo
 
 # Evidence links: any path segment after /shared/, and the text of a link anywhere, even if it is truncated.
 _SHARED = re.compile(r"(?<=/shared/)[^/?#]+")
+# What a provider sends along when a person has signed in there.
+_SIGN_IN = re.compile(r"(?<=/sign-in/callback\?).+")
 _LINK = re.compile(r"rpl_[0-9A-Za-z_-]{16,}")
 
 
@@ -50,10 +52,10 @@ def redact_url(url: str) -> str:
 
 
 def redact_target(target: str) -> str:
-    """The target of a request to this server, for the log: redact_url, and without an evidence link."""
+    """The target of a request to this server, for the log: redact_url, without links and sign-in codes."""
     if "%" in target and _SHARED.search(plain := unquote(target)):  # aiohttp also routes a percent-encoded path
         target = quote(plain, safe="/?#[]@!$&'()*+,;=:%")
-    return redact_url(redact_links(_SHARED.sub(REDACTED, target)))
+    return redact_url(redact_links(_SIGN_IN.sub(REDACTED, _SHARED.sub(REDACTED, target))))
 
 
 def redact_links(text: str) -> str:

@@ -35,7 +35,7 @@ def table():
     assert [cell.strip() for cell in lines[0].strip("| ").split("|")] == COLUMNS
     rows = {}
     for line in lines[2:]:
-        name, *cells = [cell.strip() for cell in line.strip("| ").split("|")]
+        name, *cells = [cell.strip(" ‡") for cell in line.strip("| ").split("|")]
         rows[name.strip("`")] = dict(zip(COLUMNS, cells, strict=True))
     return rows
 

@@ -1,4 +1,4 @@
--- depends: 0029_index_client_ref
+-- depends: 0032_create_webhook_states
 
 -- Of a token that CI jobs get in exchange for their ID tokens: SHA-256 of issuer, subject and project. The secrets that
 -- jobs got are in former_secrets; the secret of the token itself is nobody's.
