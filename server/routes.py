@@ -296,4 +296,12 @@ PAGES = [
     _page("/admin/links", link_pages.index, access=_READ_BY_ADMIN),
     _page("/admin/links", link_pages.update, "POST", access=_CHANGED_BY_ADMIN),
     _page("/admin/audit", audit_pages.index, access=_READ_BY_ADMIN),
+    Route(
+        "GET",
+        f"{_LINK}/test-case-results/{{case_id}}/steps/{{at}}",
+        shared.show_step,
+        "text/html",
+        access=_BY_LINK,
+        refusal=shared.refusal,
+    ),
 ]

@@ -102,14 +102,6 @@ FROM (SELECT *, row_number() OVER portion AS number,
 WHERE bytes <= 1048576 OR number = 1
 ORDER BY iteration_number, of_step, id
 
--- name: shown_among
--- Which of the artifacts $2 belong to a step, or are the screenshot of a step or a checkpoint.
-SELECT a.id FROM test_artifacts a
-WHERE a.test_case_result_id = $1 AND a.id = ANY($2::uuid[])
-  AND (a.step_result_id IS NOT NULL
-       OR EXISTS (SELECT FROM test_step_results s WHERE s.screenshot_artifact_id = a.id)
-       OR EXISTS (SELECT FROM test_checkpoints k WHERE k.screenshot_artifact_id = a.id))
-
 -- name: for_download
 SELECT a.storage_path, a.file_name, a.file_size, a.mime_type,
        coalesce(a.text_encoding, CASE WHEN a.mime_type ~ '^text/|/json$' THEN 'utf-8' END) AS text_encoding, a.checksum,

@@ -116,20 +116,21 @@ SELECT iteration_number, step_number FROM (
 ) AS found ORDER BY abs(step_number - $3), rank LIMIT 1
 
 -- name: files_of_step
--- The files of a step ($2) and the screenshots in $3, which may belong to the step before.
+-- The files of a step ($2) and the screenshots in $3, which may belong to the step before; or of these the images ($4).
 SELECT id, artifact_type, artifact_category, step_number, iteration_number, file_name, file_size, mime_type, checksum,
        left(description, 500) AS description, captured_at, uploaded_at
 FROM test_artifacts
 WHERE test_case_result_id = $1 AND (step_result_id = $2::uuid OR id = ANY($3::uuid[]))
-ORDER BY id LIMIT $4
+  AND (NOT $4::bool OR starts_with(mime_type, 'image/'))
+ORDER BY id LIMIT $5
 
 -- name: files
--- All files, a page at a time; what no step shows comes first.
+-- All files, or only the images ($2), a page at a time; what no step shows comes first.
 SELECT id, artifact_type, artifact_category, step_number, iteration_number, file_name, file_size, mime_type, checksum,
        left(description, 500) AS description, captured_at, uploaded_at
-FROM test_artifacts WHERE test_case_result_id = $1
+FROM test_artifacts WHERE test_case_result_id = $1 AND (NOT $2::bool OR starts_with(mime_type, 'image/'))
 ORDER BY artifact_type = 'screenshot', iteration_number, step_number NULLS FIRST, id
-LIMIT $2 OFFSET $3
+LIMIT $3 OFFSET $4
 
 -- name: checkpoints
 -- Of the result, or of one step ($2, $3).
@@ -204,7 +205,11 @@ WHERE test_case_result_id = $1 AND started_at <= $2 + $3::float8 * INTERVAL '1 m
 ORDER BY seq LIMIT $4
 
 -- name: totals
-SELECT (SELECT count(*) FROM test_artifacts WHERE test_case_result_id = $1) AS files,
+-- `left_out`: files that are no images, when only these are shown ($2).
+SELECT (SELECT count(*) FROM test_artifacts
+        WHERE test_case_result_id = $1 AND (NOT $2::bool OR starts_with(mime_type, 'image/'))) AS files,
+       (SELECT count(*) FROM test_artifacts
+        WHERE test_case_result_id = $1 AND $2::bool AND NOT starts_with(mime_type, 'image/')) AS left_out,
        (SELECT count(*) FROM test_checkpoints WHERE test_case_result_id = $1) AS checkpoints,
        (SELECT count(*) FROM test_console_logs WHERE test_case_result_id = $1) AS console,
        (SELECT count(*) FROM test_network_logs WHERE test_case_result_id = $1) AS network

@@ -321,13 +321,6 @@ FROM (SELECT iteration_number, step_number, row_number() OVER portion AS number,
       WINDOW portion AS (ORDER BY iteration_number, step_number ROWS UNBOUNDED PRECEDING)) AS step
 WHERE bytes <= 1048576 OR number = 1
 
--- name: overview
--- Of the first $2 steps: whether they belong to several iterations, and the first failed one.
-SELECT count(DISTINCT iteration_number) > 1 AS iterations,
-       (array_agg(id ORDER BY iteration_number, step_number) FILTER (WHERE status = 'Failed'))[1] AS failed
-FROM (SELECT id, iteration_number, step_number, status FROM test_step_results
-      WHERE test_case_result_id = $1 ORDER BY iteration_number, step_number LIMIT $2) AS step
-
 -- name: case_of
 -- The step's test case, if the caller may see it.
 SELECT s.test_case_result_id

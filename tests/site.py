@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from server.ids import new_id
-from server.routes import PAGES
+from server.routes import PAGES, ROUTES
 from tests.makers import png
 from tests.up_server import UpServer
 
@@ -36,10 +36,12 @@ class Site:
     failed: str
     fingerprint: str
     files: dict[str, str]  # of `failed`: the id by type and MIME type
+    link: str  # the address of an evidence link on `run`
 
     def addresses(self) -> dict[str, list[str]]:
         """The addresses to visit, by the path of the route. An address without a page yet is not visited."""
         result, run = f"/results/{self.failed}", f"/runs/{self.run}"
+        shown = f"{self.link}/test-case-results/{self.failed}"
         of_test = urlencode({"project": self.project, "id": self.test_id})
         filters = urlencode({"project": self.project, "branch": self.branch, "name": self.name, "status": "Failed"})
         error = f"/errors/{quote(self.project, safe='')}/{self.fingerprint}"
@@ -75,6 +77,9 @@ class Site:
             "/admin/tokens": ["/admin/tokens"],
             "/admin/links": ["/admin/links", "/admin/links?active=true"],
             "/admin/audit": ["/admin/audit", f"/admin/audit?{urlencode({'project': self.project})}"],
+            "/shared/{link}": [self.link, f"{self.link}?status=Failed&group=none"],
+            "/shared/{link}/test-case-results/{case_id}": [shown, f"{shown}?step=1.16&view=side"],
+            "/shared/{link}/test-case-results/{case_id}/steps/{at}": [f"{shown}/steps/1.{FAILED}"],
         }
         return {page: there[page] for page in page_paths()}
 
@@ -85,8 +90,9 @@ _MADE = pytest.StashKey[dict[str, Site]]()
 def page_paths() -> list[str]:
     """The paths of all pages that can be visited."""
     # Those below /sign-in/ lead to the provider of single sign-on and back, and show nothing.
-    shown = (route.path for route in PAGES if route.method == "GET" and not route.path.startswith("/sign-in/"))
-    return list(dict.fromkeys(shown))
+    shown = [route.path for route in PAGES if route.method == "GET" and not route.path.startswith("/sign-in/")]
+    of_links = [route.path for route in ROUTES if "text/html" in route.others and route.path.startswith("/shared/")]
+    return list(dict.fromkeys([*shown, *of_links]))
 
 
 def shared(request: pytest.FixtureRequest, server: UpServer, project: str, say: Say) -> Site:
@@ -107,6 +113,7 @@ def make(server: UpServer, project: str, say: Say) -> Site:
     query = "SELECT encode(error_fingerprint, 'hex') FROM test_case_results WHERE id = %s"
     ((fingerprint,),) = server.rows(query, failed)
     _access(server, say, project)
+    link = server.ask_json("POST", f"{API}/links", {"suite_run_id": run}, status=201)["url"]
     for name, some_id in (("suite_run_id", run), ("test_case_result_id", failed)):
         server.ask_json("POST", f"{API}/links", {name: some_id, "note": say("for the shop", 255)}, status=201)
     query = (
@@ -114,7 +121,7 @@ def make(server: UpServer, project: str, say: Say) -> Site:
     )
     files = dict(server.rows(query, failed))
     known = project, texts["name"], texts["test_id"], texts["branch"]
-    return Site(*known, earlier, run, passed, failed, fingerprint, files)
+    return Site(*known, earlier, run, passed, failed, fingerprint, files, link)
 
 
 def _run(server: UpServer, say: Say, texts: dict[str, str], status: str, key: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ import hmac
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from uuid import UUID
 
 PREFIX = "rpl_"
@@ -17,11 +18,12 @@ _CONTEXT = b"reportd evidence link\0"  # otherwise a signature made with this ke
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """The target of an opened link, and the URL of its page: `/shared/<the link's text>`."""
+    """The target of an opened link, the URL of its page, `/shared/<the link's text>`, and when the link ends."""
 
     kind: str  # suite_run, test_case_result or artifact
     id: UUID
     url: str
+    ends: datetime
 
 
 def sign(key: bytes, link_id: UUID, expires: int) -> str:
@@ -46,6 +48,12 @@ def read(key: bytes, text: str, now: float) -> UUID | None:
     if not hmac.compare_digest(signature, _signature(key, signed)) or int.from_bytes(signed[16:]) <= now:
         return None
     return UUID(bytes=signed[:16])
+
+
+def ends(text: str) -> datetime:
+    """When a link that read() accepts expires."""
+    raw = urlsafe_b64decode(text.removeprefix(PREFIX) + "==")
+    return datetime.fromtimestamp(int.from_bytes(raw[16:_SIGNED]), UTC)
 
 
 def _signature(key: bytes, signed: bytes) -> bytes:

@@ -33,4 +33,4 @@ async def open_link(
         raise LinkNotFound(_ENDED)
     project_id, thing_id, kind = row
     caller = Caller(link_id, f"link {link_id}", project_id, None, None, Role.VIEWER, "link")
-    return caller, Shared(kind, thing_id, f"/shared/{text}")
+    return caller, Shared(kind, thing_id, f"/shared/{text}", evidence_links.ends(text))

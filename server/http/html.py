@@ -3,19 +3,18 @@
 import gzip
 import re
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from datetime import datetime
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Literal
 
 from aiohttp import hdrs, web
 
 from server.auth.callers import ANYONE
 from server.background import aside
-from server.http import reply
-from server.reports.listing import PORTION, Listing
-from server.services import CALL, SERVICES
+from server.reports.listing import PORTION
+from server.services import CALL
 
 # Of pages. Everything comes from this server; scripts and styles only as files, and no script may put a text into the
 # page as HTML except through the one function that has the Trusted Types policy `reportd`.
@@ -24,8 +23,8 @@ _OWN_FILES = (
     "connect-src 'self'; frame-src 'self'; worker-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types reportd"
 )
-# Of evidence links: no script, and the style sheet is in the page.
-_POLICY = "default-src 'none'; {}style-src 'sha256-{}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+# Of evidence links: no script, and the style sheets are in the page.
+_POLICY = "default-src 'none'; {}style-src {}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 _FRAGMENT = "X-Fragment"
 _WORTH_COMPRESSING = 2 << 10  # bytes
@@ -39,13 +38,15 @@ _MAX_ACCEPT_LENGTH = 1000  # characters; browsers send 150. A megabyte of commas
 @dataclass(frozen=True, slots=True)
 class Frame:
     """What every page shows around its content: who has signed in (None: nobody) and how, the theme, the page's own
-    address without the host, and whether the administration pages have something for them."""
+    address without the host, and whether the administration pages have something for them. `until`: when the evidence
+    link ends whose page it is."""
 
     who: str | None
     kind: Literal["token", "person", "link", "anyone"] | None
     theme: str
     address: str
-    admin: bool
+    admin: bool = False
+    until: datetime | None = None
 
     @property
     def section(self) -> str:
@@ -97,17 +98,8 @@ def is_fragment(request: web.Request) -> bool:
 
 def as_page(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """A page that has been drawn. It is not stored by caches, and depends on who asks for it."""
-    return web.Response(
-        status=status,
-        body=text.encode(),
-        headers={
-            "Content-Type": "text/html; charset=utf-8",
-            "Cache-Control": "private, no-store",
-            "Vary": "Accept-Encoding, Cookie",
-            "Content-Security-Policy": _OWN_FILES,
-            **(headers or {}),
-        },
-    )
+    own = {"Vary": "Accept-Encoding, Cookie", "Content-Security-Policy": _OWN_FILES}
+    return html(text, status, "private, no-store", {**own, **(headers or {})})
 
 
 def see_other(address: str) -> web.Response:
@@ -120,52 +112,46 @@ def found(address: str) -> web.Response:
     return web.Response(status=302, headers={"Location": address, "Cache-Control": "private, no-store"})
 
 
-def html(
-    text: str,
-    status: int = 200,
-    images: bool = False,
-    cache_control: str = "no-store",
-    headers: Mapping[str, str] | None = None,
+async def shared_page(
+    request: web.Request, draw: Callable[..., str], status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """A page, with a policy that allows its inline style sheet and, with `images`, images of this server."""
-    return web.Response(status=status, body=text.encode(), headers=_headers(text, images, cache_control, headers or {}))
+    """A page of an evidence link: `draw(frame=…)`, in a thread. It has its style sheets inside, and no scripts: it may
+    be opened by anybody, and shows what clients have sent."""
+    shared = request[CALL].shared
+    frame = Frame(None, "link", "auto", request.path_qs, until=shared.ends if shared else None)
+    text = await aside(PORTION, draw, frame=frame)
+    response = as_shared_page(text, status, images=True, headers=headers)
+    if _takes_gzip(request):
+        response.body = await aside(PORTION, gzip.compress, text.encode(), 5, mtime=0)
+        response.headers[hdrs.CONTENT_ENCODING] = "gzip"
+    return response
 
 
-async def listed(
-    request: web.Request,
-    page: Callable[..., str],
-    lists: Sequence[tuple[Listing, Callable[[Any], str]]],
-    headers: Mapping[str, str],
-) -> web.StreamResponse:
-    """The page that `page(*texts)` renders, with the HTML of each of `lists`: what its function renders of its items,
-    "" if there are none. Sent in portions, unless all lists are whole."""
-    pool = request.app[SERVICES].pool
-    parts = [each.portions(pool, partial(_encoded, render)) for each, render in lists if not each.whole]
-    texts = [await _text(each, render) for each, render in lists]
-    text = await aside(PORTION, page, *texts)
-    if not parts:
-        return html(text, images=True, headers=headers)
-    return await reply.in_portions(text.encode(), parts, _headers(text, True, "no-store", headers))
+def as_shared_page(
+    text: str, status: int, images: bool = False, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """A page of an evidence link that has been drawn. `images`: it shows those that the link covers."""
+    sheets = re.findall(r"<style>(.*?)</style>", text.partition("</head>")[0], re.DOTALL)
+    hashes = " ".join(f"'sha256-{b64encode(sha256(each.encode()).digest()).decode()}'" for each in sheets)
+    return html(
+        text,
+        status,
+        "no-store",
+        {
+            "Vary": "Accept, Accept-Encoding",
+            "Content-Security-Policy": _POLICY.format("img-src 'self'; " if images else "", hashes),
+            **(headers or {}),
+        },
+    )
 
 
-async def _text(listing: Listing, render: Callable[[Any], str]) -> str:
-    return (await _encoded(render, listing.items)).decode() if listing.whole else reply.MARK.decode()
-
-
-async def _encoded(render: Callable[[Any], str], items: Any) -> bytes:
-    values = await aside(PORTION, reply.plain, items)
-    return (await aside(PORTION, render, values)).encode() if values else b""
-
-
-def _headers(text: str, images: bool, cache_control: str, headers: Mapping[str, str]) -> dict[str, str]:
-    style = text.partition("<style>")[2].partition("</style>")[0]
-    digest = b64encode(sha256(style.encode()).digest()).decode()
-    return {
-        "Content-Type": "text/html; charset=utf-8",
-        "Cache-Control": cache_control,
-        "Content-Security-Policy": _POLICY.format("img-src 'self'; " if images else "", digest),
-        **headers,
-    }
+def html(text: str, status: int, cache_control: str, headers: Mapping[str, str]) -> web.Response:
+    """An HTML reply. `headers` has its policy."""
+    return web.Response(
+        status=status,
+        body=text.encode(),
+        headers={"Content-Type": "text/html; charset=utf-8", "Cache-Control": cache_control, **headers},
+    )
 
 
 def preferred(request: web.Request) -> bool:

@@ -25,7 +25,7 @@ async def show(request: web.Request) -> Response:
     """Shows this API as an HTML page, on which calls can be tried."""
     # In a thread: making the OpenAPI document takes 100 ms, once.
     page = await asyncio.to_thread(_page, tuple(request.app[SERVICES].routes))
-    return html.html(page, cache_control="no-cache", headers={"Content-Security-Policy": _POLICY})
+    return html.html(page, 200, "no-cache", {"Content-Security-Policy": _POLICY})
 
 
 @cache

@@ -1,22 +1,18 @@
 """The page of one test case result: the step that failed, what it looked like, and what surrounds it."""
 
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from server.compare.missing import missing
 from server.http import html
 from server.http.reply import Response
 from server.reports import comparisons, greens, marks, results
 from server.services import CALL, SERVICES
-from server.viewer import render
-from server.viewer.rows import groups
-from server.viewer.stage import stage
-from server.viewer.timeline import timeline
+from server.viewer import render, result_page
 
 _AT_ONCE = 1_000  # steps that are compared with the last green before the page is sent
 _Page = Annotated[int, Meta(ge=1, le=100_000)]
@@ -57,7 +53,7 @@ async def show(request: web.Request, case_id: UUID, query: ResultQuery) -> Respo
     at = result.panel.step.at if result.panel and query.beside == "green" else None
     green = await greens.of_step(pool, case_id, at) if result.panel else None
     late = failed and steps > _AT_ONCE
-    draw = partial(_draw, result, query, green, difference=difference, late=late, marks=mark, cut=cut)
+    draw = partial(result_page.draw, result, query, green=green, difference=difference, late=late, marks=mark, cut=cut)
     return await html.page(request, draw, rows=len(result.rows) + len(result.outline) // 4)
 
 
@@ -68,13 +64,3 @@ async def show_difference(request: web.Request, case_id: UUID) -> Response:
     difference = await comparisons.first_difference(pool, case_id, scope, None)
     name = "difference.html" if html.is_fragment(request) else "difference_page.html"
     return await html.page(request, partial(render.page, name, head=head, difference=difference), fragments=True)
-
-
-def _draw(result: results.Result, query: ResultQuery, green: greens.Green | None, **values: Any) -> str:
-    head, panel = result.head, result.panel
-    values |= {"result": result, "panel": panel, "query": query, "timeline": timeline(result)}
-    values["findings"] = missing(result.outline, head.status, head.finished)
-    if panel is not None:
-        values["stage"] = stage(panel, query.view, query.beside, green)
-        values["groups"] = list(groups(result.rows, result.earlier, head.finished, panel.step.number))
-    return render.page("result.html", **values)

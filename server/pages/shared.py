@@ -5,41 +5,89 @@ that the link does not cover.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
+from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
+import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
 from server.auth.evidence_links import Shared
 from server.background import aside
 from server.database.pool import Pool
-from server.errors import CaseNotFound, ReportError
+from server.errors import CaseNotFound, Invalid, Problem, ReportError
 from server.http import files, html, reply
-from server.http.fields import Page
+from server.http.fields import IndexedText, Page
 from server.http.reply import Response
-from server.reports import artifacts, downloads, links, reports, steps, suite_runs, test_cases
+from server.reports import (
+    downloads,
+    links,
+    overview,
+    reports,
+    results,
+    run_comparisons,
+    run_pages,
+    suite_runs,
+    test_cases,
+)
 from server.reports.listing import PORTION
+from server.reports.run_tests import State
 from server.reports.shared import SharedCase, SharedCasePage, SharedRun
 from server.reports.test_cases import TestCase
-from server.reports.words import Status
 from server.services import CALL, SERVICES
-from server.viewer import render
+from server.viewer import render, result_page
+from server.viewer.addresses import NOWHERE, LinkPages
+from server.viewer.filters import FilteredAddress
+from server.viewer.stage import stage
 
 _IMAGES = "image/"
 # Without this, caches could still show the content of a link that has been revoked.
 _NO_STORE = "private, no-store"
 _VARY = {"Vary": "Accept"}
+# Characters of a text. Anybody may open a link: all texts of a step together are then not much more than a portion.
+_WHOLE = 100_000
+
+_Word = Annotated[str, Meta(max_length=50)]
+_Number = Annotated[int, Meta(ge=1, le=100_000)]
+
+
+class ResultQuery(Struct):
+    """The state of the HTML page of a result. `step`: `2.17`. `view`: the image mode; `with`: the image beside it.
+    `files`: which page of the list of files. `whole`: the result's own error without cuts."""
+
+    step: _Word | None = None
+    view: _Word | None = None
+    beside: _Word | None = msgspec.field(name="with", default=None)
+    files: _Number = 1
+    whole: bool = False
+
+
+class StepQuery(Struct):
+    """The image mode, and the image beside it."""
+
+    view: _Word | None = None
+    beside: _Word | None = msgspec.field(name="with", default=None)
 
 
 class SharedQuery(Page):
-    """Filters of a run's test case results; `download` is for an artifact."""
+    """Of a run: the filters of its test case results, where `Flaky`, `tag`, `error` (the key of a group), `group` and
+    `cursor` are for the HTML page. Of a result: see ResultQuery. `download` is for an artifact."""
 
-    status: Status | None = None
+    status: State | None = None
     q: Annotated[str, Meta(max_length=500)] | None = None
+    tag: IndexedText | None = None
+    error: Annotated[str, Meta(max_length=64)] | None = None
+    group: Literal["error", "none"] | None = None
+    cursor: Annotated[str, Meta(max_length=100)] | None = None
     download: bool = False
+    step: _Word | None = None
+    view: _Word | None = None
+    beside: _Word | None = msgspec.field(name="with", default=None)
+    files: _Number = 1
+    whole: bool = False
 
 
 class ImageQuery(Struct):
@@ -57,14 +105,14 @@ async def show(request: web.Request, query: SharedQuery) -> Response:
     return await _HANDLERS[shared.kind](request, shared.id, query)
 
 
-async def show_case(request: web.Request, case_id: UUID) -> Response:
+async def show_case(request: web.Request, case_id: UUID, query: ResultQuery) -> Response:
     """Shows the report of a test case result that an evidence link covers.
 
     The report has no artifacts except images. Browsers get HTML and programs JSON, by the `Accept` header.
     """
     if not await links.covers_case(request.app[SERVICES].pool, request[CALL].known_caller.id, case_id):
         raise CaseNotFound()
-    return await _case(request, case_id)
+    return await _case(request, case_id, query)
 
 
 async def show_image(request: web.Request, artifact_id: UUID, query: ImageQuery) -> Response:
@@ -76,13 +124,19 @@ async def show_image(request: web.Request, artifact_id: UUID, query: ImageQuery)
 
 
 def refusal(request: web.Request, error: ReportError) -> Response:
-    """The reply for an error below 500: HTML for browsers, JSON for programs."""
+    """The reply for an error: HTML for browsers, JSON for programs."""
     if not html.preferred(request):
         return reply.failure(request, error)
-    return html.html(render.refusal(error.status, error.detail), error.status, headers=error.headers)
+    frame = html.Frame(None, None, "auto", request.path_qs)
+    text = render.page("refused.html", frame=frame, to=NOWHERE, status=error.status, error=error)
+    return html.as_shared_page(text, error.status, headers=error.headers)
 
 
 async def _show_run(request: web.Request, suite_id: UUID, query: SharedQuery) -> Response:
+    if html.preferred(request):
+        return await _run_page(request, suite_id, query)
+    if query.status == "Flaky":
+        raise Invalid(Problem("status", "Flaky is a filter of the HTML page only"))
     scope, url = request[CALL].scope, _shared(request).url
     async with request.app[SERVICES].pool.acquire() as connection:
         run = await suite_runs.by_id(connection, suite_id, scope)
@@ -95,18 +149,33 @@ async def _show_run(request: web.Request, suite_id: UUID, query: SharedQuery) ->
 
     await cases.changed(linked)
     shown = SharedRun(run, SharedCasePage(total, query.number, query.size, cases))
-    if not html.preferred(request):
-        return await reply.listed(request, shown, [cases], _VARY)
-
-    def page(items: str) -> str:
-        values = reply.plain(SharedRun(run, SharedCasePage(total, query.number, query.size, [])))
-        return render.run(values, url, query.status, query.q, items)
-
-    return await html.listed(request, page, [(cases, render.case_items)], _VARY)
+    return await reply.listed(request, shown, [cases], _VARY)
 
 
-async def _show_case(request: web.Request, case_id: UUID, _: SharedQuery) -> Response:
-    return await _case(request, case_id)
+async def _run_page(request: web.Request, suite_id: UUID, query: SharedQuery) -> Response:
+    """The page of a run, without what its other runs say."""
+    scope, url = request[CALL].scope, _shared(request).url
+    here = FilteredAddress.of(url, request.query, ("status", "q", "tag", "error", "group", "cursor"))
+    asked = run_pages.Asked(query.status, query.q, query.tag, query.error, query.group, query.cursor)
+    async with request.app[SERVICES].pool.acquire() as connection:
+        run = await overview.one(connection, suite_id, scope)
+        compared = await run_comparisons.by_id(connection, suite_id, scope)
+        values = await run_pages.values(connection, compared, run.counts, asked, history=False)
+    values |= {
+        "against": None,
+        "here": here,
+        "further": here(cursor=values["further"]) if values["further"] else None,
+        "listed": run,
+        "run": run.run,
+        "counts": run.counts,
+        "now": datetime.now(UTC),
+        "to": LinkPages(url),
+    }
+    return await html.shared_page(request, partial(render.page, "suite_run.html", **values))
+
+
+async def _show_case(request: web.Request, case_id: UUID, query: SharedQuery) -> Response:
+    return await _case(request, case_id, query)
 
 
 async def _show_artifact(request: web.Request, artifact_id: UUID, query: SharedQuery) -> Response:
@@ -120,7 +189,9 @@ _HANDLERS: Mapping[str, Callable[[web.Request, UUID, SharedQuery], Awaitable[Res
 }
 
 
-async def _case(request: web.Request, case_id: UUID) -> Response:
+async def _case(request: web.Request, case_id: UUID, query: SharedQuery | ResultQuery) -> Response:
+    if html.preferred(request):
+        return await _case_page(request, case_id, query)
     pool, shared = request.app[SERVICES].pool, _shared(request)
     report = await reports.gather(pool, case_id, request[CALL].scope, _IMAGES)
     limits = _Limits(pool, case_id, shared.url)
@@ -128,24 +199,43 @@ async def _case(request: web.Request, case_id: UUID) -> Response:
     await shown.changed(limits.steps)
     await images.changed(limits.artifacts)
     await points.changed(limits.screenshots)
-    if not html.preferred(request):
-        return await reply.listed(request, report, reports.lists(report), _VARY)
-    await images.changed(limits.not_shown)
-    async with pool.acquire() as connection:
-        iterations, failed = await steps.overview(connection, case_id, reports.MAX_ITEMS)
+    return await reply.listed(request, report, reports.lists(report), _VARY)
 
-    def page(steps: str, checkpoints: str, others: str) -> str:
-        values = reply.plain(replace(report, steps=[], artifacts=[], checkpoints=[]))
-        lists = {"steps": steps, "checkpoints": checkpoints, "others": others}
-        return render.case(values | lists, shared.url, run_url, str(failed or ""))
 
-    run_url = shared.url if shared.kind == "suite_run" else None
-    lists: list[tuple[Any, Callable[[Any], str]]] = [
-        (shown, partial(render.steps, iterations=iterations)),
-        (points, partial(render.checkpoints, url=shared.url)),
-        (images, render.images),
-    ]
-    return await html.listed(request, page, lists, _VARY)
+async def _case_page(request: web.Request, case_id: UUID, query: SharedQuery | ResultQuery) -> Response:
+    """The page of a result, as far as the link covers it."""
+    pool, shared = request.app[SERVICES].pool, _shared(request)
+    cut = _WHOLE if query.whole else results.CUT
+    asked = results.Asked(query.step, query.files, only_images=True)
+    result = await results.of_case(pool, case_id, request[CALL].scope, asked, cut)
+    only = case_id if shared.kind == "test_case_result" else None
+    if only:
+        result.attempts, result.previous_failed, result.next_failed = [], None, None
+    points = [*result.checkpoints, *(result.panel.checkpoints if result.panel else [])]
+    named = {each.image for each in result.rows} | {each.screenshot for each in points}
+    images = await links.images_among(pool, case_id, [each for each in named if each])
+    for row in result.rows:
+        row.image = row.image if str(row.image) in images else None
+    for point in points:
+        point.screenshot = point.screenshot if str(point.screenshot) in images else None
+    to = LinkPages(shared.url, only)
+    return await html.shared_page(request, partial(result_page.draw, result, query, to=to, cut=cut, series=True))
+
+
+async def show_step(request: web.Request, case_id: UUID, query: StepQuery) -> Response:
+    """The page of one step of a result that an evidence link covers."""
+    pool, shared = request.app[SERVICES].pool, _shared(request)
+    if not await links.covers_case(pool, request[CALL].known_caller.id, case_id):
+        raise CaseNotFound()
+    at, scope = request.match_info["at"], request[CALL].scope
+    head, panel = await results.panel(pool, case_id, scope, at, _WHOLE, only_images=True)
+    images = await links.images_among(pool, case_id, [each.screenshot for each in panel.checkpoints if each.screenshot])
+    for point in panel.checkpoints:
+        point.screenshot = point.screenshot if str(point.screenshot) in images else None
+    shown = stage(panel, query.view, query.beside, series=True)
+    to = LinkPages(shared.url, case_id if shared.kind == "test_case_result" else None)
+    draw = partial(render.page, "step.html", head=head, panel=panel, stage=shown, to=to)
+    return await html.shared_page(request, draw)
 
 
 def _columns(case: TestCase) -> list[Any]:
@@ -168,12 +258,6 @@ class _Limits:
 
     async def artifacts(self, items: Any) -> list[dict[str, Any]]:
         return [{**each, "download_url": self._address(each)} for each in await _plain(items)]
-
-    async def not_shown(self, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The artifacts that no step and no checkpoint shows."""
-        ids = [UUID(each["id"]) for each in items]
-        shown = await artifacts.shown_among(self._pool, self._case_id, ids) if ids else set()
-        return [each for each in items if each["id"] not in shown]
 
     async def screenshots(self, items: Any) -> list[dict[str, Any]]:
         """Steps or checkpoints without screenshots that are no images."""

@@ -32,5 +32,5 @@ async def show(request: web.Request, case_id: UUID, query: StepQuery) -> Respons
     green = await greens.of_step(pool, case_id, panel.step.at if query.beside == "green" else None)
     shown = stage(panel, query.view, query.beside, green)
     name = "panel.html" if fragment else "step.html"
-    draw = partial(render.page, name, head=head, panel=panel, stage=shown, cut=cut)
+    draw = partial(render.page, name, head=head, panel=panel, stage=shown)
     return await html.page(request, draw, fragments=True)

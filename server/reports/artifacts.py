@@ -168,11 +168,6 @@ async def some(
     return await listing.read(connection, fetch, (0, -1, UUID(int=0)), total, limit, offset)
 
 
-async def shown_among(where: Any, case_id: UUID, artifacts: Sequence[UUID]) -> set[str]:
-    """The ids (as text) of those `artifacts` of a test case that its steps and checkpoints show."""
-    return {str(row["id"]) for row in await where.fetch(SQL.artifacts.shown_among, case_id, artifacts)}
-
-
 async def delete(connection: Any, artifact_id: UUID, scope: UUID | None, actor: Actor) -> Removal:
     """Deletes an artifact's row and returns its file, to be unlinked after the commit. Raises ArtifactNotFound."""
     found = await connection.fetchrow(SQL.artifacts.case_of, artifact_id, scope)

@@ -154,8 +154,8 @@ class Around:
 
 @dataclass(slots=True)
 class Panel:
-    """One step, whole. `files` also has the screenshot of the step before. `nearest`: the nearest step with a
-    screenshot, when this one has none."""
+    """One step, whole up to `cut` characters of each text. `files` also has the screenshot of the step before.
+    `nearest`: the nearest step with a screenshot, when this one has none."""
 
     step: Step
     around: Around
@@ -164,13 +164,15 @@ class Panel:
     console: list[ConsoleEntry]
     network: list[NetworkEntry]
     nearest: At | None
+    cut: int
 
     def file(self, file_id: UUID | None) -> File | None:
         return next((file for file in self.files if file.id == file_id), None)
 
 
-async def of_step(connection: Any, case_id: UUID, at: At, cut: int) -> Panel | None:
-    """The step at this place; None when there is none. Of a text longer than `cut`, `cut + 1` characters are read."""
+async def of_step(connection: Any, case_id: UUID, at: At, cut: int, only_images: bool = False) -> Panel | None:
+    """The step at this place; None when there is none. Of a text longer than `cut`, `cut + 1` characters are read.
+    `only_images`: of the files only these, and no logs."""
     row = await connection.fetchrow(sql.step, case_id, *at, cut)
     if row is None:
         return None
@@ -184,11 +186,12 @@ async def of_step(connection: Any, case_id: UUID, at: At, cut: int) -> Panel | N
     return Panel(
         step,
         around,
-        listed(File, await connection.fetch(sql.files_of_step, case_id, step.id, shown, _MOST)),
+        listed(File, await connection.fetch(sql.files_of_step, case_id, step.id, shown, only_images, _MOST)),
         listed(Checkpoint, await connection.fetch(sql.checkpoints, case_id, *at, _MOST)),
-        listed(ConsoleEntry, await connection.fetch(sql.console_of_step, *window, _MOST)),
-        listed(NetworkEntry, await connection.fetch(sql.network_of_step, *window, _MOST)),
+        [] if only_images else listed(ConsoleEntry, await connection.fetch(sql.console_of_step, *window, _MOST)),
+        [] if only_images else listed(NetworkEntry, await connection.fetch(sql.network_of_step, *window, _MOST)),
         At(*nearest) if nearest else None,
+        cut,
     )
 
 

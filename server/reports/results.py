@@ -23,6 +23,7 @@ FILES = 100  # a page of the list of files
 _ITERATIONS = 1_000
 _ATTEMPTS = 50
 _CHECKPOINTS = 500
+_CHECKPOINT_TEXT = 256 << 10  # characters
 OUTLINE = 5_000  # steps that are checked for what is missing
 _ROWS_OF_VIDEO = 500
 _DEEPEST = 4
@@ -110,12 +111,14 @@ class Attempt:
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What the address asks for: a step, which page of files and of logs (0: no logs), and a window of time in
-    milliseconds from the first step in view."""
+    milliseconds from the first step in view. `only_images`: of the files only these, and no logs: what an evidence link
+    covers."""
 
     step: str | None = None
     files: int = 1
     logs: int = 0
     window: tuple[int, int] | None = None
+    only_images: bool = False
 
 
 @dataclass(slots=True)
@@ -129,7 +132,10 @@ class Logs:
 
 @dataclass(slots=True)
 class Totals:
+    """`left_out`: files that the page does not list."""
+
     files: int
+    left_out: int
     checkpoints: int
     console: int
     network: int
@@ -177,25 +183,30 @@ async def of_case(pool: Pool, case_id: UUID, scope: UUID | None, asked: Asked, c
     """The page of a result. Raises CaseNotFound."""
     async with _snapshot(pool) as connection:
         head = await _head(connection, case_id, scope, cut)
-        result = await _surroundings(connection, head, asked.files)
+        result = await _surroundings(connection, head, asked)
         at = At.parse(asked.step) if asked.step else None
-        panel = await panels.of_step(connection, case_id, at, CUT) if at else None
+        only = asked.only_images
+        panel = await panels.of_step(connection, case_id, at, CUT, only) if at else None
         result.unknown = bool(asked.step) and panel is None
         if panel is None and (row := await connection.fetchrow(sql.first, case_id)):
-            panel = await panels.of_step(connection, case_id, At(*row), CUT)
+            panel = await panels.of_step(connection, case_id, At(*row), CUT, only)
         if panel is not None:
             await _add_rows(connection, case_id, result, panel)
+            if not only:
+                await _add_log_marks(connection, result)
         if asked.logs:
             result.logs = await _logs(connection, result, asked)
     return result
 
 
-async def panel(pool: Pool, case_id: UUID, scope: UUID | None, asked: str, cut: int) -> tuple[Head, Panel]:
-    """One step of a result. Raises CaseNotFound, StepNotFound."""
+async def panel(
+    pool: Pool, case_id: UUID, scope: UUID | None, asked: str, cut: int, only_images: bool = False
+) -> tuple[Head, Panel]:
+    """One step of a result. `only_images`: as of Asked. Raises CaseNotFound, StepNotFound."""
     async with _snapshot(pool) as connection:
         head = await _head(connection, case_id, scope, 1)
         at = At.parse(asked)
-        found = await panels.of_step(connection, case_id, at, cut) if at else None
+        found = await panels.of_step(connection, case_id, at, cut, only_images) if at else None
     if found is None:
         raise StepNotFound()
     return head, found
@@ -233,17 +244,17 @@ async def _head(connection: Any, case_id: UUID, scope: UUID | None, cut: int) ->
     return Head(*row)
 
 
-async def _surroundings(connection: Any, head: Head, files: int) -> Result:
+async def _surroundings(connection: Any, head: Head, asked: Asked) -> Result:
     attempts = await connection.fetch(sql.attempts, head.project_id, head.test_id, head.run_id, head.browser, _ATTEMPTS)
     previous, following = await connection.fetchrow(sql.failed_tests, head.run_id, head.id, head.test_id)
     return Result(
         head,
-        Totals(*await connection.fetchrow(sql.totals, head.id)),
+        Totals(*await connection.fetchrow(sql.totals, head.id, asked.only_images)),
         listed(Attempt, attempts),
         previous,
         following,
-        listed(File, await connection.fetch(sql.files, head.id, FILES, (files - 1) * FILES)),
-        listed(Checkpoint, await connection.fetch(sql.checkpoints, head.id, None, None, _CHECKPOINTS)),
+        listed(File, await connection.fetch(sql.files, head.id, asked.only_images, FILES, (asked.files - 1) * FILES)),
+        _fitting(listed(Checkpoint, await connection.fetch(sql.checkpoints, head.id, None, None, _CHECKPOINTS))),
         listed(missing.Step, await connection.fetch(sql.outline, head.id, OUTLINE)),
     )
 
@@ -261,13 +272,32 @@ async def _add_rows(connection: Any, case_id: UUID, result: Result, panel: Panel
     result.rows = rows[first : ROWS + first]
     result.earlier = rows[0].number if first else None
     result.later = rows[-1].number if len(rows) > ROWS + first else None
-    times = [moment for row in result.rows for moment in (row.started_at, row.completed_at) if moment is not None]
-    if times:
-        result.starts_at = min(times)
-        length = max(1, (max(times) - min(times)).total_seconds() * 1000)
-        console = await connection.fetch(sql.console_marks, case_id, at.iteration, min(times), length)
-        network = await connection.fetch(sql.network_marks, case_id, min(times), length, _MARKS)
-        result.console, result.network = [tuple(row) for row in console], [tuple(row) for row in network]
+    result.starts_at = min(_times(result), default=None)
+
+
+async def _add_log_marks(connection: Any, result: Result) -> None:
+    """What was logged while the steps in view ran."""
+    if result.starts_at is None or result.panel is None:
+        return
+    case_id, start = result.head.id, result.starts_at
+    length = max(1, (max(_times(result)) - start).total_seconds() * 1000)
+    console = await connection.fetch(sql.console_marks, case_id, result.panel.step.iteration, start, length)
+    network = await connection.fetch(sql.network_marks, case_id, start, length, _MARKS)
+    result.console, result.network = [tuple(row) for row in console], [tuple(row) for row in network]
+
+
+def _times(result: Result) -> list[datetime]:
+    return [moment for row in result.rows for moment in (row.started_at, row.completed_at) if moment is not None]
+
+
+def _fitting(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
+    """As many of them as have _CHECKPOINT_TEXT characters: 500 checkpoints may have three million."""
+    size = 0
+    for at, each in enumerate(checkpoints):
+        size += sum(len(text or "") for text in (each.name, each.expected_value, each.actual_value, each.message))
+        if size > _CHECKPOINT_TEXT:
+            return checkpoints[:at]
+    return checkpoints
 
 
 async def rows_of(where: Any, case_id: UUID, iteration: int) -> list[Row]:

@@ -336,9 +336,3 @@ def _illustrated(case_id: UUID, scope: UUID | None, filters: Sequence[Any]) -> l
         return Portion(row["steps"] if row else [], count, tuple(last), size)
 
     return fetch
-
-
-async def overview(connection: Any, case_id: UUID, most: int) -> tuple[bool, UUID | None]:
-    """Of the first `most` steps: whether they belong to several iterations, and the first one that failed."""
-    iterations, failed = await connection.fetchrow(SQL.steps.overview, case_id, most)
-    return iterations, failed

@@ -165,7 +165,40 @@ class Pages(Addresses):
         return f"{_API}/test-case-results/{case_id}/{log}-logs?per_page=1&page={number}"
 
 
+class LinkPages(Addresses):
+    """The pages of an evidence link on a run or a result, all below its own address: `base`, `/shared/rpl_…`.
+
+    `only`: the one result that it covers; None: all of its run. There are no other pages, and of the files the images.
+    """
+
+    def __init__(self, base: str, only: Any = None) -> None:
+        self._base, self._only = base, only
+
+    def run(self, run_id: Any) -> str:
+        return "" if self._only else self._base
+
+    def result(self, case_id: Any, **asked: Any) -> str:
+        return self._of(case_id, "", asked)
+
+    def step(self, case_id: Any, at: Any, **asked: Any) -> str:
+        return self._of(case_id, f"/steps/{at}", asked)
+
+    def file(self, file: Any, save: bool = False) -> str:
+        return self.image(file.id) + ("?download=true" if save else "") if file.is_image else ""
+
+    def image(self, artifact_id: Any) -> str:
+        return f"{self._base}/artifacts/{artifact_id}"
+
+    def thumbnail(self, artifact_id: Any, width: int) -> str:
+        return f"{self._base}/thumbs/{artifact_id}-{width}.webp"
+
+    def _of(self, case_id: Any, rest: str, asked: dict[str, Any]) -> str:
+        covered = self._only is None or str(self._only) == str(case_id)
+        return f"{self._base}/test-case-results/{case_id}{rest}{query(asked)}" if covered else ""
+
+
 PAGES = Pages()
+NOWHERE = Addresses()
 
 
 def query(values: dict[str, Any]) -> str:

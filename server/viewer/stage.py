@@ -6,7 +6,10 @@ from typing import Any
 
 # Modes that show two images at once, and what they are called.
 PAIRS = {"side": "Side by side", "slider": "Slider", "difference": "Difference"}
+# The mode that shows all images of a step, in the order in which they were made.
+ALL = "all"
 _ROLES = {"error": "Error", "after": "After", "before": "Before", "checkpoint": "Checkpoint"}
+_IN_TIME = ("before", "after", "checkpoint", "error")
 # Which image a mode for two shows on the left, unless the address names one.
 _LEFT = {"before": 0, "previous": 1, "green": 2}
 
@@ -32,14 +35,16 @@ class Mode:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What the stage shows: one image, or two (`other` is the older one, on the left). `others`: the images that may
-    take its place. `no_green`: the address asks for the image of the last green, which has none of this step."""
+    """What the stage shows: one image, two (`other` is the older one, on the left), or a `series`. `others`: the images
+    that may take the place of the older one. `no_green`: the address asks for the image of the last green, which has
+    none of this step."""
 
     modes: Sequence[Mode] = ()
     view: str = ""
     image: Image | None = None
     other: Image | None = None
     others: Sequence[Image] = ()
+    series: Sequence[Image] = ()
     no_green: bool = False
 
     @property
@@ -48,9 +53,10 @@ class Stage:
         return bool(self.image and self.other and self.image.file.checksum == self.other.file.checksum)
 
 
-def stage(panel: Any, view: str | None, beside: str | None, green: Any = None) -> Stage:
+def stage(panel: Any, view: str | None, beside: str | None, green: Any = None, series: bool = False) -> Stage:
     """The stage of a step. `view`: the mode in the address. `beside`: the role of the image that a mode for two shows
-    on the left. `green`: a reports.greens.Green, if there is one. What does not exist is replaced by the default."""
+    on the left. `green`: a reports.greens.Green, if there is one. What does not exist is replaced by the default: the
+    first image, or with `series` all of them."""
     images = _images(panel)
     if not images:
         return Stage()
@@ -59,7 +65,10 @@ def stage(panel: Any, view: str | None, beside: str | None, green: Any = None) -
         left.append(Image("green", "Last green", green.image))
     with_green = green is not None and beside == "green"
     names = {each.role: each.label for each in images} | (PAIRS if left else {})
-    shown = view if view in names else "side" if with_green and left else next(iter(names))
+    if len(images) > (1 if series else 2):
+        names[ALL] = "All"
+    default = ALL if series and ALL in names else next(iter(names))
+    shown = view if view in names else "side" if with_green and left else default
     other = next((each for each in left if each.role == beside), None) or min(left, key=_rank, default=None)
     modes = [Mode(name, label, name == shown, "green" if with_green else "") for name, label in names.items()]
     if green is not None:
@@ -69,12 +78,18 @@ def stage(panel: Any, view: str | None, beside: str | None, green: Any = None) -
         modes.append(Mode("side", "Last green", with_green and shown == "side", "green"))
     missing = with_green and green.image is None
     if shown in PAIRS:
-        return Stage(modes, shown, images[0], other, left, missing)
+        return Stage(modes, shown, images[0], other, left, no_green=missing)
+    if shown == ALL:
+        return Stage(modes, shown, images[0], series=sorted(images, key=_moment), no_green=missing)
     return Stage(modes, shown, next(each for each in images if each.role == shown), no_green=missing)
 
 
 def _rank(image: Image) -> int:
     return _LEFT.get(image.role, len(_LEFT))
+
+
+def _moment(image: Image) -> int:
+    return _IN_TIME.index(image.role.partition("-")[0])
 
 
 def _images(panel: Any) -> Sequence[Image]:

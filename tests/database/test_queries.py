@@ -54,7 +54,6 @@ COLUMNS = {
     "test_cases.for_run": [*fields(test_cases.TestCase), "last", "bytes"],
     "steps.for_case": [*fields(steps.Step), "last_iteration", "last_number", "bytes"],
     "steps.portion": ["shown", "bytes", "iteration_number", "step_number"],
-    "steps.overview": ["iterations", "failed"],
     "steps.insert_many": fields(steps.Step),
     "steps.by_ids": fields(steps.Step),
     "steps.prune": ["iteration_number", "artifact_ids"],

@@ -350,3 +350,17 @@ async def test_steps_inside_steps_are_indented(make_result, page):
     rows = (await page(await make_result(steps, status="Passed"))).partition('class="rows"')[2]
     found = [line.partition('class="in')[2][:1] for line in rows.splitlines() if line.startswith("<li")]
     assert found == ["", "1", "2", "3", "4", "4", "", ""]
+
+
+async def test_a_step_that_was_cut_says_so_beside_a_whole_error_of_the_result(make_result, page):
+    long = "e" * 30_000
+    steps = [{"step_number": 1, "action": "Go", "status": "Failed", "error_message": f"own {long}"}]
+    case = await make_result(steps, status="Failed", error_message=long)
+    text = await page(case, "?whole=true")
+    assert text.count("e" * 30_000) == 1 and f'href="/results/{case}/steps/1.1">the whole text' in text
+
+
+@pytest.mark.parametrize("steps", [[], [{"step_number": 1, "action": "Go", "status": "Passed"}]])
+async def test_a_stack_trace_is_shown_when_no_step_failed(make_result, page, steps):
+    case = await make_result(steps, status="Failed", error_message="no", stack_trace="at pay.py:7")
+    assert "at pay.py:7" in await page(case)

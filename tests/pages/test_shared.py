@@ -459,30 +459,35 @@ async def test_concurrent_openings_are_all_counted(nobody, three, rows):
 async def test_the_accept_header_decides_between_html_and_json(nobody, three, accept, page):
     reply = await nobody.get(three["run"], headers={"Accept": accept})
     assert reply.content_type == ("text/html" if page else "application/json")
-    assert reply.headers["Vary"] == "Accept"
+    assert reply.headers["Vary"] == ("Accept, Accept-Encoding" if page else "Accept")
 
 
 def policy_of(text):
-    (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
-    digest = b64encode(sha256(style.encode()).digest()).decode()
-    return f"style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    styles = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    assert styles and text.count("<style") == len(styles)
+    hashes = " ".join(f"'sha256-{b64encode(sha256(style.encode()).digest()).decode()}'" for style in styles)
+    return f"style-src {hashes}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
 async def test_the_policy_of_pages_allows_only_their_style_and_images_of_the_server(nobody, three, world):
-    urls = [three["run"], three["case"], f"{three['run']}/test-case-results/{world['cases']['failed']}"]
-    for url in urls:
+    of_run = f"{three['run']}/test-case-results/{world['cases']['failed']}"
+    of_case = f"{three['case']}/test-case-results/{world['cases']['failed']}"
+    urls = [three["run"], f"{three['run']}?status=Failed&group=none", three["case"], of_run]
+    for url in [*urls, f"{of_run}?step=1.2&whole=true", f"{of_run}/steps/1.1", f"{of_case}/steps/1.1"]:
         reply = await nobody.get(url, headers=BROWSER)
         text = await reply.text()
         check_security_headers(reply, f"default-src 'none'; img-src 'self'; {policy_of(text)}")
         assert (reply.headers["Cache-Control"], reply.headers["X-Robots-Tag"]) == ("no-store", "noindex")
         assert reply.charset == "utf-8" and text.startswith("<!doctype html>")
         page = Page(text)
-        assert not {"script", "form", "iframe", "object", "base", "link"} & set(page.tags)
+        assert not {"script", "form", "input", "button", "iframe", "object", "base", "link"} & set(page.tags)
         assert not re.search(r"(?i)\son\w+=|\sstyle=|javascript:|@import|url\(", text)
-        base = three["case"] if url == three["case"] else three["run"]
+        base = three["case"] if url.startswith(three["case"]) else three["run"]
+        assert re.search(r'<p class="until">Shared until <time datetime="20', text)
         for address in [*page.loads, *page.links]:
-            assert address.startswith((base, "#")), address
+            assert address.startswith((base, "#", "?step=")), address
             if not address.startswith("#"):
+                address = url.partition("?")[0] + address if address.startswith("?") else address
                 assert (await nobody.get(address, headers=BROWSER)).status == 200
         assert all(address.removeprefix("#") in page.ids for address in page.links if address.startswith("#"))
 
@@ -490,25 +495,83 @@ async def test_the_policy_of_pages_allows_only_their_style_and_images_of_the_ser
 async def test_the_page_of_a_test_case_shows_why_it_failed(nobody, three, world):
     text = await (await nobody.get(three["case"], headers=BROWSER)).text()
     page = Page(text)
-    ids = world["artifacts"]
+    ids, case = world["artifacts"], f"{three['case']}/test-case-results/{world['cases']['failed']}"
+    shot = f"{three['case']}/artifacts/{ids['failed', 'shot']}"
+    assert shot not in page.loads and f"{three['case']}/thumbs/{ids['failed', 'shot']}-320.webp" in page.loads
+    assert "Not sent yet." in text  # the page opens at the second step, whose screenshot is no image
     for name in IMAGES:
-        assert page.loads.count(f"{three['case']}/artifacts/{ids['failed', name]}") == 1 + (name == "shot"), name
-    assert len(page.loads) == 4  # three images, and the step's screenshot again in the checkpoint
+        assert f"{three['case']}/artifacts/{ids['failed', name]}" in page.links, name
     for name in FILES.keys() - IMAGES:
         assert ids["failed", name] not in text and FILES[name][1] not in text
-    assert {"login works", "no", "at x", "Steps", "Checkpoints", "Other images"} <= set(page.texts)
-    assert re.findall(r'alt="(.*?)"', text) == [
-        "Screenshot of step 1: Go",
-        "Image of step 1: log.png",
-        "Screenshot of the checkpoint c",
-        "photo.jpg",
+    assert {"login works", "no", "at x", "Checkpoints", "Facts"} <= set(page.texts)
+    assert "said aloud" not in text and "1 console entry and 0 network requests are stored. They are left out" in text
+    assert "4 files of other kinds are stored and left out here." in text
+    first = await (await nobody.get(f"{three['case']}?step=1.1", headers=BROWSER)).text()
+    assert f'src="{shot}" alt="After: screenshot shot.png"' in first and "log.png" in first
+    assert f'href="{case}/steps/1.1"' not in first  # no text of it was cut
+    assert "This result has no step" in await (await nobody.get(f"{case}?step=9", headers=BROWSER)).text()
+    missing = await nobody.get(f"{case}/steps/1.9", headers=BROWSER)
+    assert missing.status == 404 and "<h1>Step not found</h1>" in await missing.text()
+
+
+async def test_the_images_of_a_step_stand_in_the_order_of_time_with_their_descriptions(
+    nobody, client, make_case, link_on
+):
+    case = await make_case(status="Failed")
+    url = f"{BASE}/test-case-results/{case}"
+    steps = [{"step_number": n, "action": f"Go {n}", "status": "Failed" if n == 3 else "Passed"} for n in (1, 2, 3)]
+    await post(client, f"{url}/steps/bulk", {"steps": steps})
+    sent = [("error", 3, "at the <end>"), ("after", 3, "then"), ("before", 3, HOSTILE)]
+    for seed, (category, step, about) in enumerate([*sent, ("before", 1, "b"), ("error", 1, "e")]):
+        fields = {"artifact_category": category, "step_number": step, "description": about}
+        body = single(png(8, 8, seed), f"{category}{step}.png", **fields)
+        assert (await client.post(f"{url}/artifacts", data=body, headers={"Content-Type": CONTENT_TYPE})).status == 201
+    link = await link_on(test_case_result_id=case)
+
+    async def captions(query):
+        text = await (await nobody.get(link + query, headers=BROWSER)).text()
+        assert HOSTILE not in text
+        return re.findall(r"<figcaption>(.*?)</figcaption>", text)
+
+    hostile = "&lt;script&gt;alert(1)&lt;/script&gt;&#34;&#39;&gt;&lt;img src=x onerror=alert(2)&gt;{{ 7 * 7 }}"
+    bdi = '<bdi dir="auto">{}</bdi>'.format
+    in_time = [f"Before: {bdi(hostile)}", f"After: {bdi('then')}", f"Error: {bdi('at the &lt;end&gt;')}"]
+    assert await captions("") == await captions("?view=all") == in_time
+    assert await captions("?view=error") == in_time[2:]
+    assert await captions("?view=side") == [in_time[0], in_time[2]]
+    assert await captions("?step=1.1") == [f"Before: {bdi('b')}", f"Error: {bdi('e')}"]
+    assert await captions("?step=1.2") == []
+    shown = await (await client.get(f"/results/{case}")).text()  # for people who have signed in, the error comes first
+    assert re.findall(r"<figcaption>(.*?)</figcaption>", shown) == in_time[2:] and "view=all" in shown
+
+
+async def test_a_link_on_a_result_does_not_show_or_name_other_results_of_its_run(nobody, client, make_run, link_on):
+    run = await make_run(name="nightly run", branch="main", commit_sha="abc1234")
+    ids = [
+        (await post(client, f"{BASE}/suite-runs/{run}/test-cases", body))["id"]
+        for body in (
+            {"name": "pays", "test_id": "t", "status": "Failed", "attempt": 1, "error_message": "e"},
+            {"name": "pays", "test_id": "t", "status": "Failed", "attempt": 2, "error_message": "e"},
+            {"name": "other test", "test_id": "u", "status": "Failed"},
+        )
     ]
-    assert "said aloud" not in text and "1 console and 0 network log entries" in text
+    on_case, on_run = await link_on(test_case_result_id=ids[0]), await link_on(suite_run_id=run)
+    text = await (await nobody.get(on_case, headers=BROWSER)).text()
+    assert not [id_ for id_ in (run, *ids[1:]) if id_ in text] and "other test" not in text
+    assert "nightly run" in text and "abc1234" in text  # the facts of its run
+    text = await (await nobody.get(f"{on_run}/test-case-results/{ids[0]}", headers=BROWSER)).text()
+    assert all(f"{on_run}/test-case-results/{id_}" in text for id_ in ids) and f'href="{on_run}"' in text
+    for page in (text, await (await nobody.get(on_run, headers=BROWSER)).text()):
+        page = page.partition("<body")[2]
+        assert not [each for each in ("flaky", "new error", "since", "First difference") if each in page]
 
 
-async def test_the_pages_of_a_run_link_to_all_its_results(nobody, client, make_run, link_on):
+async def test_the_pages_of_a_run_link_to_all_its_tests(nobody, client, make_run, link_on):
     run = await make_run(build_url="https://ci.example/1?a=1&b=2", tags=["x", "y"])
-    cases = [{"name": f"case {n:03}", "status": "Failed" if n % 50 == 0 else "Passed"} for n in range(203)]
+    cases = [
+        {"name": f"case {n:03}", "status": "Failed" if n % 50 == 0 else "Passed", "error_message": "e" * (n % 50 == 0)}
+        for n in range(453)
+    ]
     await post(client, f"{BASE}/suite-runs/{run}/test-cases/bulk", {"test_cases": cases})
     url = await link_on(suite_run_id=run)
 
@@ -516,24 +579,26 @@ async def test_the_pages_of_a_run_link_to_all_its_results(nobody, client, make_r
         names, seen = [], 0
         while address:
             text = await (await nobody.get(address, headers=BROWSER)).text()
-            names += re.findall(r"<h3><a href=.*?>(case \d+)</a>", text)
+            names += re.findall(rf'<a href="{url}/test-case-results/[^"]+"><bdi dir="auto">(case \d+)</bdi></a>', text)
             following = re.search(r'href="([^"]+)" rel="next"', text)
             address, seen = following and following[1].replace("&amp;", "&"), seen + 1
-        return names, seen, text
+        return names, seen
 
-    names, seen, last = await walk(url)
-    assert names == [case["name"] for case in cases] and seen == 3 and "Page 3 of 3" in last
-    assert (await walk(f"{url}?per_page=150"))[1] == 2
     text = await (await nobody.get(url, headers=BROWSER)).text()
-    assert '<a href="https://ci.example/1?a=1&amp;b=2" rel="noopener noreferrer">' in text
-    (failed,) = re.findall(r'href="([^"]+)">Failed \(5\)', text)
-    names, seen, _ = await walk(failed)
-    assert names == [f"case {n:03}" for n in (0, 50, 100, 150, 200)] and seen == 1
-    assert text.count('class="entry Failed"') == 2
-    back = re.search(r'href="([^"]+)" rel="prev"', last)[1]
-    assert (await walk(back.replace("&amp;", "&")))[0][:1] == ["case 100"]
-    beyond = await (await nobody.get(f"{url}?page=9", headers=BROWSER)).text()
-    assert re.search(r'href="[^"]+page=3" rel="prev"', beyond) and 'rel="next"' not in beyond
+    assert '<a href="https://ci.example/1?a=1&amp;b=2" rel="noreferrer noopener">' in text
+    assert "<form" not in text and "453 tests" in text
+    tabs = [each.replace("&amp;", "&") for each in re.findall(r'class="(?:Failed|Passed)" href="([^"]+)"', text)]
+    assert tabs == [f"{url}?status=Failed", f"{url}?status=Passed"]
+    failed, seen = await walk(f"{url}?status=Failed&group=none")
+    assert failed == [f"case {n:03}" for n in range(0, 453, 50)] and seen == 1
+    passed, seen = await walk(tabs[1])
+    assert len(passed) == 443 and seen == 3 and not set(passed) & set(failed)
+    assert (await walk(f"{url}?q=case 10"))[0] == [f"case {n:03}" for n in (100, *range(101, 110))]
+    for query in ("cursor=x", "status=Nonsense", "page=0"):
+        assert (await nobody.get(f"{url}?{query}", headers=BROWSER)).status == 422
+    odd = await nobody.get(f"{url}?status=Flaky")
+    assert odd.status == 422 and "HTML page only" in await odd.text()
+    assert (await nobody.get(f"{url}?status=Flaky", headers=BROWSER)).status == 200
 
 
 async def test_pages_escape_all_stored_texts(nobody, client, make_run, make_case, link_on):
@@ -577,7 +642,9 @@ async def test_pages_escape_all_stored_texts(nobody, client, make_run, make_case
         assert all(load.startswith("/shared/") for load in page.loads)
         assert not any("javascript" in link for link in page.links)
         assert HOSTILE in page.texts
-    assert "<dd>javascript:alert(3)</dd>" in await (await nobody.get(on_run, headers=BROWSER)).text()
+    assert (
+        '<dd><bdi dir="auto">javascript:alert(3)</bdi></dd>' in await (await nobody.get(on_run, headers=BROWSER)).text()
+    )
 
 
 async def test_pages_show_no_control_characters(nobody, client, make_run, make_case, link_on):
@@ -677,7 +744,7 @@ def test_a_browser_shows_a_page_with_its_images(up_server, tmp_path):
         text=True,
         timeout=120,
     )
-    assert "Other images" in done.stdout, done.stderr
+    assert 'id="files"' in done.stdout, done.stderr
     assert "Content Security Policy" not in done.stderr and "Refused to" not in done.stderr
     (link,) = up_server.ask_json("GET", f"{BASE}/links?test_case_result_id={case}")["items"]
     assert (link["opened"], link["downloads"]) == (1, 2)

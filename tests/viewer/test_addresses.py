@@ -14,6 +14,7 @@ NAMES = [name for name, _ in inspect.getmembers(Addresses, callable) if not name
 
 class Frame:
     who, kind, theme, address, section = "me", "person", "auto", "/somewhere", "somewhere"
+    until, admin = None, False
 
 
 def arguments(name):
