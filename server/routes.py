@@ -267,6 +267,7 @@ _READ_BY_ADMIN, _CHANGED_BY_ADMIN = Access(role=Role.ADMIN), Access(role=Role.AD
 PAGES = [
     _page("/", runs_pages.index),
     _page("/runs", runs_pages.index),
+    _page("/runs/{suite_id}.zip", archives.show),
     _page("/runs/{suite_id}", runs_pages.show),
     _page("/help", help.show),
     _page("/help", help.set_theme, "POST", access=_PUBLIC),

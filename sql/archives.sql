@@ -106,6 +106,18 @@ FROM (SELECT *, row_number() OVER portion AS number, sum(octet_length(item)) OVE
 WHERE bytes <= 1048576 OR number = 1
 ORDER BY id
 
+-- name: page_starts
+-- The first of each $2 steps of an iteration.
+SELECT iteration_number, step_number
+FROM (SELECT iteration_number, step_number,
+             row_number() OVER (PARTITION BY iteration_number ORDER BY step_number) AS number
+      FROM test_step_results WHERE test_case_result_id = $1) AS step
+WHERE (number - 1) % $2::int = 0
+ORDER BY iteration_number, step_number
+
+-- name: checksums_of
+SELECT id, checksum FROM test_artifacts WHERE id = ANY($1::uuid[])
+
 -- name: known_run
 -- Where a run with this id is.
 SELECT p.id, p.name FROM suite_runs r JOIN projects p ON p.id = r.project_id WHERE r.id = $1

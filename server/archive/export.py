@@ -9,15 +9,19 @@ import orjson
 
 from server import __version__
 from server.archive import names
+from server.archive.pages import Pages, Text
 from server.archive.zip_stream import HELD, ZipStream
 from server.background import aside
 from server.reports import archives
 from server.reports.archives import Kept, Run
 from server.storage.folder import Storage
+from server.viewer import assets
 
 _CHUNK = 256 << 10  # bytes of a file in memory at a time
 _PER_FILE = 2 * HELD  # bytes that are held for each artifact: its entry, and that its content is in the archive
-_PER_RESULT = 3 * HELD
+_PER_RESULT = 4 * HELD
+_VENDORED = "pixelmatch.js"
+_STATIC = {"difference_worker.js", _VENDORED}  # which only other scripts name
 
 
 class FileCut(Exception):
@@ -31,7 +35,8 @@ class Export:
         self._pool, self._storage, self._run = pool, storage, run
         self._zip = ZipStream(run.created_at)
         self._sent: dict[bytes, str] = {}  # the names of the files in the archive, by checksum
-        self._gone: dict[bytes, str] = {}  # the names of files that the server does not have any more
+        self._gone: dict[bytes, str] = {}  # likewise, of files that the server does not have any more
+        self._pages = Pages(pool, run.id, self._sent)
         self.held = _PER_RESULT * run.results + _PER_FILE * run.artifacts
 
     async def parts(self) -> AsyncGenerator[bytes, None]:
@@ -47,6 +52,12 @@ class Export:
                 async with aclosing(self._case(case_id)) as parts:
                     async for part in parts:
                         yield part
+        async with aclosing(self._packed_pages(self._pages.of_run())) as parts:
+            async for part in parts:
+                yield part
+        for name in sorted(self._pages.used | _STATIC):
+            yield await self._whole(names.static(name), assets.by_name()[name].content)
+        yield await self._whole(f"{names.static(_VENDORED)}.LICENSE.txt", assets.licence(_VENDORED))
         for name in self._gone.values():
             self._zip.note(f"missing: {name}")
         for part in self._zip.finish(_CHUNK):
@@ -59,7 +70,7 @@ class Export:
             async for items in archives.listed(self._pool, name, case_id):
                 number += 1
                 yield await self._items(names.listed(case_id, name, number), items)
-        number = 0
+        number, images = 0, dict[UUID, str]()
         async for items, files in archives.artifacts(self._pool, case_id):
             number += 1
             yield await self._items(names.listed(case_id, "artifacts", number), items)
@@ -67,6 +78,22 @@ class Export:
                 async with aclosing(self._file(file)) as parts:
                     async for part in parts:
                         yield part
+                entry = self._sent.get(bytes.fromhex(file.checksum))
+                if entry and file.mime_type.startswith("image/"):
+                    images[file.id] = entry
+        async with aclosing(self._packed_pages(self._pages.of_result(case_id, images))) as parts:
+            async for part in parts:
+                yield part
+
+    async def _packed_pages(self, pages: AsyncGenerator[tuple[str, Text], None]) -> AsyncGenerator[bytes, None]:
+        """Pages as entries, each while it is drawn."""
+        async with aclosing(pages):
+            async for name, text in pages:
+                yield self._zip.begin(name, compress=True)
+                async with aclosing(text):
+                    async for part in text:
+                        yield await self._packed(part.encode(), compress=True)
+                yield self._zip.end()
 
     async def _items(self, name: str, items: Sequence[str]) -> bytes:
         """JSON texts as a list, one item a line."""

@@ -13,6 +13,7 @@ _LISTS = "steps|checkpoints|console_logs|network_logs|artifacts"
 ALLOWED = re.compile(
     rf"index\.html|MANIFEST\.sha256|data/archive\.json|data/run\.json|data/results-\d{{4,}}\.json"
     rf"|data/{_UUID}/(?:{_LISTS})-\d{{4,}}\.json|results/{_UUID}(?:-\d{{1,10}}){{0,2}}\.html"
+    rf"|tests-(?:failed|flaky|pending|skipped|passed)-\d{{1,10}}\.html"
     rf"|files/[0-9a-f]{{64}}\.[a-z0-9]{{2,4}}|static/[A-Za-z0-9_.-]+",
     re.ASCII,
 )
@@ -26,6 +27,16 @@ def results(number: int) -> str:
 def listed(case_id: Any, name: str, number: int) -> str:
     """A portion of a list below a result, from 1."""
     return f"data/{case_id}/{name}-{number:04}.json"
+
+
+def result(case_id: Any, iteration: int = 0, number: int = 1) -> str:
+    """The page of a result: the one that it opens with, or a page of one of its iterations."""
+    return f"results/{case_id}{f'-{iteration}' if iteration else ''}{f'-{number}' if number > 1 else ''}.html"
+
+
+def tests(state: str, number: int) -> str:
+    """A page of the tests with a status, from 1."""
+    return f"tests-{state.lower()}-{number}.html"
 
 
 def file(checksum: str, mime_type: str) -> str:

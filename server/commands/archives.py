@@ -1,6 +1,7 @@
-"""`reportd import`: a run from a zip that `Download this run` or GET /suite-runs/{id}/archive made."""
+"""`reportd open` and `reportd import`: a run from a zip that GET /suite-runs/{id}/archive made."""
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import msgspec
 
 from server.archive.importing import Import, Imported, NotImported
 from server.archive.opened import BadArchive, Opened
+from server.archive.serving import ArchiveServer
 from server.commands import epilogs, settings, up
 from server.commands.console import Database, Refused, run, short_name, use_running_server
 from server.config import Config
@@ -23,12 +25,32 @@ _CLOSE_SECONDS = 5.0
 
 
 def add_commands(commands: Any, command: Any, stored: Any) -> None:
-    """Add `import` to the parser; `command` and `stored` are those of main.py."""
+    """Add `open` and `import` to the parser; `command` and `stored` are those of main.py."""
+    text = "look at a downloaded run in a browser, without a server or a database"
+    added = command(commands, "open", _open, text, epilogs.OPEN)
+    added.add_argument("archive", type=Path, metavar="ZIP", help="as a run's page or GET …/archive gives it")
+    text = "port to listen on, on 127.0.0.1 alone (default: any that is free)"
+    added.add_argument("--port", type=int, default=0, help=text)
     text = "store the run of a downloaded zip, under the ids that it has"
     added = stored(command(commands, "import", _import, text, epilogs.IMPORT))
     added.add_argument("archive", type=Path, metavar="ZIP", help="as a run's page or GET …/archive gives it")
     text = "into this project, which is created if there is none (default: the project that the run was in)"
     added.add_argument("--project", type=short_name, metavar="NAME", help=text)
+
+
+def _open(options: argparse.Namespace) -> None:
+    try:
+        with Opened(options.archive) as archive, ArchiveServer(archive, options.port) as server:
+            _serve(server, options.archive)
+    except BadArchive as error:
+        raise Refused(str(error)) from error
+
+
+def _serve(server: ArchiveServer, path: Path) -> None:
+    """Until Ctrl-C or SIGTERM, which is the regular end."""
+    with suppress(KeyboardInterrupt):
+        print(f"{path} is whole. Open {server.url} in a browser; Ctrl-C ends this.", flush=True)
+        server.serve_forever()
 
 
 def _import(options: argparse.Namespace) -> None:

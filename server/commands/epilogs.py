@@ -108,3 +108,10 @@ is stored, or nothing. A run that is there already is left as it is.
 
 example:
   reportd import nightly.zip --project web"""
+
+OPEN = """\
+Everything is compared with the manifest of the archive first. index.html in an
+unpacked archive shows the same, without the counted difference of two images.
+
+example:
+  reportd open nightly.zip"""

@@ -8,6 +8,8 @@ from uuid import UUID
 
 from server.database.queries import SQL
 from server.errors import SuiteRunNotFound
+from server.reports import panels
+from server.reports.panels import At, Panel
 
 _FIRST = UUID(int=0)
 _ROWS = 1_000  # that a portion looks at
@@ -36,6 +38,7 @@ class Run:
 class Kept:
     """The file of an artifact: its content, and where the server has it."""
 
+    id: UUID
     checksum: str
     file_size: int
     mime_type: str
@@ -67,7 +70,7 @@ async def listed(where: Any, name: str, case_id: UUID) -> AsyncGenerator[list[st
 async def artifacts(where: Any, case_id: UUID) -> AsyncGenerator[tuple[list[str], list[Kept]], None]:
     """The artifacts of a result, and their files."""
     async for rows in _portions(where, SQL.archives.artifacts, case_id, (_FIRST,), 1):
-        yield [row[0] for row in rows], [Kept(*row[2:]) for row in rows]
+        yield [row[0] for row in rows], [Kept(*row[1:]) for row in rows]
 
 
 async def _portions(
@@ -78,3 +81,21 @@ async def _portions(
     while rows := await where.fetch(query, some_id, *after, _ROWS):
         after = tuple(rows[-1][1 : 1 + keys])
         yield rows
+
+
+async def page_starts(where: Any, case_id: UUID, rows: int) -> list[At]:
+    """The first step of each page of `rows` steps of a result; each iteration begins a page."""
+    return [At(*row) for row in await where.fetch(SQL.archives.page_starts, case_id, rows)]
+
+
+async def panels_of(pool: Any, case_id: UUID, ats: Sequence[At], cut: int) -> list[Panel]:
+    """The steps at these places, those that are there."""
+    async with pool.acquire() as connection:
+        found = [await panels.of_step(connection, case_id, at, cut) for at in ats]
+    return [each for each in found if each is not None]
+
+
+async def checksums_of(connection: Any, ids: Sequence[UUID]) -> dict[UUID, bytes]:
+    """The SHA-256 of the files of these artifacts."""
+    rows = await connection.fetch(SQL.archives.checksums_of, ids)
+    return {row["id"]: bytes.fromhex(row["checksum"]) for row in rows}

@@ -39,6 +39,10 @@ class Addresses:
         """A run as the API has it."""
         return ""
 
+    def archive(self, run_id: Any) -> str:
+        """A run as one file."""
+        return ""
+
     def runs_compared(self, head: Any, base: Any) -> str:
         """What changed from the run `base` (or `previous`, `main`) to the run `head`."""
         return ""
@@ -73,6 +77,10 @@ class Addresses:
     def result_file(self, case_id: Any, artifact_id: Any) -> str:
         """The page of a file."""
         return ""
+
+    def gone(self, file: Any) -> bool:
+        """Whether the bytes of a file are known to be missing, so that the page says so instead of showing it."""
+        return False
 
     def image(self, artifact_id: Any) -> str:
         """The bytes of a file of which only the id is known, and that it is an image."""
@@ -118,6 +126,9 @@ class Pages(Addresses):
 
     def run_data(self, run_id: Any) -> str:
         return f"{_API}/suite-runs/{run_id}"
+
+    def archive(self, run_id: Any) -> str:
+        return f"/runs/{run_id}.zip"
 
     def runs_compared(self, head: Any, base: Any) -> str:
         return f"/compare{query({'base': base, 'head': head})}"

@@ -39,6 +39,12 @@ def address(name: str) -> str:
     return f"/static/{by_name()[name].file}"
 
 
+def licence(name: str) -> bytes:
+    """The licence of a static file of another project."""
+    folder = next(each for each in _FOLDER.joinpath("vendor").iterdir() if each.joinpath(name).is_file())
+    return folder.joinpath("LICENSE").read_bytes()
+
+
 def _load(file: Traversable) -> Asset:
     content = file.read_bytes()
     stem, _, suffix = file.name.rpartition(".")

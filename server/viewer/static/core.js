@@ -12,9 +12,10 @@ const reportd = (() => {
     place.hidden = !text;
   }
 
-  /** Replace the content of `place` with HTML that this server has drawn. */
+  /** Replace the content of `place` with HTML that this server has drawn, or with what the page had in store. */
   function put(place, text) {
-    place.innerHTML = policy ? policy.createHTML(text) : text;
+    if (text instanceof Node) place.replaceChildren(text);
+    else place.innerHTML = policy ? policy.createHTML(text) : text;
     document.dispatchEvent(new CustomEvent("reportd:put", { detail: place }));
   }
 

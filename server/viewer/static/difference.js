@@ -4,7 +4,7 @@
 
 (() => {
   const stage = document.getElementById("stage");
-  if (!stage?.dataset.worker) return;
+  if (!stage?.dataset.worker || location.protocol === "file:") return; // from a disk, no worker may start
   const MOST = 20e6; // pixels
   let worker = null;
 

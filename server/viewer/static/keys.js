@@ -48,7 +48,7 @@
     ["t", "stack trace", fold("trace")],
     ["/", "filter the steps, or search", () => (document.getElementById("filter") ?? document.querySelector("[name=q]"))?.focus()],
     ["y", "copy the address of this step", copy],
-    ["?", "this help", () => location.assign("/help")],
+    ["?", "this help", click('[href="/help"]')],
     ["Esc", "close, or clear the window of time", () => {}],
   ];
   const actions = new Map(KEYS.map(([key, , action]) => [key, action]));

@@ -24,6 +24,17 @@
     return { step, view: query.get("view") || "", with: query.get("with") || "" };
   }
 
+  /** The panel of a step in the page of an archive, which has no server to ask: see templates/kept.html. */
+  const store = document.querySelector("template[data-step]") !== null;
+  function kept({ step, view, with: beside }) {
+    const find = (more) => document.querySelector(`template[data-step="${CSS.escape(step)}"]${more}`)?.content.cloneNode(true);
+    const panel = find(":not([data-view])");
+    const mode = `[data-view="${CSS.escape(view)}"]`;
+    const pictures = view && (find(`${mode}[data-with="${CSS.escape(beside)}"]`) || find(`${mode}[data-with=""]`));
+    if (pictures) panel.querySelector(".pictures").replaceChildren(pictures);
+    return panel;
+  }
+
   function panelOf(wanted) {
     const query = new URLSearchParams(Object.entries(wanted).filter(([name, value]) => name !== "step" && value));
     return `${location.pathname}/steps/${wanted.step}?${query}`;
@@ -51,7 +62,7 @@
     try {
       for (let shown = null; shown !== state;) {
         shown = state;
-        const text = await panel(panelOf(shown));
+        const text = store ? kept(shown) : await panel(panelOf(shown));
         if (text === null) return;
         if (shown === state) show(text);
       }
@@ -119,6 +130,7 @@
 
   /** Fetch the panels and images of the steps before and after, and no others. */
   function prefetch() {
+    if (store) return;
     const at = index.get(state.step);
     const near = [at + 1, at - 1].filter((each) => rows[each]);
     const wanted = near.map((each) => panelOf({ ...state, step: stepOf(rows[each]) }));
@@ -141,6 +153,7 @@
   document.addEventListener("click", (event) => {
     const link = event.target.closest?.("a[data-step], a[data-view], .rows a, .film a");
     if (!link || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+    if (store && link.dataset.step && !index.has(link.dataset.step)) return; // it is on another page
     event.preventDefault();
     if (link.dataset.view) choose({ ...state, view: link.dataset.view, with: link.dataset.with || "" });
     else choose({ ...state, step: link.dataset.step || stepOf(link) });
@@ -167,6 +180,8 @@
     center(first, true);
   }
   idle(prefetch, { timeout: 2000 });
+  const asked = new URLSearchParams(location.search).get("step") ?? state.step;
+  if (store && index.has(asked) && location.search) choose({ ...state, step: asked });
   for (const late of document.querySelectorAll("[data-late]")) {
     reportd.get(late.dataset.late).then(async (response) => response && reportd.put(late, await response.text()));
   }
