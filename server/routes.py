@@ -44,6 +44,7 @@ from server.pages import (
     sign_in,
     static,
     thumbs,
+    webhooks,
 )
 from server.pages import errors as error_pages
 from server.pages import files as file_pages
@@ -297,6 +298,8 @@ PAGES = [
     _page("/admin/links", link_pages.index, access=_READ_BY_ADMIN),
     _page("/admin/links", link_pages.update, "POST", access=_CHANGED_BY_ADMIN),
     _page("/admin/audit", audit_pages.index, access=_READ_BY_ADMIN),
+    _page("/admin/webhooks", webhooks.index, access=_READ_BY_ADMIN),
+    _page("/admin/webhooks", webhooks.update, "POST", access=_CHANGED_BY_ADMIN),
     Route(
         "GET",
         f"{_LINK}/test-case-results/{{case_id}}/steps/{{at}}",

@@ -70,6 +70,11 @@ SET attempts = attempts + 1, attempted_at = CURRENT_TIMESTAMP, status = $4, answ
     due_at = CURRENT_TIMESTAMP + make_interval(secs => $3)
 WHERE id = $1
 
+-- name: try_again
+-- The deliveries that wait for a webhook are due now; or this one ($2), also when it was given up.
+UPDATE webhook_deliveries SET due_at = CURRENT_TIMESTAMP
+WHERE webhook = $1 AND delivered_at IS NULL AND CASE WHEN $2::uuid IS NULL THEN due_at IS NOT NULL ELSE id = $2 END
+
 -- name: counts
 SELECT w.name,
        (SELECT count(*) FROM webhook_deliveries d WHERE d.webhook = w.name AND d.due_at IS NOT NULL) AS waiting

@@ -80,6 +80,7 @@ class Site:
             "/shared/{link}": [self.link, f"{self.link}?status=Failed&group=none"],
             "/shared/{link}/test-case-results/{case_id}": [shown, f"{shown}?step=1.16&view=side"],
             "/shared/{link}/test-case-results/{case_id}/steps/{at}": [f"{shown}/steps/1.{FAILED}"],
+            "/admin/webhooks": ["/admin/webhooks"],
         }
         return {page: there[page] for page in page_paths()}
 

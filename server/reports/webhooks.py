@@ -16,7 +16,7 @@ from server.reports.run_tests import Counts
 from server.reports.suite_runs import SuiteRun
 from server.storage.free_space import FreeSpace, Measured
 from server.webhooks import outbox
-from server.webhooks.events import Event, code, cut, escaped, lines, listed, wanting
+from server.webhooks.events import Event, code, cut, escaped, lines, listed, ping, wanting
 
 _FINAL = ("Passed", "Failed", "Skipped")
 _SHAPES = {"Passed": "✓", "Failed": "✕", "Skipped": "–"}
@@ -185,3 +185,13 @@ async def latest(where: Any, names: Sequence[str], limit: int) -> list[Delivery]
 async def waiting(where: Any, names: Sequence[str]) -> dict[str, int]:
     """How many deliveries of each webhook wait."""
     return {row["name"]: row["waiting"] for row in await where.fetch(SQL.webhooks.counts, names)}
+
+
+async def test(connection: Any, hook: WebhookConfig) -> None:
+    """Adds an event that shows whether the webhook works."""
+    await outbox.add(connection, [hook], ping(hook.name))
+
+
+async def try_again(connection: Any, hook: WebhookConfig, delivery_id: UUID | None) -> None:
+    """Makes all deliveries due that wait for the webhook, or one that waits or was given up."""
+    await connection.execute(SQL.webhooks.try_again, hook.name, delivery_id)

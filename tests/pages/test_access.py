@@ -26,6 +26,7 @@ FORMS = {
     "POST /admin/people": NEW,
     "POST /admin/tokens": NEW,
     "POST /admin/links": {"action": "revoke", "id": str(uuid.uuid4())},
+    "POST /admin/webhooks": {"action": "test", "name": "x"},
 }
 
 

@@ -125,6 +125,7 @@ QUERIES = {
     "/admin/tokens": ("cursor", "change", "done"),
     "/admin/links": ("cursor", "change", "done", "active"),
     "/admin/audit": ("action", "actor", "project", "since", "until", "cursor"),
+    "/admin/webhooks": ("done",),
     "/sign-in": ("next",),
     "/shared/{link}": ("q", "tag", "status", "error", "group", "cursor", "page"),
     "/shared/{link}/test-case-results/{case_id}": ("step", "view", "with", "files", "whole"),
