@@ -155,8 +155,8 @@ class Pool:
             await self._pool.expire_connections()
 
     async def close(self, seconds: float) -> None:
-        """Closes every connection. Those still in use after `seconds` are terminated."""
-        with suppress(asyncio.TimeoutError):
+        """Closes every connection. Those still in use after `seconds` are terminated, and all when one is lost."""
+        with suppress(*LOST):
             async with asyncio.timeout(seconds):
                 await self._pool.close()
         self._pool.terminate()

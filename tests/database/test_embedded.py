@@ -64,9 +64,13 @@ def pid_of(postgres: Postgres) -> int:
 
 
 def pid_of_child(postgres: Postgres, kind: str) -> int:
-    pid = fetch_value(postgres, f"SELECT pid FROM pg_stat_activity WHERE backend_type = '{kind}'")
-    assert isinstance(pid, int)
-    return pid
+    query = f"SELECT pid FROM pg_stat_activity WHERE backend_type = '{kind}'"
+    for _ in range(600):  # PostgreSQL accepts connections before it has started all of its processes
+        pid = fetch_value(postgres, query)
+        if isinstance(pid, int):
+            return pid
+        time.sleep(0.1)
+    raise AssertionError(f"PostgreSQL has no process {kind}")
 
 
 def status_of(postgres: Postgres, field: str) -> str:

@@ -169,3 +169,18 @@ async def test_waiting_uploads_and_links_leave_a_connection_to_other_requests(co
         over.set()
         await asyncio.gather(*tasks, return_exceptions=True)
         await pool.close(5)
+
+
+async def test_a_connection_that_is_lost_while_the_pool_closes_does_not_keep_the_others(dsn, rows, monkeypatch):
+    pool = await open_pool(DatabaseConfig(dsn=dsn, pool_size=3))
+    async with pool.acquire() as one, pool.acquire() as other:
+        pids = [await each.fetchval("SELECT pg_backend_pid()") for each in (one, other)]
+
+    async def lose(self, **options):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(asyncpg.Connection, "close", lose)
+    await pool.close(5)
+    async with asyncio.timeout(20):
+        while rows("SELECT 1 FROM pg_stat_activity WHERE pid = ANY(%s)", pids):
+            await asyncio.sleep(0.05)
