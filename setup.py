@@ -60,6 +60,7 @@ setup(
     packages=[
         "server",
         "server.api",
+        "server.archive",
         "server.auth",
         "server.bodies",
         "server.commands",
