@@ -65,6 +65,7 @@ MEASURED = [
     Page("administration: tokens", "/admin/tokens"),
     Page("administration: links", "/admin/links"),
     Page("administration: audit", "/admin/audit"),
+    Page("administration: storage", "/admin/storage"),
     Page("administration: webhooks", "/admin/webhooks"),
     Page("step, fragment", "/results/{steps_2000}/steps/1.1601", True),
     Page("step, page", "/results/{steps_2000}/steps/1.40"),

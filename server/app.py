@@ -21,7 +21,7 @@ from server.limits import Admission
 from server.observe.metrics import DiskWatch
 from server.pages import refusals
 from server.redact.patterns import Patterns
-from server.reports import webhooks
+from server.reports import usage, webhooks
 from server.routes import PAGES, ROUTES
 from server.services import LOG, SERVICES, Services
 from server.storage.folder import Storage
@@ -140,9 +140,8 @@ async def _sweeper(app: web.Application) -> AsyncIterator[None]:
 
     They retry failed removals of staged files, remove the oldest thumbnails, unlink the queued files of deleted
     artifacts, and delete expired rows (Idempotency-Keys, sessions, login buckets, removed_files, deliveries of
-    webhooks). One job sums the artifact bytes of the last 24 hours, and the next one forecasts when the disk is full. A
-    failure that several jobs have, or that the sweep before had too, is
-    logged once.
+    webhooks). Two jobs count what is stored, and how fast that grows; the next one forecasts when the disk is full. A
+    failure that several jobs have, or that the sweep before had too, is logged once.
     """
     services = app[SERVICES]
     pool = services.pool
@@ -160,7 +159,8 @@ async def _sweeper(app: web.Application) -> AsyncIterator[None]:
         partial(until_done, SQL.tokens.sweep),
         partial(until_done, SQL.logins.sweep, WINDOW_SECONDS),
         partial(until_done, SQL.artifacts.sweep_removed),
-        partial(services.free_space.measure_last_day, pool),
+        partial(usage.count, pool),
+        partial(services.free_space.measure_growth, pool),  # of what was just counted
         partial(webhooks.check_disk, pool, services.config, services.free_space),
         partial(outbox.sweep, pool, services.config.webhooks),
     )

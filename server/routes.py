@@ -43,6 +43,7 @@ from server.pages import (
     shared,
     sign_in,
     static,
+    storage,
     thumbs,
     webhooks,
 )
@@ -298,6 +299,7 @@ PAGES = [
     _page("/admin/links", link_pages.index, access=_READ_BY_ADMIN),
     _page("/admin/links", link_pages.update, "POST", access=_CHANGED_BY_ADMIN),
     _page("/admin/audit", audit_pages.index, access=_READ_BY_ADMIN),
+    _page("/admin/storage", storage.index, access=_READ_BY_ADMIN),
     _page("/admin/webhooks", webhooks.index, access=_READ_BY_ADMIN),
     _page("/admin/webhooks", webhooks.update, "POST", access=_CHANGED_BY_ADMIN),
     Route(

@@ -109,10 +109,6 @@ SELECT a.storage_path, a.file_name, a.file_size, a.mime_type,
 FROM test_artifacts a JOIN test_case_results c ON c.id = a.test_case_result_id
 WHERE a.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 
--- name: bytes_since
--- Ids begin with their creation time (UUIDv7), so this reads one range of the primary key.
-SELECT coalesce(sum(file_size), 0)::bigint AS bytes FROM test_artifacts WHERE id >= $1
-
 -- name: case_of
 -- The artifact's test case, if the caller may see it. Name and project are for the audit entry of its deletion.
 SELECT a.test_case_result_id, a.file_name, c.project_id

@@ -36,3 +36,12 @@ WITH unlocked AS (
     SELECT id FROM test_case_results WHERE id = ANY($1::uuid[]) FOR SHARE SKIP LOCKED
 )
 SELECT id FROM test_case_results WHERE id = ANY($1::uuid[]) EXCEPT SELECT id FROM unlocked
+
+-- name: save
+-- The result, for the pages. Only of the last check.
+INSERT INTO storage_checks (exit_code, summary) VALUES ($1, $2::text::jsonb)
+ON CONFLICT (one) DO UPDATE SET finished_at = CURRENT_TIMESTAMP, exit_code = EXCLUDED.exit_code,
+                                summary = EXCLUDED.summary
+
+-- name: last
+SELECT finished_at, exit_code, summary FROM storage_checks

@@ -76,6 +76,7 @@ class Site:
             "/admin/people": ["/admin/people"],
             "/admin/tokens": ["/admin/tokens"],
             "/admin/links": ["/admin/links", "/admin/links?active=true"],
+            "/admin/storage": ["/admin/storage"],
             "/admin/audit": ["/admin/audit", f"/admin/audit?{urlencode({'project': self.project})}"],
             "/shared/{link}": [self.link, f"{self.link}?status=Failed&group=none"],
             "/shared/{link}/test-case-results/{case_id}": [shown, f"{shown}?step=1.16&view=side"],

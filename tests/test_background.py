@@ -72,13 +72,13 @@ async def test_the_sweeper_logs_a_lasting_failure_once(start, monkeypatch, caplo
         if calls[-1]:
             raise OSError(calls[-1])
 
-    async def measure_last_day(self, pool):
+    async def measure_growth(self, pool):
         if calls[-1]:
             raise OSError(calls[-1])  # as tidy() in the same sweep
 
     monkeypatch.setattr(app, "_SWEEP_SECONDS", 0.001)
     monkeypatch.setattr(Storage, "tidy", tidy)
-    monkeypatch.setattr(FreeSpace, "measure_last_day", measure_last_day)
+    monkeypatch.setattr(FreeSpace, "measure_growth", measure_growth)
     await start()
     async with asyncio.timeout(30):
         while len(calls) < 12:

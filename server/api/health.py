@@ -121,8 +121,8 @@ class _SpaceMetrics(Collector):
             yield GaugeMetricFamily("reportd_storage_size_bytes", "Size of the storage's file system", value=space.size)
         if space is not None and space.days is not None:
             days = (
-                "Days until the storage is full at the rate of the last 24 hours, in bytes of artifacts; +Inf if there "
-                "were none. Measured every 10 minutes. Too low when artifacts share content, too high when the server "
-                "is younger than a day or other programs fill the disk"
+                "Days until the storage is full at the pace of the last 30 days, in bytes of artifacts; +Inf if there "
+                "were none. Measured every 10 minutes. Too low when artifacts share content, too high when other "
+                "programs fill the disk"
             )
             yield GaugeMetricFamily("reportd_storage_days_until_full", days, value=space.days)

@@ -78,7 +78,7 @@ async def page(
     all projects are not among the tokens of some."""
     if projects is None:
         rows = list(await where.fetch(SQL.tokens.page, None, before, limit + 1))
-    else:  # of each project by its index: tokens of CI jobs may be many
+    else:  # of each project by its index: there may be many
         rows = [row for each in projects for row in await where.fetch(SQL.tokens.page, each, before, limit + 1)]
         rows.sort(key=lambda row: row["id"], reverse=True)
     return [Listed(*row) for row in rows[:limit]], len(rows) > limit

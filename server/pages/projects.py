@@ -12,7 +12,7 @@ from server.http import admin, html
 from server.http.admin import LISTED, ListQuery, administered, change, filled, shown
 from server.http.fields import TypedBranch, TypedName
 from server.http.reply import Response
-from server.reports import projects
+from server.reports import projects, usage
 from server.services import CALL, SERVICES
 from server.viewer import render
 
@@ -51,7 +51,9 @@ async def _show(
         draw = partial(render.page, "admin_project.html", project=project)
         return await admin.page(request, draw, rows=1, error=error)
     found, more = await projects.page(where, visible, query.before, LISTED)
-    draw = partial(render.page, "admin_projects.html", projects=found, query=query, form=form or ProjectForm("create"))
+    used, _ = await usage.of_projects(where, [each.id for each in found], LISTED)
+    values = {"projects": found, "usage": {each.id: each for each in used}}
+    draw = partial(render.page, "admin_projects.html", **values, query=query, form=form or ProjectForm("create"))
     return await admin.page(request, draw, rows=len(found), last=found[-1].id if more else None, error=error)
 
 

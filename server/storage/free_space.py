@@ -3,27 +3,33 @@
 import asyncio
 import math
 import os
-import time
 from concurrent.futures import Future
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from server.database.pool import Pool
 from server.database.queries import SQL
 from server.errors import ReportError
-from server.ids import lowest_id
 from server.storage.folder import Storage
 
 _ANSWER_SECONDS = 1.0
-_DAY = 86400.0
+_DAYS = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Bytes of a file system: `free` for reportd, `size` in total. `days` until it is full; None when not known."""
+    """Bytes of a file system: `free` for reportd, `size` in total. `daily`: bytes that are added on a day, on average.
+    `days` until it is full at this pace. None when not known."""
 
     free: int
     size: int
-    days: float | None
+    daily: float | None
+
+    @property
+    def days(self) -> float | None:
+        if self.daily is None:
+            return None
+        return self.free / self.daily if self.daily else math.inf
 
 
 class FreeSpace:
@@ -33,11 +39,20 @@ class FreeSpace:
         self._storage = storage
         self._reserve = reserve
         self._call: Future[os.statvfs_result] | None = None
-        self._last_day: int | None = None  # bytes
+        self._daily: float | None = None  # bytes
 
-    async def measure_last_day(self, pool: Pool) -> None:
-        """Sums the artifact bytes of the last 24 hours. Not done in measure(): it is too slow for every scrape."""
-        self._last_day = await pool.fetchval(SQL.artifacts.bytes_since, lowest_id(time.time() - _DAY))
+    async def measure_growth(self, pool: Pool) -> None:
+        """Averages the artifact bytes of the last 30 days, or of all days of a younger server, as reports/usage.py has
+        counted them."""
+        now = datetime.now(UTC)
+        earliest = now.date() - timedelta(days=_DAYS)
+        found = await pool.fetchrow(SQL.usage.growth, earliest)
+        if found["first_day"] is None or found["uncounted"]:
+            self._daily = None
+            return
+        first = max(earliest, found["first_day"])
+        passed = now - datetime(first.year, first.month, first.day, tzinfo=UTC)
+        self._daily = found["bytes"] / max(1.0, passed / timedelta(days=1))
 
     async def measure(self) -> Measured | None:
         """The free space now; None when the folder is missing, or the disk does not answer within a second."""
@@ -53,9 +68,4 @@ class FreeSpace:
         except (ReportError, TimeoutError):
             return None
         free = max(0, found.f_bavail * found.f_frsize - self._reserve)
-        return Measured(free, found.f_blocks * found.f_frsize, self._days(free))
-
-    def _days(self, free: int) -> float | None:
-        if self._last_day is None:
-            return None
-        return free / self._last_day if self._last_day else math.inf
+        return Measured(free, found.f_blocks * found.f_frsize, self._daily)

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import threading
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
@@ -15,7 +16,9 @@ import pytest
 from server.app import create_app
 from server.database import migrate
 from server.ids import lowest_id
+from server.reports import usage
 from server.services import SERVICES
+from server.storage.free_space import FreeSpace
 from tests.forms import batch, post, single
 from tests.makers import flip_byte, png
 
@@ -262,12 +265,16 @@ async def test_size_and_free_space_of_the_storage_are_reported(client, storage):
 
 
 async def measured(client):
-    """The metrics, after the server has measured the last day's growth."""
-    await client.app[SERVICES].free_space.measure_last_day(client.app[SERVICES].pool)
+    """The metrics, after the server has counted every day and measured the growth."""
+    pool = client.app[SERVICES].pool
+    await usage.count(pool)
+    while (await usage.total(pool, None)).uncounted:
+        await usage.count(pool)
+    await client.app[SERVICES].free_space.measure_growth(pool)
     return await metrics(client)
 
 
-async def test_days_until_full_are_computed_from_the_growth_of_the_last_day(client, case_url, rows):
+async def test_days_until_full_are_computed_from_the_growth_of_the_last_30_days(client, case_url, rows):
     assert (await measured(client))["reportd_storage_days_until_full"] == math.inf
     case = await case_url()
     files = [png(8, 8), png(16, 16), png(32, 32)]
@@ -277,13 +284,40 @@ async def test_days_until_full_are_computed_from_the_growth_of_the_last_day(clie
     found = await measured(client)
     uploaded = sum(map(len, files))
     assert found["reportd_storage_days_until_full"] == found["reportd_storage_free_bytes"] / uploaded
-    # One of the files is older than a day, one is slightly younger.
+    # The server is 40 days old. One of the files is older than 30 days, one is slightly younger.
     now = rows("SELECT extract(epoch FROM now())::float AS now")[0]["now"]
-    for number, hours in ((0, 24.1), (1, 23.9)):
-        rows("UPDATE test_artifacts SET id = %s WHERE step_number = %s", lowest_id(now - hours * 3600), number)
+    rows(
+        "INSERT INTO test_case_results (id, suite_run_id, project_id, name, test_id)"
+        " SELECT %s, suite_run_id, project_id, 'first', 'first' FROM test_case_results",
+        lowest_id(now - 40 * 86_400),
+    )
+    for number, days in ((0, 31.1), (1, 29.9)):
+        rows("UPDATE test_artifacts SET id = %s WHERE step_number = %s", lowest_id(now - days * 86_400), number)
     found = await measured(client)
-    growth = uploaded - len(files[0])
-    assert found["reportd_storage_days_until_full"] == found["reportd_storage_free_bytes"] / growth
+    daily = (uploaded - len(files[0])) / (30 + now % 86_400 / 86_400)  # 30 days, and today so far
+    expected = found["reportd_storage_free_bytes"] / daily
+    assert found["reportd_storage_days_until_full"] == pytest.approx(expected, rel=1e-3)
+
+
+class Counts:
+    """In place of a pool: what sql/usage.sql growth returns."""
+
+    def __init__(self, **row):
+        self.row = row
+
+    async def fetchrow(self, *_):
+        return self.row
+
+
+async def test_days_until_full_are_not_known_while_days_are_not_counted(client):
+    """As after an upgrade: a growth that is too low would hide that the disk fills."""
+    space = FreeSpace(client.app[SERVICES].storage, 0)
+    first = datetime.now(UTC).date() - timedelta(days=9)
+    for uncounted, known in ((0, True), (1, False), (0, True)):
+        await space.measure_growth(Counts(bytes=1000, first_day=first, uncounted=uncounted))
+        assert ((await space.measure()).days is not None) == known
+    await space.measure_growth(Counts(bytes=0, first_day=None, uncounted=0))
+    assert (await space.measure()).days is None
 
 
 async def test_days_until_full_are_left_out_until_they_have_been_measured(config, aiohttp_client):

@@ -129,6 +129,16 @@ async def test_a_correct_storage_has_no_findings(checked, sent, storage):
     assert everything(storage) == before
 
 
+async def test_the_result_of_the_last_check_is_stored(checked, sent, storage, rows):
+    ((_, path),) = await sent()
+    await checked()
+    (storage / path).unlink()
+    code, _, summary = await checked()
+    (row,) = rows("SELECT exit_code, summary, finished_at > now() - interval '1 minute' AS now FROM storage_checks")
+    assert row == {"exit_code": code, "summary": summary, "now": True}
+    assert code == 1 and summary["findings"] == {"missing_file": 1}
+
+
 async def test_thumbnails_are_neither_findings_nor_removed(client, checked, sent, storage):
     ((artifact, _),) = await sent()
     assert (await client.get(f"/thumbs/{artifact['id']}-320.webp")).status == 200

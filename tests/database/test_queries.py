@@ -28,6 +28,7 @@ from server.reports import (
     suite_runs,
     test_cases,
     tests,
+    usage,
     webhooks,
 )
 from server.storage.disk import Removal
@@ -99,6 +100,8 @@ COLUMNS = {
     "search.tests": [*fields(search.FoundTest)[1:3], "id", "suite_run_id", "status", "literal", "found", "last"],
     "audit.page": fields(audit.AuditEntry),
     "webhooks.latest": fields(webhooks.Delivery),
+    "usage.of_projects": fields(usage.Usage),
+    "usage.total": fields(usage.Total),
 }
 
 

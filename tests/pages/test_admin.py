@@ -7,7 +7,11 @@ import pytest
 
 from server.auth.tokens import is_token
 from server.http.authenticate import COOKIE
+from server.reports import usage
 from server.services import SERVICES
+from server.viewer import words
+from tests.forms import post, single
+from tests.makers import png
 from tests.people import LOGIN, PASSWORD
 
 RUNS = "/api/v1/reports/suite-runs"
@@ -250,7 +254,7 @@ async def test_wrong_forms_of_tokens_say_why_and_change_nothing(admin, rows, ent
 # --- who -------------------------------------------------------------------------------------------------------
 
 PATHS = ["/admin/projects", "/admin/people", "/admin/tokens"]
-READ = [*PATHS, "/admin/links", "/admin/audit"]
+READ = [*PATHS, "/admin/links", "/admin/audit", "/admin/storage"]
 
 
 async def test_an_admin_of_a_project_sees_and_changes_only_what_is_of_it(sign_in, make_user, make_token, rows):
@@ -407,7 +411,7 @@ async def test_an_admin_of_a_project_sees_its_links_and_entries_alone(sign_in, s
     await admin.see(f"/admin/links?change={theirs}", 404)
     await admin.send("/admin/links", 403, action="revoke", id=theirs)  # an uploader there, so no 404
     text = await admin.see("/admin/audit")
-    assert text.count('<th scope="row">') == 2 and "login" not in text.partition("<tbody>")[2]
+    assert text.count('<th scope="row"') == 2 and "login" not in text.partition("<tbody>")[2]
     assert await admin.send("/admin/links", action="revoke", id=ours) == "/admin/links?done=revoked"
     assert "nothing" in await admin.see("/admin/audit?project=default")
     assert rows("SELECT id::text FROM evidence_links WHERE revoked_at IS NULL") == [{"id": theirs}]
@@ -419,13 +423,15 @@ async def test_the_audit_trail_is_filtered_and_read_page_by_page(admin, make_run
     await share(note="for Anna")
 
     async def actions(query):
-        return re.findall(r'<th scope="row">([^<]+)<', await admin.see(f"/admin/audit{query}"))
+        return re.findall(r'<th scope="row" class="word">([^<]+)<', await admin.see(f"/admin/audit{query}"))
 
     text = await admin.see("/admin/audit")
-    assert len(first := re.findall(r'<th scope="row">([^<]+)<', text)) == 100 and first[0] == "link.created"
+    assert (
+        len(first := re.findall(r'<th scope="row" class="word">([^<]+)<', text)) == 100 and first[0] == "link.created"
+    )
     older = re.search(r'href="([^"]+)" rel="next"', text)[1].replace("&amp;", "&")
     assert older.startswith("/admin/audit?cursor=")
-    assert re.findall(r'<th scope="row">([^<]+)<', await admin.see(older))[-1] == "login.succeeded"
+    assert re.findall(r'<th scope="row" class="word">([^<]+)<', await admin.see(older))[-1] == "login.succeeded"
     assert await actions("?action=link.created") == ["link.created"]
     assert await actions(f"?actor={admin.name}") == ["login.succeeded"]
     assert await actions("?project=default&action=link.created") == ["link.created"]
@@ -434,6 +440,38 @@ async def test_the_audit_trail_is_filtered_and_read_page_by_page(admin, make_run
     assert await admin.send("/admin/audit", 405) and await admin.see("/admin/audit?action=&actor=x", 303) == ""
     for wrong in ("action=x", "since=yesterday", "cursor=x", f"actor={'x' * 501}"):
         await admin.see(f"/admin/audit?{wrong}", 422)
+
+
+# --- storage ---------------------------------------------------------------------------------------------------
+
+
+async def test_the_storage_page_shows_what_is_stored_and_the_last_check(
+    admin, sign_in, client, case_url, command, rows, config, monkeypatch
+):
+    monkeypatch.setenv("REPORTD_ARTIFACTS_STORAGE_PATH", config.artifacts.storage_path)
+    services = client.app[SERVICES]
+    text = await admin.see("/admin/storage")
+    assert "Nobody has run <code>reportd check</code> yet" in text and "<b>not known</b> saved by sharing" in text
+    case = await case_url()
+    for number in (1, 2):  # the same bytes twice: they are stored once
+        assert (await post(client, f"{case}/artifacts", single(png(64, 64), step_number=number)))[0] == 201
+    await usage.count(services.pool)
+    await services.free_space.measure_growth(services.pool)
+    assert command("check", "--grace", "0s")[0] == 0
+    text, sent = await admin.see("/admin/storage"), words.size(2 * len(png(64, 64)))
+    days = words.count(int((await services.free_space.measure()).days), "day")
+    assert f"<b>{sent}</b> in 2 files" in text and f"<b>{words.size(len(png(64, 64)))}</b> saved by sharing" in text
+    assert "Rows and files agree" in text and "at the pace of the last 30 days" in text
+    assert days in text or "more than 10 years" in text
+    assert "2</td>" in (projects := await admin.see("/admin/projects")) or "1</td>" in projects
+    assert f">{sent}<" in projects
+    rows("UPDATE storage_checks SET exit_code = 1, summary = jsonb_set(summary, '{findings,missing_file}', '3')")
+    assert "<b>3</b> missing file" in await admin.see("/admin/storage")
+
+    other = await sign_in(shop="admin")
+    text = await other.see("/admin/storage")
+    assert "<b>0 bytes</b> in 0 files" in text and ">default<" not in text
+    assert "free" not in text.partition("<main")[2] and "check" not in text.partition("<main")[2]
 
 
 # --- lists -----------------------------------------------------------------------------------------------------

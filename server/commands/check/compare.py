@@ -2,11 +2,13 @@
 
 The check reads rows and files in portions, to bound memory and to avoid long transactions. Servers may write and delete
 meanwhile: each suspect is checked a second time, in an order that rules out a concurrent upload or DELETE as its cause.
-The check never writes to the database; findings.py does all printing.
+The check changes no row of a report: it only stores its own result, for the pages. findings.py does all printing.
 """
 
 import asyncio
+import json
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -42,7 +44,9 @@ async def check(dsn: str, config: Config, options: Options, report: Report) -> i
             with ThreadPoolExecutor(THREADS, thread_name_prefix="check") as threads:
                 context = Context(connection, root, durable, options, report, threads)
                 await _begin(context)
-                return await _compare(context)
+                code = await _compare(context)
+                await _save(context, code)
+                return code
     finally:
         connection.terminate()
 
@@ -106,3 +110,11 @@ async def _compare(context: Context) -> int:
     finally:
         context.stopped = True
     return context.report.summary(failure)
+
+
+async def _save(context: Context, code: int) -> None:
+    """Store the result. Without it, the check is as good: a database that refuses the row is only reported."""
+    try:
+        await context.fetch(SQL.check.save, code, json.dumps(context.report.plain))
+    except DATABASE_ERRORS as error:
+        print(f"reportd: The result was not stored for the pages: {error}", file=sys.stderr)

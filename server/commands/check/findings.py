@@ -61,6 +61,7 @@ class Report:
 
     def __init__(self, as_json: bool) -> None:
         self.tally = Tally()
+        self.plain: dict[str, Any] = {}  # the summary
         self._as_json = as_json
         self._lock = threading.RLock()  # worker threads report errors and findings, too
         self._shows_progress = sys.stderr.isatty()
@@ -114,8 +115,9 @@ class Report:
         if failure is None and tally.unreadable:
             failure = f"{tally.unreadable} files or folders could not be read or removed."
         code = 2 if failure is not None else 1 if tally.findings else 0
+        self.plain = self._plain(failure)
         if self._as_json:
-            self._print_json({"summary": self._plain(failure), "exit_code": code})
+            self._print_json({"summary": self.plain, "exit_code": code})
         else:
             self._print("\n".join(self._lines()))
             if failure is not None:

@@ -1,0 +1,3 @@
+DROP TABLE storage_checks;
+DROP TABLE counted_days;
+DROP TABLE usage_days;
