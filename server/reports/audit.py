@@ -53,7 +53,8 @@ async def page(
     """At most `limit` rows (the columns of AuditEntry) of these projects (None: all), newest first, and whether there
     are more. `before`: the last id of the previous page."""
     filters = action, actor, subject_id, since and first_id(since), until and first_id(until)
-    rows = await newest(where, SQL.audit.page, projects, before, *filters, limit + 1)
+    query = SQL.audit.page_of_actor if actor else SQL.audit.page_of_action if action else SQL.audit.page
+    rows = await newest(where, query, projects, before, *filters, limit + 1)
     return rows[:limit], len(rows) > limit
 
 

@@ -140,3 +140,22 @@ async def test_flaky_tests_are_found_from_the_failures(filled, cache):
         "idx_test_case_results_failed",
         "idx_test_case_results_run_test",
     }
+
+
+@pytest.mark.parametrize("cache", ["force_generic_plan", "force_custom_plan"])
+async def test_filters_of_the_audit_trail_find_their_entries_by_an_index(dsn, cache):
+    """Otherwise a filter that few entries pass reads all of them, which are never removed."""
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(
+        "INSERT INTO audit_entries (id, created_at, action, actor_kind, actor_name, subject_kind)"
+        " SELECT gen_random_uuid(), now(), 'action ' || n % 20, 'token', 'name ' || n % 20, 'token'"
+        f" FROM generate_series(1, 2000) AS n; ANALYZE audit_entries; {_SESSION}; SET plan_cache_mode = {cache}"
+    )
+    for name, values, index in (
+        ("audit.page_of_action", ("action 7", None), "idx_audit_entries_action"),
+        ("audit.page_of_actor", (None, "name 7"), "idx_audit_entries_actor"),
+    ):
+        query = "EXPLAIN (FORMAT JSON) " + QUERIES[name]
+        text = await connection.fetchval(query, None, None, *values, None, None, None, 101)
+        assert {node.get("Index Name") for node in nodes(json.loads(text)[0]["Plan"])} & {index}, name
+    await connection.close()

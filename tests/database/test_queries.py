@@ -100,6 +100,8 @@ COLUMNS = {
     "search.tests": [*fields(search.FoundTest)[1:3], "id", "suite_run_id", "status", "literal", "found", "last"],
     "audit.page": fields(audit.AuditEntry),
     "webhooks.latest": fields(webhooks.Delivery),
+    "audit.page_of_action": fields(audit.AuditEntry),
+    "audit.page_of_actor": fields(audit.AuditEntry),
     "usage.of_projects": fields(usage.Usage),
     "usage.total": fields(usage.Total),
 }

@@ -1,0 +1,2 @@
+DROP INDEX idx_audit_entries_actor;
+DROP INDEX idx_audit_entries_action;
