@@ -11,6 +11,7 @@ from server.api import (
     errors,
     exchange,
     health,
+    insights,
     limits,
     links,
     logs,
@@ -49,6 +50,7 @@ from server.pages import (
 )
 from server.pages import errors as error_pages
 from server.pages import files as file_pages
+from server.pages import insights as insight_pages
 from server.pages import links as link_pages
 from server.pages import search as search_pages
 from server.pages import steps as step_pages
@@ -61,6 +63,7 @@ from server.reports.bundles import BundleStored
 from server.reports.checkpoints import Appended, CheckpointPage
 from server.reports.comparisons import FirstDifference, LastGreen, ResultComparison
 from server.reports.errors import ErrorDetail, ErrorPage, RunErrors
+from server.reports.insights import Insights
 from server.reports.links import LinkMade, LinkPage
 from server.reports.logs import ConsolePage, EntriesCreated, NetworkPage
 from server.reports.marks import RunMarks
@@ -150,6 +153,7 @@ ROUTES = [
     Route("GET", f"{_BASE}/errors/{{fingerprint}}", errors.show, ErrorDetail),
     Route("GET", f"{_BASE}/tests", tests.show, TestHistory),
     Route("GET", f"{_BASE}/search", search.show, SearchResult),
+    Route("GET", f"{_BASE}/insights", insights.show, Insights),
     Route("GET", f"{_BASE}/limits", limits.show, limits.Limits),
     Route("POST", f"{_BASE}/links", links.create, LinkMade, 201, once=False),
     Route("GET", f"{_BASE}/links", links.index, LinkPage, access=Access(role=Role.UPLOADER)),
@@ -283,6 +287,7 @@ PAGES = [
     _page("/results/{case_id}/compare", compare_pages.show_results),
     _page("/latest", latest.show),
     _page("/search", search_pages.show),
+    _page("/insights", insight_pages.show),
     _page("/errors", error_pages.index),
     _page("/errors/{project}/{fingerprint}", error_pages.show),
     _page("/compare", compare_pages.show_runs),

@@ -72,6 +72,10 @@ class Site:
             "/search": [f"/search?{urlencode({'q': self.name[:20], 'project': self.project})}", "/search"],
             "/latest": [f"/latest?{urlencode({'project': self.project, 'name': self.name})}"],
             "/help": ["/help"],
+            "/insights": [
+                f"/insights?{urlencode({'project': self.project, 'show': show})}"
+                for show in ("selectors", "flaky", "slow", "trends")
+            ],
             "/admin/projects": ["/admin/projects"],
             "/admin/people": ["/admin/people"],
             "/admin/tokens": ["/admin/tokens"],

@@ -1,4 +1,4 @@
-"""Search for errors and tests by their text."""
+"""Search for errors, tests and selectors by their text."""
 
 from aiohttp import web
 from msgspec import Struct, field
@@ -19,13 +19,14 @@ class SearchFilter(Struct):
 
 
 async def show(request: web.Request, query: SearchFilter) -> Response:
-    """Searches errors and tests for a text.
+    """Searches errors, tests and selectors for a text.
 
     An error is found by all words of the text, the last one as the beginning of a word, or by a text that has the same
     error. A test is found when its `test_id` and `name` contain all words. What contains the text itself comes first,
-    then what was seen last. At most 20 of each; `complete` is false when the search was ended early, because it
-    took too long or hundreds of tests fit: then a longer text, or `project`, may find better ones. `in` selects kinds,
-    by default all.
+    then what was seen last. A selector is found when it or the name of its element contains the text, in the newest 50
+    runs of a project, as far as `GET /insights?show=selectors` has counted them. At most 20 of each; `complete` is
+    false when the search was ended early, because it took too long or hundreds of tests fit: then a longer text, or
+    `project`, may find better ones. `in` selects kinds, by default all.
     """
     if not query.q.strip():
         raise Invalid(Problem("q", "must have a word"))

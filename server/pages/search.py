@@ -1,4 +1,4 @@
-"""The page of the search for errors and tests."""
+"""The page of the search for errors, tests and selectors."""
 
 from functools import partial
 
@@ -25,7 +25,7 @@ class SearchQuery(Struct):
 
 
 async def show(request: web.Request, query: SearchQuery) -> Response:
-    """The errors and tests that fit best. Without a text, only the form."""
+    """The errors, tests and selectors that fit best. Without a text, only the form."""
     text, visible, found = query.q.strip(), request[CALL].known_caller.projects(), None
     async with request.app[SERVICES].pool.acquire() as connection:
         projects = await overview.projects(connection, visible)

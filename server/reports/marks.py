@@ -113,13 +113,13 @@ async def for_tests(
     """
     if not tests:
         return []
-    histories = await _histories(where, run.project_id, tests[:MAX_MARKED], _last(tests))
+    known = await histories(where, run.project_id, {test.test_id for test in tests[:MAX_MARKED]}, _last(tests))
     previous_id = previous.id if previous else None
 
     def marked() -> list[Marks]:
-        return [_marks(run, test, previous_id, histories.get(test.test_id, [])) for test in tests]
+        return [_marks(run, test, previous_id, known.get(test.test_id, [])) for test in tests]
 
-    return await aside(1_000 * sum(map(len, histories.values())), marked)
+    return await aside(1_000 * sum(map(len, known.values())), marked)
 
 
 async def of_result(pool: Pool, run_id: UUID, test: Outcome) -> Marks:
@@ -163,8 +163,9 @@ async def flaky_tests(where: Any, project_id: UUID, until: UUID) -> set[str]:
     return {row["test_id"] for row in rows}
 
 
-async def _histories(where: Any, project_id: UUID, tests: Iterable[Outcome], until: UUID) -> dict[str, list[Attempt]]:
-    wanted = sorted({test.test_id for test in tests})
+async def histories(where: Any, project_id: UUID, tests: Iterable[str], until: UUID) -> dict[str, list[Attempt]]:
+    """The newest 150 results of each of these tests, by `test_id`, up to result `until`."""
+    wanted = sorted(tests)
     found: dict[str, list[Attempt]] = {test_id: [] for test_id in wanted}
     for row in await where.fetch(SQL.marks.histories, project_id, wanted, until, DEPTH):
         test_id, *columns = row

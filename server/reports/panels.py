@@ -8,6 +8,7 @@ from uuid import UUID
 
 from server.database.queries import SQL
 
+_FAILED = 1_000  # results of a run that are looked at
 _MOST = 100  # files, checkpoints and log entries of each kind
 
 sql = SQL.results
@@ -155,7 +156,8 @@ class Around:
 @dataclass(slots=True)
 class Panel:
     """One step, whole up to `cut` characters of each text. `files` also has the screenshot of the step before.
-    `nearest`: the nearest step with a screenshot, when this one has none."""
+    `nearest`: the nearest step with a screenshot, when this one has none. `same_selector`: in how many tests of the run
+    a step with the selector of this one failed, when this one did."""
 
     step: Step
     around: Around
@@ -165,6 +167,7 @@ class Panel:
     network: list[NetworkEntry]
     nearest: At | None
     cut: int
+    same_selector: int = 0
 
     def file(self, file_id: UUID | None) -> File | None:
         return next((file for file in self.files if file.id == file_id), None)
@@ -192,7 +195,15 @@ async def of_step(connection: Any, case_id: UUID, at: At, cut: int, only_images:
         [] if only_images else listed(NetworkEntry, await connection.fetch(sql.network_of_step, *window, _MOST)),
         At(*nearest) if nearest else None,
         cut,
+        0 if only_images else await _same_selector(connection, case_id, step),
     )
+
+
+async def _same_selector(connection: Any, case_id: UUID, step: Step) -> int:
+    if step.status != "Failed" or not step.element_selector:
+        return 0
+    found: int = await connection.fetchval(sql.tests_failed_at, case_id, step.id, _FAILED)
+    return found
 
 
 def listed(kind: Any, rows: Sequence[Any]) -> list[Any]:

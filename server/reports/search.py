@@ -1,4 +1,4 @@
-"""Search for errors and tests. It looks at each error and each test once, not at all their results."""
+"""Search for errors, tests and selectors. It looks at each of them once, not at all their results."""
 
 import time
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ _ENOUGH = 200  # tests found, of which the best are shown
 _SECONDS = 0.15
 
 
-KINDS = ("errors", "tests")
+KINDS = ("errors", "tests", "selectors")
 
 
 class Kinds(str):
@@ -34,7 +34,10 @@ class Kinds(str):
             raise ValueError("must be some of these, with commas between them: " + ", ".join(KINDS))
         return cls(value)
 
-    schema: ClassVar[dict[str, Any]] = {"type": "string", "description": "Some of errors, tests, with commas between"}
+    schema: ClassVar[dict[str, Any]] = {
+        "type": "string",
+        "description": f"Some of {', '.join(KINDS)}, with commas between",
+    }
 
 
 @dataclass(slots=True)
@@ -50,6 +53,19 @@ class FoundTest:
 
 
 @dataclass(slots=True)
+class FoundSelector:
+    """A selector in the newest 50 runs of a project, as far as insights have counted them: how often steps used it and
+    failed, and a result that used it."""
+
+    project: str
+    selector: str
+    element_name: str | None
+    used: int
+    failed: int
+    test_case_result_id: UUID | None
+
+
+@dataclass(slots=True)
 class SearchResult:
     """At most 20 of each kind, null when it was not searched. `complete`: whether all was searched: false when hundreds
     of tests fit, or it took too long."""
@@ -57,6 +73,7 @@ class SearchResult:
     errors: list[ErrorGroup] | None
     tests: list[FoundTest] | None
     complete: bool
+    selectors: list[FoundSelector] | None = None
 
 
 async def find(connection: Any, projects: Sequence[UUID] | None, text: str, kinds: Kinds | None = None) -> SearchResult:
@@ -66,6 +83,9 @@ async def find(connection: Any, projects: Sequence[UUID] | None, text: str, kind
         result.errors, result.complete = await errors_with(connection, projects, text)
     if "tests" in wanted:
         result.tests, complete = await tests_with(connection, projects, text)
+        result.complete = result.complete and complete
+    if "selectors" in wanted:
+        result.selectors, complete = await selectors_with(connection, projects, text)
         result.complete = result.complete and complete
     return result
 
@@ -104,3 +124,17 @@ async def tests_with(connection: Any, projects: Sequence[UUID] | None, text: str
             complete = time.monotonic() < end and len(found) < _ENOUGH
     best = sorted(found, key=lambda each: each[:2], reverse=True)[:_SHOWN]
     return [FoundTest(project, *row[:5]) for *_, project, row in best], complete
+
+
+async def selectors_with(
+    connection: Any, projects: Sequence[UUID] | None, text: str
+) -> tuple[list[FoundSelector], bool]:
+    """The selectors of these projects (None: all) that contain the text, those that failed most often first; and
+    whether all were searched."""
+    try:
+        async with connection.transaction(readonly=True):
+            await connection.execute(SQL.search.bound)
+            rows = await connection.fetch(SQL.insights.selectors_with, projects, text, _SHOWN)
+    except asyncpg.QueryCanceledError:
+        return [], False
+    return [FoundSelector(*row) for row in rows], True

@@ -70,6 +70,10 @@ class Addresses:
     def error(self, project: str, fingerprint: str) -> str:
         return ""
 
+    def selectors(self, project: str, text: str) -> str:
+        """The selectors of a project that contain a text."""
+        return ""
+
     def file(self, file: Any, save: bool = False) -> str:
         """The bytes of a file (a reports.panels.File). `save`: the browser saves it."""
         return ""
@@ -150,6 +154,9 @@ class Pages(Addresses):
 
     def error(self, project: str, fingerprint: str) -> str:
         return f"/errors/{quote(project, safe='')}/{fingerprint}"
+
+    def selectors(self, project: str, text: str) -> str:
+        return f"/insights{query({'show': 'selectors', 'project': project, 'q': text[:255]})}"
 
     def file(self, file: Any, save: bool = False) -> str:
         return self.image(file.id) + ("?download=true" if save else "")

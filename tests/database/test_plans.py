@@ -12,7 +12,7 @@ from tests.database.test_queries import QUERIES
 
 # The largest tables, and all that grow without limit. Those of projects, tokens and people stay small.
 LARGEST = {"test_step_results", "test_artifacts", "test_checkpoints", "test_console_logs", "test_network_logs"}
-LARGE = LARGEST | {"suite_runs", "test_case_results"}
+LARGE = LARGEST | {"suite_runs", "test_case_results", "selector_uses"}
 
 RUNS, WITH_RESULTS, TESTS = 3_000, 60, 100
 FILL = f"""
@@ -36,6 +36,8 @@ INSERT INTO test_console_logs (test_case_result_id, level, message)
 SELECT id, 'error', 'x' FROM test_case_results;
 INSERT INTO test_network_logs (test_case_result_id, method, url, status_code)
 SELECT id, 'GET', 'https://shop.test/', 500 FROM test_case_results;
+INSERT INTO selector_uses (suite_run_id, hash, selector, used, failed, total_ms, hurt)
+SELECT id, decode(md5(n::text), 'hex'), 'button' || n, 1, 0, 0, '{{}}' FROM suite_runs, generate_series(1, 20) AS n;
 """
 RUN = uuid.UUID(f"00000000-0000-7000-8000-{RUNS:012}")
 CASE = uuid.UUID(f"00000000-0000-7000-9000-{RUNS * 1000 + 7:012}")
@@ -79,6 +81,15 @@ ARGUMENTS = {
     "results.totals": (CASE, True),
     "results.attempts": (PROJECT, "test 7", RUN, None, 50),
     "results.failed_tests": (RUN, CASE, "test 7"),
+    "results.tests_failed_at": (CASE, CASE, 1_000),
+    "insights.runs": (PROJECT, NOON, 400),
+    "insights.newest_of_tests": (PROJECT, ["test 7", "test 9"]),
+    "insights.slow": ([RUN], 50_000, 50),
+    "insights.counted": ([RUN],),
+    "insights.count_selectors": (RUN, 200_000),
+    "insights.fragile": ([RUN], None, 50),
+    "insights.changed": ([RUN], 50),
+    "insights.selectors_with": (None, "button", 20),
     "webhooks.status_before": (RUN, PROJECT),
     "webhooks.newly_failing": (RUN, None, 100, 200),
 }
@@ -110,7 +121,7 @@ async def scans(connection, query, *values):
 async def test_no_statement_reads_a_whole_table(filled):
     """A server's connections avoid sequential scans, so they have one only where no index would do. The largest tables
     have none by the planner's own choice either. A plan may be made before the values are known (generic)."""
-    covered = {name for name in QUERIES if name.startswith(("comparisons.", "marks.", "results."))}
+    covered = {name for name in QUERIES if name.startswith(("comparisons.", "marks.", "results.", "insights."))}
     assert ARGUMENTS.keys() == covered | {"webhooks.status_before", "webhooks.newly_failing"}
     project = await filled.fetchval("SELECT id FROM projects")
     scanned = {}

@@ -409,6 +409,8 @@ async def call_error_routes(call, run):
     await call("GET", f"{BASE}/tests", 200, query="?test_id=fails")
     for query in ("?q=fails", "?q=e&in=errors", "?q=fails&in=tests&project=default"):
         await call("GET", f"{BASE}/search", 200, query=query)
+    for show in ("flaky", "slow", "selectors", "trends"):
+        await call("GET", f"{BASE}/insights", 200, query=f"?show={show}&days=7")
 
 
 async def call_every_route(call, person, services):

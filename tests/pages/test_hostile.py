@@ -119,6 +119,7 @@ QUERIES = {
     "/errors": ("project", "cursor"),
     "/errors/{project}/{fingerprint}": ("cursor", "branch"),
     "/search": ("q", "project", "in"),
+    "/insights": ("project", "show", "days", "q"),
     "/latest": ("project", "name", "branch", "status"),
     "/admin/projects": ("cursor", "change", "done"),
     "/admin/people": ("cursor", "change", "done"),

@@ -1,0 +1,1 @@
+DROP TABLE selector_uses;
