@@ -9,7 +9,11 @@ from server.viewer import addresses, render
 from server.viewer.addresses import PAGES, Addresses
 from server.viewer.filters import FilteredAddress
 
-NAMES = [name for name, _ in inspect.getmembers(Addresses, callable) if not name.startswith("_")]
+NAMES = [
+    name
+    for name, member in inspect.getmembers(Addresses, inspect.isfunction)
+    if not name.startswith("_") and inspect.signature(member).return_annotation is str
+]
 
 
 class Frame:
