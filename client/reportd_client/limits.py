@@ -28,6 +28,7 @@ GROUP_BYTES = 4 << 20
 GROUP_STEPS = 10_000
 GROUP_ENTRIES = 10_000
 GROUP_FILE_BYTES = 200 << 20
+LOADED_BYTES = 8 << 20  # of all groups that are being sent; as Python's values they take five times as much
 REQUESTS = 4  # under way at once
 REQUESTS_WHEN_BUSY = 2  # after 429 or 503, until GOOD_REPLIES have come
 GOOD_REPLIES = 20

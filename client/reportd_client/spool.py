@@ -159,8 +159,10 @@ def read_range(file: Path, start: int, end: int) -> Iterator[dict[str, Any]]:
     """The records between two positions that Follower gave."""
     with file.open("rb") as stream:
         stream.seek(start)
-        data = stream.read(end - start)
-    for line in data.split(b"\n"):
-        record = decode(line)
-        if record is not None:
-            yield record
+        for line in stream:
+            start += len(line)
+            if start > end:
+                return
+            record = decode(line.rstrip(b"\n"))
+            if record is not None:
+                yield record

@@ -452,6 +452,25 @@ def test_four_requests_are_under_way_and_two_when_the_server_is_busy(spooled, se
     assert gate._limit == 4
 
 
+def test_large_groups_wait_for_each_other(monkeypatch):
+    monkeypatch.setattr(limits, "LOADED_BYTES", 100)
+    room, inside, most = plan.Room(), [], []
+
+    def work(size):
+        with room.taken_by([plan.Waiting("ref", "t", 1, size=size)]):
+            inside.append(size)
+            most.append(sum(inside))
+            time.sleep(0.01)
+            inside.remove(size)
+
+    threads = [threading.Thread(target=work, args=(size,)) for size in (60, 300, 40, 60, 20, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(most) == 6 and max(most) == 300 and sorted(most)[-2] <= 100
+
+
 # --- two senders, and torn records ---
 
 

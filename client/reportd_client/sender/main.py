@@ -20,7 +20,7 @@ from reportd_client.sender.deliver import Delivery
 from reportd_client.sender.http import Patience, Server, Stopped
 from reportd_client.sender.lock import Gone, Lock, Taken
 from reportd_client.sender.offers import Offers
-from reportd_client.sender.plan import Tests, Waiting
+from reportd_client.sender.plan import Room, Tests, Waiting
 from reportd_client.sender.receipts import Receipts
 from reportd_client.settings import SettingsError
 from reportd_client.spool import Follower, Spool, SpoolError
@@ -78,6 +78,7 @@ class Sending:
         self._fatal: Optional[Fatal] = None
         self._delivery: Optional[Delivery] = None
         self._created = threading.Lock()
+        self._room = Room()
         self._began = time.monotonic()
         self._sent = 0
 
@@ -180,7 +181,8 @@ class Sending:
                 run_id, offers = self._run_id(), Offers.of(self._server)
                 self._delivery = Delivery(self._spool, self._server, self._receipts, run_id, offers)
         if group:
-            refs = self._delivery.deliver(group)
+            with self._room.taken_by(group):
+                refs = self._delivery.deliver(group)
             with self._lock:
                 self._tests.completed(refs)
                 self._sent += len(refs)

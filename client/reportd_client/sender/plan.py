@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Iterable, Optional
+from typing import Any, Iterable, Iterator, Optional, Sequence
 
 from reportd_client import limits
 from reportd_client.spool import Located, read_range
@@ -227,3 +229,25 @@ class _Load:
 
 def _load_of(test: Waiting) -> tuple[int, ...]:
     return 1, test.files, test.size, test.steps, test.entries, test.file_bytes
+
+
+class Room:
+    """Memory for groups of tests whose records are read. Large ones wait for each other, so that four at once do not
+    take hundreds of MiB. One that is larger than the room gets all of it."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._taken = 0
+
+    @contextmanager
+    def taken_by(self, group: Sequence[Waiting]) -> Iterator[None]:
+        size = sum(test.size for test in group)
+        with self._changed:
+            self._changed.wait_for(lambda: not self._taken or self._taken + size <= limits.LOADED_BYTES)
+            self._taken += size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= size
+                self._changed.notify_all()
