@@ -12,6 +12,9 @@ SELECT c.id, c.name, c.test_id, c.status, c.duration_ms, c.attempt, left(c.error
 FROM test_case_results c JOIN suite_runs r ON r.id = c.suite_run_id JOIN projects p ON p.id = c.project_id
 WHERE c.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 
+-- name: step_count
+SELECT count(*) FROM test_step_results WHERE test_case_result_id = $1
+
 -- name: iterations
 -- `opens`: the step that a tab leads to.
 SELECT iteration_number, count(*) AS steps,

@@ -26,6 +26,13 @@ SELECT r.id, p.name AS project, r.run_key, r.name, r.status, r.environment, r.br
 FROM suite_runs r JOIN projects p ON p.id = r.project_id
 WHERE r.id = $1 AND ($2::uuid IS NULL OR r.project_id = $2)
 
+-- name: by_ids
+SELECT r.id, p.name AS project, r.run_key, r.name, r.status, r.environment, r.branch, r.commit_sha, r.build_url,
+       r.browser, r.platform, r.triggered_by, r.tags, r.metadata, r.started_at, r.finished_at,
+       r.created_at, r.updated_at
+FROM suite_runs r JOIN projects p ON p.id = r.project_id
+WHERE r.id = ANY($1::uuid[]) AND ($2::uuid[] IS NULL OR r.project_id = ANY($2))
+
 -- name: page
 -- Newest first. Ids sort by time (UUIDv7), so the last id of a page is the cursor ($2) of the next page.
 SELECT r.id, p.name AS project, r.run_key, r.name, r.status, r.environment, r.branch, r.commit_sha, r.build_url,

@@ -6,13 +6,14 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
-from typing import Literal
+from hashlib import blake2b, sha256
+from typing import Any, Literal
 
 from aiohttp import hdrs, web
 
 from server.auth.callers import ANYONE
 from server.background import aside
+from server.http import files
 from server.reports.listing import PORTION
 from server.services import CALL
 
@@ -88,6 +89,15 @@ async def page(
         response.headers[hdrs.CONTENT_ENCODING] = "gzip"
     if fragments:
         response.headers[hdrs.VARY] += f", {_FRAGMENT}"
+    return response
+
+
+async def live(request: web.Request, draw: Callable[..., str], version: Any) -> web.Response:
+    """A fragment that scripts fetch again and again: 304 as long as `version`, the values that it shows, is equal."""
+    tag = blake2b(repr(version).encode(), digest_size=12).hexdigest()
+    unchanged = files.not_modified(request.headers.get("If-None-Match"), tag)
+    response = as_page("", 304) if unchanged else await page(request, draw)
+    response.headers["ETag"] = f'W/"{tag}"'
     return response
 
 

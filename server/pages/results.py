@@ -1,5 +1,6 @@
 """The page of one test case result: the step that failed, what it looked like, and what surrounds it."""
 
+from datetime import timedelta
 from functools import partial
 from typing import Annotated, Literal
 from uuid import UUID
@@ -10,7 +11,7 @@ from msgspec import Meta, Struct
 
 from server.http import html
 from server.http.reply import Response
-from server.reports import comparisons, greens, marks, results
+from server.reports import comparisons, greens, marks, overview, results
 from server.services import CALL, SERVICES
 from server.viewer import render, result_page
 
@@ -23,7 +24,8 @@ _Word = Annotated[str, Meta(max_length=50)]
 class ResultQuery(Struct):
     """The state of the page. `step`: `2.17`. `view`: the image mode; `with`: the image beside it. `files`: which page
     of the list of files. `log`: whether to list the entries during the step, or all of them, of which `page` is a page
-    and `from` to `to` a window in milliseconds. `whole`: the result's own error without cuts."""
+    and `from` to `to` a window in milliseconds. `whole`: the result's own error without cuts. `part=live`:
+    what has changed since the page was drawn, when the result had so many `steps`."""
 
     step: _Word | None = None
     view: _Word | None = None
@@ -34,6 +36,8 @@ class ResultQuery(Struct):
     after: _Milliseconds | None = msgspec.field(name="from", default=None)
     until: _Milliseconds | None = msgspec.field(name="to", default=None)
     whole: bool = False
+    part: Literal["live"] | None = None
+    steps: Annotated[int, Meta(ge=0, le=10**9)] = 0
 
     def asked(self) -> results.Asked:
         window = None if self.after is None or self.until is None else (self.after, max(self.after, self.until))
@@ -43,8 +47,12 @@ class ResultQuery(Struct):
 async def show(request: web.Request, case_id: UUID, query: ResultQuery) -> Response:
     """The page of a result."""
     pool, scope = request.app[SERVICES].pool, request[CALL].scope
+    if query.part is not None:
+        return await _live(request, await results.progress(pool, case_id, scope), query.steps)
     cut = results.WHOLE if query.whole else results.CUT
     result = await results.of_case(pool, case_id, scope, query.asked(), cut)
+    if not result.head.finished:
+        result.quiet = (await overview.quiet(pool, [result.head.run_id])).get(result.head.run_id)
     failed, steps = result.head.status == "Failed", sum(each.steps for each in result.iterations)
     difference = (
         await comparisons.first_difference(pool, case_id, scope, None) if failed and steps <= _AT_ONCE else None
@@ -55,6 +63,18 @@ async def show(request: web.Request, case_id: UUID, query: ResultQuery) -> Respo
     late = failed and steps > _AT_ONCE
     draw = partial(result_page.draw, result, query, green=green, difference=difference, late=late, marks=mark, cut=cut)
     return await html.page(request, draw, rows=len(result.rows) + len(result.outline) // 4)
+
+
+async def _live(request: web.Request, now: results.Progress, shown: int) -> Response:
+    """The status of a result and its run, attempts, and how many steps are not in the page."""
+    run = now.head.run_id
+    quiet = None if now.head.finished else (await overview.quiet(request.app[SERVICES].pool, [run])).get(run)
+    hours = quiet and quiet // timedelta(hours=1)
+    version = now.head.status, now.head.run_status, now.attempts, now.steps, hours
+    draw = partial(
+        render.page, "result_live.html", head=now.head, attempts=now.attempts, news=now.steps - shown, quiet=quiet
+    )
+    return await html.live(request, draw, version)
 
 
 async def show_difference(request: web.Request, case_id: UUID) -> Response:

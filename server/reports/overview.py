@@ -97,13 +97,15 @@ async def needs_a_look(connection: Any, visible: Sequence[UUID] | None) -> tuple
 async def listed(connection: Any, runs: Sequence[SuiteRun]) -> list[ListedRun]:
     """The runs with their counts of tests, and whether they are quiet."""
     counts = await run_tests.counts(connection, [run.id for run in runs])
-    still = [run.id for run in runs if run.status == "Running"]
-    sent = {row["id"]: row["at"] for row in await connection.fetch(SQL.suite_runs.last_sent, still)} if still else {}
+    silent = await quiet(connection, [run.id for run in runs if run.status == "Running"])
+    return [ListedRun(run, counts.get(run.id, Counts()), silent.get(run.id)) for run in runs]
+
+
+async def quiet(where: Any, running: Sequence[UUID]) -> dict[UUID, timedelta]:
+    """Of these runs, those to which nothing has been sent for an hour, with how long."""
+    sent = await where.fetch(SQL.suite_runs.last_sent, running) if running else []
     now = datetime.now(UTC)
-    return [
-        ListedRun(run, counts.get(run.id, Counts()), _quiet(now - sent[run.id]) if run.id in sent else None)
-        for run in runs
-    ]
+    return {row["id"]: now - row["at"] for row in sent if now - row["at"] >= QUIET_AFTER}
 
 
 async def one(connection: Any, run_id: UUID, scope: UUID | None) -> ListedRun:
@@ -111,7 +113,3 @@ async def one(connection: Any, run_id: UUID, scope: UUID | None) -> ListedRun:
     run = await suite_runs.by_id(connection, run_id, scope)
     (found,) = await listed(connection, [run])
     return found
-
-
-def _quiet(silence: timedelta) -> timedelta | None:
-    return silence if silence >= QUIET_AFTER else None

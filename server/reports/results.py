@@ -170,6 +170,7 @@ class Result:
     network: list[tuple[int, int, bool]] = field(default_factory=list)
     starts_at: datetime | None = None
     logs: Logs | None = None
+    quiet: timedelta | None = None  # how long nothing has been sent to the run, if that is long
 
     def outcome(self) -> Outcome:
         """The result as its marks need it."""
@@ -197,6 +198,21 @@ async def of_case(pool: Pool, case_id: UUID, scope: UUID | None, asked: Asked, c
         if asked.logs:
             result.logs = await _logs(connection, result, asked)
     return result
+
+
+@dataclass(slots=True)
+class Progress:
+    """What changes of a result while its run is running. `steps`: of all iterations."""
+
+    head: Head
+    attempts: list[Attempt]
+    steps: int
+
+
+async def progress(where: Any, case_id: UUID, scope: UUID | None) -> Progress:
+    """Raises CaseNotFound."""
+    head = await _head(where, case_id, scope, 1)
+    return Progress(head, await _attempts(where, head), await where.fetchval(sql.step_count, case_id))
 
 
 async def panel(
@@ -244,13 +260,17 @@ async def _head(connection: Any, case_id: UUID, scope: UUID | None, cut: int) ->
     return Head(*row)
 
 
+async def _attempts(connection: Any, head: Head) -> list[Attempt]:
+    same = head.project_id, head.test_id, head.run_id, head.browser
+    return listed(Attempt, await connection.fetch(sql.attempts, *same, _ATTEMPTS))
+
+
 async def _surroundings(connection: Any, head: Head, asked: Asked) -> Result:
-    attempts = await connection.fetch(sql.attempts, head.project_id, head.test_id, head.run_id, head.browser, _ATTEMPTS)
     previous, following = await connection.fetchrow(sql.failed_tests, head.run_id, head.id, head.test_id)
     return Result(
         head,
         Totals(*await connection.fetchrow(sql.totals, head.id, asked.only_images)),
-        listed(Attempt, attempts),
+        await _attempts(connection, head),
         previous,
         following,
         listed(File, await connection.fetch(sql.files, head.id, asked.only_images, FILES, (asked.files - 1) * FILES)),

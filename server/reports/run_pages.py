@@ -54,7 +54,7 @@ async def _overview(connection: Any, run: ComparedRun, counts: Counts, asked: As
     pictured = [test for group in shown for test in group.tests[:_CARDS]]
     others = {}
     if asked.status is None and start == 0:
-        for state, number in _states(counts)[1:]:
+        for state, number in states(counts)[1:]:
             if number:
                 others[state], _ = await run_tests.page(connection, run.id, _FOLDED, state=state)
     end = start + len(shown)
@@ -68,7 +68,7 @@ async def _overview(connection: Any, run: ComparedRun, counts: Counts, asked: As
         "others": others,
         "slowest": [] if counts.failed else await run_tests.slowest(connection, run.id, _SLOWEST),
         "further": str(end) if end < len(groups) else None,
-        "states": _states(counts),
+        "states": states(counts),
     }
 
 
@@ -91,7 +91,7 @@ async def _list(connection: Any, run: ComparedRun, counts: Counts, asked: Asked)
         "listing": found,
         "steps": await run_tests.failed_steps(connection, [test.id for test in found if test.status == "Failed"]),
         "further": f"{found[-1].rank}.{found[-1].id}" if more else None,
-        "states": _states(counts),
+        "states": states(counts),
     }
 
 
@@ -107,7 +107,7 @@ def _fitting(groups: Sequence[run_tests.Group]) -> list[run_tests.Group]:
     return shown
 
 
-def _states(counts: Counts) -> list[tuple[State, int]]:
+def states(counts: Counts) -> list[tuple[State, int]]:
     return [
         ("Failed", counts.failed),
         ("Flaky", counts.flaky),

@@ -67,6 +67,11 @@ async def by_id(connection: Any, run_id: UUID, scope: UUID | None) -> SuiteRun:
     return (await _with_counts(connection, [row]))[0]
 
 
+async def by_ids(connection: Any, ids: Sequence[UUID], visible: Sequence[UUID] | None) -> list[SuiteRun]:
+    """Those of the runs that exist in these projects (None: all)."""
+    return await _with_counts(connection, await connection.fetch(SQL.suite_runs.by_ids, ids, visible))
+
+
 async def page(
     connection: Any,
     projects: Sequence[UUID] | None,

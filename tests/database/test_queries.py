@@ -49,6 +49,7 @@ COUNTS = ["suite_run_id", *fields(suite_runs.TestCounts), "total_duration_ms"]
 # Rows are unpacked by position: the columns of a query must be in the order of the dataclass fields.
 COLUMNS = {
     "suite_runs.by_id": RUN,
+    "suite_runs.by_ids": RUN,
     "suite_runs.page": RUN,
     "suite_runs.counts": COUNTS,
     "test_cases.insert_many": [*fields(test_cases.TestCase), "unknown_error"],

@@ -107,10 +107,10 @@ def test_what_was_sent_is_text(site, up_server, path):
 
 
 QUERIES = {
-    "/": ("project", "branch", "name", "environment", "tag", "cursor", "status", "since", "x"),
+    "/": ("project", "branch", "name", "environment", "tag", "cursor", "status", "since", "part", "runs", "newest"),
     "/runs": ("project", "branch", "name", "environment", "tag", "cursor", "status", "until"),
-    "/runs/{suite_id}": ("q", "tag", "status", "error", "group", "cursor"),
-    "/results/{case_id}": ("step", "view", "with", "log", "files", "from"),
+    "/runs/{suite_id}": ("q", "tag", "status", "error", "group", "cursor", "part", "failed"),
+    "/results/{case_id}": ("step", "view", "with", "log", "files", "from", "part", "steps"),
     "/results/{case_id}/steps/{at}": ("view", "with"),
     "/results/{case_id}/files/{artifact_id}": ("view", "find", "line", "page", "wrap", "entry", "step"),
     "/tests": ("branch", "browser", "environment", "cursor", "id", "project"),

@@ -1,4 +1,4 @@
-// The tree of a JSON file: the path of the row that was clicked or has the focus, to be copied.
+// The tree of a JSON file: the path of the row in use, to be copied.
 "use strict";
 
 (() => {
