@@ -34,7 +34,7 @@ class ReportError(Exception):
         problems: Sequence[Problem] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        self.detail = detail or type(self).__doc__ or self.code
+        self.detail = detail or " ".join((type(self).__doc__ or self.code).split())
         self.problems = tuple(problems)
         self.headers = dict(headers or {})
         super().__init__(self.detail)

@@ -188,8 +188,8 @@ async def _refused(request: web.Request, next: str, error: ReportError, name: st
 
 def _flow(request: web.Request, secret: str) -> single_sign_on.Flow:
     call = request[CALL]
-    origin = f"{'https' if call.secure else 'http'}://{call.host}"
-    return single_sign_on.Flow(secret, f"{origin}/sign-in/callback")
+    origin = request.app[SERVICES].config.server.public_url or f"{'https' if call.secure else 'http'}://{call.host}"
+    return single_sign_on.Flow(secret, f"{origin.rstrip('/')}/sign-in/callback")
 
 
 def _kept_flow(request: web.Request) -> tuple[str, str]:

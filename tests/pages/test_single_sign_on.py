@@ -135,6 +135,14 @@ async def test_the_callback_uses_the_address_behind_a_trusted_proxy(browser):
     assert all(word in line for word in ("Secure", "HttpOnly", "SameSite=Lax", "Path=/sign-in", "Max-Age=900"))
 
 
+async def test_the_callback_uses_the_public_address_if_it_is_set(start, aiohttp_client, provider):
+    oidc = Oidc(provider.issuer, providers.CLIENT, providers.SECRET, role_map=ROLES)
+    server = (await start(auth={"oidc": oidc}, server={"public_url": "https://reports.example/"})).server
+    address, _ = await begin(await aiohttp_client(server, cookie_jar=DummyCookieJar()))
+    query = parse_qs(urlsplit(address).query)
+    assert query["redirect_uri"] == ["https://reports.example/sign-in/callback"]
+
+
 async def test_the_way_back_never_leads_elsewhere(browser):
     for next in ("//evil.example", "https://evil.example", "/\\evil", "/" + "x" * 2500, ""):
         reply = await sign_in(browser, next)
@@ -194,6 +202,22 @@ async def test_an_account_takes_no_name_that_somebody_has(browser, provider, mak
     ):
         code, _, errors = command("user", *arguments)
         assert code != 0 and "signs in at the provider" in errors
+
+
+async def test_admins_see_who_signs_in_at_the_provider_and_give_neither_roles_nor_passwords(browser, make_user, rows):
+    await sign_in(browser)
+    (person,) = rows("SELECT id FROM users")
+    admin = await browser.post(LOGIN, json={"name": make_user(everywhere="admin"), "password": PASSWORD})
+    session, csrf = {"Cookie": f"{COOKIE}={cookies_of(admin)[COOKIE]}"}, (await admin.json())["csrf_token"]
+    assert "valid, SSO" in await (await browser.get("/admin/people", headers=session)).text()
+    page = await (await browser.get(f"/admin/people?change={person['id']}", headers=session)).text()
+    assert "at the provider" in page and "Disable" in page
+    assert "Generate a new password" not in page and "Set the role" not in page
+    for fields in ({"action": "reset-password"}, {"action": "give-role", "role": "admin"}):
+        sent = {**fields, "id": str(person["id"]), "csrf_token": csrf}
+        reply = await browser.post("/admin/people", data=sent, headers=session)
+        text = await reply.text()
+        assert reply.status == 409 and "come from there at each sign-in (role_map). Disable the account" in text
 
 
 async def test_a_disabled_person_is_refused_although_the_provider_lets_them_in(browser, command, rows):
