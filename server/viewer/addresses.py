@@ -35,10 +35,6 @@ class Addresses:
     def run(self, run_id: Any) -> str:
         return ""
 
-    def live(self, address: str) -> str:
-        """`address`, whose fragment has what changes while something runs."""
-        return ""
-
     def run_data(self, run_id: Any) -> str:
         """A run as the API has it."""
         return ""
@@ -131,9 +127,6 @@ class Pages(Addresses):
 
     def run(self, run_id: Any) -> str:
         return f"/runs/{run_id}"
-
-    def live(self, address: str) -> str:
-        return address
 
     def run_data(self, run_id: Any) -> str:
         return f"{_API}/suite-runs/{run_id}"

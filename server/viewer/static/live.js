@@ -21,26 +21,26 @@
     }
     const { textContent, dataset } = box.content.getElementById("heard");
     words = textContent;
-    if (dataset.title) document.title = `${dataset.title} · reportd`;
+    if (dataset.title) document.title = dataset.title + " · reportd";
     if (dataset.over === "reload") location.reload();
-    return dataset.over === undefined;
+    return !("over" in dataset);
   }
 
   function end(reason) {
     refresh.hidden = false;
-    if (reason) reportd.notice(reason);
+    reportd.notice(reason);
   }
 
   async function look() {
     late = document.hidden;
     if (late) return;
     const headers = { "X-Fragment": "1", "If-None-Match": tag };
-    const response = await fetch(heard.dataset.live, { cache: "no-store", headers }).catch(() => null);
-    if (response?.redirected) return end("Your session has ended. Reload the page to sign in.");
-    if (response?.status === 404) return end("This is gone: it has been deleted meanwhile.");
+    const response = await fetch(heard.dataset.live, { cache: "no-store", headers }).catch(() => ({}));
+    if (response.redirected) return end("Your session has ended. Reload the page to sign in.");
+    if (response.status === 404) return end("This is gone: it has been deleted meanwhile.");
     let more = true;
     same += 1;
-    if (response?.status === 200) {
+    if (response.ok) {
       more = show(await response.text());
       tag = response.headers.get("ETag");
       same = 0;
@@ -51,7 +51,7 @@
       heard.textContent = words;
       said = Date.now();
     }
-    if (!more || Date.now() - changed > 3600000) return end();
+    if (!more || Date.now() - changed > 3600000) return end("");
     setTimeout(look, 1000 * PAUSES[Math.min(same, 3)]);
   }
 
