@@ -1,5 +1,6 @@
 """The static files of the pages. Each has an address with a hash of its content, which may be cached for good."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -8,6 +9,8 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 _FOLDER = files("server.viewer").joinpath("static")
+# Of a style sheet, what only its readers need: comments and indentation.
+_NOT_NEEDED = re.compile(rb"/\*.*?\*/\s*|^\s+", re.DOTALL | re.MULTILINE)
 TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 
@@ -48,4 +51,6 @@ def licence(name: str) -> bytes:
 def _load(file: Traversable) -> Asset:
     content = file.read_bytes()
     stem, _, suffix = file.name.rpartition(".")
+    if suffix == "css" and _FOLDER.joinpath(file.name).is_file():  # ours; those of other projects stay as they are
+        content = _NOT_NEEDED.sub(b"", content)
     return Asset(f"{stem}.{sha256(content).hexdigest()[:16]}.{suffix}", TYPES[suffix], content)

@@ -1,5 +1,6 @@
 """Static files: the vendored ones are unmodified, and each address belongs to one content."""
 
+import re
 from hashlib import sha256
 from pathlib import Path
 
@@ -32,6 +33,21 @@ def test_what_pages_load_is_small():
     known = {path.name for path in (VENDOR / "swagger-ui").iterdir()}
     sizes = {name: len(asset.content) for name, asset in assets.by_name().items() if name not in known}
     assert len(sizes) >= 10 and sum(sizes.values()) <= 120_000, sizes
+
+
+def test_style_sheets_are_served_without_comments_and_indentation():
+    def rules(text):
+        return re.sub(r"/\*.*?\*/|\s", "", text, flags=re.DOTALL)
+
+    for name, asset in assets.by_name().items():
+        path = VENDOR.parent / name
+        if name.endswith(".css") and path.is_file():
+            served = asset.content.decode()
+            assert rules(served) == rules(path.read_text("utf-8")), name
+            assert "/*" not in served and not re.search(r"^\s", served, re.MULTILINE), name
+        else:  # scripts as they are read, and files of other projects
+            (path,) = VENDOR.parent.glob(f"**/{name}")
+            assert asset.content == path.read_bytes(), name
 
 
 def test_an_address_has_the_hash_of_the_content():
