@@ -7,7 +7,7 @@ from uuid import UUID
 
 from server.archive import names
 from server.reports.panels import At
-from server.viewer.addresses import Addresses, query
+from server.viewer.addresses import Addresses
 from server.viewer.filters import FilteredAddress
 
 
@@ -18,12 +18,13 @@ class Places:
     def __init__(self, case_id: UUID, starts: Sequence[At], opening: At | None) -> None:
         self.case_id, self.starts = case_id, starts
         self._first = self._page(opening) if opening else -1
+        self._opening = names.result(case_id)
 
     def name(self, at: At) -> str:
         """The page that has a step."""
         page = self._page(at)
         if page in (self._first, -1):
-            return names.result(self.case_id)
+            return self._opening
         iteration = self.starts[page].iteration
         number = sum(each.iteration == iteration for each in self.starts[: page + 1])
         return names.result(self.case_id, iteration, number)
@@ -60,10 +61,13 @@ class ArchivePages(Addresses):
     def result(self, case_id: Any, step: Any = None, view: Any = None, with_: Any = None, **asked: Any) -> str:
         if any(asked.values()):  # a page of a list, or a text without cuts
             return ""
-        name, at = names.result(case_id), At.parse(str(step)) if step else None
-        if at and self._places and self._places.case_id == case_id:
-            name = self._places.name(at)
-        return self._up + name + query({"step": step, "view": view, "with_": with_})
+        name, sent = names.result(case_id), ""
+        if step:
+            at = step if isinstance(step, At) else At.parse(str(step))
+            if at and self._places and self._places.case_id == case_id:
+                name = self._places.name(at)
+            sent = f"?step={step}" + (f"&view={view}" if view else "") + (f"&with={with_}" if with_ else "")
+        return self._up + name + sent
 
     def logs(self, case_id: Any, step: Any = None, page: int = 1, **asked: Any) -> str:
         return self.result(case_id, step) + "#logs" if page == 1 else ""

@@ -35,7 +35,7 @@ Text = AsyncGenerator[str, None]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """As html.Frame; `address` is the name of the page in the archive."""
+    """As html.Frame; `address` is the name of the page, without its folder: a link to itself."""
 
     address: str
     who: None = None
@@ -103,7 +103,7 @@ class Pages:
 
     async def _text(self, result: results.Result, name: str, to: ArchivePages) -> Text:
         """The page, with the panels of all its steps at the end."""
-        draw = partial(result_page.draw, result, _Query(), cut=CUT, to=to, frame=Frame(name))
+        draw = partial(result_page.draw, result, _Query(), cut=CUT, to=to, frame=Frame(name.rpartition("/")[2]))
         text, _, end = (await aside(_ROW * (len(result.rows) + 100), draw)).rpartition(_END)
         yield text
         if result.panel is not None:
@@ -141,12 +141,12 @@ class Pages:
 
 def _kept(found: Sequence[Panel], head: Head, to: ArchivePages) -> str:
     """The panels of some steps, each with its images in all modes."""
-    texts = []
+    kept = []
     for panel in found:
         shown = stage(panel, None, None)
         views = [(view, beside, stage(panel, view, beside or None)) for view, beside in _modes(panel, shown)]
-        texts.append(render.page("kept.html", head=head, panel=panel, stage=shown, views=views, to=to))
-    return "".join(texts)
+        kept.append((panel, shown, views))
+    return render.page("kept.html", head=head, kept=kept, to=to)
 
 
 def _modes(panel: Panel, shown: Stage) -> Iterator[tuple[str, str]]:

@@ -166,9 +166,11 @@ async def test_attempts_and_failed_tests_of_the_run_are_linked(make_run, make_re
 async def test_iterations_are_tabs_that_lead_to_their_failure(make_result, page):
     steps = [{**step, "iteration_number": number} for number in range(1, 15) for step in STEPS]
     steps = [{**step, "status": "Passed"} if step["iteration_number"] != 5 else step for step in steps]
-    text = await page(await make_result(steps))
+    case = await make_result(steps)
+    text = await page(case)
     assert "Step 5.2" in stage_of(text) and 'class="tabs iterations squares"' in text
-    assert 'href="?step=5.2" aria-current="true"' in text and 'href="?step=4.3"' in text
+    own = f'href="/results/{case}?step='
+    assert f'{own}5.2" aria-current="true"' in text and f'{own}4.3"' in text
 
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'\u202e\x1b[31mred\x1b[0m{{7*7}}"
