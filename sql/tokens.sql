@@ -54,10 +54,10 @@ RETURNING id, name, project_id
 
 -- name: rotate
 -- By id, else by name: sets a new secret ($2), and a new expiry if $4 is given. All former secrets and the token's
--- sessions stay valid for at most $3. The token's id stays, and with it its Idempotency-Keys.
+-- sessions stay valid for at most $3. Not a token of CI jobs: its secret would not end after 15 minutes. The token's id stays, and with it its Idempotency-Keys.
 WITH rotated AS (
     SELECT id, token_hash, CURRENT_TIMESTAMP + $3::interval AS overlap_end, expires_at FROM tokens
-    WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > CURRENT_TIMESTAMP)
+    WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > CURRENT_TIMESTAMP) AND subject_hash IS NULL
       AND (id::text = $1 OR name = $1)
     ORDER BY id::text = $1 DESC LIMIT 1
     FOR UPDATE
@@ -81,7 +81,8 @@ SELECT 1 FROM tokens WHERE token_hash = $1 UNION ALL SELECT 1 FROM former_secret
 -- Newest first: of one project ($1), or all (NULL). Ids sort by time (UUIDv7): $2 is the last id of the previous page.
 SELECT t.id, t.name, p.name AS project, t.role, t.created_at, t.last_used_at, t.expires_at, t.revoked_at,
        (SELECT max(f.expires_at) FROM former_secrets f
-        WHERE f.token_id = t.id AND f.expires_at > CURRENT_TIMESTAMP) AS former_until
+        WHERE f.token_id = t.id AND f.expires_at > CURRENT_TIMESTAMP) AS former_until,
+       t.subject_hash IS NOT NULL AS of_ci
 FROM tokens t LEFT JOIN projects p ON p.id = t.project_id
 WHERE ($1::uuid IS NULL OR t.project_id = $1) AND ($2::uuid IS NULL OR t.id < $2)
 ORDER BY t.id DESC
@@ -91,6 +92,7 @@ LIMIT $3
 -- The row that `page` has for a token of the projects $2 (NULL: of any, or for all).
 SELECT t.id, t.name, p.name AS project, t.role, t.created_at, t.last_used_at, t.expires_at, t.revoked_at,
        (SELECT max(f.expires_at) FROM former_secrets f
-        WHERE f.token_id = t.id AND f.expires_at > CURRENT_TIMESTAMP) AS former_until
+        WHERE f.token_id = t.id AND f.expires_at > CURRENT_TIMESTAMP) AS former_until,
+       t.subject_hash IS NOT NULL AS of_ci
 FROM tokens t LEFT JOIN projects p ON p.id = t.project_id
 WHERE t.id = $1 AND ($2::uuid[] IS NULL OR t.project_id = ANY($2))

@@ -30,7 +30,7 @@ class Rotated:
 @dataclass(frozen=True, slots=True)
 class Listed:
     """A token in a list, without its secret. `project` None: all projects. `former_until`: until when a former secret
-    works, too."""
+    works, too; `of_ci`: until when the last one works that a CI job got."""
 
     id: UUID
     name: str
@@ -41,6 +41,7 @@ class Listed:
     expires_at: datetime | None
     revoked_at: datetime | None
     former_until: datetime | None
+    of_ci: bool
 
     def state(self, now: datetime) -> str:
         """`valid`, `expired` or `revoked`."""
@@ -94,7 +95,8 @@ async def rotate(
     connection: Any, id_or_name: str, overlap: timedelta, ends: datetime | None, actor: Actor
 ) -> Rotated | None:
     """Give a token a new secret; `ends`: also a new end. The former secret works for `overlap` more. Without an
-    overlap, the token's evidence links end, too. None when no valid token has this id or name."""
+    overlap, the token's evidence links end, too. None when no valid token has this id or name, or it is of
+    CI jobs."""
     secret = new_token()
     row = await connection.fetchrow(SQL.tokens.rotate, id_or_name, hash_of(secret), overlap, ends)
     if row is None:

@@ -17,6 +17,7 @@ from server.http import fetch
 from server.services import SERVICES
 from server.trust import CiRule
 from tests import provider as providers
+from tests.people import logged_in
 
 EXCHANGE = "/api/v1/auth/exchange"
 RUNS = "/api/v1/reports/suite-runs"
@@ -93,6 +94,8 @@ async def test_all_exchanges_of_a_subject_are_one_caller(job, issuer, rows, comm
     code, listed, _ = command("token", "list")
     assert code == 0 and listed.count("of CI, last secret until") == 2
     name = rows("SELECT name FROM tokens WHERE name LIKE '%%main%%'")[0]["name"]
+    code, _, errors = command("token", "rotate", name)  # its secret would not end after 15 minutes
+    assert code != 0 and "No valid token" in errors
     assert command("token", "revoke", name)[0] == 0
     job.app[SERVICES].callers.clear()
     assert [(await job.get(RUNS, headers=bearer)).status for bearer in (*bearers, third)] == [401, 401, 200]
@@ -359,6 +362,24 @@ async def test_the_exchanges_of_a_subject_are_limited(job, issuer, monkeypatch, 
     token, other = issuer.sign(issuer.claims()), issuer.sign(issuer.claims(sub="another"))
     assert [(await send(job, each))[0] for each in (token, token, token, other)] == [201, 201, 429, 201]
     assert len(rows("SELECT 1 FROM former_secrets")) == 3
+
+
+async def test_admins_see_tokens_of_ci_and_revoke_but_do_not_rotate_them(job, issuer, make_user, rows):
+    _, made = await send(job, issuer.sign(issuer.claims(sub="<b>\u00e9")))
+    headers = await logged_in(job, make_user(everywhere="admin"))
+    csrf = headers.pop("X-CSRF-Token")
+    text = await (await job.get("/admin/tokens", headers=headers)).text()
+    assert "of CI jobs" in text and "&lt;b&gt;\u00e9 #" in text and "former secret" not in text
+    (token,) = rows("SELECT id, name FROM tokens WHERE subject_hash IS NOT NULL")
+    page = await (await job.get(f"/admin/tokens?change={token['id']}", headers=headers)).text()
+    assert "Jobs get new secrets" in page and "Rotate the token" not in page
+    fields = {"id": str(token["id"]), "csrf_token": csrf}
+    rotated = await job.post("/admin/tokens", data={**fields, "action": "rotate", "overlap": "24"}, headers=headers)
+    assert rotated.status == 404
+    ended = {**fields, "action": "revoke", "typed": token["name"]}
+    assert (await job.post("/admin/tokens", data=ended, headers=headers, allow_redirects=False)).status == 303
+    job.app[SERVICES].callers.clear()
+    assert (await job.get(RUNS, headers={"Authorization": f"Bearer {made['token']}"})).status == 401
 
 
 def test_the_lifetime_is_that_of_the_docs():
