@@ -233,13 +233,14 @@ SELECT (SELECT id FROM failed WHERE id < $2 ORDER BY id DESC LIMIT 1) AS previou
 
 -- name: tests_failed_at
 -- In how many tests of the run a step failed with the selector of this one ($2), among the first $3 results that failed.
+-- The inner LIMITs keep this order: otherwise the planner may read the failed steps of all results.
 SELECT count(DISTINCT failed.test_id)
-FROM test_step_results this
+FROM (SELECT element_selector FROM test_step_results WHERE id = $2 LIMIT 1) AS this
 CROSS JOIN LATERAL (
     SELECT id, test_id FROM test_case_results
     WHERE suite_run_id = (SELECT suite_run_id FROM test_case_results WHERE id = $1) AND status = 'Failed'
     ORDER BY id LIMIT $3) AS failed
-WHERE this.id = $2
-  AND EXISTS (SELECT FROM test_step_results s
-              WHERE s.test_case_result_id = failed.id AND s.status = 'Failed'
-                AND s.element_selector = this.element_selector)
+CROSS JOIN LATERAL (
+    SELECT FROM test_step_results s
+    WHERE s.test_case_result_id = failed.id AND s.status = 'Failed' AND s.element_selector = this.element_selector
+    LIMIT 1) AS at

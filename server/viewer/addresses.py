@@ -186,11 +186,15 @@ class Pages(Addresses):
 class LinkPages(Addresses):
     """The pages of an evidence link on a run or a result, all below its own address: `base`, `/shared/rpl_…`.
 
-    `only`: the one result that it covers; None: all of its run. There are no other pages, and of the files the images.
+    `only`: the one result that it covers; None: all of its run. There are no other pages, no scripts, and of the files
+    the images.
     """
 
     def __init__(self, base: str, only: Any = None) -> None:
         self._base, self._only = base, only
+
+    def asset(self, name: str) -> str:
+        return assets.address(name) if name == "icon.svg" else ""
 
     def run(self, run_id: Any) -> str:
         return "" if self._only else self._base

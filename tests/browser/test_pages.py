@@ -224,7 +224,8 @@ async def test_every_control_is_reached_by_the_tab_key_and_shows_it(visit, site,
     assert hidden == [], address
     missed = await ask(tab, MISSED)
     assert missed == [] and len(visited) > 2, address
-    assert await tab.evaluate("document.querySelectorAll('.steps .rows a[data-visit]').length") <= 1
+    if await tab.evaluate("document.scripts.length"):  # without scripts, steps are plain links
+        assert await tab.evaluate("document.querySelectorAll('.steps .rows a[data-visit]').length") <= 1
 
 
 async def test_thirty_keys_leave_the_focus_where_it_was(visit, site):

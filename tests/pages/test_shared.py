@@ -17,6 +17,7 @@ from server.auth import evidence_links as links
 from server.database.queries import SQL
 from server.http.authenticate import COOKIE
 from server.observe.log import JsonLines, TextLines
+from server.viewer import assets
 from server.viewer import render as viewer
 from tests import makers
 from tests.chromium import chromium_path
@@ -480,7 +481,8 @@ async def test_the_policy_of_pages_allows_only_their_style_and_images_of_the_ser
         assert (reply.headers["Cache-Control"], reply.headers["X-Robots-Tag"]) == ("no-store", "noindex")
         assert reply.charset == "utf-8" and text.startswith("<!doctype html>")
         page = Page(text)
-        assert not {"script", "form", "input", "button", "iframe", "object", "base", "link"} & set(page.tags)
+        assert not {"script", "form", "input", "button", "iframe", "object", "base"} & set(page.tags)
+        assert page.loads.pop(0) == assets.address("icon.svg") and page.tags.count("link") == 1
         assert not re.search(r"(?i)\son\w+=|\sstyle=|javascript:|@import|url\(", text)
         base = three["case"] if url.startswith(three["case"]) else three["run"]
         assert re.search(r'<p class="until">Shared until <time datetime="20', text)
@@ -639,7 +641,7 @@ async def test_pages_escape_all_stored_texts(nobody, client, make_run, make_case
         text = await (await nobody.get(address, headers=BROWSER)).text()
         page = Page(text)
         assert "script" not in page.tags and text.count("&lt;script&gt;") >= 5 and "{{ 7 * 7 }}" in text
-        assert all(load.startswith("/shared/") for load in page.loads)
+        assert all(load.startswith(("/shared/", "/static/icon.")) for load in page.loads)
         assert not any("javascript" in link for link in page.links)
         assert HOSTILE in page.texts
     assert (
