@@ -13,10 +13,11 @@ SELECT status FROM suite_runs WHERE id = $1 AND ($2::uuid IS NULL OR project_id 
 SELECT max(last_result_id::text)::uuid FROM webhook_deliveries WHERE suite_run_id = $1 AND last_result_id IS NOT NULL
 
 -- name: newly_failing
--- The tests of run $1 that fail, by their last attempt, and did not fail before: in the last earlier run of the same
--- name and branch that has a result of the test with the same browser or, if there is none, of the main branch.
+-- The tests of run $1 that fail, by their last attempt, and did not fail before: by the last result with the same
+-- browser that passed or failed, in earlier runs of the same name and branch or, if there is none, of the main branch.
 -- Skipped and pending results do not count, so an interrupted run makes nothing new. $2: only results after this one,
--- $3: of so many failing tests, $4: of the last so many results of each. `last_id` is the newest result of the run.
+-- $3: of so many failing tests, $4: of the last so many results of each. `last_id` is the newest result of the run. Two
+-- subqueries, each of which ends at the first row that fits: mostly, the last result is the one.
 SELECT c.id, c.test_id, c.browser, c.name, c.error_type,
        left(coalesce(nullif(c.error_message, ''), s.error_message, c.stack_trace), 1000) AS error,
        (SELECT n.id FROM test_case_results n WHERE n.suite_run_id = $1 ORDER BY n.id DESC LIMIT 1) AS last_id
@@ -28,20 +29,26 @@ FROM (SELECT * FROM test_case_results f
       ORDER BY f.id LIMIT $3) AS c
 JOIN suite_runs r ON r.id = c.suite_run_id JOIN projects p ON p.id = r.project_id
 LEFT JOIN LATERAL (
-    SELECT b.status FROM (SELECT suite_run_id, status, browser, attempt, id FROM test_case_results
-                          WHERE project_id = c.project_id AND test_id = c.test_id AND id < c.id
-                          ORDER BY id DESC LIMIT $4) AS b
-    JOIN suite_runs o ON o.id = b.suite_run_id
-    WHERE o.id < r.id AND o.name = r.name AND (o.branch IS NOT DISTINCT FROM r.branch OR o.branch = p.main_branch)
-      AND b.browser IS NOT DISTINCT FROM c.browser AND b.status IN ('Passed', 'Failed')
-    ORDER BY o.branch IS NOT DISTINCT FROM r.branch DESC, o.id DESC, b.attempt DESC, b.id DESC
-    LIMIT 1) AS former ON true
-LEFT JOIN LATERAL (
     SELECT error_message FROM test_step_results
     WHERE test_case_result_id = c.id AND coalesce(c.error_message, '') = ''
       AND status = 'Failed' AND error_message <> ''
     ORDER BY iteration_number, step_number LIMIT 1) AS s ON true
-WHERE former.status IS DISTINCT FROM 'Failed'
+WHERE coalesce(
+    (SELECT b.status FROM (SELECT id, suite_run_id, status, browser FROM test_case_results
+                           WHERE project_id = c.project_id AND test_id = c.test_id AND id < c.id
+                           ORDER BY id DESC LIMIT $4) AS b
+     JOIN suite_runs o ON o.id = b.suite_run_id
+     WHERE o.id < r.id AND o.name = r.name AND o.branch IS NOT DISTINCT FROM r.branch
+       AND b.browser IS NOT DISTINCT FROM c.browser AND b.status IN ('Passed', 'Failed')
+     ORDER BY b.id DESC LIMIT 1),
+    (SELECT b.status FROM (SELECT id, suite_run_id, status, browser FROM test_case_results
+                           WHERE project_id = c.project_id AND test_id = c.test_id AND id < c.id
+                           ORDER BY id DESC LIMIT $4) AS b
+     JOIN suite_runs o ON o.id = b.suite_run_id
+     WHERE o.id < r.id AND o.name = r.name AND o.branch = p.main_branch
+       AND b.browser IS NOT DISTINCT FROM c.browser AND b.status IN ('Passed', 'Failed')
+     ORDER BY b.id DESC LIMIT 1),
+    'Passed') = 'Passed'
 ORDER BY c.id
 
 -- name: lead
