@@ -45,6 +45,9 @@ def test_systemd_takes_the_units(tmp_path):
     for unit in UNITS:  # verify looks for the programs
         text = unit.read_text("utf-8").replace("/opt/reportd/venv/bin/reportd", str(program))
         (tmp_path / unit.name).write_text(text)
+    drop_in = tmp_path / "reportd.service.d/webhooks.conf"
+    drop_in.parent.mkdir()
+    shutil.copy(DEPLOY / drop_in.name, drop_in)
     done = subprocess.run(
         [str(ANALYZE), "verify", "--man=no", "--generators=no", *(str(tmp_path / unit.name) for unit in UNITS)],
         env={**ENVIRONMENT, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},

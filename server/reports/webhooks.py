@@ -91,7 +91,7 @@ def _finished(project_id: UUID, run: SuiteRun, counts: Counts, url: str) -> Even
     flaky = f", {counts.flaky} flaky" if counts.flaky else ""
     text = lines(
         f"{_SHAPES[run.status]} {run.status}: {_title(run)}",
-        f"{counts.total} tests{failed}{flaky}",
+        f"{_tests(counts.total)}{failed}{flaky}",
         _link(url, f"/runs/{run.id}"),
     )
     data = {"project": run.project, "run": _run(run, counts, url)}
@@ -102,7 +102,7 @@ def _newly_failing(project_id: UUID, run: SuiteRun, counts: Counts, url: str, te
     shown = tests[:_LISTED]
     few = [code(test["name"]) + (f": {escaped(_error(test))}" if test["error"] else "") for test in shown]
     text = lines(
-        f"✕ {len(tests)} {'tests' if len(tests) > 1 else 'test'} newly failing: {_title(run)}",
+        f"✕ {_tests(len(tests))} newly failing: {_title(run)}",
         listed(few, len(tests) - len(shown)),
         _link(url, f"/runs/{run.id}"),
     )
@@ -145,6 +145,10 @@ def _title(run: SuiteRun) -> str:
     branch = f" on {code(run.branch)}" if run.branch else ""
     commit = f" ({code(run.commit_sha[:12])})" if run.commit_sha else ""
     return f"{code(run.project)}, {code(run.name)}{branch}{commit}"
+
+
+def _tests(number: int) -> str:
+    return f"{number} test" if number == 1 else f"{number} tests"
 
 
 def _error(test: Any) -> str:
