@@ -14,12 +14,9 @@ from tests.webhooks.conftest import hook, make_target, quick, serve, target
 
 __all__ = ["hook", "make_target", "quick", "serve", "target"]  # fixtures
 BASE = "/api/v1/reports/suite-runs"
-WORKERS = (
-    "webhooks.lead",
-    "webhooks.due",
-    "webhooks.counts",
-    "webhooks.attempted",
-)  # statements of the worker, at any time
+# Statements of the worker and the sweeper, at any time.
+WORKERS = ("webhooks.lead", "webhooks.due", "webhooks.counts", "webhooks.attempted", "webhooks.sweep")
+WORKERS += ("webhooks.give_up_unknown", "webhooks.forget")
 FAR = "https://hooks.example/x"
 EVIL = "<!channel> `@here` <https://evil.example|look> \u202e\x1b[31m&"
 
@@ -238,7 +235,9 @@ async def test_a_disk_that_gets_low_is_sent_once_until_it_has_recovered(client, 
 
     async def check(days, times=1):
         async def measure(_):
-            return None if days is None else Measured(5 << 30, 100 << 30, None if days == "?" else days)
+            if days in (None, "?", math.inf):
+                return None if days is None else Measured(5 << 30, 100 << 30, None if days == "?" else 0.0)
+            return Measured(int(days * (1 << 30)), 100 << 30, float(1 << 30))
 
         monkeypatch.setattr(FreeSpace, "measure", measure)
         for _ in range(times):
@@ -250,7 +249,7 @@ async def test_a_disk_that_gets_low_is_sent_once_until_it_has_recovered(client, 
     assert [await check(15), await check(13), await check("?"), await check(None), await check(13)] == [1] * 5
     assert [await check(17.5), await check(0.0)] == [1, 2]
     first, second = sent("disk.low")
-    values = {"days": 13.9, "low_days": 14.0, "free_bytes": 5 << 30, "size_bytes": 100 << 30}
+    values = {"days": 13.9, "low_days": 14.0, "free_bytes": int(13.9 * (1 << 30)), "size_bytes": 100 << 30}
     assert first["data"] == values and second["data"]["days"] == 0.0
     assert rows("SELECT DISTINCT webhook, project_id FROM webhook_deliveries") == [
         {"webhook": "hooks.example", "project_id": None}
