@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 # The layers, from the lowest to the highest. A module may import from lower layers and from its own folder. Each name
 # is a folder in server/ or a top-level module.
 LEVELS = [
-    ["errors", "ids", "background", "wrong_values", "trust", "compare"],
+    ["errors", "ids", "background", "wrong_values", "trust", "hooks", "compare"],
     ["config"],
     ["limits", "redact", "database"],
     ["observe", "storage"],
@@ -136,6 +136,7 @@ def test_the_top_level_modules_are_these():
         "limits",
         "background",
         "wrong_values",
+        "hooks",
         "trust",
         "__main__",
     }

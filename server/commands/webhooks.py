@@ -7,8 +7,8 @@ from typing import Any
 
 from server.commands import epilogs, settings
 from server.commands.console import Refused, minute, piped, run, with_database
-from server.config import WebhookConfig
 from server.database.queries import SQL
+from server.hooks import WebhookConfig
 from server.ids import new_id
 from server.observe.log import visible
 from server.reports import webhooks

@@ -8,9 +8,10 @@ from uuid import UUID
 
 from msgspec import UNSET
 
-from server.config import Config, WebhookConfig
+from server.config import Config
 from server.database.pool import Pool
 from server.database.queries import SQL
+from server.hooks import WebhookConfig
 from server.reports import run_tests
 from server.reports.run_tests import Counts
 from server.reports.suite_runs import SuiteRun

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import orjson
 
-from server.config import WebhookConfig
+from server.hooks import WebhookConfig
 
 TEST = "webhook.test"
 _LONGEST = 200  # characters of a name in a chat

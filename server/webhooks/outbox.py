@@ -5,9 +5,9 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from server.config import WebhookConfig
 from server.database.pool import Pool
 from server.database.queries import SQL
+from server.hooks import WebhookConfig
 from server.ids import lowest_id, new_ids
 from server.webhooks.events import Event, body
 

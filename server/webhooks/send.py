@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from server import __version__
-from server.config import WebhookConfig
+from server.hooks import WebhookConfig
 from server.storage.threads import Threads
 from server.webhooks import signature
 from server.webhooks.addresses import may_connect

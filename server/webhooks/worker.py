@@ -15,9 +15,9 @@ from typing import Any
 
 from prometheus_client import Counter, Gauge
 
-from server.config import WebhookConfig
 from server.database.pool import Pool
 from server.database.queries import SQL
+from server.hooks import WebhookConfig
 from server.ids import new_id
 from server.webhooks.retries import next_delay
 from server.webhooks.send import Target

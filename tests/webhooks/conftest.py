@@ -10,7 +10,8 @@ from aiohttp.test_utils import TestServer
 
 from server import config as configuration
 from server.app import create_app
-from server.config import ServerConfig, WebhookConfig
+from server.config import ServerConfig
+from server.hooks import WebhookConfig
 from server.webhooks import retries, worker
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from server import config
+from server.hooks import WebhookConfig
 from server.webhooks.retries import DELAYS
 from tests.webhooks.conftest import SECRET
 
@@ -30,7 +31,7 @@ def test_the_examples_of_the_configuration_load(block, tmp_path):
 
 def test_the_table_has_every_key_and_the_commented_example_too(tmp_path):
     table = TEXT[TEXT.index("| key | ") :].partition("\n\n")[0]
-    keys = list(config.WebhookConfig.__struct_fields__)
+    keys = list(WebhookConfig.__struct_fields__)
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == keys
     whole = (Path(__file__).parent.parent.parent / "config.toml").read_text("utf-8")
     example = whole[whole.index("# [[webhooks]]") :].replace("# ", "", 1).replace("\n# ", "\n")
@@ -85,7 +86,7 @@ def test_the_example_refuses_what_reportd_did_not_sign(change):
 
     names = {}
     exec(blocks("python")[0], names)
-    keys = config.WebhookConfig(secret=SECRET).keys()
+    keys = WebhookConfig(secret=SECRET).keys()
     now = int(names["time"].time())
     headers = signature.headers("msg_1", now - 301 * (change == "old"), b"{}", [bytes(24), *keys])
     if change == "id":

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from server.config import WebhookConfig
+from server.hooks import WebhookConfig
 from server.webhooks import signature
 from tests.webhooks.conftest import SECRET
 
