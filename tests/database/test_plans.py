@@ -81,6 +81,7 @@ ARGUMENTS = {
     "results.totals": (CASE, True),
     "results.attempts": (PROJECT, "test 7", RUN, None, 50),
     "results.failed_tests": (RUN, CASE, "test 7"),
+    "results.step_count": (CASE,),
     "results.tests_failed_at": (CASE, CASE, 1_000),
     "insights.runs": (PROJECT, NOON, 400),
     "insights.newest_of_tests": (PROJECT, ["test 7", "test 9"]),
