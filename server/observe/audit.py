@@ -28,9 +28,9 @@ class Action(StrEnum):
     rows have a `created_at`."""
 
     SUITE_RUN_CREATED = "suite_run.created"
-    SUITE_RUN_IMPORTED = "suite_run.imported"
     SUITE_RUN_DELETED = "suite_run.deleted"
     ARTIFACT_DELETED = "artifact.deleted"
+    SUITE_RUN_IMPORTED = "suite_run.imported"
     STEPS_PRUNED = "steps.pruned"
     PROJECT_CREATED = "project.created"
     PROJECT_CHANGED = "project.changed"
