@@ -9,8 +9,9 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 _FOLDER = files("server.viewer").joinpath("static")
-# Of a style sheet, what only its readers need: comments and indentation.
+# Of a style sheet, what only its readers need: comments, indentation, and spaces beside some signs.
 _NOT_NEEDED = re.compile(rb"/\*.*?\*/\s*|^\s+", re.DOTALL | re.MULTILINE)
+_BESIDE = re.compile(rb" *([{};]) *")  # no style sheet of ours has these signs in a string
 TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 
@@ -52,5 +53,5 @@ def _load(file: Traversable) -> Asset:
     content = file.read_bytes()
     stem, _, suffix = file.name.rpartition(".")
     if suffix == "css" and _FOLDER.joinpath(file.name).is_file():  # ours; those of other projects stay as they are
-        content = _NOT_NEEDED.sub(b"", content)
+        content = _BESIDE.sub(rb"\1", _NOT_NEEDED.sub(b"", content))
     return Asset(f"{stem}.{sha256(content).hexdigest()[:16]}.{suffix}", TYPES[suffix], content)

@@ -87,7 +87,7 @@ def test_each_colour_has_enough_contrast_in_both_themes():
     """WCAG 1.4.3: 4.5, on each background that text of a terminal stands on."""
     css = assets.by_name()["reportd.css"].content.decode()
     named = dict(re.findall(r"(--[\w-]+): (light-dark\(#\w{6}, #\w{6}\))", css))
-    inks = dict(re.findall(r"\.on-(\w+) \{ --ink: ([^;]+); \}", css)) | {"grey": "var(--soft)"}
+    inks = dict(re.findall(r"\.on-(\w+) ?\{ ?--ink: ([^;]+); ?\}", css)) | {"grey": "var(--soft)"}
     assert {*inks, "grey"} >= {"red", "green", "yellow", "blue", "magenta", "cyan", "grey", "text"}
     for name, value in inks.items():
         pair = named[value[4:-1]] if value.startswith("var") else value

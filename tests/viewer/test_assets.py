@@ -35,7 +35,7 @@ def test_what_pages_load_is_small():
     assert len(sizes) >= 10 and sum(sizes.values()) <= 120_000, sizes
 
 
-def test_style_sheets_are_served_without_comments_and_indentation():
+def test_style_sheets_are_served_without_comments_and_spaces():
     def rules(text):
         return re.sub(r"/\*.*?\*/|\s", "", text, flags=re.DOTALL)
 
@@ -44,6 +44,8 @@ def test_style_sheets_are_served_without_comments_and_indentation():
         if name.endswith(".css") and path.is_file():
             served = asset.content.decode()
             assert rules(served) == rules(path.read_text("utf-8")), name
+            strings = re.findall(r"\"[^\"\n]*\"|'[^'\n]*'", served)
+            assert not re.search(r"[{};]", "".join(strings)), name  # spaces beside these signs are left out
             assert "/*" not in served and not re.search(r"^\s", served, re.MULTILINE), name
         else:  # scripts as they are read, and files of other projects
             (path,) = VENDOR.parent.glob(f"**/{name}")
