@@ -366,3 +366,16 @@ async def test_a_step_that_was_cut_says_so_beside_a_whole_error_of_the_result(ma
 async def test_a_stack_trace_is_shown_when_no_step_failed(make_result, page, steps):
     case = await make_result(steps, status="Failed", error_message="no", stack_trace="at pay.py:7")
     assert "at pay.py:7" in await page(case)
+
+
+async def test_many_long_checkpoints_end_where_the_page_would_grow_too_large(client, make_result, page):
+    case = await make_result([{"step_number": 1, "action": "Go", "status": "Passed"}])
+    long = dict.fromkeys(("message", "expected_value", "actual_value"), "é" * 3_000)
+    points = [{"checkpoint_number": n, "name": f"point {n}.", "status": "Failed", **long} for n in range(200)]
+    url = f"/api/v1/reports/test-case-results/{case}/checkpoints"
+    for start in range(0, 200, 100):
+        sent = await client.post(url, json={"checkpoints": points[start : start + 100]})
+        assert sent.status == 201, await sent.text()
+    text = await page(case)
+    shown = text.count("point ")
+    assert 30 < shown < 60 and f"The first {shown} of 200" in text and len(text) < 400_000
