@@ -334,9 +334,10 @@ async def test_a_screenshot_is_large_and_whole(visit, site):
     assert await tab.evaluate("document.querySelector('#stage .shot img').getBoundingClientRect().width") >= 360
 
 
-async def test_a_failed_result_of_twenty_steps_is_two_pages_of_paper(visit, site):
-    tab = await visit(f"/results/{site.failed}")
-    await appears(tab, "document.querySelector('#stage .shot img').naturalWidth")
+@pytest.mark.parametrize("by_link", [False, True])
+async def test_a_failed_result_of_twenty_steps_is_two_pages_of_paper(visit, site, by_link):
+    tab = await visit(f"{site.link}/test-case-results/{site.failed}" if by_link else f"/results/{site.failed}")
+    await appears(tab, "[...document.querySelectorAll('#stage .shot img')].every((each) => each.naturalWidth)")
     printed = await tab.command("Page.printToPDF", paperWidth=8.27, paperHeight=11.69, printBackground=False)
     pages = re.findall(rb"/Type /Page\b", base64.b64decode(printed["data"]))
     assert 1 <= len(pages) <= 2
