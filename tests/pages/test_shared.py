@@ -288,7 +288,8 @@ async def test_a_forged_link_is_refused_without_a_query(nobody, three, world, qu
     case, shot = world["cases"]["failed"], world["artifacts"]["failed", "shot"]
     assert (await nobody.get(three["case"])).status == 200
     for name, text in forged(three["case"].removeprefix("/shared/")).items():
-        for rest in ("", f"/test-case-results/{case}", f"/artifacts/{shot}"):
+        of_case = f"/test-case-results/{case}"
+        for rest in ("", of_case, f"{of_case}/steps/1.1", f"/artifacts/{shot}"):
             for method in ("GET", "HEAD"):
                 queries.clear()
                 reply = await nobody.request(method, URL(f"/shared/{text}{rest}", encoded=True))
@@ -309,6 +310,8 @@ async def test_an_expired_or_revoked_link_or_one_on_a_deleted_object_is_a_404(
     listed = (await (await client.get(f"{BASE}/links?active=true")).json())["items"]
     (revoked,) = [link["id"] for link in listed if link["suite_run_id"]]
     assert (await client.delete(f"{BASE}/links/{revoked}")).status == 204
+    step = f"/test-case-results/{world['cases']['failed']}/steps/1.1"
+    assert await ended(await nobody.get(three["run"] + step))
     for _ in range(2):  # twice: the reply must stay the same
         assert await ended(await nobody.get(three["run"])) and await ended(await nobody.get(three["run"] + image))
         assert await ended(await nobody.head(three["run"]))
