@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 from reportd_client import limits
+from reportd_client.formats.reports import FORMATS
 from reportd_client.receipt import EXIT, exit_code, show
 from reportd_client.runs import DEFAULT_SPOOL
 from reportd_client.send import send_paths
@@ -55,7 +56,11 @@ def _sending() -> argparse.ArgumentParser:
         "REPORTD_TOKEN_FILE. Other commands: reportd-send resume DIR, reportd-send status, reportd-send check.",
         epilog=_CODES,
     )
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="result.json files, folders, quoted patterns")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="report files, folders, quoted patterns, or -")
+    parser.add_argument("--format", choices=tuple(FORMATS), help="of the files; by default it is recognised")
+    parser.add_argument(
+        "--files", type=Path, metavar="DIR", help="where files are that reports name and that were moved"
+    )
     for name in ("name", "run-key", "branch", "commit", "build-url", "environment", "project"):
         parser.add_argument(f"--{name}", help=f"{name} of the run")
     parser.add_argument("--tag", action="append", help="tag of the run; may be repeated")

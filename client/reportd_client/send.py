@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import glob
-import hashlib
 import json
 import os
 import sys
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Callable, Iterator, Sequence
+from tempfile import TemporaryDirectory
+from typing import Any, Callable
 
-from reportd_client.formats import result_json
-from reportd_client.formats.result import Empty, Result, Unreadable, name_based, write
+from reportd_client.formats.markup import MAX_FILE
+from reportd_client.formats.reports import Reports
+from reportd_client.formats.result import name_based, write
 from reportd_client.mask import Masks
 from reportd_client.notes import Notes
 from reportd_client.receipt import EXIT, Receipt, exit_code, show
@@ -24,81 +25,40 @@ from reportd_client.settings import Settings, SettingsError, read, token_of
 from reportd_client.spool import Spool
 from reportd_client.system import System
 
-_SKIPPED = ("node_modules", ".git", ".venv", "__pycache__")
 _RUN = ("name", "environment", "branch", "commit_sha", "build_url", "browser", "platform", "triggered_by")
-
-
-class Reports:
-    """What the paths of one command have: results, the files that they come from, and what could not be read."""
-
-    def __init__(self) -> None:
-        self.results: list[Result] = []
-        self.notes: list[str] = []
-        self.unreadable: list[str] = []
-        self.empty: list[str] = []
-        self._digest = hashlib.sha256()
-
-    def read(self, path: Path) -> None:
-        try:
-            results, notes = result_json.read(path)
-        except Empty as error:
-            self.empty.append(str(error))
-            return
-        except Unreadable as error:
-            self.unreadable.append(str(error))
-            return
-        self.results += results
-        self.notes += notes
-        self._digest.update(hashlib.sha256(path.read_bytes()).digest())
-
-    def key(self) -> str:
-        """Outside of a CI the same files meet in the same run."""
-        return f"files:{self._digest.hexdigest()[:40]}"
+_CHUNK = 1 << 20
 
 
 def send_paths(options: argparse.Namespace) -> int:
     """The work of the command: its exit code. Raises SettingsError, OSError."""
     bytes_of = _recompressed() if options.png else _as_is
-    reports = Reports()
-    for path in find(options.paths, reports):
-        reports.read(path)
-    for text in (*reports.notes, *reports.unreadable, *reports.empty):
-        print(f"reportd-send: {text}", file=sys.stderr)
-    if not reports.results:
-        code = int(EXIT.UNREADABLE if reports.unreadable else EXIT.NOTHING)
-        if code == EXIT.NOTHING and not reports.empty:
-            print("reportd-send: no report was found", file=sys.stderr)
-    elif options.dry_run:
-        code = _dry_run(reports, options)
-    else:
-        code = _send(reports, options, bytes_of)
+    reports = Reports(options.format, options.files)
+    with ExitStack() as stack:
+        reports.look([_standard_input(options, stack) if path == "-" else path for path in options.paths])
+        for text in (*reports.notes, *reports.unreadable, *reports.empty, *filter(None, (reports.remark,))):
+            print(f"reportd-send: {text}", file=sys.stderr)
+        if not reports.count:
+            code = int(EXIT.UNREADABLE if reports.unreadable else EXIT.NOTHING)
+            if code == EXIT.NOTHING and not reports.empty:
+                print("reportd-send: no report was found", file=sys.stderr)
+        elif options.dry_run:
+            code = _dry_run(reports, options)
+        else:
+            code = _send(reports, options, bytes_of)
     code = code or (EXIT.REFUSED if reports.notes or reports.unreadable else 0)
     return 0 if options.fail_on == "never" and code not in (EXIT.USAGE, EXIT.NO_RIGHT) else code
 
 
-def find(given: Sequence[str], reports: Reports) -> Iterator[Path]:
-    """The files of the paths and patterns, each once. In folders only those that look like reports."""
-    seen: set[Path] = set()
-    for text in given:
-        paths = (
-            [Path(text)] if Path(text).exists() else [Path(name) for name in sorted(glob.glob(text, recursive=True))]
-        )
-        if not paths:
-            reports.empty.append(f"There is no {text}")
-        for path in paths:
-            for file in [path] if not path.is_dir() else _in_folder(path):
-                if file.resolve() not in seen:
-                    seen.add(file.resolve())
-                    yield file
-
-
-def _in_folder(folder: Path) -> Iterator[Path]:
-    for root, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name not in _SKIPPED)
-        for name in sorted(names):
-            path = Path(root, name)
-            if name.endswith(".json") and path.is_file() and result_json.is_result(path):
-                yield path
+def _standard_input(options: argparse.Namespace, stack: ExitStack) -> str:
+    """A file with the bytes of standard input, since reports are read twice. Raises SettingsError."""
+    if options.format is None:
+        raise SettingsError("Standard input needs --format")
+    path = Path(stack.enter_context(TemporaryDirectory(prefix="reportd-")), "standard-input")
+    with path.open("wb") as file:
+        size = 0
+        while size <= MAX_FILE and (chunk := sys.stdin.buffer.read(_CHUNK)):  # one more is too large for the reader
+            size += file.write(chunk)
+    return str(path)
 
 
 # --- the run ---
@@ -107,9 +67,7 @@ def _in_folder(folder: Path) -> Iterator[Path]:
 def _fields(reports: Reports, options: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     """Options, else what the reports say of their suite, else the CI."""
     given = describe(settings, {"tags": options.tag})
-    suite: dict[str, Any] = {}
-    for result in reports.results:
-        suite = {**result.suite, **suite}
+    suite = reports.suite
     fields = {**given, **{name: suite[name] for name in (*_RUN, "tags", "started_at") if suite.get(name) is not None}}
     chosen = {"name": options.name, "branch": options.branch, "commit_sha": options.commit, "tags": options.tag}
     chosen.update(build_url=options.build_url, environment=options.environment, project=options.project)
@@ -137,7 +95,7 @@ def _send(reports: Reports, options: argparse.Namespace, bytes_of: Callable[[Pat
     about = {"url": settings.url, "run": fields, "spool_id": name_based(fields["run_key"], reports.key())}
     spool = Spool.create(Path(settings.spool or DEFAULT_SPOOL).absolute(), about)
     recorder = Recorder(spool, notes, Masks(settings.mask))
-    for result in reports.results:
+    for result in reports.results():
         write(recorder, fields["run_key"], result, bytes_of)
     recorder.append({"kind": "end", "finished_at": System.now(), "finish": not options.no_finish}, verdict=True)
     recorder.writer.close()
@@ -155,21 +113,26 @@ def _show(receipt: Receipt, options: argparse.Namespace) -> None:
 
 def _dry_run(reports: Reports, options: argparse.Namespace) -> int:
     """Print the run as it would be. Opens no connection."""
-    files = [file for result in reports.results for file in result.files]
-    summary = {
-        "tests": dict(Counter(str(result.test["status"]) for result in reports.results)),
-        "attempts": dict(Counter(str(result.test.get("attempt") or 1) for result in reports.results)),
-        "steps": sum(len(result.steps) for result in reports.results),
-        "files": dict(Counter(str(file.fields["artifact_type"]) for file in files if file.path is not None)),
-        "refused": [f"{file.fields['file_name']}: {file.refused}" for file in files if file.path is None],
-    }
+    counts: dict[str, Counter[str]] = {"tests": Counter(), "attempts": Counter(), "files": Counter()}
+    steps, refused = 0, []
+    for result in reports.results():
+        counts["tests"][str(result.test["status"])] += 1
+        counts["attempts"][str(result.test.get("attempt") or 1)] += 1
+        steps += len(result.steps)
+        for file in result.files:
+            if file.refused is None:
+                counts["files"][str(file.fields["artifact_type"])] += 1
+            else:
+                refused.append(f"{file.fields['file_name']}: {file.refused}")
+    tests, attempts, files = (dict(each) for each in counts.values())
+    summary = {"tests": tests, "attempts": attempts, "steps": steps, "files": files, "refused": refused}
     if options.json:
         print(json.dumps(summary))
     else:
         for name, value in summary.items():
             text = ", ".join(f"{count} {word}" for word, count in value.items()) if isinstance(value, dict) else value
             print(f"{name}: {text if text else 'none'}")
-    return EXIT.REFUSED if summary["refused"] else 0
+    return EXIT.REFUSED if refused else 0
 
 
 # --- files ---

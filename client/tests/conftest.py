@@ -12,6 +12,7 @@ from reportd_client.notes import Notes
 from reportd_client.runs import make_run
 
 from tests.server import PYTHON, Proxy, Reports
+from tests.test_process import command
 
 pytest_plugins = ["pytester"]
 
@@ -91,3 +92,14 @@ def failing():
             1 / 0  # noqa: B018
 
     return run_it
+
+
+@pytest.fixture
+def send(server, tmp_path):
+    """Runs `reportd-send` with these arguments."""
+
+    def run(*arguments, **environment):
+        settings = {"REPORTD_URL": server.url, "REPORTD_TOKEN": server.token, "REPORTD_SPOOL": str(tmp_path / "spool")}
+        return command(*arguments, **{**settings, **environment})
+
+    return run

@@ -47,15 +47,6 @@ def results(tmp_path):
     return folder
 
 
-@pytest.fixture
-def send(server, tmp_path):
-    def run(*arguments, **environment):
-        settings = {"REPORTD_URL": server.url, "REPORTD_TOKEN": server.token, "REPORTD_SPOOL": str(tmp_path / "spool")}
-        return command(*arguments, **{**settings, **environment})
-
-    return run
-
-
 def run_of(server, done):
     return server.run(re.search(r"suite-runs/([0-9a-f-]+)", done.stdout)[1])
 

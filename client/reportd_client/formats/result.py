@@ -26,11 +26,21 @@ class Empty(Unreadable):
 
 @dataclass
 class File:
-    """A file of a test: the fields of its artifact, and its path or the reason why there is none."""
+    """A file of a test: the fields of its artifact, and its path, its bytes, or the reason why there is none."""
 
     fields: dict[str, Any]
     path: Optional[Path] = None
     refused: Optional[str] = None
+    data: Optional[bytes] = None
+
+
+@dataclass
+class Told:
+    """What an entry of a report tells of itself, when the report does not say which attempt it is. See attempts.py."""
+
+    time: Optional[str] = None  # sorts as text
+    silent: bool = False  # it has no verdict, which may mean that it passed
+    of_teardown: bool = False
 
 
 @dataclass
@@ -44,6 +54,20 @@ class Result:
     console_logs: list[dict[str, Any]] = field(default_factory=list)
     network_logs: list[dict[str, Any]] = field(default_factory=list)
     files: list[File] = field(default_factory=list)
+    told: Optional[Told] = None
+
+
+@dataclass
+class Source:
+    """A report file, and what its reader finds out about it. `note`: something of it is missing."""
+
+    path: Path
+    files: Optional[Path] = None  # where attachments are that have been moved
+    note: Callable[[str], None] = lambda text: None
+    names: set[str] = field(default_factory=set)  # of the run
+    suite: dict[str, Any] = field(default_factory=dict)  # fields of the run
+    # Of pytest's files, which have an entry for each rerun, without its verdict: whether there are any.
+    has_reruns: Optional[bool] = None
 
 
 def plain(value: Any) -> Any:
@@ -76,9 +100,14 @@ def write(recorder: Recorder, run_key: str, result: Result, bytes_of: Callable[[
     for entry in result.network_logs:
         entries.add("network_logs", masks.network(entry) if isinstance(entry.get("url"), str) else entry)
     for file in result.files:
-        kept = {"refused": file.refused} if file.path is None else recorder.writer.store(bytes_of(file.path), True)
-        entries.add("artifacts", {**file.fields, **kept})
+        entries.add("artifacts", {**file.fields, **_kept(recorder, file, bytes_of)})
     values = masks.fields(test, ("error_message", "stack_trace"))
     if values.get("metadata"):
         values["metadata"] = masks.anything(values["metadata"])
     recorder.append({"kind": "test", "ref": ref, "test": values}, verdict=True)
+
+
+def _kept(recorder: Recorder, file: File, bytes_of: Callable[[Path], Any]) -> dict[str, Any]:
+    if file.path is not None:
+        return recorder.writer.store(bytes_of(file.path), True)
+    return {"refused": file.refused} if file.data is None else recorder.writer.store(file.data, True)

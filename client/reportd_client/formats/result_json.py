@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
-from typing import Any, Iterator, Optional
+from typing import Any, Iterator
 
-from reportd_client.formats.result import Empty, File, Result, Unreadable, plain
+from reportd_client.formats.files import file_of
+from reportd_client.formats.result import Empty, File, Result, Source, Unreadable, plain
 from reportd_client.texts import artifact_type_of
 
+NAME = "result"
 MAX_FILE = 256 << 20
 _LISTS = ("checkpoints", "console_logs", "network_logs")
-_SENT_FROM_ANYWHERE = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".webm", ".mp4", ".txt", ".log", ".zip", ".har")
 
 
-def read(path: Path) -> tuple[list[Result], list[str]]:
-    """The results of a file, and notes about what is missing. Raises Unreadable, Empty."""
-    values, notes = _values(path)
-    results = [result for value in values for result in [_result(path, value, notes)] if result is not None]
+def looks(head: bytes) -> bool:
+    """Whether a file that begins with these bytes is of this format: an object with a list of steps comes early."""
+    return begins_json(head) and b'"steps"' in head.replace(b"\0", b"")
+
+
+def begins_json(head: bytes) -> bool:
+    """Whether this is the beginning of a list or an object, also in UTF-16."""
+    return head.replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")[:1] in (b"{", b"[")
+
+
+def read(source: Source) -> Iterator[Result]:
+    """The results of a file. Raises Unreadable, Empty."""
+    values, notes = _values(source.path)
+    results = [_result(source, value, notes) for value in values]
     if not results:
-        raise Empty(f"{path} is empty: it has no test")
-    return results, notes
-
-
-def is_result(path: Path) -> bool:
-    """Whether a file in a folder looks like this format: an object with a list of steps comes early."""
-    with path.open("rb") as stream:
-        head = stream.read(64 << 10).lstrip(b"\xef\xbb\xbf \t\r\n")
-    return head[:1] in (b"{", b"[") and b'"steps"' in head
+        raise Empty(f"{source.path} is empty: it has no test")
+    for note in notes:
+        source.note(note)
+    for result in results:
+        source.suite = {**result.suite, **source.suite}
+    yield from results
 
 
 def _values(path: Path) -> tuple[list[Any], list[str]]:
@@ -72,7 +79,8 @@ def _whole_values(text: str) -> Iterator[Any]:
         yield value
 
 
-def _result(path: Path, value: Any, notes: list[str]) -> Optional[Result]:
+def _result(source: Source, value: Any, notes: list[str]) -> Result:
+    path = source.path
     if not isinstance(value, dict) or not isinstance(value.get("steps"), list):
         raise Unreadable(f"{path} is no result.json: it needs an object with a list `steps`")
     value = plain(value)
@@ -85,7 +93,7 @@ def _result(path: Path, value: Any, notes: list[str]) -> Optional[Result]:
     result = Result(test, value["suite"] if isinstance(value.get("suite"), dict) else {}, steps)
     for name in _LISTS:
         setattr(result, name, [entry for entry in value.get(name) or () if isinstance(entry, dict)])
-    result.files = [*_screenshots(path, steps), *_artifacts(path, value.get("artifacts"))]
+    result.files = [*_screenshots(source, steps), *_artifacts(source, value.get("artifacts"))]
     return result
 
 
@@ -107,34 +115,19 @@ def _steps(path: Path, given: list[Any], notes: list[str]) -> list[dict[str, Any
     return steps
 
 
-def _screenshots(path: Path, steps: list[dict[str, Any]]) -> Iterator[File]:
+def _screenshots(source: Source, steps: list[dict[str, Any]]) -> Iterator[File]:
     for step in steps:
         name = step.get("screenshot_path")
         if isinstance(name, str) and name:
             category = "error" if step.get("status") == "Failed" else "after"
             place = {key: step[key] for key in ("step_number", "iteration_number") if step.get(key) is not None}
-            yield _file(path, name, {"artifact_type": "screenshot", "artifact_category": category, **place})
+            fields = {"artifact_type": "screenshot", "artifact_category": category, **place}
+            yield file_of(source.path, name, fields, source.files)
 
 
-def _artifacts(path: Path, given: Any) -> Iterator[File]:
+def _artifacts(source: Source, given: Any) -> Iterator[File]:
     for item in given if isinstance(given, list) else ():
         if isinstance(item, dict) and isinstance(item.get("path"), str):
             fields = {name: value for name, value in item.items() if name != "path"}
-            yield _file(path, item["path"], {"artifact_type": artifact_type_of(item["path"]), **fields})
-
-
-def _file(report: Path, name: str, fields: dict[str, Any]) -> File:
-    """A file that a report names. Outside of the report's folder only pictures and the like are sent, and only when
-    their whole path is given: a report must not fetch the files of the machine that sends it."""
-    fields = {"file_name": os.path.basename(name.replace("\\", "/")) or "file", **fields}
-    try:
-        folder, path = report.parent.resolve(), (report.parent / name).resolve()
-        inside = folder in path.parents
-        whole = os.path.isabs(name) and path == Path(name) and path.suffix.lower() in _SENT_FROM_ANYWHERE
-        if not inside and (not whole or any(part.startswith(".") for part in path.parts)):
-            return File(fields, refused=f"{name} is outside of the folder of {report.name}")
-        if not path.is_file():
-            return File(fields, refused="No such file")
-    except (OSError, ValueError, RuntimeError):
-        return File(fields, refused="Cannot be read")
-    return File(fields, path)
+            fields = {"artifact_type": artifact_type_of(item["path"]), **fields}
+            yield file_of(source.path, item["path"], fields, source.files)
