@@ -154,6 +154,14 @@ class ChangeCounts(TypedDict):
     appeared: int
     disappeared: int
 
+class ChangedSelector(TypedDict):
+    element_name: str
+    selector: str
+    before: str
+    suite_run_id: str
+    commit_sha: Union[str, None]
+    started_at: str
+
 class ChangedTest(TypedDict):
     test_id: str
     browser: Union[str, None]
@@ -255,6 +263,15 @@ class Contents(TypedDict):
     files: list[Content]
     project: NotRequired[Union[str, None]]
 
+class Day(TypedDict):
+    day: str
+    runs: int
+    failed_runs: int
+    failed: int
+    flaky: int
+    passed: int
+    duration_ms: int
+
 class Difference(TypedDict):
     kind: Literal["console", "error", "iteration", "network", "picture", "selector", "status", "step", "time", "value"]
     weight: Literal["grey", "hard", "soft"]
@@ -308,6 +325,16 @@ class ErrorTest(TypedDict):
     name: str
     results: int
 
+class Exchange(TypedDict):
+    token: str
+    project: NotRequired[Union[str, None]]
+
+class ExchangedToken(TypedDict):
+    token: str
+    project: str
+    role: Literal["admin", "uploader", "viewer"]
+    expires_at: str
+
 class FailedFile(TypedDict):
     file_index: Union[int, None]
     known_index: Union[int, None]
@@ -342,6 +369,22 @@ class FlakyPair(TypedDict):
     passed_id: str
     commit_sha: Union[str, None]
 
+class FlakyTest(TypedDict):
+    test_id: str
+    name: str
+    browser: Union[str, None]
+    status: Literal["Failed", "Passed", "Pending", "Skipped"]
+    test_case_result_id: str
+    flaky: FlakyMark
+
+class FoundSelector(TypedDict):
+    project: str
+    selector: str
+    element_name: Union[str, None]
+    used: int
+    failed: int
+    test_case_result_id: Union[str, None]
+
 class FoundTest(TypedDict):
     project: str
     test_id: str
@@ -349,6 +392,16 @@ class FoundTest(TypedDict):
     test_case_result_id: str
     suite_run_id: str
     status: Literal["Failed", "Passed", "Pending", "Skipped"]
+
+class FragileSelector(TypedDict):
+    selector: str
+    element_name: Union[str, None]
+    used: int
+    failed: int
+    tests: int
+    now_ms: Union[int, None]
+    before_ms: Union[int, None]
+    test_case_result_id: Union[str, None]
 
 class Health(TypedDict):
     status: str
@@ -413,6 +466,15 @@ class IllustratedStep(TypedDict):
     updated_at: str
     screenshot: NotRequired[Union[Screenshot, None]]
     artifacts: NotRequired[list[StepArtifact]]
+
+class Insights(TypedDict):
+    project: str
+    days: int
+    flaky: NotRequired[Union[list[FlakyTest], None]]
+    selectors: NotRequired[Union[Selectors, None]]
+    slow: NotRequired[Union[list[SlowTest], None]]
+    trends: NotRequired[Union[list[Day], None]]
+    limited: NotRequired[bool]
 
 class KnownEntry(TypedDict):
     artifact_type: Literal["har", "log", "other", "screenshot", "video"]
@@ -705,6 +767,7 @@ class SearchResult(TypedDict):
     errors: Union[list[ErrorGroup], None]
     tests: Union[list[FoundTest], None]
     complete: bool
+    selectors: NotRequired[Union[list[FoundSelector], None]]
 
 class Seen(TypedDict):
     test_case_result_id: str
@@ -712,6 +775,12 @@ class Seen(TypedDict):
     branch: Union[str, None]
     commit_sha: Union[str, None]
     started_at: str
+
+class Selectors(TypedDict):
+    runs: int
+    counted: int
+    fragile: list[FragileSelector]
+    changed: list[ChangedSelector]
 
 class SentArtifact(TypedDict):
     id: str
@@ -774,6 +843,19 @@ class SinceMark(TypedDict):
     commit_sha: Union[str, None]
     failures: int
     at_least: bool
+
+class SlowTest(TypedDict):
+    test_id: str
+    name: str
+    status: Literal["Failed", "Passed", "Pending", "Skipped"]
+    test_case_result_id: str
+    results: int
+    median_ms: int
+    p95_ms: int
+    total_ms: int
+    now_ms: Union[int, None]
+    before_ms: Union[int, None]
+    slower: bool
 
 class SlowerMark(TypedDict):
     now_ms: int

@@ -179,3 +179,16 @@ class Search(Calls):
     def show(self, q: str, *, project: Optional[str] = None, in_: Optional[str] = None) -> shapes.SearchResult:
         """Tests and errors with these words; `in_`: only `errors` or `tests`."""
         return self._connection.get(at("search"), {"q": q, "project": project, "in": in_})
+
+
+class Insights(Calls):
+    def show(
+        self,
+        *,
+        show: Optional[str] = None,
+        project: Optional[str] = None,
+        days: Optional[int] = None,
+        q: Optional[str] = None,
+    ) -> shapes.Insights:
+        """What results of a project have in common; `show`: `flaky` (the default), `slow`, `selectors`, `trends`."""
+        return self._connection.get(at("insights"), {"show": show, "project": project, "days": days, "q": q})
