@@ -15,6 +15,7 @@ LOG = logging.getLogger("reportd")
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
+_CANCEL_AGAIN = 1.0
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,9 +53,11 @@ async def running(name: str, work: Callable[[], Awaitable[None]]) -> AsyncIterat
     try:
         yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        # More than once: an error of a connection that is cancelled in the middle may take the place of the
+        # cancellation. The work would handle it and go on, and the server would never end.
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=_CANCEL_AGAIN)
 
 
 async def _restart_on_failure(name: str, work: Callable[[], Awaitable[None]]) -> None:

@@ -107,6 +107,24 @@ async def test_the_server_goes_on_updating_metrics_after_a_failure(client, monke
             await asyncio.sleep(0.01)
 
 
+async def test_work_that_handles_its_cancellation_as_an_error_ends_all_the_same():
+    refused = []
+
+    async def work():
+        while True:
+            try:
+                await asyncio.sleep(600)
+            except asyncio.CancelledError:
+                if refused:
+                    raise
+                refused.append(1)
+
+    async with asyncio.timeout(60):
+        async with running("stubborn", work):
+            await asyncio.sleep(0)
+    assert refused
+
+
 async def test_large_work_runs_in_a_thread_without_the_garbage_collector():
     def seen():
         return threading.current_thread() is threading.main_thread(), gc.isenabled()
