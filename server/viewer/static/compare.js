@@ -20,13 +20,9 @@
     place.textContent = `${at + 1} of ${total}`;
     for (const link of bar.querySelectorAll("a")) {
       const other = rows[at + (link.dataset.key === "n" ? 1 : -1)];
-      if (other) {
-        link.href = address(other.dataset.diff);
-        link.removeAttribute("aria-disabled");
-      } else {
-        link.removeAttribute("href");
-        link.setAttribute("aria-disabled", "true");
-      }
+      if (other) link.href = address(other.dataset.diff);
+      else link.removeAttribute("href");
+      link.ariaDisabled = other ? null : "true";
     }
   }
 
@@ -37,7 +33,7 @@
     old?.removeAttribute("aria-current");
     at = to;
     rows[at].id = "difference";
-    rows[at].setAttribute("aria-current", "true");
+    rows[at].ariaCurrent = "true";
     history.replaceState(null, "", address(rows[at].dataset.diff));
     rows[at].scrollIntoView({ block: "start" });
     rows[at].focus({ preventScroll: true });

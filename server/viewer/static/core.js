@@ -61,5 +61,8 @@ const reportd = (() => {
     setTimeout(() => (button.textContent = "Copy"), 2000);
   });
 
-  return { get, notice, policy, put, url };
+  /** A new element with these properties. */
+  const make = (tag, properties) => Object.assign(document.createElement(tag), properties);
+
+  return { get, make, notice, policy, put, url };
 })();

@@ -42,7 +42,7 @@
 
   /** The smaller image is padded, never scaled. */
   function pixels(image, width, height) {
-    const canvas = Object.assign(document.createElement("canvas"), { width, height });
+    const canvas = reportd.make("canvas", { width, height });
     const context = canvas.getContext("2d", { willReadFrequently: true });
     context.drawImage(image, 0, 0);
     return context.getImageData(0, 0, width, height).data;
@@ -53,9 +53,7 @@
     const percent = count && share < 0.01 ? "less than 0.01" : share.toFixed(share < 1 ? 2 : 1);
     const where = places.length > 1 ? `in ${places.length === 50 ? "at least 50" : places.length} places` : "in one place";
     about.textContent = count ? `${percent} % of the pixels differ, ${where}.` : "No pixel differs visibly.";
-    const canvas = Object.assign(document.createElement("canvas"), { width, height });
-    canvas.setAttribute("role", "img");
-    canvas.setAttribute("aria-label", about.textContent);
+    const canvas = reportd.make("canvas", { width, height, role: "img", ariaLabel: about.textContent });
     let current = -1;
     const draw = () => {
       const context = canvas.getContext("2d");
@@ -67,8 +65,7 @@
       });
     };
     draw();
-    const figure = document.createElement("figure");
-    figure.className = "shot counted-shot";
+    const figure = reportd.make("figure", { className: "shot counted-shot" });
     figure.append(canvas);
     shots.append(figure);
     shots.classList.add("exact");
@@ -84,8 +81,8 @@
   /** Buttons that lead to the previous and the next place. */
   function lead(about, go) {
     for (const [key, sign, label, by] of [[",", "‹", "Previous place", -1], [".", "›", "Next place", 1]]) {
-      const button = Object.assign(document.createElement("button"), { type: "button", textContent: sign, className: "arrow" });
-      Object.assign(button, { title: `${label} (${key})`, ariaLabel: label });
+      const says = { textContent: sign, title: `${label} (${key})`, ariaLabel: label };
+      const button = reportd.make("button", { type: "button", className: "arrow", ...says });
       button.dataset.key = key;
       button.addEventListener("click", () => go(by));
       about.append(" ", button);

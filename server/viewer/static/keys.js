@@ -77,14 +77,14 @@
 
   const help = document.getElementById("keys");
   if (help) {
-    const table = document.createElement("dl");
+    const table = reportd.make("dl");
     for (const [key, meaning] of KEYS) {
-      const name = document.createElement("dt");
-      name.append(Object.assign(document.createElement("kbd"), { textContent: key }));
-      table.append(name, Object.assign(document.createElement("dd"), { textContent: meaning }));
+      const name = reportd.make("dt");
+      name.append(reportd.make("kbd", { textContent: key }));
+      table.append(name, reportd.make("dd", { textContent: meaning }));
     }
-    const label = document.createElement("label");
-    const box = Object.assign(document.createElement("input"), { type: "checkbox", checked: !off() });
+    const label = reportd.make("label");
+    const box = reportd.make("input", { type: "checkbox", checked: !off() });
     box.addEventListener("change", () => localStorage.setItem("reportd.keys", box.checked ? "on" : "off"));
     label.append(box, " Single keys are on, in this browser");
     help.replaceChildren(label, table);

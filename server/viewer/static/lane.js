@@ -11,9 +11,7 @@
   timeline.dataset.starts.split(" ").forEach((distance, row) => {
     if (distance) columns.push([(column += Number(distance)), row]);
   });
-  const tip = document.createElement("output");
-  tip.className = "tip";
-  tip.hidden = true;
+  const tip = reportd.make("output", { className: "tip", hidden: true });
   lane.append(tip);
 
   const columnAt = (x) => {
@@ -34,22 +32,21 @@
 
   function show(row) {
     const place = columns.findIndex((each) => each[1] === row);
-    lane.setAttribute("aria-valuenow", String(row + 1));
-    lane.setAttribute("aria-valuetext", `step ${textOf(row)}, ${rows[row].querySelector("[role=img]").getAttribute("aria-label")}`);
+    lane.ariaValueNow = row + 1;
+    lane.ariaValueText = `step ${textOf(row)}, ${rows[row].querySelector("[role=img]").ariaLabel}`;
     const here = lane.querySelector(".here");
     if (!here) return;
     here.setAttribute("visibility", place < 0 ? "hidden" : "visible");
     if (place < 0) return;
     const end = place + 1 < columns.length ? columns[place + 1][0] : 1000;
-    here.setAttribute("x", String(columns[place][0]));
-    here.setAttribute("width", String(Math.max(3, end - columns[place][0])));
+    here.setAttribute("x", columns[place][0]);
+    here.setAttribute("width", Math.max(3, end - columns[place][0]));
   }
 
-  const names = { role: "slider", tabindex: "0", "aria-label": "Step in the timeline", "aria-valuemin": "1" };
-  for (const [name, value] of Object.entries(names)) lane.setAttribute(name, value);
-  lane.setAttribute("aria-valuemax", String(rows.length));
-  lane.querySelector("svg").setAttribute("aria-hidden", "true");
-  show(rows.findIndex((row) => row.getAttribute("aria-current") === "step"));
+  const slider = { role: "slider", tabIndex: 0, ariaLabel: "Step in the timeline", ariaValueMin: 1 };
+  Object.assign(lane, slider, { ariaValueMax: rows.length });
+  lane.querySelector("svg").ariaHidden = "true";
+  show(rows.findIndex((row) => row.ariaCurrent === "step"));
   document.addEventListener("reportd:step", (event) => show(event.detail));
 
   let pressed = null;
@@ -74,7 +71,7 @@
     pressed = null;
   });
   lane.addEventListener("keydown", (event) => {
-    const now = Number(lane.getAttribute("aria-valuenow")) - 1;
+    const now = lane.ariaValueNow - 1;
     const steps = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 10, PageDown: -10, Home: -now };
     const by = event.key === "End" ? rows.length - 1 - now : steps[event.key];
     if (by === undefined || event.ctrlKey || event.metaKey || event.altKey) return;

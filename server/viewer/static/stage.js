@@ -26,9 +26,8 @@
   }
 
   function addSlider(place) {
-    const slider = document.createElement("input");
-    Object.assign(slider, { type: "range", min: "0", max: "100", value: "50", className: "divide" });
-    slider.setAttribute("aria-label", "How much of the left image is shown, in percent");
+    const ariaLabel = "How much of the left image is shown, in percent";
+    const slider = reportd.make("input", { type: "range", min: "0", max: "100", className: "divide", ariaLabel });
     const move = () => place.style.setProperty("--divide", `${slider.value}%`);
     slider.addEventListener("input", move);
     place.before(slider);
@@ -84,10 +83,8 @@
   async function broken(image) {
     const { name, size, type, sum } = image.dataset;
     const address = image.getAttribute("src");
-    const note = document.createElement("p");
-    note.className = "none";
-    const file = document.createElement("bdi");
-    file.textContent = name;
+    const note = reportd.make("p", { className: "none" });
+    const file = reportd.make("bdi", { textContent: name });
     image.closest("a").replaceWith(note);
     const local = location.protocol === "file:"; // where a page may not fetch
     const gone = !local && (await fetch(address, { method: "HEAD" }).catch(() => null))?.status === 410;
@@ -95,9 +92,7 @@
       note.append(file, `: the stored file is missing (sha256 ${sum.slice(0, 12)}…, ${size}). "reportd check" lists it.`);
       return;
     }
-    const link = document.createElement("a");
-    link.href = local ? address : `${address}?download=true`;
-    link.textContent = "save the file";
+    const link = reportd.make("a", { href: local ? address : `${address}?download=true`, textContent: "save the file" });
     note.append("This browser cannot show ", file, ` (${type}, ${size}): `, link, ".");
   }
 

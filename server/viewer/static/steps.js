@@ -99,9 +99,9 @@
   }
 
   function mark() {
-    for (const link of document.querySelectorAll('[aria-current="step"]')) link.removeAttribute("aria-current");
+    for (const link of document.querySelectorAll('[aria-current="step"]')) link.ariaCurrent = null;
     const row = rows[index.get(state.step)];
-    row.setAttribute("aria-current", "step");
+    row.ariaCurrent = "step";
     document.querySelector(`.film a[href="?step=${state.step}"]`)?.setAttribute("aria-current", "step");
     if (list.contains(document.activeElement)) row.focus({ preventScroll: true });
     rove(row);
