@@ -80,7 +80,7 @@ def verified(token: Unverified, keys: KeySet, audiences: Sequence[str], now: int
         raise WrongIdToken("The ID token has expired. Get a new one and send it at once.") from None
     except ClaimError as error:
         raise WrongIdToken(_sentence(error, audiences)) from None
-    except (JoseError, ValueError, RecursionError):  # the key does not suit the algorithm, or the payload is no JSON
+    except (JoseError, ValueError, TypeError, RecursionError):  # also for a key of another kind, and a wrong `crit`
         raise WrongIdToken("The signature of the ID token is wrong.") from None
     if not 1 <= len(claims["sub"]) <= _LONGEST_SUBJECT or not claims["sub"].isprintable():
         raise WrongIdToken(f"The subject (sub) of the ID token must be 1 to {_LONGEST_SUBJECT} printable characters.")

@@ -187,6 +187,10 @@ WRONG = {
         lambda i: i.sign(i.claims(), crit=["exp"], exp=1),
         "signature of the ID token is wrong",
     ),
+    "a must-understand header that is no text": (
+        lambda i: i.sign(i.claims(), crit=[7]),
+        "signature of the ID token is wrong",
+    ),
     "another issuer": (lambda i: i.sign(i.claims(iss="https://evil.example")), "accepts no ID tokens of 'https://evil"),
     "an issuer with a slash": (lambda i: i.sign(i.claims(iss=i.issuer + "/")), "accepts no ID tokens of"),
     "an issuer that is no text": (lambda i: i.sign(i.claims(iss=[i.issuer])), "does not name its issuer"),
