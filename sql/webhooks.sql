@@ -9,24 +9,28 @@ FROM unnest($1::uuid[], $2::text[], $3::text[]) AS n(id, webhook, body)
 SELECT status FROM suite_runs WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2) FOR NO KEY UPDATE
 
 -- name: looked_at
--- The newest result of a run that an earlier tests.newly_failing looked at; NULL when there was none.
-SELECT max(last_result_id::text)::uuid FROM webhook_deliveries WHERE suite_run_id = $1 AND last_result_id IS NOT NULL
+-- The newest result of a run that an earlier tests.newly_failing looked at, and when; NULL when there was none.
+SELECT max(last_result_id::text)::uuid, max(created_at)
+FROM webhook_deliveries WHERE suite_run_id = $1 AND last_result_id IS NOT NULL
 
 -- name: newly_failing
 -- The tests of run $1 that fail, by their last attempt, and did not fail before: by the last result with the same
 -- browser that passed or failed, in earlier runs of the same name and branch or, if there is none, of the main branch.
 -- Skipped and pending results do not count, so an interrupted run makes nothing new. $2: only results after this one,
--- $3: of so many failing tests, $4: of the last so many results of each. `last_id` is the newest result of the run. Two
--- subqueries, each of which ends at the first row that fits: mostly, the last result is the one.
+-- or that a PATCH has changed since $3: a shard may have them pending when another one ends. $4: of so many failing
+-- tests, $5: of the last so many results of each. `last_id` is the newest result of the run. Two subqueries, each of
+-- which ends at the first row that fits: mostly, the last result is the one.
 SELECT c.id, c.test_id, c.browser, c.name, c.error_type,
        left(coalesce(nullif(c.error_message, ''), s.error_message, c.stack_trace), 1000) AS error,
        (SELECT n.id FROM test_case_results n WHERE n.suite_run_id = $1 ORDER BY n.id DESC LIMIT 1) AS last_id
 FROM (SELECT * FROM test_case_results f
-      WHERE f.suite_run_id = $1 AND f.status = 'Failed' AND ($2::uuid IS NULL OR f.id > $2) AND NOT EXISTS (
+      WHERE f.suite_run_id = $1 AND f.status = 'Failed'
+        AND ($2::uuid IS NULL OR f.id > $2 OR (f.updated_at > f.created_at AND f.updated_at > $3))
+        AND NOT EXISTS (
           SELECT FROM test_case_results l
           WHERE l.suite_run_id = f.suite_run_id AND l.test_id = f.test_id AND l.browser IS NOT DISTINCT FROM f.browser
             AND (l.attempt, l.id) > (f.attempt, f.id))
-      ORDER BY f.id LIMIT $3) AS c
+      ORDER BY f.id LIMIT $4) AS c
 JOIN suite_runs r ON r.id = c.suite_run_id JOIN projects p ON p.id = r.project_id
 LEFT JOIN LATERAL (
     SELECT error_message FROM test_step_results
@@ -36,14 +40,14 @@ LEFT JOIN LATERAL (
 WHERE coalesce(
     (SELECT b.status FROM (SELECT id, suite_run_id, status, browser FROM test_case_results
                            WHERE project_id = c.project_id AND test_id = c.test_id AND id < c.id
-                           ORDER BY id DESC LIMIT $4) AS b
+                           ORDER BY id DESC LIMIT $5) AS b
      JOIN suite_runs o ON o.id = b.suite_run_id
      WHERE o.id < r.id AND o.name = r.name AND o.branch IS NOT DISTINCT FROM r.branch
        AND b.browser IS NOT DISTINCT FROM c.browser AND b.status IN ('Passed', 'Failed')
      ORDER BY b.id DESC LIMIT 1),
     (SELECT b.status FROM (SELECT id, suite_run_id, status, browser FROM test_case_results
                            WHERE project_id = c.project_id AND test_id = c.test_id AND id < c.id
-                           ORDER BY id DESC LIMIT $4) AS b
+                           ORDER BY id DESC LIMIT $5) AS b
      JOIN suite_runs o ON o.id = b.suite_run_id
      WHERE o.id < r.id AND o.name = r.name AND o.branch = p.main_branch
        AND b.browser IS NOT DISTINCT FROM c.browser AND b.status IN ('Passed', 'Failed')

@@ -81,8 +81,8 @@ async def after_update(connection: Any, config: Config, before: str | None, run:
     about = await connection.fetchval(SQL.suite_runs.project_of, run.id, None), run, counts, config.server.public_url
     await outbox.add(connection, wanted, _finished(*about))
     if failing and counts.failed:
-        after = await connection.fetchval(SQL.webhooks.looked_at, run.id)
-        tests = await connection.fetch(SQL.webhooks.newly_failing, run.id, after, _LOOKED_AT, _DEPTH)
+        last_id, moment = await connection.fetchrow(SQL.webhooks.looked_at, run.id)
+        tests = await connection.fetch(SQL.webhooks.newly_failing, run.id, last_id, moment, _LOOKED_AT, _DEPTH)
         if tests:
             await outbox.add(connection, failing, _newly_failing(*about, tests))
 

@@ -92,7 +92,7 @@ ARGUMENTS = {
     "insights.changed": ([RUN], 50),
     "insights.selectors_with": (None, "button", 20),
     "webhooks.status_before": (RUN, PROJECT),
-    "webhooks.newly_failing": (RUN, None, 100, 200),
+    "webhooks.newly_failing": (RUN, None, None, 100, 200),
 }
 
 

@@ -182,6 +182,17 @@ async def test_a_later_shard_adds_only_its_own_tests(run_of, sent):
     assert [names(event) for event in sent("tests.newly_failing")] == [["a"], ["b"]]
 
 
+async def test_a_result_that_was_pending_when_the_first_shard_ended_is_sent_with_the_next(client, run_of, sent, rows):
+    """Its id is older than what the first event looked at."""
+    run = await run_of({"later": "Pending", "never": "Pending", "a": "Failed"})
+    ids = {row["name"]: row["id"] for row in rows("SELECT id, name FROM test_case_results")}
+    patch = {"status": "Failed", "error_message": "broke"}
+    assert (await client.patch(f"/api/v1/reports/test-case-results/{ids['later']}", json=patch)).status == 200
+    await run_of({"b": "Failed"}, run=run)
+    await run_of({}, run=run)
+    assert [names(event) for event in sent("tests.newly_failing")] == [["a"], ["later", "b"]]
+
+
 async def test_a_broken_build_is_one_event_of_bounded_size(client, run_of, sent, rows):
     run = await run_of({}, end=False)
     long = [{"name": f"{n} " + "ä" * 480, "status": "Failed", "error_message": "ö" * 5000} for n in range(300)]
