@@ -33,6 +33,8 @@ _INSERTS = {
     "console_logs": sql.insert_console_logs,
     "network_logs": sql.insert_network_logs,
 }
+# Values that are too long, of another type, or too large for an index.
+_REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 _FAILED_AT_ONCE = 200  # results whose errors are grouped with one statement
 
 
@@ -76,7 +78,7 @@ class Import:
                     await self._save(connection, stage)
         except asyncpg.UniqueViolationError as error:
             raise NotImported(_taken(error, self._done)) from error
-        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+        except _REFUSED as error:
             raise BadArchive(f"{self._archive.path} has a value that the database refuses: {error}.") from error
         return self._done
 

@@ -5,6 +5,7 @@ later version has added it, and it would be lost.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from msgspec import Meta, Struct
 
 from server.archive.opened import BadArchive
 from server.bodies.steps import is_below
-from server.http.fields import Natural, Positive
+from server.http.fields import MAX_OBJECT_DEPTH, Natural, Positive
 from server.reports.words import ArtifactType, Category, Moment, RunStatus, Status, TextEncoding
 
 T = TypeVar("T")
@@ -33,6 +34,18 @@ class About(Struct):
 class _Row(Struct, forbid_unknown_fields=True):
     id: UUID
     created_at: Moment
+
+    def __post_init__(self) -> None:
+        """Pages could not show a time whose offset leads out of the calendar, or an object of any depth."""
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, datetime) and not 1 < value.year < 9999:
+                raise ValueError(f"{name} must lie in the years 2 to 9998")
+            if isinstance(value, dict) and _is_deep(value):
+                raise ValueError(f"{name} must not be nested deeper than {MAX_OBJECT_DEPTH} levels")
+
+
+R = TypeVar("R", bound=_Row)
 
 
 class Run(_Row, kw_only=True):
@@ -105,6 +118,7 @@ class Step(OfResult, kw_only=True):
     updated_at: Moment
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not is_below(self.step_number, self.parent_step_number):
             raise ValueError("parent_step_number must be smaller than step_number")
 
@@ -178,10 +192,23 @@ def decode(content: bytes, kind: type[T], name: str) -> T:
     """The value in the entry `name`. Raises BadArchive."""
     try:
         return msgspec.json.decode(content, type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise BadArchive(f"{name} is not what an archive of a run has there: {error}.") from error
 
 
-def decode_list(content: bytes, kind: type[T], name: str) -> Sequence[T]:
-    """As decode(), of a list."""
-    return decode(content, list[kind], name)  # type: ignore[valid-type]
+def decode_list(content: bytes, kind: type[R], name: str) -> Sequence[R]:
+    """As decode(), of a list. Raises BadArchive also for an id that it has twice: both would want the same file."""
+    found: Sequence[R] = decode(content, list[kind], name)  # type: ignore[valid-type]
+    if len({each.id for each in found}) < len(found):
+        raise BadArchive(f"{name} has an id twice.")
+    return found
+
+
+def _is_deep(value: dict[str, Any]) -> bool:
+    layer: list[Any] = [value]
+    for _ in range(MAX_OBJECT_DEPTH + 1):
+        inside = [each.values() if isinstance(each, dict) else each for each in layer if isinstance(each, dict | list)]
+        if not inside:
+            return False
+        layer = [child for children in inside for child in children]
+    return True

@@ -96,6 +96,25 @@ def edit(where, /, **fields):
     return change
 
 
+def repeated(where):
+    """The first object of an entry 12 times: more often than there are places for its file."""
+
+    def change(entries):
+        found = next(each for each in sorted(entries) if where in each)
+        entries[found] = json.dumps(json.loads(entries[found])[:1] * 12).encode()
+
+    return change
+
+
+def nested(levels):
+    return json.loads("[" * levels + "]" * levels)
+
+
+def deep(entries):
+    edit("run.json", metadata={"a": "deep"})(entries)
+    entries[names.RUN] = entries[names.RUN].replace(b'"deep"', b"[" * 100_000 + b"]" * 100_000)
+
+
 # --- what is imported --------------------------------------------------------------------------------------------
 
 
@@ -308,6 +327,14 @@ async def test_data_that_no_archive_has_leave_nothing_behind(saved, other):
         (edit("/artifacts-", file_size=1), "does not have the size of artifact"),
         (edit("/artifacts-", mime_type="image/x"), "which reportd does not store"),
         (edit("/console_logs-", level="loud"), "a value that the database refuses"),
+        (edit("/artifacts-", uploaded_at="0001-01-01T00:00:00+23:59"), "uploaded_at must lie in the years 2 to 9998"),
+        (edit("run.json", started_at="9999-12-31T23:59:59-23:59"), "started_at must lie in the years 2 to 9998"),
+        (edit("run.json", metadata={"a": nested(33)}), "metadata must not be nested deeper than 32 levels"),
+        (edit("run.json", metadata={"a": nested(900)}), "metadata must not be nested deeper than 32 levels"),
+        (deep, "data/run.json is not what an archive of a run has there"),
+        (repeated("/artifacts-"), "/artifacts-0001.json has an id twice"),
+        (repeated("results-"), "results-0001.json has an id twice"),
+        (edit("run.json", tags=[uuid.uuid4().hex * 9_000]), "a value that the database refuses"),
         (lambda entries: entries.update({f"data/{uuid.uuid4()}/steps-0001.json": b"[]"}), "belongs to nothing"),
         (lambda entries: entries.update({"data/results-0003.json": b"[]"}), "belongs to nothing"),
         (lambda entries: entries.update({names.RUN: b"[" * 100_000}), "is not what an archive of a run has there"),
