@@ -122,7 +122,8 @@ def _plan(
     files: Sequence[StagedFile],
     known: Sequence[Sequence[StagedFile]],
 ) -> tuple[list[Plan], list[Refused]]:
-    """Which files of each test are stored, and the refusals of files that no test names. A file has one test."""
+    """Which files of each test are stored, in the order of their entries, and the refusals of files that no test names.
+    A file has one test."""
     plans, claimed = [], set[int]()
     for test, own in zip(tests, known, strict=True):
         entries = test.entries()
@@ -130,7 +131,10 @@ def _plan(
         entries = [entry for entry in entries if entry.known or entry.index not in claimed]
         named = {entry.index for entry in entries if not entry.known and entry.index is not None}
         claimed |= named
-        planned = plan_files(request, [*(file for file in files if file.index in named), *own], entries)
+        places = {(entry.known, entry.index): place for place, entry in enumerate(entries)}
+        its_files = [*(file for file in files if file.index in named), *own]
+        its_files.sort(key=lambda file: places[file.known, file.index])
+        planned = plan_files(request, its_files, entries)
         twice = [Refused(entry.index, None, MANY_ENTRIES) for entry in taken]
         count_refused(twice)
         plans.append(Plan(planned.accepted, [*planned.refused, *twice]))
@@ -150,7 +154,7 @@ async def _reply(
             result.id,
             result.is_new,
             result.step_ids,
-            [item.of_batch() for item in result.saved],
+            [item.of_batch() for item in sorted(result.saved, key=lambda item: (item.known, item.index))],
             failed_files(planned.refused),
             not planned.refused and not any(file.later for file in test.artifacts),
         )

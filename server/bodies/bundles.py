@@ -1,6 +1,7 @@
 """Bundles in the body of a request: results with all that belongs to them."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Sequence
 from typing import Annotated
 from uuid import UUID
 
@@ -43,19 +44,21 @@ class BundledTest(Struct):
     artifacts: Annotated[list[BundledFile], Meta(max_length=1000)] = field(default_factory=list)
 
     def entries(self) -> list[Entry]:
-        """The files of this request, and the known ones."""
-        sent = [Entry(each.file_index, each) for each in self.artifacts if each.file_index is not None]
-        return sent + [Entry(known.index, each, known=True) for each, known in self._known()]
+        """The files of this request and the known ones, in the order in which the test has them."""
+        known = itertools.count()
+        return [
+            Entry(next(known) if each.known else each.file_index, each, known=each.known)
+            for each in self.artifacts
+            if not each.later
+        ]
 
     def known(self) -> list[Known]:
         """The bytes that the project should have."""
-        return [known for _, known in self._known()]
-
-    def _known(self) -> Iterator[tuple[BundledFile, Known]]:
         named = [each for each in self.artifacts if each.known]
-        for i, each in enumerate(named):
-            name = clean_file_name(each.file_name or "")
-            yield each, Known(i, name, (each.checksum or "").lower(), each.file_size or 0)
+        return [
+            Known(i, clean_file_name(each.file_name or ""), (each.checksum or "").lower(), each.file_size or 0)
+            for i, each in enumerate(named)
+        ]
 
 
 class Bundle(Struct):

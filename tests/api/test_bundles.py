@@ -170,6 +170,19 @@ async def test_json_without_files_may_be_sent_alone(client, send, stored_files):
     assert made["tests"][0]["artifacts"][0]["known_index"] is None
 
 
+async def test_files_stand_in_the_order_in_which_the_test_names_them(client, send):
+    await send(a_test(artifacts=[sent_file(0)]), files=[shot()])
+    names = [known(shot(), file_name="b.png"), sent_file(1), known(shot(), file_name="a.png"), sent_file(0)]
+    status, body = await send(a_test(artifacts=names), files=[shot(2), shot(3)])
+    (test,) = body["tests"]
+    listed = await of_case(client, test["id"], "artifacts")
+    assert [file["file_name"] for file in listed] == ["b.png", "1.png", "a.png", "0.png"]
+    assert (status, [(file["file_index"], file["known_index"]) for file in test["artifacts"]]) == (
+        201,
+        [(0, None), (1, None), (None, 0), (None, 1)],
+    )
+
+
 async def test_500_unit_tests_take_a_handful_of_statements(client, send, rows, monkeypatch):
     asked = []
     for name in ("fetch", "fetchrow", "fetchval", "execute"):
