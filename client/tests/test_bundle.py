@@ -136,10 +136,27 @@ def test_the_same_bytes_are_sent_once(record, server, proxy):
     receipt = resume(run.spool.folder, server, proxy.url)
     assert receipt.complete and receipt.files == 18
     first, second = requests(proxy, "/bundle")
-    assert first.count(b'name="files"') == 10 and second.count(b'"known":true') == 8
-    assert b'name="files"' not in second
+    assert first.count(b'name="files"') + second.count(b'name="files"') == 10
+    assert b'"known":true' not in first and second.count(b'"known":true') == 8
     for test in server.run(receipt.run_id)["tests"]:
-        assert sorted(artifact["file_name"] for artifact in test["artifacts"]) == ["own.png", "same.png"]
+        assert [artifact["file_name"] for artifact in test["artifacts"]] == ["same.png", "own.png"]
+
+
+def test_files_of_a_step_keep_their_order(record, server, proxy):
+    """Whether the project has their bytes, the group has them already, or neither."""
+    there, twice = fresh(), fresh()
+    with record() as run, run.test("before") as test:
+        test.attach(there, "there.png")
+    with record(sender="none") as run, run.test("t") as test:
+        test.attach(twice, "0.png")
+        with test.step("a") as step:
+            for image in (there, fresh(), twice, fresh(), there):
+                step.screenshot(image)
+    receipt = resume(run.spool.folder, server, proxy.url)
+    (found,) = server.run(receipt.run_id)["tests"]
+    names = [file["file_name"] for file in found["artifacts"]]
+    assert receipt.complete and names == ["0.png", "step_001.png", *(f"step_001_{n}.png" for n in range(2, 6))]
+    assert len(requests(proxy, "/bundle")) == 2
 
 
 def test_bytes_that_are_gone_are_sent(spooled, server, proxy):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any, Callable, Optional, Sequence, Union
 
-from reportd_client import limits
 from reportd_client.sender.body import Json, Upload
 from reportd_client.sender.files import Ready
 from reportd_client.sender.plan import Parcel
@@ -27,18 +26,17 @@ class Packed:
     def __init__(self, parcel: Parcel, files: list[Ready]) -> None:
         self.parcel, self.files = parcel, files
         # What the next bundle has of the files; the others follow.
-        self.inside: dict[int, Ready] = {}  # with their bytes, by their index
-        self.known: list[Ready] = []  # whose bytes the server has
-
-    @property
-    def named(self) -> list[Ready]:
-        """The files in the order in which the bundle names them."""
-        return [*self.inside.values(), *self.known]
+        self.named: list[Ready] = []  # in the order in which the test has them, which is that of its result
+        self.inside: dict[int, Ready] = {}  # of these: with their bytes, by their index
+        self.known: list[Ready] = []  # of these: whose bytes the server has
 
     def value(self) -> dict[str, Any]:
         """As the bundle has it."""
-        entries = [{"file_index": index, **file.fields} for index, file in self.inside.items()]
-        entries += [file.known() for file in self.known]
+        indices = {id(file): index for index, file in self.inside.items()}
+        entries = [
+            {"file_index": indices[id(file)], **file.fields} if id(file) in indices else file.known()
+            for file in self.named
+        ]
         lists = {name: rows for name in ROWS if (rows := getattr(self.parcel, name))}
         return {"client_ref": self.parcel.ref, "test": self.parcel.test, **lists, "artifacts": entries}
 
@@ -53,24 +51,37 @@ def body_of(packed: Sequence[Packed]) -> Union[Json, Upload]:
     return Upload("bundle", value, files) if files else Json(value)
 
 
-def choose_files(packed: Sequence[Packed], is_there: Callable[[Ready], bool], max_files: int) -> None:
+def choose_files(packed: Sequence[Packed], is_there: Callable[[Ready], bool], max_files: int, max_bytes: int) -> None:
     """Choose the files of the next bundle, at least one if any is left. The same bytes are sent once: the second time
-    they are known, in the bundle that follows."""
+    they are known, in the bundle that follows. A file that waits lets those after it wait that belong to the same step:
+    a result shows the files of a step in the order in which they arrive."""
     index = size = known = 0
     chosen: set[str] = set()
     for one in packed:
-        one.known, one.inside = [], {}
+        one.named, one.known, one.inside = [], [], {}
+        waiting: set[tuple[Any, Any]] = set()
         for file in one.files:
-            if is_there(file):
-                if known < _MOST_KNOWN:
-                    one.known.append(file)
-                    known += 1
-            elif file.checksum not in chosen and index < max_files:
-                if index and size + file.size > limits.GROUP_FILE_BYTES:
-                    continue
+            if file.step in waiting:
+                continue
+            there = is_there(file)
+            if there and known < _MOST_KNOWN:
+                one.known.append(file)
+                known += 1
+            elif not there and _has_space(file, chosen, size, max_files, max_bytes):
                 one.inside[index] = file
                 chosen.add(file.checksum)
                 index, size = index + 1, size + file.size
+            else:
+                waiting.add(file.step)
+                continue
+            one.named.append(file)
+
+
+def _has_space(file: Ready, chosen: set[str], size: int, max_files: int, max_bytes: int) -> bool:
+    """Whether the bundle takes the bytes of a further file; `chosen`: the checksums of the others."""
+    if not chosen:
+        return True
+    return file.checksum not in chosen and len(chosen) < max_files and size + file.size <= max_bytes
 
 
 def locate(packed: Sequence[Packed], path: str) -> Optional[Spot]:

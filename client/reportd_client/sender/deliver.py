@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Optional, Sequence
 
+from reportd_client import limits
 from reportd_client.sender.body import Changed, Json, key_of
 from reportd_client.sender.bundle import Packed, body_of, choose_files, locate
 from reportd_client.sender.connections import Fatal
@@ -100,7 +101,7 @@ class Delivery:
 
     def _send_whole(self, packed: Sequence[Packed]) -> Optional[Answer]:
         """Send tests with everything that belongs to them; None when a file cannot be sent any more."""
-        choose_files(packed, self._files.is_there, self._offers.max_files)
+        choose_files(packed, self._files.is_there, self._offers.max_files, limits.GROUP_FILE_BYTES)
         path, body = f"/suite-runs/{self._run_id}/bundle", body_of(packed)
         names = [file.name for one in packed for file in one.inside.values()]
         try:

@@ -27,6 +27,7 @@ class Ready:
         self.size = int(entry["file_size"])
         self.fields = {name: entry[name] for name in FIELDS if entry.get(name) is not None}
         self.fields["checksum"] = checksum
+        self.step = (entry.get("iteration_number"), entry.get("step_number"))
 
     def known(self) -> dict[str, Any]:
         """The entry for bytes that the server has."""
