@@ -17,7 +17,7 @@ from server.reports.run_tests import Counts
 from server.reports.suite_runs import SuiteRun
 from server.storage.free_space import FreeSpace, Measured
 from server.webhooks import outbox
-from server.webhooks.events import Event, code, cut, escaped, lines, listed, ping, wanting
+from server.webhooks.events import Event, code, cut, lines, listed, ping, wanting
 
 _FINAL = ("Passed", "Failed", "Skipped")
 _SHAPES = {"Passed": "✓", "Failed": "✕", "Skipped": "–"}
@@ -101,7 +101,7 @@ def _finished(project_id: UUID, run: SuiteRun, counts: Counts, url: str) -> Even
 
 def _newly_failing(project_id: UUID, run: SuiteRun, counts: Counts, url: str, tests: Sequence[Any]) -> Event:
     shown = tests[:_LISTED]
-    few = [code(test["name"]) + (f": {escaped(_error(test))}" if test["error"] else "") for test in shown]
+    few = [code(test["name"]) + (f": {code(_error(test))}" if test["error"] else "") for test in shown]
     text = lines(
         f"✕ {_tests(len(tests))} newly failing: {_title(run)}",
         listed(few, len(tests) - len(shown)),

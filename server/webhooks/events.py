@@ -56,13 +56,9 @@ def code(text: str, most: int = _LONGEST) -> str:
 
     Slack also reads `<!channel>` in code. Control characters and marks of text direction become spaces.
     """
-    return f"`{escaped(text, most).replace('`', chr(39))}`"
-
-
-def escaped(text: str, most: int = _LONGEST) -> str:
-    """One line of text without the characters that have a meaning in Slack."""
     line = cut(" ".join("".join(each if each.isprintable() else " " for each in text).split()), most)
-    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    safe = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("`", "'")
+    return f"`{safe}`"
 
 
 def cut(text: str, most: int) -> str:

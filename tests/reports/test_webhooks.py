@@ -221,7 +221,18 @@ async def test_a_chat_gets_one_readable_text(serve, hook, sent):
     (event,) = sent("tests.newly_failing")
     first, *tests, more, last = event["text"].split("\n")
     assert (first, more, last) == (f"✕ 22 tests newly failing: {title}", "… and 2 more", link)
-    assert tests[0] == "• `test 0`: no button" and len(tests) == 20
+    assert tests[0] == "• `test 0`: `no button`" and len(tests) == 20
+
+
+async def test_an_error_mentions_nobody_in_a_chat(serve, hook, sent):
+    """Mattermost and Rocket.Chat read `@all` in plain text, and make links of `[text](address)`."""
+    client = await serve(hook(FAR, format="chat", secret="", allow=[]))
+    run = (await (await client.post(BASE, json={"name": "x"})).json())["id"]
+    case = {"name": "t", "status": "Failed", "error_message": "@all [look](https://evil.example)"}
+    await client.post(f"{BASE}/{run}/test-cases", json=case)
+    await client.patch(f"{BASE}/{run}", json={"status": "Failed"})
+    (event,) = sent("tests.newly_failing")
+    assert "• `t`: `@all [look](https://evil.example)`" in event["text"].split("\n")
 
 
 async def test_hostile_names_mention_nobody_in_a_chat(serve, hook, sent):
