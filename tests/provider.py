@@ -53,6 +53,7 @@ class Provider:
     def __init__(self) -> None:
         self.keys: list[RSAKey | ECKey] = [rsa_key("first")]
         self.asked: list[str] = []  # paths
+        self.proxied: list[str] = []  # Proxy-Authorization of requests with an absolute target
         self.replies: dict[str, Callable[[], Any]] = {}  # by path: a reply in place of the right one, may be awaitable
         self.person: dict[str, Any] = {"sub": "248289761001", "preferred_username": "jane", "groups": ["qa"]}
         self.only_userinfo: set[str] = set()  # claims of the person that are not in the ID token
@@ -93,6 +94,8 @@ class Provider:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(request.path)
+        if not request.raw_path.startswith("/"):
+            self.proxied.append(request.headers.get("Proxy-Authorization", ""))
         if request.path in self.replies:
             reply = self.replies[request.path]()
             return await reply if asyncio.iscoroutine(reply) else reply

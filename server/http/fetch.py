@@ -1,6 +1,8 @@
 """Asks issuers of ID tokens over HTTP, with bounds on the time and on the size of a reply."""
 
 from collections.abc import Mapping
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
@@ -26,7 +28,7 @@ class Fetcher:
         asked = {"Accept": "application/json", **headers}
         try:
             async with self._started().request(
-                method, address, data=fields, headers=asked, allow_redirects=False
+                method, address, data=fields, headers=asked, allow_redirects=False, proxy=_proxy(address)
             ) as response:
                 body = bytearray()
                 async for chunk in response.content.iter_chunked(_CHUNK):
@@ -49,5 +51,12 @@ class Fetcher:
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=_SECONDS)
             jar = aiohttp.DummyCookieJar()
-            self._session = aiohttp.ClientSession(timeout=timeout, cookie_jar=jar, trust_env=True)
+            self._session = aiohttp.ClientSession(timeout=timeout, cookie_jar=jar)
         return self._session
+
+
+def _proxy(address: str) -> str | None:
+    """The proxy of the environment for an address. aiohttp's trust_env would also send credentials of ~/.netrc, and
+    raise an error for a request that has its own."""
+    parts = urlsplit(address)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)

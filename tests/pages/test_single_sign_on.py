@@ -149,6 +149,28 @@ async def test_the_way_back_never_leads_elsewhere(browser):
         assert (reply.status, reply.headers["Location"]) == (303, "/"), next
 
 
+async def test_credentials_of_a_netrc_are_not_sent_to_the_provider(browser, provider, tmp_path, monkeypatch):
+    """Those of the user that runs the server may be for something else at that host. With them, requests that have
+    credentials of their own would fail."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login anna password secret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    provider.only_userinfo = {"groups"}
+    assert (await whoami(browser, await sign_in(browser)))[0] == "jane"
+
+
+async def test_the_provider_is_asked_through_the_proxy_of_the_environment(browser, provider, monkeypatch):
+    """Here the provider is its own proxy, which gets the whole address and the credentials for the proxy."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    host = provider.issuer.partition("://")[2]
+    monkeypatch.setenv("http_proxy", f"http://anna:secret@{host}")
+    await begin(browser)
+    assert provider.proxied == ["Basic YW5uYTpzZWNyZXQ="] * 2
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert (await sign_in(browser)).status == 303 and len(provider.proxied) == 2
+
+
 async def test_roles_follow_the_claim_at_each_sign_in(browser, provider, rows):
     first = await sign_in(browser)
     for groups, expected in [
