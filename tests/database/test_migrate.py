@@ -89,6 +89,17 @@ def test_rolling_back_and_applying_again_restores_the_same_schema(empty):
     assert schema(empty) == full
 
 
+def test_a_rollback_ends_tokens_of_ci_jobs(empty):
+    """Older servers could rotate such a token to one that does not end. Its name must be free when jobs come again."""
+    names = migrate.apply(empty)
+    insert = "INSERT INTO tokens (name, token_hash, role, subject_hash) VALUES ('%s', '%s', 'uploader', {})"
+    query(empty, (insert % ("main #1", "a")).format("'x'") + ";" + (insert % ("of a person", "b")).format("NULL"))
+    migrate.rollback(empty, len(names) - names.index("0033_add_token_subject"))
+    assert query(empty, "SELECT name FROM tokens WHERE revoked_at IS NULL") == [("of a person",)]
+    migrate.apply(empty)
+    query(empty, (insert % ("main #1", "c")).format("'x'"))
+
+
 def test_a_rollback_of_more_migrations_than_exist_undoes_all(empty):
     names = migrate.apply(empty)
     assert migrate.rollback(empty, 2) == names[:-3:-1]
