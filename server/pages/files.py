@@ -107,7 +107,7 @@ async def _as_text(storage: Storage, file: ResultFile, query: FileQuery, shown: 
         shown.found = await text_files.find(storage, file, query.find, ansi.removed)
     if shown.text is None:
         return _Shown("missing", missing=True)
-    shown.rows = len(shown.text.lines)
+    shown.rows = len(shown.text.lines) + (sum(map(len, shown.text.lines)) >> 5)  # a line may have 512 KiB of colours
     return shown
 
 

@@ -62,7 +62,8 @@ async def show(request: web.Request, case_id: UUID, query: ResultQuery) -> Respo
     green = await greens.of_step(pool, case_id, at) if result.panel else None
     late = failed and steps > _AT_ONCE
     draw = partial(result_page.draw, result, query, green=green, difference=difference, late=late, marks=mark, cut=cut)
-    return await html.page(request, draw, rows=len(result.rows) + len(result.outline) // 4)
+    length = result.length + (result.panel.length if result.panel else 0)
+    return await html.page(request, draw, rows=len(result.rows) + len(result.outline) // 4 + length // 32)
 
 
 async def _live(request: web.Request, now: results.Progress, shown: int) -> Response:

@@ -33,4 +33,4 @@ async def show(request: web.Request, case_id: UUID, query: StepQuery) -> Respons
     shown = stage(panel, query.view, query.beside, green)
     name = "panel.html" if fragment else "step.html"
     draw = partial(render.page, name, head=head, panel=panel, stage=shown)
-    return await html.page(request, draw, fragments=True)
+    return await html.page(request, draw, rows=panel.length // 32, fragments=True)

@@ -169,8 +169,19 @@ class Panel:
     cut: int
     same_selector: int = 0
 
+    @property
+    def length(self) -> int:
+        """Characters of all its texts."""
+        return length(self.step, *self.checkpoints, *self.console, *self.network)
+
     def file(self, file_id: UUID | None) -> File | None:
         return next((file for file in self.files if file.id == file_id), None)
+
+
+def length(*things: Any) -> int:
+    """Characters of all texts of these: pages of many are drawn in a thread."""
+    values = (getattr(each, name) for each in things for name in each.__slots__)
+    return sum(len(value) for value in values if isinstance(value, str))
 
 
 async def of_step(connection: Any, case_id: UUID, at: At, cut: int, only_images: bool = False) -> Panel | None:

@@ -172,6 +172,12 @@ class Result:
     logs: Logs | None = None
     quiet: timedelta | None = None  # how long nothing has been sent to the run, if that is long
 
+    @property
+    def length(self) -> int:
+        """Characters of all its texts, without the step in view."""
+        logged = [*self.logs.console, *self.logs.network] if self.logs else []
+        return panels.length(self.head, *self.checkpoints, *logged)
+
     def outcome(self) -> Outcome:
         """The result as its marks need it."""
         head = self.head

@@ -46,7 +46,7 @@ class Painter:
     """Turns the lines of one text into HTML, one after the other: a colour lasts until it is changed."""
 
     def __init__(self) -> None:
-        self._style = Style()
+        self._style, self._classes = Style(), ""
         self._spans = _MOST_SPANS
 
     def paint(self, text: str) -> Markup:
@@ -54,13 +54,16 @@ class Painter:
         parts: list[str] = []
         at = 0
         for token in _TOKENS.finditer(text):
-            self._add(parts, text[at : token.start()], self._style.classes())
+            if self._spans <= 0:
+                break
+            self._add(parts, text[at : token.start()], self._classes)
             at = token.end()
             if token["codes"] is not None:
                 self._style = _after(self._style, token["codes"])
+                self._classes = self._style.classes()
             elif token["bytes"]:
                 self._add(parts, _visible(token["bytes"]), "byte")
-        self._add(parts, text[at:], self._style.classes())
+        self._add(parts, text[at:] if self._spans > 0 else _without_spans(text[at:]), self._classes)
         return Markup("".join(parts))  # noqa: S704 - every part is escaped
 
     def _add(self, parts: list[str], text: str, classes: str) -> None:
@@ -89,6 +92,11 @@ def removed(text: str) -> str:
 def unified(text: str) -> str:
     """The text with one kind of line end."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _without_spans(text: str) -> str:
+    """The text without control codes, and with bytes that are no text as `\\xff`: at once, not token by token."""
+    return removed(text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
 
 
 def _visible(escaped: str) -> str:

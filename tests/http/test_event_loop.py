@@ -282,6 +282,26 @@ def fetched(client, path, accept):
     return size
 
 
+async def test_colours_do_not_block_the_event_loop(client, where, watch):
+    """A text may change its colour at every character, in a single line."""
+    case = (await where())["case"]
+    text = "\x1b[31mx" * (TEXT // 12)  # an escape character has 6 in JSON
+    step = {"step_number": 1, "step_type": "ui", "status": "Failed", "error_message": text, "stack_trace": text}
+    assert (await client.post(f"{case}/steps", json={"steps": [step]})).status in (200, 201)
+    assert (await client.patch(case, json={"status": "Failed", "error_message": text})).status == 200
+    files = [(b"\xffx" * MIB, "bytes.log"), (b"\x1b[31mx" * (MIB // 3), "colours.log")]
+    status, sent = await post(client, f"{case}/artifacts/batch", batch(files, [{"artifact_type": "log"}] * 2))
+    assert status == 201, sent
+    page = case.replace(f"{BASE}/test-case-results", "/results")
+    names = [f"/files/{each['id']}" for each in sent["artifacts"]]
+    for name in (*names, "", "?whole=true", "/steps/1.1", f"/files/{sent['artifacts'][0]['id']}?find=x"):
+
+        async def attempt(path=page + name):
+            assert await asyncio.to_thread(fetched, client, path, "text/html") > 10_000
+
+        await never_blocked(watch, name, attempt)
+
+
 async def test_a_log_that_is_inserted_in_portions_keeps_its_order_and_its_numbers(client, where, rows):
     url = (await where())["case"] + "/console-logs"
     entries = [{"level": "info", "message": f"{i} " + "m" * 900_000} for i in range(12)]
