@@ -68,6 +68,32 @@ def test_a_bundle_that_is_refused(spooled, server, proxy, answer):
     check_complete(server, receipt.run_id)
 
 
+def test_the_limit_of_a_proxy_is_found_once(record, server, proxy):
+    """nginx passes bodies of 1 MB where nobody has said otherwise. Here the limit is 20 kB."""
+    limit = 20_000
+    images = [fresh() + bytes(2_000) for _ in range(60)]
+    with record(sender="none") as run:
+        for i in range(20):
+            with run.test(f"test {i}") as test:
+                for n in range(3):
+                    test.attach(images[3 * i + n], f"{n}.png")
+                test.console("info", "x" * 3_000)
+    refused = []
+
+    def script(method, path):
+        if len(proxy.bodies[-1][1]) > limit:
+            refused.append(path)
+            return (413, b"<html>413 Request Entity Too Large</html>")
+        return None
+
+    proxy.script = script
+    receipt = resume(run.spool.folder, server, proxy.url)
+    assert receipt.complete and (receipt.tests_new, receipt.files_new) == (20, 60)
+    assert 3 <= len(refused) <= 9 and not requests(proxy, "/batch")
+    for test in server.run(receipt.run_id)["tests"]:
+        assert [file["file_name"] for file in test["artifacts"]] == ["0.png", "1.png", "2.png"]
+
+
 def whole(proxy):
     return b'"steps"' in proxy.bodies[-1][1] or b'name="files"' in proxy.bodies[-1][1]
 

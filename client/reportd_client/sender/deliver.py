@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from typing import Optional, Sequence
 
-from reportd_client import limits
 from reportd_client.sender.body import Changed, Json, key_of
 from reportd_client.sender.bundle import Packed, body_of, choose_files, locate
 from reportd_client.sender.connections import Fatal
@@ -79,12 +78,19 @@ class Delivery:
                 packed = self._take_whole(answer, packed) if whole else self._take_alone(answer, packed)
             elif (repairs < _REPAIRS or len(packed) == 1) and self._repaired(answer, packed):
                 repairs += 1
-            else:
+            elif not (whole and answer.status == 413 and self._will_have_fewer_files(packed)):
                 self._divide(answer, packed, whole)
                 return
 
     def _repaired(self, answer: Answer, packed: Sequence[Packed]) -> bool:
         return self._repairs.leave_out(answer, lambda path: locate(packed, _full(path)))
+
+    def _will_have_fewer_files(self, packed: Sequence[Packed]) -> bool:
+        """Of a bundle that was too large: whether that is because of its files, and the next one has fewer of them."""
+        sizes = [file.size for one in packed for file in one.inside.values()]
+        if len(sizes) < 2 or sum(sizes) <= self._server.most_file_bytes:
+            return False
+        return sum(sizes) > body_of(packed).length * 3 // 4
 
     def _divide(self, answer: Answer, packed: Sequence[Packed], whole: bool) -> None:
         """Send in smaller parts what was refused as a whole."""
@@ -101,11 +107,12 @@ class Delivery:
 
     def _send_whole(self, packed: Sequence[Packed]) -> Optional[Answer]:
         """Send tests with everything that belongs to them; None when a file cannot be sent any more."""
-        choose_files(packed, self._files.is_there, self._offers.max_files, limits.GROUP_FILE_BYTES)
+        choose_files(packed, self._files.is_there, self._offers.max_files, self._server.most_file_bytes)
         path, body = f"/suite-runs/{self._run_id}/bundle", body_of(packed)
         names = [file.name for one in packed for file in one.inside.values()]
         try:
-            return self._server.call("POST", path, body, key_of(self._spool.id, path, body.data, names))
+            key = key_of(self._spool.id, path, body.data, names)
+            return self._server.call("POST", path, body, key, divisible=True)
         except Changed as error:
             for one in packed:
                 self._files.leave_out(error, one.parcel.test_id, one.files)
@@ -135,7 +142,8 @@ class Delivery:
         else:
             path = f"/suite-runs/{self._run_id}/test-cases/bulk"
             body = Json({"test_cases": [one.parcel.test for one in packed]})
-        return self._server.call("POST", path, body, key_of(self._spool.id, path, body.data))
+        key = key_of(self._spool.id, path, body.data)
+        return self._server.call("POST", path, body, key, divisible=len(packed) > 1)
 
     def _take_alone(self, answer: Answer, packed: Sequence[Packed]) -> list[Packed]:
         cases = answer.items("tests" if BUNDLE in self._offers.features else "test_cases")

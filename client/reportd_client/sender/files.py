@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Iterator, Sequence
 
-from reportd_client import limits
 from reportd_client.sender.body import Changed, Json, Upload, checksum_of, key_of
 from reportd_client.sender.http import Answer, Server, TestDeleted
 from reportd_client.sender.offers import KNOWN, Offers
@@ -44,7 +43,7 @@ class Files:
 
     def send(self, test: str, test_id: str, files: Sequence[Ready]) -> None:
         """Send files of a test that is stored. Raises Stopped, Fatal, TestDeleted."""
-        for batch in batches(files, self._offers.max_files):
+        for batch in batches(files, self._offers.max_files, self._server.most_file_bytes):
             self._batch(test, test_id, batch)
 
     # --- bytes that the server has ---
@@ -110,7 +109,7 @@ class Files:
             if key in self._receipts.done:
                 return
             try:
-                answer = self._server.call("POST", path, body, key)
+                answer = self._server.call("POST", path, body, key, divisible=len(files) > 1)
             except Changed as error:
                 self.leave_out(error, test_id, files)
                 continue
@@ -166,12 +165,12 @@ class Files:
             self._server.patience.sleep(_WAIT)
 
 
-def batches(files: Sequence[Ready], max_files: int) -> Iterator[list[Ready]]:
+def batches(files: Sequence[Ready], max_files: int, max_bytes: int) -> Iterator[list[Ready]]:
     """The files in portions that one request may have."""
     batch: list[Ready] = []
     size = 0
     for file in files:
-        if batch and (len(batch) >= max_files or size + file.size > limits.GROUP_FILE_BYTES):
+        if batch and (len(batch) >= max_files or size + file.size > max_bytes):
             yield batch
             batch, size = [], 0
         batch.append(file)

@@ -162,9 +162,35 @@ class Server:
         self._pool = pool(url, say)
         self.bytes_sent = self.requests = 0
         self.last_problem = ""
+        self._too_large: Optional[tuple[int, Answer]] = None  # the shortest body that got 413, and that answer
 
-    def call(self, method: str, path: str, body: Optional[Body] = None, key: Optional[str] = None) -> Answer:
-        """The answer, when it is one that a repetition would not change. Raises Stopped, Fatal."""
+    @property
+    def most_file_bytes(self) -> int:
+        """How many bytes of files one request should have: half of a size that was refused leaves space for JSON."""
+        return min(limits.GROUP_FILE_BYTES, self._too_large[0] // 2 if self._too_large else limits.GROUP_FILE_BYTES)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Optional[Body] = None,
+        key: Optional[str] = None,
+        *,
+        divisible: bool = False,
+    ) -> Answer:
+        """The answer, when it is one that a repetition would not change. Raises Stopped, Fatal.
+
+        `divisible`: what is sent can also be sent in parts. It is not sent, and the answer is 413, when a body of its
+        size has been refused before: the limit is that of a proxy, and the same for every request.
+        """
+        if divisible and body is not None and self._too_large and body.length >= self._too_large[0]:
+            return self._too_large[1]
+        answer = self._call(method, path, body, key)
+        if answer.status == 413 and body is not None and (not self._too_large or body.length < self._too_large[0]):
+            self._too_large = (body.length, answer)
+        return answer
+
+    def _call(self, method: str, path: str, body: Optional[Body], key: Optional[str]) -> Answer:
         delay, faults = limits.FIRST_RETRY, 0
         while True:
             with self._gate:

@@ -44,7 +44,7 @@ class Rows:
         path, field = _CALLS[name]
         first = {"first_sequence": at} if field == "entries" else {}
         while rows:
-            answer = self._call(f"/test-case-results/{test}/{path}", {**first, field: rows})
+            answer = self._call(f"/test-case-results/{test}/{path}", {**first, field: rows}, len(rows) > 1)
             if answer.status < 300 or answer.code in _STORED:
                 return
             if answer.status == 404:
@@ -58,12 +58,12 @@ class Rows:
             self._send(test, test_id, name, rows[:half], at)
             self._send(test, test_id, name, rows[half:], at + half)
 
-    def _call(self, path: str, value: Any) -> Answer:
+    def _call(self, path: str, value: Any, divisible: bool) -> Answer:
         body = Json(value)
         key = key_of(self._spool_id, path, body.data)
         if key in self._receipts.done:
             return Answer(200, {}, b"{}")
-        answer = self._server.call("POST", path, body, key)
+        answer = self._server.call("POST", path, body, key, divisible=divisible)
         if answer.status < 300:
             self._receipts.write({"done": key})
         return answer
