@@ -99,7 +99,7 @@ def test_lost_receipts_add_no_row_and_no_file(spooled, server, proxy, calls):
 
 @pytest.mark.parametrize(
     ("calls", "status"),
-    [*(("bundles", status) for status in (408, 409, 429, 500, 502, 503, 504, 507)), ("single calls", 503)],
+    [*(("bundles", status) for status in (408, 409, 429, 500, 502, 503, 504, 507, 524)), ("single calls", 503)],
     indirect=["calls"],
 )
 def test_answers_of_a_busy_server_are_waited_out(spooled, server, proxy, calls, status):
@@ -140,6 +140,20 @@ def test_retry_after_is_obeyed(spooled, server, proxy):
     proxy.script = script
     assert resume(spooled(1), server, proxy.url).run_id
     assert times[1] - times[0] >= 1
+
+
+@pytest.mark.parametrize("path", ["/suite-runs", "/bundle", "/steps/bulk", "/console-logs", "/artifacts/batch"])
+def test_a_page_of_a_proxy_is_not_taken_for_success(spooled, server, proxy, path):
+    """The page where people log in to a network, say. Everything is kept, and sent later."""
+    proxy.older = path not in ("/suite-runs", "/bundle")
+    proxy.script = lambda method, called: (200, b"<html>Log in</html>") if called.endswith(path) else None
+    folder = spooled()
+    first = resume(folder, server, proxy.url)
+    assert first.spool == folder and "a proxy may have answered" in first.message and not first.refused
+    proxy.script = lambda method, called: None
+    second = resume(folder, server, proxy.url)
+    assert second.complete
+    check_complete(server, second.run_id)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from reportd_client import limits
 from reportd_client.sender.connections import Fatal, explain, pool
 from reportd_client.version import VERSION
 
-_AGAIN = {408, 429, 502, 503, 504, 507}
+_AGAIN = {408, 425, 429, *range(502, 600)} - {505}  # also those of proxies and CDNs, such as 524
 _BUSY = {429, 503}
 _FAULTS = 5  # repetitions after 500, which is a fault of the server and may be one of this very request
 
@@ -222,6 +222,7 @@ class Server:
                 body=body.chunks() if body is not None else None,
                 headers=headers,
                 preload_content=False,
+                enforce_content_length=True,  # urllib3 1.26 takes half of a reply for all of it
                 retries=False,
                 redirect=False,
             )
@@ -255,6 +256,8 @@ def _check(answer: Answer, url: str, token: Optional[str]) -> None:
         raise Fatal("The proxy wants a password. Put it into the proxy's address, or the server into NO_PROXY", 1)
     if 300 <= answer.status < 400:
         raise Fatal(f"{url} redirects to {answer.headers.get('Location')}: set REPORTD_URL to the right address", 1)
+    if answer.status < 300 and not answer.value:
+        raise Fatal(f"{url} does not answer as a reportd server: a proxy may have answered, or REPORTD_URL is wrong")
     if answer.code == "idempotency_key_reused":
         raise Fatal("A fault of reportd-client: it used an Idempotency-Key twice. Please report it, with this spool")
 
