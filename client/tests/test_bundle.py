@@ -36,6 +36,7 @@ def test_a_group_is_one_request(spooled, server, proxy):
     receipt = resume(spooled(), server, proxy.url)
     assert receipt.complete and (receipt.tests_new, receipt.files_new) == (4, 8)
     assert len(requests(proxy, "/bundle")) == 1 and receipt.requests <= 6
+    assert receipt.run_url == f"{proxy.url}/runs/{receipt.run_id}"
     check_complete(server, receipt.run_id)
 
 

@@ -103,7 +103,7 @@ def report(pytester, server, monkeypatch):
 
     def make(*arguments, url=None):
         result = pytester.runpytest_subprocess(f"--reportd={url or server.url}", *map(str, arguments))
-        found = re.search(r"/suite-runs/([0-9a-f-]+)", result.stdout.str())
+        found = re.search(r"/runs/([0-9a-f-]+)", result.stdout.str())
         run = server.run(found[1]) if found else None
         if run:
             run["by_name"] = {test["name"]: test for test in run["tests"]}
@@ -311,7 +311,7 @@ def test_a_server_that_is_down_changes_nothing(pytester, server, monkeypatch):
     assert "cannot be reached" in line and "Send it with: reportd-send resume" in line
     resumed = command("resume", line.split()[-1], REPORTD_URL=server.url, REPORTD_TOKEN=server.token)
     assert resumed.returncode == 0
-    (case,) = server.cases(re.search(r"suite-runs/(\S+)", resumed.stdout)[1])
+    (case,) = server.cases(re.search(r"/runs/(\S+)", resumed.stdout)[1])
     assert case["status"] == "Passed"
 
 
@@ -527,6 +527,6 @@ def test_a_test_that_prints_its_environment_tells_no_token_and_no_password(repor
     assert b"[redacted]" in kept and server.token.encode() not in kept and b"hunter2" not in kept
     done = command("resume", folder, REPORTD_URL=server.url, REPORTD_TOKEN=server.token)
     assert done.returncode == 0, done.stderr
-    run = server.run(re.search(r"suite-runs/([0-9a-f-]+)", done.stdout)[1])
+    run = server.run(re.search(r"/runs/([0-9a-f-]+)", done.stdout)[1])
     assert len(run["tests"]) == 2 and server.token not in str(run) and "hunter2" not in str(run)
     assert [file["file_name"] for test in run["tests"] for file in test["artifacts"]] == ["output.log"]

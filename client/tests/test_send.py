@@ -48,7 +48,7 @@ def results(tmp_path):
 
 
 def run_of(server, done):
-    return server.run(re.search(r"suite-runs/([0-9a-f-]+)", done.stdout)[1])
+    return server.run(re.search(r"/runs/([0-9a-f-]+)", done.stdout)[1])
 
 
 def test_a_folder_is_a_run(send, server, results):

@@ -31,6 +31,7 @@ class Delivery:
     def __init__(self, spool: Spool, server: Server, receipts: Receipts, run_id: str, offers: Offers) -> None:
         self._spool, self._server, self._receipts, self._run_id = spool, server, receipts, run_id
         self._offers = offers
+        self.whole = BUNDLE in offers.features  # tests are sent whole
         self._repairs = Repairs(receipts)
         self._files = Files(spool, server, receipts, offers)
         self._rows = Rows(spool.id, server, receipts, self._repairs)
@@ -47,9 +48,8 @@ class Delivery:
             self.notes.add(_OLDER)
         packed = [Packed(parcel, list(self._files.ready(parcel))) for parcel in parcels]
         self._files.ask([file for one in packed for file in one.files])
-        whole = BUNDLE in self._offers.features
         new = [one for one in packed if one.parcel.ref not in self._receipts.ids]
-        self._create([one for one in new if one.parcel.ref not in self._receipts.alone], whole)
+        self._create([one for one in new if one.parcel.ref not in self._receipts.alone], self.whole)
         self._create([one for one in new if one.parcel.ref in self._receipts.alone], False)
         for one in packed:
             test = self._receipts.ids.get(one.parcel.ref)
@@ -135,7 +135,7 @@ class Delivery:
         return [one for one in packed if one.files]
 
     def _send_alone(self, packed: Sequence[Packed]) -> Answer:
-        if BUNDLE in self._offers.features:
+        if self.whole:
             path = f"/suite-runs/{self._run_id}/bundle"
             tests = [{"client_ref": one.parcel.ref, "test": one.parcel.test} for one in packed]
             body = Json({"tests": tests})
@@ -146,7 +146,7 @@ class Delivery:
         return self._server.call("POST", path, body, key, divisible=len(packed) > 1)
 
     def _take_alone(self, answer: Answer, packed: Sequence[Packed]) -> list[Packed]:
-        cases = answer.items("tests" if BUNDLE in self._offers.features else "test_cases")
+        cases = answer.items("tests" if self.whole else "test_cases")
         if not answer.replayed:
             self.tests_new += [case["id"] for case in cases if case.get("created", True)]
         self._receipts.write({"tests": {one.parcel.ref: case["id"] for one, case in zip(packed, cases)}})

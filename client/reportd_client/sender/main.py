@@ -22,7 +22,7 @@ from reportd_client.sender.lock import Gone, Lock, Taken
 from reportd_client.sender.offers import Offers
 from reportd_client.sender.plan import Room, Tests, Waiting
 from reportd_client.sender.receipts import Receipts
-from reportd_client.settings import SettingsError
+from reportd_client.settings import API, SettingsError
 from reportd_client.spool import Follower, Spool, SpoolError
 
 _POLL = 0.1
@@ -222,6 +222,14 @@ class Sending:
 
     # --- the result ---
 
+    def _run_url(self) -> Optional[str]:
+        """The page of the run; with an older server, which has no pages, its address in the API."""
+        if self._receipts.run is None:
+            return None
+        if self._delivery is not None and not self._delivery.whole:
+            return f"{self._server.url}/suite-runs/{self._receipts.run}"
+        return f"{self._server.url.removesuffix(API)}/runs/{self._receipts.run}"
+
     def _receipt(self, keep: bool) -> Receipt:
         torn = self._follower.torn + (self._follower.unfinished() if self._receipts.finished else 0)
         if torn:
@@ -238,7 +246,7 @@ class Sending:
             refused=list(self._receipts.refused),
             notes=sorted(self._delivery.notes) if self._delivery else [],
             run_id=self._receipts.run,
-            run_url=f"{self._server.url}/suite-runs/{self._receipts.run}" if self._receipts.run else None,
+            run_url=self._run_url(),
         )
         if self._receipts.finished and self._fatal is None:
             if not keep:
