@@ -9,7 +9,8 @@ from typing import Any, Callable, Optional
 from reportd_client.sender.http import Answer
 from reportd_client.sender.receipts import Receipts
 
-_SINGLY = 3  # refusals of the same field of a test; with the next one it is left out of all rows
+_SINGLY = 3  # refusals of the same field of a test; with the next one, rows like the refused one are repaired with it
+_MOST = 50  # refusals of rows for the same field of a test; with the next one, all that follow are left out
 _NEEDED = {  # fields without which a row is refused, by its kind
     "test": ("name",),
     "step": ("step_number",),
@@ -56,25 +57,28 @@ class Repairs:
     def _remove(self, spot: Spot, message: str) -> bool:
         key = (spot.test_id, spot.kind, spot.field)
         self._counts[key] += 1
-        every = self._counts[key] > _SINGLY
-        field = spot.field
+        count, field = self._counts[key], spot.field
+        wrong, *others = spot.rows[spot.index :]  # the server looks at rows in their order: those before are good
         needed = _NEEDED.get(spot.kind, _NEEDED_OF_FILE)
-        if field is not None and field not in needed and field in _fields(spot.rows[spot.index]):
-            for row in spot.rows if every else [spot.rows[spot.index]]:
+        if field is not None and field not in needed and field in _fields(wrong):
+            kind = type(_fields(wrong)[field])
+            alike = [row for row in others if count > _SINGLY and type(_fields(row).get(field)) is kind]
+            for row in [wrong, *alike]:
                 _fields(row).pop(field, None)
-            self._refuse(spot, f"{spot.kind} field {field}", message, every)
+            self._refuse(spot, f"{spot.kind} field {field}", message, len(alike))
             return True
         if spot.is_test:
             return False
-        if every:
-            spot.rows.clear()
-        else:
-            del spot.rows[spot.index]
-        self._refuse(spot, spot.kind, f"{field}: {message}" if field else message, every)
+        value = _fields(wrong).get(field)
+        alike = [row for row in others if count > _SINGLY and field is not None and _fields(row).get(field) == value]
+        alike = others if count > _MOST else alike
+        gone = {id(row) for row in [wrong, *alike]}
+        spot.rows[:] = [row for row in spot.rows if id(row) not in gone]
+        self._refuse(spot, spot.kind, f"{field}: {message}" if field else message, len(alike))
         return True
 
-    def _refuse(self, spot: Spot, what: str, message: str, every: bool) -> None:
-        self._receipts.refuse(spot.test_id, what, f"{message} (left out of all that follow)" if every else message)
+    def _refuse(self, spot: Spot, what: str, message: str, more: int) -> None:
+        self._receipts.refuse(spot.test_id, what, f"{message} (and {more} more)" if more else message)
 
 
 def _fields(row: Any) -> dict[str, Any]:
