@@ -69,9 +69,9 @@ class Repairs:
             return True
         if spot.is_test:
             return False
-        value = _fields(wrong).get(field)
-        alike = [row for row in others if count > _SINGLY and field is not None and _fields(row).get(field) == value]
-        alike = others if count > _MOST else alike
+        alike = others if count > _MOST else []
+        if _SINGLY < count <= _MOST and field is not None:
+            alike = [row for row in others if _fields(row).get(field) == _fields(wrong).get(field)]
         gone = {id(row) for row in [wrong, *alike]}
         spot.rows[:] = [row for row in spot.rows if id(row) not in gone]
         self._refuse(spot, spot.kind, f"{field}: {message}" if field else message, len(alike))
