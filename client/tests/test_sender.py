@@ -91,6 +91,8 @@ def test_lost_receipts_add_no_row_and_no_file(spooled, server, proxy, calls):
     (folder / "receipts.jsonl").unlink()
     second = resume(folder, server, proxy.url)
     assert (second.run_id, second.tests_new, second.files_new) == (first.run_id, 0, 0)
+    place = f"{API}/suite-runs" if proxy.older else "/runs"  # an older server has no page of a run
+    assert second.run_url == f"{proxy.url}{place}/{first.run_id}"
     check_complete(server, first.run_id)
 
 
