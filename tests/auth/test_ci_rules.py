@@ -33,9 +33,9 @@ def test_a_star_stands_for_any_characters(length):
 def test_no_claim_takes_long():
     def seconds(claim):
         def once():
-            started = time.perf_counter()
+            started = time.thread_time()
             assert not fits("*a*a*b", claim)
-            return time.perf_counter() - started
+            return time.thread_time() - started
 
         return min(once() for _ in range(3))
 

@@ -69,9 +69,9 @@ def test_a_colour_lasts_until_it_is_changed():
 @pytest.mark.parametrize("piece", ["\x1b[31mx\x1b[32my", "\x1b[", "\x1b]8;", "\x1b[38;5;", "\x1b", "a\udcff", "\x9b0"])
 def test_a_bomb_of_codes_takes_linear_time_and_space(piece):
     def seconds(text):
-        started = time.perf_counter()
+        started = time.thread_time()
         assert len(ansi.coloured(text)) < 20 * len(text) + 500_000
-        return time.perf_counter() - started
+        return time.thread_time() - started
 
     short = min(seconds(piece * 10_000) for _ in range(3))
     assert min(seconds(piece * 40_000) for _ in range(3)) < 16 * short + 0.02

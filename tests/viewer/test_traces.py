@@ -70,10 +70,10 @@ def test_a_hundred_lines_are_shown_and_the_rest_is_folded():
 @pytest.mark.parametrize("line", [" " * 999, "at " * 300, "File " + '"' * 900, "#1 " + "a:" * 500, "(" * 900, "a.py:1"])
 def test_time_is_linear(line):
     def seconds(text):
-        started = time.perf_counter()
+        started = time.thread_time()
         traces.parts(text)
-        return time.perf_counter() - started
+        return time.thread_time() - started
 
     short = min(seconds("\n".join([line] * 100)) for _ in range(3))
     assert min(seconds("\n".join([line] * 400)) for _ in range(3)) < 16 * short + 0.02
-    assert seconds(line * 500) < 100 * short + 0.1
+    assert min(seconds(line * 500) for _ in range(3)) < 100 * short + 0.1
