@@ -328,7 +328,7 @@ def _check(config: Config) -> None:
             "artifacts.accel_redirect: must be empty, or a path like /_files/ that begins and ends with a slash. "
             "Allowed between slashes: letters, digits, _ - ~, and a dot that is not the first character"
         )
-    if config.server.public_url and not is_url(config.server.public_url, ("https", "http")):
+    if (url := config.server.public_url) and ("?" in url or not is_url(url, ("https", "http"))):
         raise ConfigError("server.public_url: must be like https://reports.example, without query and fragment")
     for proxy in config.server.trusted_proxies:
         try:

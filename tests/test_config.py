@@ -209,7 +209,15 @@ def test_a_file_changes_only_the_keys_that_it_contains(from_toml):
         ("[log]\nrequests = 1", ["log.requests", "true or false"]),
         *(
             (f'[server]\npublic_url = "{wrong}"', ["server.public_url", "https://reports.example"])
-            for wrong in ("reports.example", "ftp://a", "https://", "https://a#b", "https://a b", "https://u@a")
+            for wrong in (
+                "reports.example",
+                "ftp://a",
+                "https://",
+                "https://a?b",
+                "https://a#b",
+                "https://a b",
+                "https://u@a",
+            )
         ),
         ("[artifacts]\nlow_days = -1", ["artifacts.low_days", "0"]),
         *(
