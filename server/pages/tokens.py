@@ -12,7 +12,7 @@ from server.auth import access_tokens
 from server.auth.access_tokens import Listed
 from server.auth.roles import Role, Word
 from server.auth.tokens import new_token
-from server.errors import Invalid, NameTaken, NotTyped, NotYours, Problem, ReportError
+from server.errors import Invalid, NameTaken, NotListed, NotTyped, NotYours, Problem, ReportError
 from server.http import admin, html
 from server.http.admin import LISTED, ListQuery, administered, change, filled, shown
 from server.http.fields import TypedName
@@ -87,6 +87,7 @@ async def _rotate(request: web.Request, form: TokenForm) -> Response:
     async with change(request) as connection:
         token = await _changed(request, connection, form)
         rotated = shown(await access_tokens.rotate(connection, str(token.id), overlap, ends, request[CALL].actor()))
+        _check_same(token, rotated.id)
     return await _show(request, ListQuery(change=rotated.id), secret=rotated.secret)
 
 
@@ -95,7 +96,8 @@ async def _revoke(request: web.Request, form: TokenForm) -> Response:
         token = await _changed(request, connection, form)
         if form.typed.strip() != token.name:
             raise NotTyped()
-        shown(await access_tokens.revoke(connection, str(token.id), request[CALL].actor()))
+        revoked_id, _ = shown(await access_tokens.revoke(connection, str(token.id), request[CALL].actor()))
+        _check_same(token, revoked_id)
     return html.see_other(f"{PATH}?done=revoked")
 
 
@@ -103,6 +105,13 @@ async def _changed(request: web.Request, connection: Any, form: TokenForm) -> Li
     """The token to change. Raises NotListed, also for one that is not valid any more."""
     token = shown(await access_tokens.by_id(connection, filled("id", form.id), administered(request)))
     return shown(token if token.state(datetime.now(UTC)) != "revoked" else None)
+
+
+def _check_same(token: Listed, changed: UUID) -> None:
+    """Raises NotListed, which rolls back: the token has expired or is of CI jobs, and another one, perhaps of another
+    project, has its id as its name."""
+    if changed != token.id:
+        raise NotListed()
 
 
 async def _project(request: web.Request, connection: Any, name: str | None) -> UUID | None:

@@ -307,6 +307,19 @@ async def test_an_admin_of_a_project_sees_and_changes_only_what_is_of_it(sign_in
     assert len(rows("SELECT FROM audit_entries WHERE action NOT LIKE 'login%%'")) == 5
 
 
+async def test_a_token_whose_name_is_the_id_of_another_is_not_taken_for_it(sign_in, make_token, rows):
+    admin = await sign_in(shop="admin", default="viewer")
+    make_token("mine", project="shop")
+    mine = id_of(rows, "tokens", "mine")
+    make_token(mine, project=None)  # of all projects
+    rows("UPDATE tokens SET expires_at = now() - interval '1 minute' WHERE name = 'mine'")
+    before = rows("SELECT id, token_hash, revoked_at FROM tokens ORDER BY id")
+    await admin.send("/admin/tokens", 404, action="rotate", id=mine, overlap="0")
+    assert rows("SELECT id, token_hash, revoked_at FROM tokens ORDER BY id") == before
+    assert await admin.send("/admin/tokens", action="revoke", id=mine, typed="mine") == "/admin/tokens?done=revoked"
+    assert rows("SELECT name FROM tokens WHERE revoked_at IS NOT NULL") == [{"name": "mine"}]
+
+
 async def test_a_session_of_a_token_only_reads_and_says_so(nobody, make_token):
     reply = await nobody.post("/sign-in", data={"token": make_token("root")}, allow_redirects=False)
     token = Admin(nobody, "root", SimpleCookie(reply.headers["Set-Cookie"])[COOKIE].value)
