@@ -52,7 +52,8 @@ async def exchange(
     try:
         await attempt.admit(pool)
         rule, claims = await _accept(issuers, rules, sent, project)
-        made = await _save(pool, rule, claims, attempt, client)
+        await attempt.forgive(pool)  # before _save, whose limit is that of the subject: others share the address
+        made = await _save(pool, rule, claims, client)
     except TooManyLogins:
         EXCHANGES.labels("throttled").inc()
         raise
@@ -82,7 +83,7 @@ async def _accept(
     return rule_for(of_issuer, claims, project), claims
 
 
-async def _save(pool: Pool, rule: CiRule, claims: dict[str, Any], attempt: Attempt, client: Client) -> Exchanged:
+async def _save(pool: Pool, rule: CiRule, claims: dict[str, Any], client: Client) -> Exchanged:
     """One token for all jobs of a subject and project, with one more secret: so a job that exchanges again can repeat
     its requests with the same Idempotency-Keys, and the links that it made stay."""
     subject = hashlib.sha256("\0".join([rule.issuer, claims["sub"], rule.project]).encode()).digest()
@@ -103,5 +104,4 @@ async def _save(pool: Pool, rule: CiRule, claims: dict[str, Any], attempt: Attem
             claims={name: id_tokens.plain(claims[name]) for name in rule.claims},
             expires_at=ends,
         )
-        await attempt.forgive(connection)
     return Exchanged(secret, rule.project, ends)

@@ -368,6 +368,14 @@ async def test_the_exchanges_of_a_subject_are_limited(job, issuer, monkeypatch, 
     assert len(rows("SELECT 1 FROM former_secrets")) == 3
 
 
+async def test_the_limit_of_a_subject_does_not_use_up_that_of_its_address(job, issuer, monkeypatch):
+    """The runners of a site often share one address."""
+    monkeypatch.setattr(throttling, "_EXCHANGES_OF_A_SUBJECT", 1)
+    monkeypatch.setattr(throttling, "_OF_AN_ADDRESS", 2)
+    token, other = issuer.sign(issuer.claims()), issuer.sign(issuer.claims(sub="another"))
+    assert [(await send(job, each))[0] for each in (token, token, token, token, other)] == [201, 429, 429, 429, 201]
+
+
 async def test_admins_see_tokens_of_ci_and_revoke_but_do_not_rotate_them(job, issuer, make_user, rows):
     _, made = await send(job, issuer.sign(issuer.claims(sub="<b>\u00e9")))
     headers = await logged_in(job, make_user(everywhere="admin"))
