@@ -38,10 +38,11 @@
     const response = await fetch(heard.dataset.live, { cache: "no-store", headers }).catch(() => ({}));
     if (response.redirected) return end("Your session has ended. Reload the page to sign in.");
     if (response.status === 404) return end("This is gone: it has been deleted meanwhile.");
+    const text = response.ok && (await response.text().catch(() => "")); // the connection may end within it
     let more = true;
     same += 1;
-    if (response.ok) {
-      more = show(await response.text());
+    if (text) {
+      more = show(text);
       tag = response.headers.get("ETag");
       same = 0;
       changed = Date.now();
