@@ -75,14 +75,17 @@ def resume_hint(folder: Path) -> str:
 def sentence(receipt: Receipt) -> str:
     """`118 tests, 342 files (61 new) sent in 4.1 s · 1 refused · address of the run`."""
     known = f" ({receipt.tests_new} new)" if receipt.tests_new != receipt.tests else ""
-    parts = [
-        f"{receipt.tests} tests{known}, {receipt.files} files ({receipt.files_new} new) sent in {receipt.seconds:.1f} s"
-    ]
+    tests, files = _counted(receipt.tests, "test"), _counted(receipt.files, "file")
+    parts = [f"{tests}{known}, {files} ({receipt.files_new} new) sent in {receipt.seconds:.1f} s"]
     if receipt.refused:
         parts.append(f"{len(receipt.refused)} refused")
     if receipt.run_url:
         parts.append(receipt.run_url)
     return " · ".join(parts)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what if number == 1 else f'{what}s'}"
 
 
 def exit_code(receipt: Receipt) -> int:

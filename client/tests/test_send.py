@@ -7,6 +7,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+from reportd_client.receipt import Receipt, sentence
 
 from tests.images import png
 from tests.server import API
@@ -49,6 +50,12 @@ def results(tmp_path):
 
 def run_of(server, done):
     return server.run(re.search(r"/runs/([0-9a-f-]+)", done.stdout)[1])
+
+
+@pytest.mark.parametrize(("tests", "files", "text"), [(1, 1, "1 test, 1 file"), (0, 2, "0 tests, 2 files")])
+def test_the_summary_counts_in_words(tests, files, text):
+    receipt = Receipt(tests=tests, tests_new=tests, files=files, seconds=1)
+    assert sentence(receipt) == f"{text} (0 new) sent in 1.0 s"
 
 
 def test_a_folder_is_a_run(send, server, results):
