@@ -210,6 +210,17 @@ class CheckpointsExist(ReportError):
     status, code = 409, "checkpoints_exist"
 
 
+class ShardTotalDiffers(ReportError):
+    """Another shard of this run has sent another total. Send the same total with each shard."""
+
+    status, code = 409, "shard_total_differs"
+
+    @classmethod
+    def of(cls, sent: int, stored: int) -> "ShardTotalDiffers":
+        """The error that names both totals."""
+        return cls(f"This shard says total {sent}, and another one of this run said {stored}. Send the same with each.")
+
+
 class ArtifactElsewhere(ReportError):
     """The artifact belongs to another test case. Use an artifact of the step's test case."""
 

@@ -19,6 +19,7 @@ from server.api import (
     reports,
     search,
     sessions,
+    shards,
     steps,
     suite_runs,
     test_cases,
@@ -70,6 +71,7 @@ from server.reports.marks import RunMarks
 from server.reports.reports import Report
 from server.reports.run_comparisons import RunComparison
 from server.reports.search import SearchResult
+from server.reports.shards import Completeness
 from server.reports.shared import SharedRun
 from server.reports.steps import IllustratedStep, StepList, StepsCreated, StepsCreatedWhole, StepsReplaced, StepUpdated
 from server.reports.suite_runs import SuiteRun, SuiteRunPage
@@ -92,6 +94,8 @@ ROUTES = [
     Route("POST", f"{_BASE}/suite-runs", suite_runs.create, SuiteRun, 201, also=(200,)),
     Route("GET", f"{_BASE}/suite-runs", suite_runs.index, SuiteRunPage),
     Route("GET", _RUN, suite_runs.show, SuiteRun),
+    Route("PUT", f"{_RUN}/shards/{{index}}", shards.replace, SuiteRun, errors=(409,)),
+    Route("GET", f"{_RUN}/completeness", shards.show, Completeness),
     Route("GET", f"{_RUN}/archive", archives.show, "application/zip"),
     Route("PATCH", _RUN, suite_runs.update, SuiteRun),
     Route("DELETE", _RUN, suite_runs.delete, None, 204),

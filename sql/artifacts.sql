@@ -38,7 +38,13 @@ FROM target
 
 -- name: insert_many
 -- Of the result $1 or, in a bundle, each of its own. Assigns each artifact to the step with its iteration and number. steps.link and steps.own_artifacts decide the
--- rest afterwards.
+-- rest afterwards. What was expected has come: mostly there is nothing to delete, and no statement of its own for it.
+WITH came AS (
+    DELETE FROM expected_artifacts e
+    USING json_to_recordset($2::json) AS c(test_case_result_id uuid, checksum text, file_name text)
+    WHERE e.test_case_result_id = coalesce(c.test_case_result_id, $1)
+      AND (e.checksum = c.checksum OR (e.checksum = '' AND e.file_name = c.file_name))
+)
 INSERT INTO test_artifacts (
     id, test_case_result_id, step_result_id, artifact_type, artifact_category, step_number, iteration_number,
     file_name, file_size, mime_type, text_encoding, checksum, storage_path, description, dedupe_key, captured_at,

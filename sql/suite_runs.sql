@@ -127,12 +127,14 @@ WHERE r.id = ANY($1::uuid[])
 
 -- name: update
 -- $3 is the patch as sent: absent fields stay, null clears a field. Metadata merges by key; $4 are the keys to remove.
+-- A status or an end that is sent is not changed by shards any more (shards.follow).
 UPDATE suite_runs c SET (name, status, environment, branch, commit_sha, build_url, browser, platform, triggered_by, tags,
     metadata, started_at, finished_at) = (
     SELECT p.name, p.status, p.environment, p.branch, p.commit_sha, p.build_url, p.browser, p.platform,
            p.triggered_by, p.tags, p.metadata, p.started_at, p.finished_at
     FROM jsonb_populate_record(c, CASE WHEN $3::jsonb ? 'metadata' THEN $3::jsonb || jsonb_build_object(
         'metadata', (c.metadata || ($3::jsonb->'metadata')) - $4::text[]) ELSE $3::jsonb END) AS p),
+    by_shards = by_shards AND NOT $3::jsonb ?| ARRAY['status', 'finished_at'],
     updated_at = CURRENT_TIMESTAMP
 WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
 RETURNING metadata::text AS metadata

@@ -41,6 +41,7 @@ SENDS = {
     "POST /suite-runs": {"json": {"name": "x"}},
     "PATCH /suite-runs/{suite_id}": {"json": {"name": "changed"}},
     "DELETE /suite-runs/{suite_id}": {},
+    "PUT /suite-runs/{suite_id}/shards/{index}": {"json": {"total": 1, "status": "Passed"}},
     "POST /suite-runs/{suite_id}/test-cases": {"json": {"name": "x"}},
     "POST /suite-runs/{suite_id}/test-cases/bulk": {"json": {"test_cases": [{"name": "x"}]}},
     "POST /suite-runs/{suite_id}/bundle": {"json": BUNDLE, "headers": {"Content-Type": "application/json"}},
@@ -72,7 +73,7 @@ QUERIES = {"GET /tests": "?test_id=login+works", "GET /search": "?q=x"}
 
 def missing_ids():
     """An id of each kind that does not exist."""
-    return {**dict.fromkeys(IDS, str(uuid.uuid4())), "fingerprint": uuid.uuid4().hex}
+    return {**dict.fromkeys(IDS, str(uuid.uuid4())), "fingerprint": uuid.uuid4().hex, "index": "1"}
 
 
 def table():
@@ -192,6 +193,7 @@ def make_things(client, make_run, make_case):
             **{"suite_id": run, "case_id": case, "step_id": step["id"], "artifact_id": artifact["id"]},
             **{"link_id": link["id"], "link": link["url"].removeprefix("/shared/")},
             "width": "320",
+            "index": "1",
             "file": assets.by_name()["docs.css"].file,
             "fingerprint": shown["groups"][0]["error"]["fingerprint"],
         }

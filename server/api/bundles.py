@@ -23,6 +23,7 @@ from server.reports.bundles import BundledResult, BundleStored, Stored
 from server.reports.scope import project_of
 from server.services import CALL, SERVICES
 from server.storage.stage import Stage
+from server.uploads.expected import Expected, expected
 from server.uploads.known import stage_known
 from server.uploads.plan import Plan, Refused
 from server.uploads.receive import Rules, StagedFile
@@ -52,7 +53,8 @@ async def create(request: web.Request, suite_id: UUID, incoming: Incoming) -> Re
     file hurts only itself: then the status is 207, and `failed` has the reason, in its test or, for a file that no test
     names, beside the tests. An artifact has a `file_index` (of the file, from 0 in the order sent); or `known` with
     `checksum`, `file_size` and `file_name`, for bytes that the project has already; or `later` with the same, for a
-    file that comes in an upload of its own. A result is `complete` when no file failed and none comes later.
+    file that comes in an upload of its own. A result is `complete` when no file failed and none comes later. Until they
+    arrive, `GET …/completeness` of the run names these files.
     """
     services, call = request.app[SERVICES], request[CALL]
     async with Stage(services.storage) as stage:
@@ -61,11 +63,12 @@ async def create(request: web.Request, suite_id: UUID, incoming: Incoming) -> Re
         await prepare(bundle, services.config.api.mask_passwords, services.patterns, len(sent.raw))
         known = await _stage_known(request, suite_id, stage, bundle.tests)
         plans, loose = _plan(request, bundle.tests, sent.files, known)
+        missing = _missing(bundle.tests, sent.files, plans)
         stored: list[Stored] = []
 
         async def work(connection: Any) -> web.Response:
             accepted = [each.accepted for each in plans]
-            stored.extend(await bundles.save(connection, stage, suite_id, call.scope, bundle.tests, accepted))
+            stored.extend(await bundles.save(connection, stage, suite_id, call.scope, bundle.tests, accepted, missing))
             return await _reply(bundle.tests, stored, plans, loose, len(sent.raw))
 
         response = await once(request, work, sent.content, stage.settle)
@@ -143,6 +146,15 @@ def _plan(
     ]
     count_refused(loose)
     return plans, loose
+
+
+def _missing(tests: Sequence[BundledTest], files: Sequence[StagedFile], plans: Sequence[Plan]) -> list[list[Expected]]:
+    """The files of each test that come later or were refused."""
+    by_index = {file.index: file for file in files}
+    return [
+        list(expected(test.artifacts, test.known() if planned.refused else [], planned.refused, by_index))
+        for test, planned in zip(tests, plans, strict=True)
+    ]
 
 
 async def _reply(

@@ -11,7 +11,7 @@ from server.http.reply import Response
 from server.services import CALL, SERVICES
 
 # Names of what later versions added to the protocol. A name, once here, stays: clients look for it.
-FEATURES = ("bundle", "known", "parent_step_number")
+FEATURES = ("bundle", "known", "parent_step_number", "shards")
 
 
 @dataclass(slots=True)

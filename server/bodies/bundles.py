@@ -21,7 +21,7 @@ from server.uploads.names import clean_file_name
 from server.uploads.plan import Entry
 
 MAX_TESTS = 500
-MAX_ROWS = 10_000  # steps, checkpoints, or log entries of all tests
+MAX_ROWS = 10_000  # steps, checkpoints, log entries, or files that come later, of all tests
 
 
 class BundledFile(ArtifactFields, kw_only=True):
@@ -87,6 +87,7 @@ def _check_counts(tests: Sequence[BundledTest]) -> None:
     counts = {
         "steps": sum(len(each.steps) for each in tests),
         "checkpoints": sum(len(each.checkpoints) for each in tests),
+        "later files": sum(file.later for each in tests for file in each.artifacts),
         "log entries": sum(len(each.console_logs) + len(each.network_logs) for each in tests),
     }
     for what, count in counts.items():

@@ -86,6 +86,7 @@ EXAMPLES: Mapping[str, Any] = {
             {"client_ref": "a3a4ff0e-4a2f-4d52-8d0b-51f2a9d64c02", "test": {"name": "log out", "status": "Passed"}},
         ]
     },
+    "Shard": {"total": 5, "status": "Failed", "tests_expected": 120, "errors": ["The browser could not be started"]},
     "Contents": {"files": [{"checksum": _CHECKSUM, "file_size": 4}]},
     "NewLink": {"test_case_result_id": _ID, "expires_in": 86400, "note": "for the vendor"},
     "Exchange": {"token": "eyJhbGciOiJSUzI1NiIs…", "project": "web"},

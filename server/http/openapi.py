@@ -20,6 +20,7 @@ from server.http.fields import Page
 from server.http.repair import MAX_WARNINGS
 from server.http.route import Route, Upload
 from server.reports.scope import RESOURCES
+from server.reports.shards import MAX_SHARDS
 from server.storage.paths import THUMB_WIDTHS
 
 ERRORS = {
@@ -78,6 +79,7 @@ _TAGS = {
     "logs": "Console and network logs of a test case.",
     "errors": "Failures with the same text, grouped.",
     "tests": "What one test did in all runs.",
+    "shards": "Parts of a run that run side by side, and what of the run is missing.",
     "search": "Finds errors, tests and selectors by their text.",
     "insights": "What the results of a project have in common.",
     "limits": "What this server accepts and offers.",
@@ -246,6 +248,7 @@ def _path_parameters(route: Route) -> list[dict[str, Any]]:
     kinds = {
         "link": {"type": "string", "pattern": f"^{PATTERN}$"},
         "width": {"type": "integer", "enum": list(THUMB_WIDTHS)},
+        "index": {"type": "integer", "minimum": 1, "maximum": MAX_SHARDS},
     }
     return [
         {"name": name, "in": "path", "required": True, "schema": of_id if name in RESOURCES else kinds.get(name, _TEXT)}

@@ -12,9 +12,10 @@ from server.database.queries import SQL
 from server.database.rows import encode_many
 from server.errors import SuiteRunNotFound
 from server.ids import bucket_of, new_ids
-from server.reports import artifacts, checkpoints, grouping, logs, steps
+from server.reports import artifacts, checkpoints, grouping, logs, shards, steps, test_cases
 from server.reports.artifacts import BatchArtifact, FailedFile, Saved
 from server.storage.stage import Stage
+from server.uploads.expected import Expected
 from server.uploads.plan import Accepted
 
 
@@ -70,8 +71,10 @@ async def save(
     scope: UUID | None,
     sent: Sequence[SentTest],
     files: Sequence[Sequence[Accepted]],
+    missing: Sequence[Sequence[Expected]],
 ) -> list[Stored]:
-    """Stores the results, and the files of each; the result has their order. Call it within a transaction.
+    """Stores the results, the files of each, and which are missing; the result has their order. Call it within a
+    transaction.
 
     The number of statements does not depend on the number of results, unless these have screenshots. Rows of new
     results are locked by nobody else. Those of repeated ones are locked in the order of their ids. Raises
@@ -82,16 +85,19 @@ async def save(
         raise SuiteRunNotFound()
     groups = await grouping.of_results([each.test for each in sent], [each.steps for each in sent])
     stored, unknown = await _insert(connection, run_id, scope, sent, groups)
-    every = list(zip(sent, stored, files, strict=True))
+    every = list(zip(sent, stored, files, missing, strict=True))
     new, repeated = [item for item in every if item[1].is_new], [item for item in every if not item[1].is_new]
-    await _insert_below(connection, [(each, result) for each, result, _ in new])
-    saved = await artifacts.save_new(connection, stage, project_id, [(result.id, some) for _, result, some in new])
-    for (_, result, _), own in zip(new, saved, strict=True):
+    await _insert_below(connection, [(each, result) for each, result, *_ in new])
+    saved = await artifacts.save_new(connection, stage, project_id, [(result.id, some) for _, result, some, _ in new])
+    for (_, result, *_), own in zip(new, saved, strict=True):
         result.saved = own
-    await _find_steps(connection, [(each, result) for each, result, _ in repeated])
-    for _, result, some in sorted(repeated, key=lambda item: item[1].id):
+    await _find_steps(connection, [(each, result) for each, result, *_ in repeated])
+    for _, result, some, absent in sorted(repeated, key=lambda item: item[1].id):
         if some:
             result.saved = await artifacts.save(connection, stage, result.id, scope, some)
+        elif absent:
+            await test_cases.lock(connection, result.id, scope)
+    await shards.expect(connection, run_id, [(result.id, absent) for _, result, _, absent in every])
     if unknown:
         await grouping.add(connection, unknown, groups)
     return stored

@@ -10,9 +10,10 @@ Moment = Annotated[datetime, Meta(tz=True)]
 
 Status = Literal["Passed", "Failed", "Skipped", "Pending"]
 RunStatus = Literal["Passed", "Failed", "Skipped", "Pending", "Running"]
+ShardStatus = Literal["Running", "Passed", "Failed"]
 ArtifactType = Literal["screenshot", "log", "video", "har", "other"]
 Category = Literal["before", "after", "error", "checkpoint"]
 TextEncoding = Literal["utf-8", "utf-16le", "utf-16be", "unknown"]
 Shape = Literal["object", "array"]
 # In the order of declaration, which msgspec loses: error messages list the values in this order.
-WORDS = [get_args(words) for words in (Status, RunStatus, ArtifactType, Category, TextEncoding, Shape)]
+WORDS = [get_args(words) for words in (Status, RunStatus, ShardStatus, ArtifactType, Category, TextEncoding, Shape)]

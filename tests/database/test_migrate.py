@@ -262,6 +262,7 @@ def test_every_row_of_a_test_case_is_deleted_with_it(dsn):
         if definition == "FOREIGN KEY (test_case_result_id) REFERENCES test_case_results(id) ON DELETE CASCADE"
     }
     assert owned == {
+        "expected_artifacts",
         "test_step_results",
         "test_artifacts",
         "test_checkpoints",

@@ -25,6 +25,7 @@ from server.reports import (
     logs,
     projects,
     search,
+    shards,
     steps,
     suite_runs,
     test_cases,
@@ -107,6 +108,8 @@ COLUMNS = {
     "webhooks.latest": fields(webhooks.Delivery),
     "audit.page_of_action": fields(audit.AuditEntry),
     "audit.page_of_actor": fields(audit.AuditEntry),
+    "shards.errors": fields(shards.ShardError),
+    "expected_artifacts.of_run": fields(shards.MissingArtifact),
     "usage.of_projects": fields(usage.Usage),
     "usage.total": fields(usage.Total),
 }

@@ -291,6 +291,7 @@ async def test_the_server_accepts_the_examples(client, api, make_case, make_user
             path.replace("{suite_id}", run)
             .replace("{case_id}", await make_case() if method == "post" else case)
             .replace("{step_id}", step["id"])
+            .replace("{index}", "1")
         )
         body = {name: real.get(name, value) for name, value in example.items()}
         reply = await client.request(method, url, json=body)
@@ -478,6 +479,7 @@ async def call_every_route(call, person, services):
     await call_link_routes(call, run, case, sent["id"])
     await call_comparisons(call, run, case, empty)
     await call_error_routes(call, run)
+    await call_shards(call)
     await call("DELETE", f"{BASE}/artifacts/{ARTIFACT}", 204, sent["id"])
     await call("GET", f"{BASE}/artifacts/{ARTIFACT}", 404, sent["id"])
     await call("DELETE", RUN, 204, run)
@@ -549,6 +551,21 @@ async def call_link_routes(call, run, case, artifact):
     await call("DELETE", f"{BASE}/links/{{link_id}}", 204, made["id"])
 
 
+async def call_shards(call):
+    """Of a run without shards, and of one from which everything is missing."""
+    run = (await call("POST", f"{BASE}/suite-runs", 201, json={"name": "x"}))["id"]
+    await call("GET", f"{RUN}/completeness", 200, run)
+    shard, file = f"{RUN}/shards/{{index}}", {"checksum": "a" * 64, "file_size": 4, "file_name": "a.png"}
+    await call("PUT", shard, 200, run, 1, json={"total": 3, "status": "Failed", "tests_expected": 9, "errors": ["x"]})
+    await call("PUT", shard, 200, run, 2, json={"total": 3, "status": "Running", "started_at": "2026-01-24T12:00:00Z"})
+    await call("PUT", shard, 409, run, 3, json={"total": 4, "status": "Passed"})
+    await call("PUT", shard, 422, run, 0, json={"total": 3, "status": "Passed"})
+    missing = {"later": True, "artifact_type": "screenshot", **file}
+    test = {"client_ref": str(UUID(int=1)), "test": {"name": "x"}, "artifacts": [missing]}
+    await call("POST", f"{RUN}/bundle", 201, run, json={"tests": [test]})
+    await call("GET", f"{RUN}/completeness", 200, run)
+
+
 async def call_with_errors(call):
     run = (await call("POST", f"{BASE}/suite-runs", 201, json={"name": "x"}))["id"]
     case = (await call("POST", f"{RUN}/test-cases", 201, run, json={"name": "x"}))["id"]
@@ -611,6 +628,9 @@ async def test_replies_with_warnings_conform_to_the_document(client, api):
     case = replies[1]["id"]
     replies += [
         await call("PATCH", RUN, 200, run, json={"branch": odd}),
+        await call(
+            "PUT", f"{RUN}/shards/{{index}}", 200, run, 1, json={"total": 1, "status": "failed", "errors": [odd * 4]}
+        ),
         await call("PATCH", CASE_PATH, 200, case, json={"browser": odd}),
         await call("POST", f"{RUN}/test-cases/bulk", 201, run, json={"test_cases": [{"name": odd}]}),
         await call("POST", f"{CASE_PATH}/steps", 201, case, json={"steps": [a_step(1, action=odd)]}),

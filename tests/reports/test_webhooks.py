@@ -1,5 +1,6 @@
 """The events that webhooks are sent: when a run finishes, which tests newly fail, and when the disk is low."""
 
+import asyncio
 import math
 
 import asyncpg
@@ -99,6 +100,29 @@ async def test_a_run_finishes_once_unless_a_later_shard_fails(client, sent, word
         await client.patch(f"{BASE}/{run}", json={"status": word})
     await client.patch(f"{BASE}/{run}", json={"name": "y", "finished_at": "2026-01-24T12:00:00Z"})
     assert len(sent("run.finished")) == events
+
+
+async def test_the_last_shard_finishes_a_run(client, run_of, sent):
+    run = await run_of({"a": "Failed"}, end=False)
+
+    async def put(index, status):
+        reply = await client.put(f"{BASE}/{run}/shards/{index}", json={"total": 3, "status": status})
+        assert reply.status == 200
+
+    await put(1, "Passed")
+    await put(2, "Running")
+    assert sent("run.finished") == sent("tests.newly_failing") == []
+    await asyncio.gather(put(2, "Failed"), put(3, "Passed"))
+    (event,) = sent("run.finished")
+    assert (event["data"]["run"]["status"], event["data"]["run"]["tests"]["failed"]) == ("Failed", 1)
+    assert len(sent("tests.newly_failing")) == 1
+    await put(3, "Passed")
+    await put(2, "Passed")
+    assert len(sent("run.finished")) == 1  # only a failure is news
+    assert (await client.patch(f"{BASE}/{run}", json={"status": "Running"})).status == 200
+    assert (await client.patch(f"{BASE}/{run}", json={"status": "Skipped"})).status == 200
+    await put(2, "Failed")
+    assert [each["data"]["run"]["status"] for each in sent("run.finished")] == ["Failed", "Skipped"]
 
 
 async def test_a_run_that_is_made_as_finished_sends_nothing(client, sent):

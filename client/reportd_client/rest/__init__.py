@@ -37,6 +37,7 @@ class Api:
         connection = Connection(base_url(url), token or token_of(os.environ), retry_seconds)
         self._connection = connection
         self.suite_runs = suites.SuiteRuns(connection)
+        self.shards = suites.Shards(connection)
         self.archives = suites.Archives(connection)
         self.test_cases = suites.TestCases(connection)
         self.bundles = suites.Bundles(connection)

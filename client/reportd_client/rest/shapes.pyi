@@ -236,6 +236,14 @@ class ComparedTest(TypedDict):
     attempts: int
     error: Union[str, None]
 
+class Completeness(TypedDict):
+    complete: bool
+    tests_expected: Union[int, None]
+    tests_received: int
+    shards: Shards
+    artifacts_missing: list[MissingArtifact]
+    truncated: bool
+
 class ConsoleEntry(TypedDict):
     id: str
     test_case_result_id: str
@@ -557,6 +565,14 @@ class Marks(TypedDict):
     flaky: NotRequired[Union[FlakyMark, None]]
     slower: NotRequired[Union[SlowerMark, None]]
 
+class MissingArtifact(TypedDict):
+    test_case_result_id: str
+    test_id: str
+    file_name: Union[str, None]
+    checksum: Union[str, None]
+    file_size: Union[int, None]
+    reason: str
+
 class MissingContent(TypedDict):
     missing: list[str]
     warnings: NotRequired[list[Warning]]
@@ -806,6 +822,25 @@ class SentArtifact(TypedDict):
 
 class Session(TypedDict):
     expires_at: str
+
+class Shard(TypedDict):
+    total: int
+    status: Literal["Failed", "Passed", "Running"]
+    tests_expected: NotRequired[Union[int, None]]
+    started_at: NotRequired[Union[str, float, None]]
+    finished_at: NotRequired[Union[str, float, None]]
+    errors: NotRequired[Union[list[str], None]]
+
+class ShardError(TypedDict):
+    index: int
+    error: str
+
+class Shards(TypedDict):
+    total: int
+    finished: int
+    running: list[int]
+    silent: list[int]
+    errors: list[ShardError]
 
 class SharedCase(TypedDict):
     id: str

@@ -55,6 +55,18 @@ class SuiteRuns(Calls):
         self._connection.delete(at("suite-runs", suite_id))
 
 
+class Shards(Calls):
+    """The parts of a run that run side by side, and what of the run is missing."""
+
+    def replace(self, suite_id: str, index: int, **fields: Unpack[shapes.Shard]) -> shapes.SuiteRun:
+        """Say how shard `index` of `total` is doing. When the last one has finished, the run has, too."""
+        return self._connection.change("PUT", at("suite-runs", suite_id, "shards", str(index)), fields)
+
+    def show(self, suite_id: str) -> shapes.Completeness:
+        """Whether a run is complete: which shards are silent, which tests and files never came."""
+        return self._connection.get(at("suite-runs", suite_id, "completeness"))
+
+
 class Archives(Calls):
     def show(self, suite_id: str, to: Union[str, os.PathLike[str]]) -> Path:
         """Write a run with its data, files and pages to a zip, which appears when it is whole."""

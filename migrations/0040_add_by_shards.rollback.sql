@@ -1,0 +1,1 @@
+ALTER TABLE suite_runs DROP COLUMN by_shards;
