@@ -131,6 +131,7 @@ class Pages:
             "run": listed.run,
             "counts": listed.counts,
             "against": None,
+            "whole": None,
         }
 
     async def _run_text(self, values: dict[str, Any], name: str, filters: dict[str, Any], following: str) -> Text:

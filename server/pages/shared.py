@@ -163,6 +163,7 @@ async def _run_page(request: web.Request, suite_id: UUID, query: SharedQuery) ->
         values = await run_pages.values(connection, compared, run.counts, asked, history=False)
     values |= {
         "against": None,
+        "whole": None,
         "here": here,
         "further": here(cursor=values["further"]) if values["further"] else None,
         "listed": run,

@@ -16,9 +16,10 @@ from server.http import html
 from server.http.cursor import CursorPage, cursor_of
 from server.http.fields import AnyRunStatus, Day, IndexedText, Instant, Name100
 from server.http.reply import Response
-from server.reports import overview, run_comparisons, run_pages, run_tests, suite_runs
+from server.reports import overview, run_comparisons, run_pages, run_tests, shards, suite_runs
 from server.reports.overview import Known, ListedRun
 from server.reports.run_tests import State
+from server.reports.shards import Completeness
 from server.reports.suite_runs import SuiteRun
 from server.services import CALL, SERVICES
 from server.viewer import render
@@ -154,13 +155,15 @@ async def show(request: web.Request, suite_id: UUID, query: TestQuery) -> Respon
     asked = run_pages.Asked(query.status, query.q, query.tag, query.error, query.group, query.cursor)
     async with request.app[SERVICES].pool.acquire() as connection:
         run = await overview.one(connection, suite_id, request[CALL].scope)
+        whole = await shards.of_run(connection, suite_id, request[CALL].scope, run.counts.total)
         if query.part is not None:
-            return await _live(request, query, here, run)
+            return await _live(request, query, here, run, whole)
         compared = await run_comparisons.by_id(connection, suite_id, request[CALL].scope)
         against = await run_tests.against_previous(connection, compared)
         values = await run_pages.values(connection, compared, run.counts, asked, history=True)
     values |= {
         "against": against,
+        "whole": whole,
         "here": here,
         "further": here(cursor=values["further"]) if values["further"] else None,
         "listed": run,
@@ -171,11 +174,14 @@ async def show(request: web.Request, suite_id: UUID, query: TestQuery) -> Respon
     return await html.page(request, partial(render.page, "suite_run.html", **values), rows=run_pages.TESTS)
 
 
-async def _live(request: web.Request, query: TestQuery, here: FilteredAddress, run: ListedRun) -> Response:
+async def _live(
+    request: web.Request, query: TestQuery, here: FilteredAddress, run: ListedRun, whole: Completeness
+) -> Response:
     """The status and numbers of a run, and how many more tests failed."""
     values = {"here": here, "listed": run, "run": run.run, "counts": run.counts, "states": run_pages.states(run.counts)}
+    values["whole"] = whole
     draw = partial(render.page, "run_live.html", news=run.counts.failed - query.failed, now=datetime.now(UTC), **values)
-    return await html.live(request, draw, _state(run))
+    return await html.live(request, draw, (*_state(run), whole))
 
 
 async def _empty(request: web.Request) -> web.Response:

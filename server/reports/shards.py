@@ -56,6 +56,11 @@ class Completeness:
     truncated: bool
 
     @property
+    def is_told(self) -> bool:
+        """Whether a client said anything by which this can be known."""
+        return self.shards.total > 1 or self.tests_expected is not None or bool(self.artifacts_missing)
+
+    @property
     def tests_missing(self) -> int:
         return max(0, (self.tests_expected or 0) - self.tests_received)
 

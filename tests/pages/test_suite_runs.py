@@ -493,3 +493,37 @@ async def test_while_the_database_is_away_the_page_keeps_its_filters(client, vis
     page = await reply.text()
     assert reply.status == 503 and int(reply.headers["Retry-After"]) > 0
     assert '<a href="/runs?branch=main&amp;status=Failed">Try again</a>' in page
+
+
+async def test_a_run_says_whether_it_is_complete_or_what_is_missing(client, visit, make_run):
+    """Of a run whose client said what there would be. Names are foreign text."""
+    run, evil = await make_run(), "<b>x.webm"
+    assert "omplete" not in words_of(await visit(f"/runs/{run}"))
+
+    async def put(index, **fields):
+        body = {"total": 13, "status": "Passed", "tests_expected": 1, **fields}
+        assert (await client.put(f"{API}/suite-runs/{run}/shards/{index}", json=body)).status == 200
+
+    await put(1, status="Failed", errors=["no <i>browser\nat x"])
+    await put(2, status="Running")
+    video = {"later": True, "artifact_type": "video", "file_name": evil, "checksum": "a" * 64, "file_size": 9}
+    tests = [{"client_ref": str(uuid.uuid4()), "test": {"name": "pays"}, "artifacts": [video]}]
+    reply = await client.post(f"{API}/suite-runs/{run}/bundle", json={"tests": tests})
+    case = (await reply.json())["tests"][0]["id"]
+    page = await visit(f"/runs/{run}")
+    said = words_of(page)
+    assert "Not complete yet · nothing was heard of shards 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 1 more of 13" in said
+    assert "· shard 2 of 13 not finished · 1 of 2 tests missing · 1 file missing:" in said
+    assert f'<a href="/results/{case}"><bdi dir="auto">&lt;b&gt;x.webm</bdi></a> (later)' in page
+    assert "Shard 1: no <i>browser" in said and "at x" not in said
+    live = f"/runs/{run}?part=live&failed=0"
+    first = await client.get(live, headers={"X-Fragment": "1"})
+    assert "not finished" in await first.text()
+    await put(2)
+    second = await client.get(live, headers={"X-Fragment": "1", "If-None-Match": first.headers["ETag"]})
+    assert second.status == 200 and "not finished" not in await second.text()
+
+    done = await make_run()
+    shard = {"total": 1, "status": "Passed", "tests_expected": 0}
+    await client.put(f"{API}/suite-runs/{done}/shards/1", json=shard)
+    assert "Complete: all 0 tests that were expected." in words_of(await visit(f"/runs/{done}"))
