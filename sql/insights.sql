@@ -44,9 +44,10 @@ ORDER BY median_ms DESC, test_id LIMIT $3
 SELECT suite_run_id FROM selector_uses WHERE suite_run_id = ANY($1::uuid[]) AND hash = ''
 
 -- name: count_selectors
--- Counts the selectors of one run, of at most $2 steps. Twice changes nothing.
+-- Counts the selectors of one run, of at most $2 steps. Of those with more than $3 selectors, as when each has an id in
+-- it, only the ones that failed or were used most are kept. Twice changes nothing.
 INSERT INTO selector_uses (suite_run_id, hash, selector, element_name, used, failed, total_ms, hurt, sample_result_id)
-SELECT $1, decode(md5(concat_ws(E'\x1f', selector, element_name)), 'hex'), selector, element_name, count(*),
+(SELECT $1, decode(md5(concat_ws(E'\x1f', selector, element_name)), 'hex'), selector, element_name, count(*),
        count(*) FILTER (WHERE failed), coalesce(sum(duration_ms), 0),
        coalesce((array_agg(DISTINCT test) FILTER (WHERE failed))[1:1000], '{}'),
        (array_agg(id ORDER BY failed DESC, id DESC))[1]
@@ -56,6 +57,7 @@ FROM (SELECT c.id, hashtextextended(c.test_id, 0) AS test, left(s.element_select
       WHERE c.suite_run_id = $1 AND s.element_selector <> '' AND s.status IN ('Passed', 'Failed')
       LIMIT $2) AS step
 GROUP BY selector, element_name
+ORDER BY count(*) FILTER (WHERE failed) DESC, count(*) DESC, 2 LIMIT $3)
 UNION ALL
 SELECT $1, '', '', NULL, 0, 0, 0, '{}', NULL
 ON CONFLICT DO NOTHING

@@ -26,6 +26,7 @@ _LOOKED_AT = 400  # runs among which these are, with those that started too earl
 _AT_ONCE = 10  # runs whose selectors are counted for one request
 _SECONDS = 0.5  # after which no further run is counted for it
 _STEPS = 200_000  # of a run
+_SELECTORS = 5_000  # of a run that are kept
 _RESULTS = 50_000  # for slow tests
 LISTED = 50
 _PAIRS = 5  # of a flaky test
@@ -212,7 +213,7 @@ async def _selectors(connection: Any, runs: Sequence[Run], text: str | None) -> 
     counted = {row["suite_run_id"] for row in await connection.fetch(sql.counted, ids)}
     end = time.monotonic() + _SECONDS
     for run_id in [each for each in ids if each not in counted][:_AT_ONCE]:
-        await connection.execute(sql.count_selectors, run_id, _STEPS)
+        await connection.execute(sql.count_selectors, run_id, _STEPS, _SELECTORS)
         counted.add(run_id)
         if time.monotonic() > end:
             break

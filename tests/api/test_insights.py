@@ -119,6 +119,16 @@ async def test_a_run_is_counted_when_it_is_finished_and_forgotten_when_it_is_del
     assert rows("SELECT FROM selector_uses") == [] and (await look("selectors"))["selectors"]["runs"] == 0
 
 
+async def test_of_many_selectors_those_that_failed_or_were_used_most_are_kept(look, send, rows, monkeypatch):
+    """A suite may have an id in each selector: a run of 200,000 steps would add as many rows when somebody looks."""
+    monkeypatch.setattr("server.reports.insights._SELECTORS", 3)
+    steps = [click(f"#row-{n}", name="") for n in range(20)] + [click("#pay")] * 2 + [click("#buy", "Failed")]
+    await send([{"name": "x", "steps": steps}])
+    assert (await look("selectors"))["selectors"]["counted"] == 1
+    kept = {row["selector"] for row in rows("SELECT selector FROM selector_uses WHERE hash <> ''")}
+    assert {"#pay", "#buy"} < kept and len(kept) == 3
+
+
 async def test_selectors_are_slower_in_the_newest_ten_runs(look, send, monkeypatch):
     monkeypatch.setattr(insights, "_AT_ONCE", 50)
     for n in range(12):
