@@ -87,7 +87,7 @@ ARGUMENTS = {
     "insights.newest_of_tests": (PROJECT, ["test 7", "test 9"]),
     "insights.slow": ([RUN], 50_000, 50),
     "insights.counted": ([RUN],),
-    "insights.count_selectors": (RUN, 200_000),
+    "insights.count_selectors": (RUN, 200_000, 5_000),
     "insights.fragile": ([RUN], None, 50),
     "insights.changed": ([RUN], 50),
     "insights.selectors_with": (None, "button", 20),
