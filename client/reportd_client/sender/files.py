@@ -59,7 +59,7 @@ class Files:
             value: dict[str, Any] = {"files": [{"checksum": checksum, "file_size": size} for checksum, size in portion]}
             if project:
                 value["project"] = project
-            answer = self._server.call("POST", "/artifacts/missing", Json(value))
+            answer = self._server.call("POST", "/artifacts/missing", Json(value), question=True)
             missing = answer.value.get("missing") if answer.status == 200 else None
             if isinstance(missing, list):
                 self._are_there(

@@ -177,20 +177,22 @@ class Server:
         key: Optional[str] = None,
         *,
         divisible: bool = False,
+        question: bool = False,
     ) -> Answer:
         """The answer, when it is one that a repetition would not change. Raises Stopped, Fatal.
 
         `divisible`: what is sent can also be sent in parts. It is not sent, and the answer is 413, when a body of its
         size has been refused before: the limit is that of a proxy, and the same for every request.
+        `question`: it stores nothing, and a 2xx that says nothing is an answer, too.
         """
         if divisible and body is not None and self._too_large and body.length >= self._too_large[0]:
             return self._too_large[1]
-        answer = self._call(method, path, body, key)
+        answer = self._call(method, path, body, key, question)
         if answer.status == 413 and body is not None and (not self._too_large or body.length < self._too_large[0]):
             self._too_large = (body.length, answer)
         return answer
 
-    def _call(self, method: str, path: str, body: Optional[Body], key: Optional[str]) -> Answer:
+    def _call(self, method: str, path: str, body: Optional[Body], key: Optional[str], question: bool) -> Answer:
         delay, faults = limits.FIRST_RETRY, 0
         while True:
             with self._gate:
@@ -199,6 +201,11 @@ class Server:
             if answer is not None:
                 self._gate.answered(answer.status in _BUSY)
                 _check(answer, self.url, self._token)
+                if answer.status < 300 and not answer.value and not question:
+                    raise Fatal(
+                        f"{self.url} does not answer as a reportd server: a proxy may have answered, or REPORTD_URL is "
+                        "wrong"
+                    )
                 faults += answer.status == 500
                 if not _again(answer) and (answer.status != 500 or faults > _FAULTS):
                     self.patience.reached = True
@@ -256,8 +263,6 @@ def _check(answer: Answer, url: str, token: Optional[str]) -> None:
         raise Fatal("The proxy wants a password. Put it into the proxy's address, or the server into NO_PROXY", 1)
     if 300 <= answer.status < 400:
         raise Fatal(f"{url} redirects to {answer.headers.get('Location')}: set REPORTD_URL to the right address", 1)
-    if answer.status < 300 and not answer.value:
-        raise Fatal(f"{url} does not answer as a reportd server: a proxy may have answered, or REPORTD_URL is wrong")
     if answer.code == "idempotency_key_reused":
         raise Fatal("A fault of reportd-client: it used an Idempotency-Key twice. Please report it, with this spool")
 

@@ -22,7 +22,7 @@ class Offers:
     @classmethod
     def of(cls, server: Server) -> Offers:
         """What GET /limits says; nothing when the server does not have it. Raises Stopped, Fatal."""
-        answer = server.call("GET", "/limits")
+        answer = server.call("GET", "/limits", question=True)
         value: dict[str, Any] = answer.value if answer.status == 200 else {}
         features = value.get("features")
         names = [name for name in features if isinstance(name, str)] if isinstance(features, list) else []
