@@ -53,8 +53,11 @@ INSERT INTO selector_uses (suite_run_id, hash, selector, element_name, used, fai
        (array_agg(id ORDER BY failed DESC, id DESC))[1]
 FROM (SELECT c.id, hashtextextended(c.test_id, 0) AS test, left(s.element_selector, 500) AS selector,
              nullif(left(s.element_name, 500), '') AS element_name, s.status = 'Failed' AS failed, s.duration_ms
-      FROM test_case_results c JOIN test_step_results s ON s.test_case_result_id = c.id
-      WHERE c.suite_run_id = $1 AND s.element_selector <> '' AND s.status IN ('Passed', 'Failed')
+      FROM test_case_results c CROSS JOIN LATERAL (
+          SELECT element_selector, element_name, status, duration_ms FROM test_step_results
+          WHERE test_case_result_id = c.id AND element_selector <> '' AND status IN ('Passed', 'Failed')
+          LIMIT $2) AS s  -- the limit also keeps the planner from reading the steps of all runs for a join
+      WHERE c.suite_run_id = $1
       LIMIT $2) AS step
 GROUP BY selector, element_name
 ORDER BY count(*) FILTER (WHERE failed) DESC, count(*) DESC, 2 LIMIT $3)
