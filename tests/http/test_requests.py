@@ -167,6 +167,9 @@ async def test_head_has_the_status_and_headers_of_get_and_no_body(client, paths)
             body = await whole.read()
             assert (head.status, await head.read()) == (whole.status, b""), url
             kept = [{k: v for k, v in r.headers.items() if k not in VARYING} for r in (whole, head)]
+            if "Transfer-Encoding" in whole.headers:  # made while it is sent: its length is not known before
+                assert kept[0].pop("Transfer-Encoding") == "chunked" and kept == [kept[1]] * 2, url
+                continue
             if route.path == "/metrics":  # its text changes with every request
                 kept = [{k: v for k, v in headers.items() if k != "Content-Length"} for headers in kept]
             assert kept[0] == kept[1], url

@@ -236,7 +236,9 @@ async def test_no_route_is_reached_by_a_manipulated_path(send, make_things, snap
             reply = await send(route.method, trick(path), "Content-Type: application/json", body=b'{"name": "x"}')
             requests += 1
             status, head, body = reply
-            assert status in (400, 404, 405, 415) and json.loads(body)["request_id"], (route.path, name, reply)
+            # An index is a value: what is wrong with it is said together with what is wrong in the body.
+            refused = (400, 404, 405, 415, 422) if "{index}" in route.path else (400, 404, 405, 415)
+            assert status in refused and json.loads(body)["request_id"], (route.path, name, reply)
             assert b"\r\nContent-Type: application/json" in head and not LEAKS.search(body), (route.path, name)
     assert requests == len(ROUTES) * len(TRICKS) and snapshot() == before
 

@@ -97,7 +97,7 @@ async def test_a_page_of_another_project_is_that_of_a_missing_thing(nobody, call
             reply = await nobody.get(address, headers=headers["other project's"])
             text = await reply.text()
             for value in some.values():
-                text = text.replace(value, "ID")
+                text = text if value.isdigit() else text.replace(value, "ID")
             texts.append((reply.status, text))
         assert texts[0] == texts[1], path
         compared += 1

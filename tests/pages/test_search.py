@@ -40,7 +40,7 @@ async def test_no_text_no_hit_and_a_short_text_have_a_sentence_each(visit, fail)
     assert "Nothing fits “zebra”. Try fewer or shorter words" in words_of(await visit("/search?q=zebra"))
     text = words_of(await visit("/search?q=card&project=x"))
     assert "Nothing in x fits “card”. Search all projects" in text
-    assert "Search errors and tests" in words_of(await visit("/search?q=zebra&in=tests"))
+    assert "Search everything" in words_of(await visit("/search?q=zebra&in=tests"))
     for query in (f"q={'x' * 256}", "q=ab&in=runs"):
         assert "To the runs" in await visit(f"/search?{query}", 422)
 
