@@ -35,7 +35,7 @@ def send_paths(options: argparse.Namespace) -> int:
     reports = Reports(options.format, options.files)
     with ExitStack() as stack:
         reports.look([_standard_input(options, stack) if path == "-" else path for path in options.paths])
-        for text in (*reports.notes, *reports.unreadable, *reports.empty, *filter(None, (reports.remark,))):
+        for text in (*reports.notes, *reports.unreadable, *reports.empty, *reports.remarks):
             print(f"reportd-send: {text}", file=sys.stderr)
         if not reports.count:
             code = int(EXIT.UNREADABLE if reports.unreadable else EXIT.NOTHING)

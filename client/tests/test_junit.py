@@ -142,7 +142,7 @@ def test_the_same_tests_in_each_worker_are_no_attempts(by_pytest):
     assert Counter(result.test["status"] for result in results) == {"Passed": 6, "Failed": 10, "Skipped": 4}
     identities = [result.test["test_id"] for result in results]
     assert len(set(identities)) == 20 and sum(name.endswith(" #2") for name in identities) == 10
-    assert "10 tests of the same name" in reports.remark
+    assert "10 tests of the same name" in reports.remarks[0]
 
 
 def test_the_error_of_a_teardown_finds_its_test_among_those_of_other_workers(tmp_path):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Optional, Union
+from typing import Any, Iterable, Optional, Union
 
 from reportd_client.formats.junit_case import shortened
 from reportd_client.formats.result import Result, Source
@@ -48,17 +48,17 @@ class Attempts:
     def __init__(self) -> None:
         self._seen: dict[bytes, Union[_Entry, list[_Entry]]] = {}
         self._changes: dict[int, _Change] = {}
-        self._number = 0
+        self.number = 0  # of entries so far; set it before a report is read again
         self.counts: Counter[str] = Counter()
 
     def see(self, source: Source, result: Result) -> None:
         told = result.told
         if told is None:  # the report says which attempt it is
             return
-        self._number += 1
+        self.number += 1
         test = result.test
         error = {name: test.get(name) for name in ("error_message", "stack_trace")} if told.of_teardown else None
-        entry = _Entry(self._number, source, told.time, test["status"] == "Failed", told.silent, error)
+        entry = _Entry(self.number, source, told.time, test["status"] == "Failed", told.silent, error)
         key = hashlib.blake2b(test["test_id"].encode("utf-8", "replace"), digest_size=12).digest()
         known = self._seen.setdefault(key, entry)
         if isinstance(known, list):
@@ -66,13 +66,15 @@ class Attempts:
         elif known is not entry:
             self._seen[key] = [known, entry]
 
-    def settle(self) -> None:
-        """All entries have been seen."""
+    def settle(self, sources: Iterable[Source]) -> None:
+        """All entries have been seen. Those of other sources than these are not sent."""
+        sent = {id(source) for source in sources}
         for entries in self._seen.values():
             if isinstance(entries, list):
-                self._settle(_in_order(entries))
+                entries = [entry for entry in entries if id(entry.source) in sent]
+                if len(entries) > 1:
+                    self._settle(_in_order(entries))
         self._seen.clear()
-        self._number = 0
 
     def _settle(self, entries: list[_Entry]) -> None:
         last, at = entries[0], _Change()
@@ -106,8 +108,8 @@ class Attempts:
         """The result as it is sent; None when it is part of one before."""
         if result.told is None:
             return result
-        self._number += 1
-        change = self._changes.get(self._number)
+        self.number += 1
+        change = self._changes.get(self.number)
         if change is None:
             result.test["attempt"] = 1
             return result

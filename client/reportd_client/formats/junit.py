@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Iterator, Optional
 
 from reportd_client.formats import markup
@@ -16,7 +17,7 @@ _AFTER = ("rerunFailure", "rerunError")  # Surefire: the attempts that followed 
 _BEFORE = ("flakyFailure", "flakyError")  # and those that preceded the one that passed
 
 
-def looks(head: bytes) -> bool:
+def looks(head: bytes, path: Path) -> bool:
     """Whether a file that begins with these bytes is of this format."""
     return markup.first_tag(head) in _SUITES
 

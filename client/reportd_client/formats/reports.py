@@ -2,84 +2,118 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
-import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Iterator, Optional, Sequence
 
-from reportd_client.formats import junit, result_json
+from reportd_client.formats import json_file, junit, paths, result_json
 from reportd_client.formats.attempts import Attempts
+from reportd_client.formats.overlap import Titles, poorer
 from reportd_client.formats.result import Empty, Result, Source, Unreadable
 
+# The richest first: of two files with the same tests, the one whose format comes first is taken. A file is of the first
+# format whose looks() says so; result.json, which others resemble, is asked last.
 FORMATS: dict[str, ModuleType] = {format.NAME: format for format in (result_json, junit)}
-_HEAD = 64 << 10
-_ENDS = (".json", ".xml")  # of reports in a folder, which may have a thousand pictures
-_SKIPPED = ("node_modules", ".git", ".venv", "__pycache__")
+_ASKED = (*(format for format in FORMATS.values() if format is not result_json), result_json)
+
+
+@dataclass
+class _Read:
+    """A report that has been read: `first`, how many entries of all were before it."""
+
+    source: Source
+    format: ModuleType
+    first: int
+    count: int = 0
+    titles: Titles = field(default_factory=Titles)
+    notes: list[str] = field(default_factory=list)
 
 
 class Reports:
     """What the paths have. First look(), then results()."""
 
-    def __init__(self, format: Optional[str] = None, files: Optional[Path] = None) -> None:
+    def __init__(self, format: Optional[str] = None, files: Optional[Path] = None, keep_har: bool = False) -> None:
         self.count = 0
         self.suite: dict[str, Any] = {}
         self.notes: list[str] = []  # what is missing
         self.unreadable: list[str] = []
         self.empty: list[str] = []
-        self.remark: Optional[str] = None
-        self._format, self._files = format, files
-        self._read: list[tuple[Source, ModuleType]] = []
+        self.remarks: list[str] = []  # what is worth to know, and no loss
+        self._format = FORMATS[format] if format else None
+        self._files, self._keep_har = files, keep_har
+        self._read: list[_Read] = []
         self._attempts = Attempts()
         self._digest = hashlib.sha256()
 
-    def look(self, paths: Sequence[str]) -> None:
+    def look(self, given: Sequence[str]) -> None:
         """Read all files once."""
-        for path in self._find(paths):
+        seen: set[Path] = set()
+        for path in paths.find(given, self.empty.append, self._may_be_report):
             try:
-                self._look(path)
+                format = self._format or _format_of(path)
+                unit = format.unit(path) if hasattr(format, "unit") else path
+                if unit.resolve() not in seen:
+                    seen.add(unit.resolve())
+                    self._look(unit, format)
             except Empty as error:
                 self.empty.append(str(error))
             except Unreadable as error:
                 self.unreadable.append(str(error))
-        self._attempts.settle()
-        self.remark = self._attempts.note()
-        names = {name for source, _ in self._read for name in source.names}
+        self._skip_poorer()
+        self._attempts.settle([read.source for read in self._read])
+        self.remarks += filter(None, [self._attempts.note()])
+        for read in self._read:
+            self._take(read)
+        names = {name for read in self._read for name in read.source.names}
         if len(names) == 1:
             self.suite.setdefault("name", names.pop()[:500])
 
-    def _look(self, path: Path) -> None:
-        format = FORMATS[self._format] if self._format else _format_of(path)
-        source, count = Source(path, self._files, self.notes.append), 0
+    def _look(self, path: Path, format: ModuleType) -> None:
+        notes: list[str] = []
+        read = _Read(Source(path, self._files, notes.append, self._keep_har), format, self._attempts.number)
         try:
-            for result in format.read(source):
-                count += 1
-                self._attempts.see(source, result)
+            for result in format.read(read.source):
+                read.count += 1
+                read.titles.add(result.test["name"])
+                self._attempts.see(read.source, result)
         finally:
-            if count:  # those before an error are read again, too
-                self.count += count
-                self._read.append((source, format))
-                self._take(source)
+            if read.count:  # those before an error are read again, too
+                self._read.append(read)
+                read.notes = notes
+            else:
+                self.notes += notes
 
-    def _take(self, source: Source) -> None:
-        """Fields of the run, of the file that has them first; the earliest time."""
-        began = [suite["started_at"] for suite in (source.suite, self.suite) if suite.get("started_at") is not None]
+    def _skip_poorer(self) -> None:
+        """Two reports of the same tests in one command: a runner often writes JUnit beside its own format."""
+        ranks = {format.NAME: rank for rank, format in enumerate(FORMATS.values())}
+        found = poorer([(ranks[read.format.NAME], read.titles) for read in self._read])
+        for at, other in found.items():
+            skipped, kept = self._read[at].source.path, self._read[other]
+            self.remarks.append(f"{skipped} is skipped: {kept.source.path} has the same tests as {kept.format.NAME}")
+        self._read = [read for at, read in enumerate(self._read) if at not in found]
+
+    def _take(self, read: _Read) -> None:
+        """Fields of the run, of the report that has them first; the earliest time."""
+        source = read.source
+        began = [each["started_at"] for each in (source.suite, self.suite) if each.get("started_at") is not None]
         self.suite = {**source.suite, **self.suite}
         if began and all(isinstance(each, str) for each in began):
             self.suite["started_at"] = min(began)
+        self.count += read.count
+        self.notes += read.notes
         source.note = lambda text: None
-        with source.path.open("rb") as stream:
-            file = hashlib.sha256()
-            while chunk := stream.read(1 << 20):
-                file.update(chunk)
-        self._digest.update(file.digest())
+        files = read.format.files(source.path) if hasattr(read.format, "files") else [source.path]
+        for path in files:
+            self._digest.update(_digest_of(path))
 
     def results(self) -> Iterator[Result]:
         """All results, each with its attempt."""
-        for source, format in self._read:
+        for read in self._read:
+            self._attempts.number = read.first
             try:
-                for result in format.read(source):
+                for result in read.format.read(read.source):
                     placed = self._attempts.place(result)
                     if placed is not None:
                         yield placed
@@ -90,57 +124,33 @@ class Reports:
         """Outside of a CI the same files meet in the same run."""
         return f"files:{self._digest.hexdigest()[:40]}"
 
-    # --- files ---
-
-    def _find(self, given: Sequence[str]) -> Iterator[Path]:
-        """The files of the paths and patterns, each once. In folders only those that look like reports."""
-        seen: set[Path] = set()
-        for text in given:
-            paths = [Path(text)] if Path(text).exists() else list(map(Path, sorted(glob.glob(text, recursive=True))))
-            if not paths:
-                self.empty.append(f"There is no {text}")
-            for path in paths:
-                for file in [path] if not path.is_dir() else self._in_folder(path):
-                    if file.resolve() not in seen:
-                        seen.add(file.resolve())
-                        yield file
-
-    def _in_folder(self, folder: Path) -> Iterator[Path]:
-        for root, folders, names in os.walk(folder):
-            folders[:] = sorted(name for name in folders if name not in _SKIPPED)
-            for name in sorted(names):
-                path = Path(root, name)
-                if name.lower().endswith(_ENDS) and path.is_file() and (self._format or _may_be_report(path)):
-                    yield path
+    def _may_be_report(self, path: Path) -> bool:
+        try:
+            return self._format is not None or _looks(paths.head(path), path) is not None
+        except Unreadable:
+            return True  # reading it says why
 
 
-def _may_be_report(path: Path) -> bool:
-    try:
-        return _looks(_head(path)) is not None
-    except Unreadable:
-        return True  # reading it says why
-
-
-def _head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(_HEAD)
-    except OSError as error:
-        raise Unreadable(f"Cannot read {path}: {error.strerror}") from None
-
-
-def _looks(head: bytes) -> Optional[ModuleType]:
-    return next((format for format in FORMATS.values() if format.looks(head)), None)
+def _looks(head: bytes, path: Path) -> Optional[ModuleType]:
+    return next((format for format in _ASKED if format.looks(head, path)), None)
 
 
 def _format_of(path: Path) -> ModuleType:
     """The format of a file. Raises Unreadable, Empty."""
-    head = _head(path)
+    head = paths.head(path)
     if not head.strip():
         raise Empty(f"{path} is empty")
-    found = _looks(head)
-    if found is None and (result_json.begins_json(head) or path.suffix.lower() == ".json"):
+    found = _looks(head, path)
+    if found is None and (json_file.begins_json(head) or path.suffix.lower() == ".json"):
         return result_json  # which says what is wrong
     if found is None:
         raise Unreadable(f"{path} is of no format that is known: {', '.join(FORMATS)}")
     return found
+
+
+def _digest_of(path: Path) -> bytes:
+    file = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            file.update(chunk)
+    return file.digest()

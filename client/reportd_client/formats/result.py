@@ -64,6 +64,7 @@ class Source:
     path: Path
     files: Optional[Path] = None  # where attachments are that have been moved
     note: Callable[[str], None] = lambda text: None
+    keep_har: bool = False  # send a HAR file itself, too, which holds what the server hides
     names: set[str] = field(default_factory=set)  # of the run
     suite: dict[str, Any] = field(default_factory=dict)  # fields of the run
     # Of pytest's files, which have an entry for each rerun, without its verdict: whether there are any.

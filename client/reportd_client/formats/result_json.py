@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Iterator
 
+from reportd_client.formats import json_file
 from reportd_client.formats.files import file_of
 from reportd_client.formats.result import Empty, File, Result, Source, Unreadable, plain
 from reportd_client.texts import artifact_type_of
 
 NAME = "result"
-MAX_FILE = 256 << 20
 _LISTS = ("checkpoints", "console_logs", "network_logs")
 
 
-def looks(head: bytes) -> bool:
+def looks(head: bytes, path: Path) -> bool:
     """Whether a file that begins with these bytes is of this format: an object with a list of steps comes early."""
-    return begins_json(head) and b'"steps"' in head.replace(b"\0", b"")
-
-
-def begins_json(head: bytes) -> bool:
-    """Whether this is the beginning of a list or an object, also in UTF-16."""
-    return head.replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")[:1] in (b"{", b"[")
+    return json_file.begins_json(head) and b'"steps"' in json_file.ascii_of(head)
 
 
 def read(source: Source) -> Iterator[Result]:
@@ -39,44 +33,14 @@ def read(source: Source) -> Iterator[Result]:
 
 
 def _values(path: Path) -> tuple[list[Any], list[str]]:
-    try:
-        if path.stat().st_size > MAX_FILE:
-            raise Unreadable(f"{path} is larger than {MAX_FILE >> 20} MiB")
-        text = _text(path.read_bytes())
-    except OSError as error:
-        raise Unreadable(f"Cannot read {path}: {error.strerror}") from None
-    if not text.strip():
-        raise Empty(f"{path} is empty")
-    try:
-        value = json.loads(text)
-    except RecursionError:
-        raise Unreadable(f"{path} is nested too deeply") from None
-    except ValueError as error:
-        whole = list(_whole_values(text))
-        if not whole:
-            raise Unreadable(f"{path} is no JSON: {error}") from None
-        return whole, [f"{path} is cut: {len(whole)} whole results were read"]
-    return (value if isinstance(value, list) else [value]), []
-
-
-def _text(data: bytes) -> str:
-    encoding = json.detect_encoding(data)
-    return data.decode(encoding, "replace").lstrip("\ufeff")
-
-
-def _whole_values(text: str) -> Iterator[Any]:
-    """The values of a list whose end is missing."""
-    decoder, at = json.JSONDecoder(), text.find("[") + 1
-    if not text.lstrip().startswith("["):
-        return
-    while True:
-        while text[at : at + 1] in (" ", "\t", "\r", "\n", ","):
-            at += 1
-        try:
-            value, at = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError):
-            return
-        yield value
+    value, is_cut = json_file.read(path)
+    values = value if isinstance(value, list) else [value]
+    if not is_cut:
+        return values, []
+    whole = [each for each in values if not (isinstance(each, dict) and json_file.CUT in each)]
+    if not whole:
+        raise Unreadable(f"{path} is cut before the end of its first result")
+    return whole, [f"{path} is cut: {len(whole):,} whole results were read"]
 
 
 def _result(source: Source, value: Any, notes: list[str]) -> Result:
