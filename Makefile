@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CLIENT := .venv-client
+TOOLS := client/tests/tools/node_modules
 SHORT := $(addprefix tests/,test_config.py test_wrong_values.py commands/test_console.py reports uploads/test_multipart.py \
 	$(addprefix api/test_,specification.py sync_document.py artifacts.py steps.py suite_runs.py) \
 	$(addprefix database/test_,migrate.py queries.py pool.py))
@@ -17,7 +18,7 @@ test: lint client
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # The client in an environment of its own, which has nothing of the server: its tests start a server with that of $(VENV).
-client: $(VENV)/installed $(CLIENT)/installed
+client: $(VENV)/installed $(CLIENT)/installed $(TOOLS)/installed
 	cd client && REPORTD_SERVER_PYTHON=$(abspath $(BIN)/python) $(abspath $(CLIENT)/bin/python) -m pytest -n 2 --dist worksteal
 
 # What another Python or PostgreSQL could break, in a minute or two: make short VENV=.venv-3.13 PYTHON=python3.13.
@@ -38,7 +39,7 @@ bench: $(VENV)/installed-bench
 	$(BIN)/python -m bench
 
 # What the client costs the tests, and how fast it sends to a server on this machine.
-bench-client: $(VENV)/installed $(CLIENT)/installed
+bench-client: $(VENV)/installed $(CLIENT)/installed $(TOOLS)/installed
 	cd client && REPORTD_SERVER_PYTHON=$(abspath $(BIN)/python) $(abspath $(CLIENT)/bin/python) -m bench
 
 # The screenshots of README, from the demo; needs Chromium.
@@ -46,7 +47,7 @@ pictures: $(VENV)/installed-test
 	$(BIN)/python -m docs.pictures
 
 clean:
-	rm -rf $(VENV) $(CLIENT) build client/build *.egg-info
+	rm -rf $(VENV) $(CLIENT) $(TOOLS) build client/build *.egg-info
 
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -58,6 +59,13 @@ $(VENV)/bin/pip:
 $(CLIENT)/installed: client/pyproject.toml | $(VENV)/bin/pip
 	$(PYTHON) -m venv $(CLIENT)
 	$(CLIENT)/bin/pip install --quiet --disable-pip-version-check -e 'client[test]'
+	@touch $@
+
+# The test runners of other languages, whose reports the client reads. Without npm their tests are skipped.
+$(TOOLS)/installed: client/tests/tools/package.json
+	@mkdir -p $(TOOLS)
+	@if command -v npm >/dev/null; then cd $(dir $(TOOLS)) && \
+		PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm install --silent --no-audit --no-fund --no-package-lock --ignore-scripts; fi
 	@touch $@
 
 $(VENV)/installed: setup.py server/__init__.py | $(VENV)/bin/pip
