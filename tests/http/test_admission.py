@@ -42,6 +42,16 @@ def new_case():
     return make
 
 
+@pytest.fixture
+def no_sweeps(monkeypatch):
+    """Otherwise the first sweep of a server is one more that waits for a connection, at no certain time."""
+
+    async def nothing(app):
+        yield
+
+    monkeypatch.setattr("server.app._sweeper", nothing)
+
+
 class Half:
     """An upload whose first half is sent. With `lively`, one more byte every 0.1 s: it does not count as slow."""
 
@@ -370,7 +380,7 @@ async def locked(dsn, case):
         await connection.rollback()
 
 
-async def test_waiting_longer_than_pool_timeout_for_a_connection_is_a_503(start, new_case, dsn):
+async def test_waiting_longer_than_pool_timeout_for_a_connection_is_a_503(no_sweeps, start, new_case, dsn):
     client = await start(database={"pool_size": 2, "pool_timeout": 0.3})
     case = await new_case(client)
     await client.get(case)
@@ -384,7 +394,7 @@ async def test_waiting_longer_than_pool_timeout_for_a_connection_is_a_503(start,
     assert (await client.get(case)).status == 200
 
 
-async def test_a_request_that_finds_a_long_queue_for_connections_is_refused_at_once(start, new_case, dsn):
+async def test_a_request_that_finds_a_long_queue_for_connections_is_refused_at_once(no_sweeps, start, new_case, dsn):
     client = await start(database={"pool_size": 1, "pool_timeout": 60})
     case, pool = await new_case(client), client.app[SERVICES].pool
     async with locked(dsn, case):
@@ -554,7 +564,7 @@ async def metrics(client) -> dict[str, float]:
     return {name: float(value) for name, _, value in lines}
 
 
-async def test_metrics_show_requests_in_progress_and_refused_requests(start, new_case, dsn):
+async def test_metrics_show_requests_in_progress_and_refused_requests(no_sweeps, start, new_case, dsn):
     client = await start(server={"max_uploads": 1, "min_body_rate": 1}, database={"pool_size": 1, "pool_timeout": 60})
     case = await new_case(client)
     before = await metrics(client)
