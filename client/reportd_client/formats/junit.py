@@ -80,7 +80,7 @@ class _Reader:
             self._verdict = case.verdict(tag, attributes)
             return self._verdict.text
         elif tag == "stackTrace" and self._verdict is not None:
-            return self._verdict.text
+            return self._verdict.begin_trace()
         return None
 
     def data(self, text: str) -> None:

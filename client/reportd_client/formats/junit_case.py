@@ -7,6 +7,7 @@ import hashlib
 import math
 import re
 from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from typing import Any, Iterator, Optional, Sequence
 
 from reportd_client import limits
@@ -18,7 +19,10 @@ from reportd_client.texts import artifact_type_of, cut
 _COLOURS = re.compile(rf"(?:{ESCAPE}|#x1B)\[[0-9;:?]*[ -/]*[@-~]")  # pytest writes the escape character as #x1B
 _ATTACHMENT = re.compile(r"\[\[ATTACHMENT\|([^\]\n]+)\]\]")
 _STACK_LINE = re.compile(r"\s+at\s|\s*File \"|Traceback |\S+:\d+(?::|$)|\s*\.\.\. \d+ more")
-_TYPE = re.compile(r"\s*((?:[A-Za-z_$][\w$]*\.)*[A-Za-z_$][\w$]*(?:Error|Exception|Failure|Warning))\b")
+_NAMED = r"((?:[A-Za-z_$][\w$]*\.)*(?:[A-Za-z_$][\w$]*)?(?:Error|Exception|Failure|Warning))\b"
+_TYPE = re.compile(rf"\s*{_NAMED}")
+_CAUSE = re.compile(rf"\bcause: {_NAMED}")  # node's, whose own type says what kind of failure it was: testCodeFailure
+_GO_LINE = re.compile(r"\s*(?:=== (?:RUN|PAUSE|CONT|NAME)\b|--- (?:FAIL|PASS|SKIP): )")
 _FRACTION = re.compile(r"(\.\d{6})\d+")
 _PHASE = re.compile(r"failed on (setup|teardown) with \"(.*)\"\Z", re.DOTALL)  # pytest's
 _KEPT = 1 << 20  # characters of a message; it is cut further when all of it is known
@@ -57,15 +61,24 @@ class Verdict:
         found = _PHASE.match(self._attributes.get("message", ""))
         return found[1] if found and self.tag == "error" else None
 
+    def begin_trace(self) -> Text:
+        """Where the text of an element within goes: without the white space before and after that element."""
+        if not self.text.value().strip():
+            self.text = Text()
+        return self.text
+
     def reason(self) -> Optional[str]:
-        return cut(plain(self._attributes.get("message", "")).strip() or self.text.value().strip()) or None
+        text = plain(self._attributes.get("message", "")).strip() or self.text.value().strip()
+        return (
+            cut(_without_go_lines(text).strip()) or None if text != "true" else None
+        )  # node's, when no reason is given
 
     def kind(self) -> str:
         return self._attributes.get("type", "").strip()
 
     def error(self) -> dict[str, Any]:
         """`error_type`, `error_message` and `stack_trace`, as far as they are told."""
-        text = self.text.value().strip("\r\n")
+        text = self.text.value().lstrip("\r\n").rstrip()
         message = plain(self._attributes.get("message", "")).strip()
         phase = _PHASE.match(message)
         message = phase[2] if phase else message
@@ -73,6 +86,8 @@ class Verdict:
             message = _before_stack(text) or message
         found = _TYPE.match(message) or _TYPE.match(text)
         kind = self.kind() or (found[1] if found else "")
+        if kind[:1].islower() and "." not in kind and (cause := _CAUSE.search(text)):
+            kind = cause[1]
         fields = {"error_type": kind[:255], "error_message": cut(message or kind or "Failed"), "stack_trace": cut(text)}
         return {name: value for name, value in fields.items() if value}
 
@@ -107,7 +122,7 @@ class Case:
 
     def result(self, source: Source, verdicts: Sequence[Verdict], is_own: bool) -> Result:
         """One attempt; `is_own`: the one that has the output and the properties of the element."""
-        name, identity = _names(self.attributes)
+        name, identity = _names(self.attributes, self._suites)
         test: dict[str, Any] = {"name": name, "test_id": identity, "status": "Passed"}
         skipped = next((verdict for verdict in verdicts if verdict.tag == "skipped"), None)
         failed = [verdict for verdict in verdicts if verdict.tag != "skipped"]
@@ -147,11 +162,13 @@ def _joined(errors: list[dict[str, Any]]) -> dict[str, Any]:
     return {**first, "stack_trace": cut("\n\n".join(trace for trace in traces if trace)) or None}
 
 
-def _names(attributes: dict[str, str]) -> tuple[str, str]:
+def _names(attributes: dict[str, str], suites: str) -> tuple[str, str]:
     """Name and `test_id`."""
     name, of_class = plain(attributes.get("name", "")).strip(), plain(attributes.get("classname", "")).strip()
     name = name or of_class or "(without a name)"
-    identity = name if name.startswith(of_class) else f"{of_class}::{name}"
+    if of_class == "test":  # node's, for every test
+        of_class = suites
+    identity = name if name.startswith(of_class) or name.endswith(of_class) else f"{of_class}::{name}"
     return cut(name, _MAX_ID), shortened(identity)
 
 
@@ -169,9 +186,14 @@ def _location(attributes: dict[str, str]) -> str:
 
 def _before_stack(text: str) -> str:
     """What a trace says before its first line of a stack."""
-    lines = text.splitlines()
+    lines = _without_go_lines(text).splitlines()
     end = next((i for i, line in enumerate(lines) if _STACK_LINE.match(line)), len(lines))
     return "\n".join(lines[:end]).strip()
+
+
+def _without_go_lines(text: str) -> str:
+    """Without the lines with which Go's test runner says that a test begins and ends."""
+    return "\n".join(line for line in text.splitlines() if not _GO_LINE.match(line))
 
 
 def _add_output(source: Source, result: Result, tag: str, text: Text) -> None:
@@ -220,11 +242,13 @@ def milliseconds(seconds: Optional[str]) -> Optional[int]:
 @functools.lru_cache(1024)  # tests of a suite share its time
 def iso(text: Optional[str]) -> Optional[str]:
     """A time in UTC, so that texts sort by time; without an offset it is UTC. None when it is none."""
-    if not text:
-        return None
+    text = (text or "").strip()
     try:
-        found = datetime.fromisoformat(_FRACTION.sub(r"\1", text.strip()).replace("Z", "+00:00"))
+        if text.endswith("GMT"):  # mocha's, as in HTTP
+            found = parsedate_to_datetime(text)
+        else:
+            found = datetime.fromisoformat(_FRACTION.sub(r"\1", text).replace("Z", "+00:00"))
         found = found.astimezone(timezone.utc) if found.tzinfo else found.replace(tzinfo=timezone.utc)
-    except (ValueError, OverflowError):
+    except (ValueError, TypeError, OverflowError):
         return None
     return found.isoformat(timespec="milliseconds") if 1970 <= found.year < 9998 else None
