@@ -3,17 +3,18 @@
 SELECT status FROM suite_runs WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2) FOR NO KEY UPDATE
 
 -- name: put
--- The shard $2 of run $1. No row when another shard of the run has another total.
-INSERT INTO suite_run_shards (suite_run_id, shard_index, total, tests_expected, status, started_at, finished_at, errors)
+-- The shard $2 of run $1. One that has finished is Running again only if it began at another time: otherwise a request
+-- that is late, or is sent again from the beginning, would undo its end.
+INSERT INTO suite_run_shards AS s (
+    suite_run_id, shard_index, total, tests_expected, status, started_at, finished_at, errors)
 SELECT $1, $2, n.total, n.tests_expected, n.status, n.started_at,
        CASE WHEN n.status <> 'Running' THEN coalesce(n.finished_at, CURRENT_TIMESTAMP) END, coalesce(n.errors, '{}')
 FROM json_to_record($3::json) AS n(
     total int, tests_expected int, status text, started_at timestamptz, finished_at timestamptz, errors text[])
-WHERE NOT EXISTS (SELECT FROM suite_run_shards o WHERE o.suite_run_id = $1 AND o.total <> n.total)
 ON CONFLICT (suite_run_id, shard_index) DO UPDATE SET
     tests_expected = EXCLUDED.tests_expected, status = EXCLUDED.status, started_at = EXCLUDED.started_at,
     finished_at = EXCLUDED.finished_at, errors = EXCLUDED.errors
-RETURNING shard_index
+WHERE NOT (EXCLUDED.status = 'Running' AND s.status <> 'Running' AND EXCLUDED.started_at = s.started_at) IS TRUE
 
 -- name: total
 SELECT max(total) FROM suite_run_shards WHERE suite_run_id = $1

@@ -53,8 +53,9 @@ async def create(request: web.Request, suite_id: UUID, incoming: Incoming) -> Re
     file hurts only itself: then the status is 207, and `failed` has the reason, in its test or, for a file that no test
     names, beside the tests. An artifact has a `file_index` (of the file, from 0 in the order sent); or `known` with
     `checksum`, `file_size` and `file_name`, for bytes that the project has already; or `later` with the same, for a
-    file that comes in an upload of its own. A result is `complete` when no file failed and none comes later. Until they
-    arrive, `GET …/completeness` of the run names these files.
+    file that comes in an upload of its own; or `refused`, the reason why the client does not send it, with `file_name`.
+    A result is `complete` when no file failed and none of the last two kinds is left. Until they arrive, `GET
+    …/completeness` of the run names these files.
     """
     services, call = request.app[SERVICES], request[CALL]
     async with Stage(services.storage) as stage:
@@ -168,7 +169,7 @@ async def _reply(
             result.step_ids,
             [item.of_batch() for item in sorted(result.saved, key=lambda item: (item.known, item.index))],
             failed_files(planned.refused),
-            not planned.refused and not any(file.later for file in test.artifacts),
+            not planned.refused and all(file.is_here for file in test.artifacts),
         )
         for test, result, planned in zip(tests, stored, plans, strict=True)
     ]

@@ -32,8 +32,9 @@ async def replace(request: web.Request, suite_id: UUID, body: Shard) -> Response
     Send it when a shard begins and when it has finished. When all have finished, the run gets their status, `Failed` if
     one of them failed, and its end, unless PATCH has set the status. `tests_expected` is how many tests the shard has:
     `GET …/completeness` compares their sum with the tests that came. `errors` are what went wrong outside of tests. A
-    run that is not split is shard 1 of 1. Without `finished_at`, a shard has finished when it says so. Another `total`
-    than that of another shard is 409.
+    run that is not split is shard 1 of 1. Without `finished_at`, a shard has finished when it says so. One that has
+    finished stays so when it is `Running` with the same `started_at`: that word is late. Another `total` than that of
+    another shard is 409.
     """
     services, scope = request.app[SERVICES], request[CALL].scope
     index = _index(request.match_info["index"], body.total)

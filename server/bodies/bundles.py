@@ -14,24 +14,30 @@ from server.bodies.logs import NewConsoleEntry, NewNetworkEntry
 from server.bodies.steps import NewStep
 from server.bodies.test_cases import NewTestCase
 from server.errors import Invalid, Problem
-from server.http.fields import FreeText, Natural
+from server.http.fields import FreeText, Natural, Text2000
 from server.redact.patterns import Patterns
 from server.uploads.known import Known
 from server.uploads.names import clean_file_name
 from server.uploads.plan import Entry
 
 MAX_TESTS = 500
-MAX_ROWS = 10_000  # steps, checkpoints, log entries, or files that come later, of all tests
+MAX_ROWS = 10_000  # steps, checkpoints, log entries, or files that this request does not bring, of all tests
 
 
 class BundledFile(ArtifactFields, kw_only=True):
-    """A file of a test: the part `file_index`, bytes that are `known`, or a file that comes `later`."""
+    """A file of a test: the part `file_index`, bytes that are `known`, a file that comes `later`, or one that the
+    client has `refused` to send, for this reason."""
 
     file_index: Natural | None = None
     known: bool = False
     later: bool = False
+    refused: Text2000 | None = None
     file_size: ByteSize | None = None
     file_name: FreeText | None = None
+
+    @property
+    def is_here(self) -> bool:
+        return not self.later and self.refused is None
 
 
 class BundledTest(Struct):
@@ -49,7 +55,7 @@ class BundledTest(Struct):
         return [
             Entry(next(known) if each.known else each.file_index, each, known=each.known)
             for each in self.artifacts
-            if not each.later
+            if each.is_here
         ]
 
     def known(self) -> list[Known]:
@@ -87,7 +93,7 @@ def _check_counts(tests: Sequence[BundledTest]) -> None:
     counts = {
         "steps": sum(len(each.steps) for each in tests),
         "checkpoints": sum(len(each.checkpoints) for each in tests),
-        "later files": sum(file.later for each in tests for file in each.artifacts),
+        "refused and later files": sum(not file.is_here for each in tests for file in each.artifacts),
         "log entries": sum(len(each.console_logs) + len(each.network_logs) for each in tests),
     }
     for what, count in counts.items():
@@ -106,8 +112,9 @@ def _check_checkpoints(items: Sequence[NewCheckpoint], path: str) -> None:
 
 def _check_files(files: Sequence[BundledFile], path: str) -> None:
     for i, file in enumerate(files):
-        if (file.file_index is not None) + file.known + file.later != 1:
-            raise Invalid(Problem(f"{path}[{i}]", "must have one of file_index, known and later"))
-        for name in ("checksum", "file_size", "file_name"):
-            if file.file_index is None and getattr(file, name) is None:
+        if (file.file_index is not None) + file.known + file.later + (file.refused is not None) != 1:
+            raise Invalid(Problem(f"{path}[{i}]", "must have one of file_index, known, later and refused"))
+        needed = ("file_name",) if file.refused is not None else ("checksum", "file_size", "file_name")
+        for name in needed if file.file_index is None else ():
+            if getattr(file, name) is None:
                 raise Invalid(Problem(f"{path}[{i}].{name}", "is required"))

@@ -90,8 +90,10 @@ async def put(
     before = await connection.fetchval(SQL.shards.lock, run_id, scope)
     if before is None:
         raise SuiteRunNotFound()
-    if await connection.fetchval(SQL.shards.put, run_id, index, encode(shard)) is None:
-        raise ShardTotalDiffers.of(shard.total, await connection.fetchval(SQL.shards.total, run_id))
+    total = await connection.fetchval(SQL.shards.total, run_id)
+    if total not in (None, shard.total):
+        raise ShardTotalDiffers.of(shard.total, total)
+    await connection.execute(SQL.shards.put, run_id, index, encode(shard))
     status = await connection.fetchval(SQL.shards.follow, run_id)
     run = await suite_runs.by_id(connection, run_id, scope)
     return run, before if status not in (None, "Running") else None

@@ -18,6 +18,8 @@ class Named(Protocol):
     @property
     def later(self) -> bool: ...
     @property
+    def refused(self) -> str | None: ...
+    @property
     def checksum(self) -> str | None: ...
     @property
     def file_size(self) -> int | None: ...
@@ -46,11 +48,11 @@ class Expected:
 def expected(
     entries: Sequence[Named], known: Sequence[Known], refused: Sequence[Refused], files: Mapping[int, Received]
 ) -> Iterator[Expected]:
-    """What is still expected of a test: its entries that come later, and those whose file was refused. `known`: the
-    bytes that it named, `files`: those of the request by their index."""
+    """What is still expected of a test: its entries that come later, and those whose file was refused, here or by the
+    client. `known`: the bytes that it named, `files`: those of the request by their index."""
     for entry in entries:
-        if entry.later:
-            yield _of_entry(entry, None, None, "later")
+        if entry.later or entry.refused is not None:
+            yield _of_entry(entry, None, None, "later" if entry.refused is None else f"refused: {entry.refused}")
     for item in refused:
         reason = "content missing" if item.refusal == CONTENT_MISSING else f"refused: {item.refusal.sentence}"
         if item.known and item.index is not None:

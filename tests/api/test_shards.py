@@ -65,6 +65,22 @@ async def test_the_last_word_of_a_shard_counts(client, put):
     assert found["complete"] and found["tests_expected"] is None and found["shards"]["errors"] == []
 
 
+async def test_a_late_word_does_not_undo_the_end_of_a_shard(client, put):
+    """As of a client that sends the same again from its beginning. A job that is repeated begins at another time."""
+    begin, again = {"started_at": "2026-01-24T12:00:00Z"}, {"started_at": "2026-01-24T12:30:00Z"}
+    for _ in range(2):
+        await put(1, 1, "Running", **begin, tests_expected=3)
+        await put(1, 1, "Failed", **begin, tests_expected=5, finished_at="2026-01-24T12:10:00Z", errors=["boom"])
+    _, run = await put(1, 1, "Running", **begin, tests_expected=3)
+    assert (run["status"], run["finished_at"]) == ("Failed", "2026-01-24T12:10:00.000Z")
+    found = await completeness(client, put.run)
+    assert (found["tests_expected"], found["shards"]["finished"]) == (5, 1) and found["shards"]["errors"]
+    _, run = await put(1, 1, "Running", **again)
+    assert (run["status"], run["finished_at"]) == ("Running", None)
+    _, run = await put(1, 1, "Passed", **again)
+    assert run["status"] == "Passed"
+
+
 async def test_what_a_patch_has_set_stays(client, put, make_run):
     """Whether it was before the shards finished, or after it."""
     end = {"finished_at": "2026-01-24T12:30:00.000Z"}
@@ -258,6 +274,40 @@ async def test_a_refused_file_is_missing_with_its_reason_until_it_comes(client, 
     await post(client, f"{case}/batch", batch([(shot(3), "x.png"), (shot(4), "2.png"), (shot(9), "y.png")]))
     left = {each["file_name"] for each in (await completeness(client, send.run))["artifacts_missing"]}
     assert left == {"0.png", "never.png"}  # without a checksum, the name counts
+
+
+async def test_a_file_that_the_client_refused_is_missing_until_it_comes(client, send, rows):  # noqa: F811
+    reason = "No such file <b>\x00" + "x" * 3000
+    gone = {"refused": reason, "artifact_type": "screenshot", "file_name": "a/gone.png"}
+    large = {"refused": "Too large", "artifact_type": "other", "file_name": "v.webm", **content(shot(1))}
+    test = a_test(artifacts=[sent_file(0), gone, large])
+    status, body = await send(test, files=[shot(2)])
+    (stored,) = body["tests"]
+    assert (status, len(stored["artifacts"]), stored["failed"], stored["complete"]) == (201, 1, [], False)
+    missing = {each["file_name"]: each for each in (await completeness(client, send.run))["artifacts_missing"]}
+    assert missing["gone.png"]["reason"].startswith("refused: No such file <b>")
+    assert missing["gone.png"]["checksum"] is missing["gone.png"]["file_size"] is None
+    assert {"reason": "refused: Too large", **content(shot(1))}.items() <= missing["v.webm"].items()
+    case = f"/api/v1/reports/test-case-results/{stored['id']}/artifacts"
+    await post(client, f"{case}/batch", batch([(shot(3), "gone.png"), (shot(1), "w.webm")]))
+    assert (await completeness(client, send.run))["artifacts_missing"] == []
+    assert rows("SELECT FROM expected_artifacts") == []
+
+
+@pytest.mark.parametrize(
+    ("entry", "path"),
+    [
+        ({"refused": "x"}, ".file_name"),
+        ({"refused": "x", "file_name": "a", "later": True}, ""),
+        ({"refused": "x", "file_name": "a", "file_index": 0}, ""),
+        ({"refused": ["x"], "file_name": "a"}, ".refused"),
+        ({"refused": "x", "file_name": "a", "checksum": "1"}, ".checksum"),
+    ],
+)
+async def test_a_refused_file_needs_a_name_and_is_nothing_else(send, rows, entry, path):  # noqa: F811
+    status, body = await send(a_test(artifacts=[{"artifact_type": "other", **entry}]))
+    assert (status, body["errors"][0]["path"]) == (422, f"tests[0].artifacts[0]{path}")
+    assert rows("SELECT FROM test_case_results") == []
 
 
 async def test_a_good_run_has_no_rows_and_costs_no_statement(client, send, rows, monkeypatch):  # noqa: F811
