@@ -48,8 +48,9 @@ WHERE ($1::uuid IS NULL OR r.project_id = $1)
   AND ($7::text IS NULL OR r.tags @> ARRAY[$7::text])
   AND ($8::timestamptz IS NULL OR r.started_at >= $8)
   AND ($9::timestamptz IS NULL OR r.started_at < $9)
+  AND ($10::text IS NULL OR r.run_key = $10)
 ORDER BY r.id DESC
-LIMIT $10
+LIMIT $11
 
 -- name: counts
 -- Counted per request, for all runs of a page at once: with a counter column, parallel shards would wait for its row

@@ -24,6 +24,7 @@ class Limits:
     json_body_max: int
     project: str | None
     role: Word
+    caller: str | None
 
 
 async def show(request: web.Request) -> Response:
@@ -31,7 +32,8 @@ async def show(request: web.Request) -> Response:
 
     Sizes are in bytes. A file whose type is not in `allowed_types` is refused, unless that has
     `application/octet-stream`. `project` is null for a caller with several projects or all; `role` is then the highest
-    of its roles. A server that replies 404 has none of the `features`.
+    of its roles. `caller` is the name of the token or of the person. A server that replies 404 has none of the
+    `features`.
     """
     config, caller = request.app[SERVICES].config, request[CALL].known_caller
     return reply.ok(
@@ -44,5 +46,6 @@ async def show(request: web.Request) -> Response:
             config.api.max_json_size,
             caller.project,
             caller.role.word,
+            caller.name,
         )
     )

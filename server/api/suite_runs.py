@@ -69,6 +69,7 @@ class SuiteRunFilter(CursorPage):
     tag: IndexedText | None = None
     since: Instant | None = None
     until: Instant | None = None
+    run_key: IndexedText | None = None
 
 
 async def create(request: web.Request, body: NewSuiteRun) -> Response:
@@ -92,7 +93,8 @@ async def create(request: web.Request, body: NewSuiteRun) -> Response:
 async def index(request: web.Request, query: SuiteRunFilter) -> Response:
     """Lists suite runs, newest first, each with its test counts.
 
-    `name`, `branch`, `environment` and `tag` must match exactly. `since` (inclusive) and `until` (exclusive) apply to
+    `name`, `branch`, `environment`, `tag` and `run_key` must match exactly; a `run_key` is that of at most one run of a
+    project. `since` (inclusive) and `until` (exclusive) apply to
     `started_at`. `limit` is 100 by default and at most 500; `next_cursor` of the reply is the `cursor` of the next
     page.
     """
@@ -109,6 +111,7 @@ async def index(request: web.Request, query: SuiteRunFilter) -> Response:
             tag=query.tag,
             since=query.since,
             until=query.until,
+            run_key=query.run_key,
         )
     return reply.ok(SuiteRunPage(items, cursor_of(items[-1].id) if more else None))
 

@@ -85,10 +85,11 @@ async def page(
     tag: str | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
+    run_key: str | None = None,
 ) -> tuple[list[SuiteRun], bool]:
     """At most `limit` runs of these projects (None: all) with their test counts, newest first, and whether there are
     more. `before`: the last id of the previous page."""
-    filters = (status, name, branch, environment, tag, since, until)
+    filters = (status, name, branch, environment, tag, since, until, run_key)
     rows = await newest(connection, SQL.suite_runs.page, projects, before, *filters, limit + 1)
     return await _with_counts(connection, rows[:limit]), len(rows) > limit
 

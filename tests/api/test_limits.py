@@ -27,6 +27,7 @@ async def test_the_limits_are_those_of_the_configuration(start):
         "json_body_max": 1 << 20,
         "project": None,
         "role": "admin",
+        "caller": "token-1",
     }
 
 

@@ -162,7 +162,7 @@ async def test_the_newest_run_is_listed_first(client, make_run):
 
 
 async def test_filters_choose_runs_by_exact_values(client, make_run):
-    await make_run(name="a", status="Passed", branch="main", environment="prod", tags=["x", "y"])
+    await make_run(name="a", status="Passed", branch="main", environment="prod", tags=["x", "y"], run_key="build-1")
     await make_run(name="b", status="Failed", branch="main", environment="test", tags=["y"])
     await make_run(name="a%", status="Passed", branch="dev")
     for query, expected in [
@@ -176,6 +176,9 @@ async def test_filters_choose_runs_by_exact_values(client, make_run):
         ({"tag": "y"}, ["a", "b"]),
         ({"tag": "x"}, ["a"]),
         ({"tag": "z"}, []),
+        ({"run_key": "build-1"}, ["a"]),
+        ({"run_key": "build"}, []),
+        ({"run_key": "build-1", "branch": "dev"}, []),
         ({"status": "Passed", "branch": "main"}, ["a"]),
         ({"branch": "main", "tag": "y", "environment": "test"}, ["b"]),
         ({"name": "", "status": ""}, ["a", "a%", "b"]),  # empty filters, as from an HTML form, are ignored

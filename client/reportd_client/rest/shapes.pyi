@@ -511,6 +511,7 @@ class Limits(TypedDict):
     json_body_max: int
     project: Union[str, None]
     role: Literal["admin", "uploader", "viewer"]
+    caller: Union[str, None]
 
 class Link(TypedDict):
     id: str

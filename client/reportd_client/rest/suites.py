@@ -38,10 +38,11 @@ class SuiteRuns(Calls):
         tag: Optional[str] = None,
         since: Moment = None,
         until: Moment = None,
+        run_key: Optional[str] = None,
     ) -> Iterator[shapes.SuiteRun]:
         """The runs, newest first."""
         query = {"status": status, "name": name, "branch": branch, "environment": environment, "tag": tag}
-        return self._connection.chained(at("suite-runs"), {**query, "since": since, "until": until})
+        return self._connection.chained(at("suite-runs"), {**query, "since": since, "until": until, "run_key": run_key})
 
     def show(self, suite_id: str) -> shapes.SuiteRun:
         return self._connection.get(at("suite-runs", suite_id))
