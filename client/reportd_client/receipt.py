@@ -21,6 +21,7 @@ class EXIT(IntEnum):
     REFUSED = 4
     NOT_SENT = 5
     NO_RIGHT = 6
+    NEW_FAILURES = 7  # of `finish`
 
 
 @dataclass

@@ -163,7 +163,7 @@ def test_files_that_are_not_as_they_should_be(send, server, tmp_path, content, c
 def test_no_report_at_all(send, tmp_path):
     assert send(tmp_path).returncode == 2 and "no report was found" in send(tmp_path).stderr
     assert "There is no" in send(tmp_path / "nothing").stderr
-    assert send().returncode == 2  # argparse's own
+    assert send().returncode == 1  # wrong usage is not a missing report
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])

@@ -1,0 +1,1 @@
+"""The commands of `reportd-send`, one module each, and what they share."""
