@@ -46,7 +46,8 @@ class _Parser(argparse.ArgumentParser):
 _COMMANDS = ("resume", "status", "check", "finish")
 _CODES = (
     "Exit codes: 0 all sent; 1 usage or settings; 2 no report found, or no test in it; 3 none could be read; 4 sent, "
-    "but something was refused or cut; 5 not all sent, the rest is kept in the named folder; 6 token or role."
+    "but something was refused, cut or is missing; 5 not all sent, the rest is kept in the named folder; 6 token or "
+    "role."
 )
 
 
@@ -72,7 +73,12 @@ def _sending() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.add_argument("--quiet", action="store_true", help="print only problems")
     parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="give up after so long (600)")
-    parser.add_argument("--fail-on", choices=("never", "refused"), default="refused", help="never: 0 instead of 2 to 5")
+    parser.add_argument(
+        "--fail-on",
+        choices=("never", "refused", "incomplete"),
+        default="refused",
+        help="never: 0 instead of 2 to 5; incomplete: 4 also when anything of the run is missing on the server",
+    )
     parser.add_argument("--version", action="version", version=VERSION)
     parser.set_defaults(work=send_paths)
     return parser

@@ -12,6 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Callable
 
+from reportd_client.commands.completeness import missing_of
+from reportd_client.commands.terminal import UNREACHED, say
 from reportd_client.formats.markup import MAX_FILE
 from reportd_client.formats.reports import Reports
 from reportd_client.formats.result import name_based, write
@@ -36,11 +38,11 @@ def send_paths(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         reports.look([_standard_input(options, stack) if path == "-" else path for path in options.paths])
         for text in (*reports.notes, *reports.unreadable, *reports.empty, *reports.remarks):
-            print(f"reportd-send: {text}", file=sys.stderr)
+            say(text)
         if not reports.count:
             code = int(EXIT.UNREADABLE if reports.unreadable else EXIT.NOTHING)
             if code == EXIT.NOTHING and not reports.empty:
-                print("reportd-send: no report was found", file=sys.stderr)
+                say("no report was found")
         elif options.dry_run:
             code = _dry_run(reports, options)
         else:
@@ -90,7 +92,7 @@ def _send(reports: Reports, options: argparse.Namespace, bytes_of: Callable[[Pat
         raise SettingsError("Set REPORTD_URL to the address of the server")
     token = token_of(os.environ)
     fields = _fields(reports, options, settings)
-    notes = Notes(say=lambda text: print(f"reportd-send: {text}", file=sys.stderr))
+    notes = Notes(say=say)
     # The same results have the same spool id, so that requests that are repeated have the same keys.
     about = {"url": settings.url, "run": fields, "spool_id": name_based(fields["run_key"], reports.key())}
     spool = Spool.create(Path(settings.spool or DEFAULT_SPOOL).absolute(), about)
@@ -99,9 +101,12 @@ def _send(reports: Reports, options: argparse.Namespace, bytes_of: Callable[[Pat
         write(recorder, fields["run_key"], result, bytes_of)
     recorder.append({"kind": "end", "finished_at": System.now(), "finish": not options.no_finish}, verdict=True)
     recorder.writer.close()
-    receipt = send(spool.folder, token, Patience(options.timeout, min(10.0, options.timeout)), say=notes._say)
+    receipt = send(spool.folder, token, Patience(options.timeout, min(UNREACHED, options.timeout)), say=say)
     _show(receipt, options)
-    return exit_code(receipt)
+    code = exit_code(receipt)
+    if code == 0 and options.fail_on == "incomplete" and receipt.run_id is not None:
+        code = missing_of(settings.url, token, receipt.run_id, options.shard is not None or options.no_finish)
+    return code
 
 
 def _show(receipt: Receipt, options: argparse.Namespace) -> None:

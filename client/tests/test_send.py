@@ -231,3 +231,49 @@ def test_without_an_address(results):
     done = command(results)
     assert done.returncode == 1 and "Set REPORTD_URL" in done.stderr
     assert API not in done.stderr
+
+
+# --- --fail-on incomplete ---
+
+
+@pytest.fixture
+def expecting(server, results):
+    """A run with this key that has so many tests, and whose other shards are as described."""
+
+    def make(key, tests=4, total=1, **others):
+        run = server.post("/suite-runs", {"name": key, "run_key": key})
+        for index in range(1, total + 1):
+            shard = {"total": total, "tests_expected": tests, "status": others.get(f"shard_{index}", "Passed")}
+            if shard["status"] is not None:
+                server.post(f"/suite-runs/{run['id']}/shards/{index}", shard, method="PUT")
+        return run
+
+    return make
+
+
+def test_a_run_that_is_not_complete(send, expecting, results):
+    expecting("whole")
+    done = send(results, "--run-key", "whole", "--fail-on", "incomplete")
+    assert done.returncode == 0 and done.stderr == ""
+    expecting("lacking", tests=6)
+    done = send(results, "--run-key", "lacking", "--fail-on", "incomplete")
+    assert done.returncode == 4
+    assert done.stderr.splitlines() == [
+        "reportd-send: The run is not complete",
+        "reportd-send:   2 of 6 tests did not come",
+    ]
+    assert send(results, "--run-key", "lacking").returncode == 0
+
+
+def test_a_part_of_a_run_does_not_answer_for_the_others(send, expecting, results):
+    expecting("parts", tests=4, total=2, shard_2="Running")
+    done = send(results, "--run-key", "parts", "--fail-on", "incomplete", "--shard", "1/2")
+    assert done.returncode == 0 and "parts of the run have finished: ask later" in done.stderr
+
+
+def test_an_older_server_does_not_know_what_is_missing(send, proxy, results):
+    proxy.script = lambda method, path: (404, {"detail": "Not found"}) if path.endswith("completeness") else None
+    done = send(results, "--fail-on", "incomplete", REPORTD_URL=proxy.url)
+    assert done.returncode == 0 and "it does not say what is missing" in done.stderr
+    proxy.script = lambda method, path: (403, {"detail": "no"}) if path.endswith("completeness") else None
+    assert send(results, "--fail-on", "incomplete", REPORTD_URL=proxy.url).returncode == 6

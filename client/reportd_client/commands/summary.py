@@ -63,6 +63,11 @@ class Section:
     count: int = 0
     at_least: bool = False  # the server does not list all
 
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        items = [": ".join(item) for item in self.items]
+        return [self.title, *(f"  {text}" for text in (*items, self.more()) if text)]
+
     def more(self) -> Optional[str]:
         left = max(self.count - len(self.items), 0)
         return f"and {'at least ' if self.at_least else ''}{left:,} more" if left or self.at_least else None
@@ -79,9 +84,7 @@ class Summary:
         style = Terminal()
         lines = [f"{style.text(self._found.run['name'], _NAME)}: {self._facts(style)}"]
         for section in self._sections(style):
-            lines.append(section.title)
-            lines += [f"  {': '.join(item)}" for item in section.items]
-            lines += [f"  {text}" for text in filter(None, [section.more()])]
+            lines += section.lines()
         return "\n".join([*lines, self.url, ""])
 
     def markdown(self) -> str:
@@ -121,7 +124,7 @@ class Summary:
             items = [[self._test(style, test)] for test in found.flaky[: style.shown]]
             yield Section(title, items, len(found.flaky))
         if found.completeness is not None:
-            yield from _missing(style, found.completeness)
+            yield from missing(style, found.completeness)
         if found.unknown:
             yield Section(f"The server is older than this client: it does not say {', '.join(found.unknown)}")
 
@@ -174,7 +177,8 @@ def _named(style: Any, run: dict[str, Any]) -> str:
     return f"{style.text(run['branch'] or 'the main branch', _NAME)}{commit}"
 
 
-def _missing(style: Any, completeness: dict[str, Any]) -> Iterator[Section]:
+def missing(style: Any, completeness: dict[str, Any]) -> Iterator[Section]:
+    """What of a run never came."""
     if completeness["complete"]:
         yield Section("Nothing is missing")
         return
