@@ -26,6 +26,7 @@ from server.routes import PAGES, ROUTES
 from server.services import LOG, SERVICES, Services
 from server.storage.folder import Storage
 from server.storage.free_space import FreeSpace
+from server.storage.instances import BEAT_SECONDS, Heartbeat
 from server.storage.marker import ensure_own
 from server.storage.removal import Removals
 from server.thumbs.pool import Pool
@@ -60,6 +61,7 @@ def create_app(config: Config) -> web.Application:
         storage=storage,
         free_space=FreeSpace(storage, files.min_free_bytes),
         removals=Removals(storage),
+        heartbeat=Heartbeat(storage),
         thumbnails=Thumbnails(storage, config.viewer.thumbs_max_bytes, Pool()),
         patterns=Patterns(config.api.mask_patterns),
         admission=Admission(config.server.max_uploads, config.server.body_memory, config.server.reply_memory),
@@ -69,7 +71,8 @@ def create_app(config: Config) -> web.Application:
         app.router.add_route(method, path, handler, expect_handler=defer_continue)
     app.on_response_prepare.append(add_headers)
     app.on_cleanup.append(lambda _: fetcher.close())
-    app.cleanup_ctx.extend([_threads, _storage, _database, _own_folder, _thumbnails, _observer, _sweeper, _webhooks])
+    parts = (_threads, _storage, _database, _heartbeat, _own_folder, _thumbnails, _observer, _sweeper, _webhooks)
+    app.cleanup_ctx.extend(parts)
     return app
 
 
@@ -90,6 +93,20 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
     services.pool = await open_pool(services.config.database)
     yield
     await services.pool.close(_CLOSE_SECONDS)
+
+
+async def _heartbeat(app: web.Application) -> AsyncIterator[None]:
+    """Renew this process's row in `instances`: processes on other machines see by it that this one lives."""
+    heartbeat, pool = app[SERVICES].heartbeat, app[SERVICES].pool
+
+    async def beat() -> None:
+        while True:
+            await heartbeat.beat(pool)
+            await asyncio.sleep(BEAT_SECONDS)
+
+    async with running("heartbeat", beat):
+        yield
+    await heartbeat.end(pool)
 
 
 async def _own_folder(app: web.Application) -> AsyncIterator[None]:
@@ -138,10 +155,10 @@ async def _observer(app: web.Application) -> AsyncIterator[None]:
 async def _sweeper(app: web.Application) -> AsyncIterator[None]:
     """Run the clean-up jobs every 10 minutes, and soon after a DELETE that left files to unlink.
 
-    They retry failed removals of staged files, remove the oldest thumbnails, unlink the queued files of deleted
-    artifacts, and delete expired rows (Idempotency-Keys, sessions, login buckets, removed_files, deliveries of
-    webhooks). Two jobs count what is stored, and how fast that grows; the next one forecasts when the disk is full. A
-    failure that several jobs have, or that the sweep before had too, is logged once.
+    They retry failed removals of staged files, remove those of processes that have ended and the oldest thumbnails,
+    unlink the queued files of deleted artifacts, and delete expired rows (Idempotency-Keys, sessions, login buckets,
+    removed_files, deliveries of webhooks). Two jobs count what is stored, and how fast that grows; the next one
+    forecasts when the disk is full. A failure that several jobs have, or that the sweep before had too, is logged once.
     """
     services = app[SERVICES]
     pool = services.pool
@@ -152,6 +169,7 @@ async def _sweeper(app: web.Application) -> AsyncIterator[None]:
 
     jobs = (
         services.storage.tidy,
+        partial(services.heartbeat.sweep, pool),
         services.thumbnails.tidy,
         partial(services.removals.drain, pool),
         partial(until_done, SQL.idempotency.sweep, services.config.api.idempotency_hours),

@@ -24,6 +24,7 @@ from server.observe.metrics import Load
 from server.redact.patterns import Patterns
 from server.storage.folder import Storage
 from server.storage.free_space import FreeSpace
+from server.storage.instances import Heartbeat
 from server.storage.removal import Removals
 from server.thumbs.thumbnails import Thumbnails
 
@@ -42,6 +43,7 @@ class Services:
     storage: Storage
     free_space: FreeSpace
     removals: Removals
+    heartbeat: Heartbeat
     thumbnails: Thumbnails
     patterns: Patterns
     admission: Admission

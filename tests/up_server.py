@@ -65,7 +65,7 @@ class UpServer:
 
     def staged(self) -> list[Path]:
         """The staged files of in-flight requests."""
-        return [path for path in (self.data / "artifacts/.staging").glob("*/*/*") if path.is_file()]
+        return [path for path in (self.data / "artifacts/.staging").glob("*/*") if path.is_file()]
 
     @property
     def postgres(self) -> Postgres:

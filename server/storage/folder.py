@@ -5,13 +5,8 @@ Handles paths and bytes, no database rows.
 
 import asyncio
 import contextlib
-import errno
-import fcntl
-import glob
 import itertools
 import os
-import shutil
-import socket
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future
@@ -23,7 +18,7 @@ import aiofiles
 
 from server.errors import StorageFull, Unavailable
 from server.storage.disk import FULL, Disk, Removal
-from server.storage.paths import STAGING
+from server.storage.staging import Staging
 from server.storage.threads import Threads, in_thread
 
 P = ParamSpec("P")
@@ -54,8 +49,8 @@ class Storage:
         self._threads = Threads(_THREADS, "storage")
         self.is_ours = True  # False while marker.py has not verified that the folder is this database's
         self.refused = 0  # requests that admit() refused
-        self._lock: int | None = None
-        self.staging = self.root / STAGING
+        self.own_staging = Staging(self.root)
+        self.staging = self.own_staging.folder
         self.numbers = itertools.count()  # file names in self.staging, which no other process uses
 
     async def start(self) -> None:
@@ -77,30 +72,19 @@ class Storage:
                 await asyncio.wrap_future(in_thread(self.close))
 
     def open(self) -> None:
-        """Creates this process's staging folder and removes those of dead processes. Blocking.
-
-        Raises OSError when the folder cannot be created or written.
-        """
+        """Creates this process's staging folder. Blocking. Raises OSError when it cannot be created or written."""
         for missing in reversed([folder for folder in (self.root, *self.root.parents) if not folder.exists()]):
             missing.mkdir(mode=0o750, exist_ok=True)
             self.disk.sync_folder(missing.parent)
-        host = self.root / STAGING / f"{socket.gethostname()}-{boot_id()}"
-        while self._lock is None:  # retry: another process that starts may remove the folder before it is locked
-            self.staging = host / uuid.uuid4().hex
-            self.staging.mkdir(parents=True, mode=0o750)
-            self._lock = try_lock(self.staging)
-        for other in (self.root / STAGING).glob(f"{glob.escape(socket.gethostname())}-{'?' * 8}/*"):
-            _sweep(other)
+        self.own_staging.open()
 
     def close(self) -> None:
         """Waits for calls in progress, then removes this process's staging folder. Blocking.
 
-        If the disk is stalled, the folder stays, and the next process that starts removes it.
+        If the disk is stalled, the folder stays, and another process removes it later (instances.py).
         """
-        if self._threads.end(_CLOSE_SECONDS) and self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-            shutil.rmtree(self.staging, ignore_errors=True)
+        if self._threads.end(_CLOSE_SECONDS):
+            self.own_staging.close()
 
     @property
     def stalled(self) -> bool:
@@ -264,35 +248,3 @@ def _translate_errors(work: Callable[[], R]) -> R:
         return work()
     except OSError as error:
         raise (StorageFull() if error.errno in FULL else StorageAway()) from error
-
-
-def boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()[:8]
-
-
-def try_lock(folder: Path) -> int | None:
-    """Locks a folder until the returned descriptor is closed or this process ends.
-
-    None when another process holds the lock, or the folder does not exist any more.
-    """
-    descriptor = None
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        folder.stat()
-    except OSError as error:
-        if descriptor is not None:
-            os.close(descriptor)
-        if error.errno not in {errno.EWOULDBLOCK, errno.ENOENT}:
-            raise
-        return None
-    return descriptor
-
-
-def _sweep(folder: Path) -> None:
-    """Removes a staging folder whose process is dead: a live process holds the lock on its folder."""
-    with contextlib.suppress(OSError):
-        descriptor = try_lock(folder)
-        if descriptor is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(descriptor)

@@ -4,16 +4,14 @@ Age is ctime, not mtime: a new hard link to last year's bytes changes only ctime
 """
 
 import os
-import socket
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from uuid import uuid4
 
 from server.storage.disk import Disk
-from server.storage.folder import boot_id, try_lock
 from server.storage.paths import STAGING, case_of, content_checksum
+from server.storage.staging import folder_of, try_lock
 from server.storage.walk import stat_or_none
 
 # Inodes that one check tracks, to bound memory. Beyond that, a later check removes the other names of an inode.
@@ -44,7 +42,7 @@ class Orphans:
 
         Without this check, a storage_path that is set to /var/data by mistake would remove other programs' files.
         """
-        ours = case_of(path) or content_checksum(path) or staging_folder(path)
+        ours = case_of(path) or content_checksum(path) or folder_of(path)
         return bool(ours) and stat.S_ISREG(found.st_mode)
 
     def remove(self, path: str, found: os.stat_result) -> bool:
@@ -85,20 +83,6 @@ class Orphans:
                 yield OSError(error.errno, f"its removals may not be durable: {error.strerror}", folder)
 
 
-def file_system_time(root: str) -> float:
-    """The time of the file system's clock, which sets every ctime, in seconds since the epoch. Raises OSError.
-
-    It is the ctime of a new file. The clock of this machine may differ: file servers have clocks of their own.
-    """
-    probe = f"{root}/.check-{uuid4().hex}"
-    descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        return os.fstat(descriptor).st_ctime
-    finally:
-        os.close(descriptor)
-        os.unlink(probe)
-
-
 @contextmanager
 def alone(root: Path) -> Iterator[bool]:
     """Locks the folder against other checks with --repair. Yields False when one is running."""
@@ -108,36 +92,6 @@ def alone(root: Path) -> Iterator[bool]:
     finally:
         if descriptor is not None:
             os.close(descriptor)
-
-
-@contextmanager
-def abandoned(root: str, folder: str) -> Iterator[bool]:
-    """Locks a staging folder whose process is dead. Yields False when the process may be alive.
-
-    A process holds the lock on its staging folder until it ends. A free lock proves nothing about a process on another
-    machine: see is_of_this_machine().
-    """
-    descriptor = try_lock(Path(f"{root}/{folder}"))
-    try:
-        yield descriptor is not None
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def staging_folder(path: str) -> str | None:
-    """The staging folder of the process that wrote a staged file; None for every other path."""
-    parts = path.split("/")
-    return "/".join(parts[:3]) if parts[0] == STAGING and len(parts) > 3 else None
-
-
-def is_of_this_machine(folder: str) -> bool:
-    """Whether a free lock on a staging folder proves that its process is dead.
-
-    True when the folder was created under this kernel (in any container), or under this host name before a reboot.
-    """
-    name, _, boot = folder.split("/")[1].rpartition("-")
-    return name == socket.gethostname() or boot == boot_id()
 
 
 def _identity(found: os.stat_result) -> tuple[int, ...]:

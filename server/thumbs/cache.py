@@ -15,8 +15,9 @@ from itertools import islice
 from pathlib import Path
 
 from server.errors import ReportError, StorageFull
-from server.storage.folder import Storage, try_lock
+from server.storage.folder import Storage
 from server.storage.paths import THUMBS
+from server.storage.staging import try_lock
 from server.storage.walk import stat_or_none, walk
 from server.thumbs.pool import is_whole
 

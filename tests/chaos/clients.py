@@ -267,7 +267,7 @@ def files(storage: Path) -> list[str]:
 
 def staged(storage: Path) -> list[Path]:
     """The staged files: those of requests in progress."""
-    return [path for path in (storage / ".staging").glob("*/*/*") if path.is_file()]
+    return [path for path in (storage / ".staging").glob("*/*") if path.is_file()]
 
 
 def make_cases(server: UpServer, count: int = 8) -> list[str]:

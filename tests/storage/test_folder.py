@@ -4,7 +4,6 @@ import asyncio
 import errno
 import hashlib
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -1061,34 +1060,8 @@ async def test_a_file_of_another_size_is_not_read(storage):
 
 # --- staging folders of several processes -------------------------------------------------------------------
 
-HOLDER = """
-import sys
-from server.storage.folder import Storage
-storage = Storage(sys.argv[1])
-storage.open()
-(storage.staging / "half-written").write_bytes(b"x")
-print(storage.staging, flush=True)
-sys.stdin.read()
-"""
 
-
-def test_only_the_staging_folders_of_dead_processes_are_swept(open_storage, tmp_path):
-    root = tmp_path / "artifacts"
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, root], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as holder:
-        try:
-            staged = Path(holder.stdout.readline().strip()) / "half-written"
-            open_storage(root)
-            assert staged.exists()
-        finally:
-            holder.kill()
-            holder.wait()
-        open_storage(root)
-        assert not staged.parent.exists()
-
-
-def test_processes_that_start_together_do_not_sweep_each_others_staging_folders(open_storage, tmp_path):
+def test_each_process_has_a_staging_folder_of_its_own(open_storage, tmp_path):
     stages = [open_storage(tmp_path / "artifacts").staging for _ in range(5)]
     assert len(set(stages)) == 5 and all(folder.is_dir() for folder in stages)
 
@@ -1111,23 +1084,6 @@ def test_concurrent_processes_can_create_the_folder(tmp_path):
     for thread in threads:
         thread.join()
     assert errors == []
-
-
-def test_staged_files_of_an_earlier_boot_are_swept(open_storage, tmp_path):
-    orphaned = tmp_path / "artifacts/.staging" / f"{socket.gethostname()}-0badb007" / ("a" * 32)
-    orphaned.mkdir(parents=True)
-    (orphaned / "half-written").write_bytes(b"x")
-    open_storage(tmp_path / "artifacts")
-    assert not orphaned.exists()
-
-
-@pytest.mark.parametrize("other", ["another", f"{socket.gethostname()}-2", f"{socket.gethostname()}x"])
-def test_the_staging_folder_of_another_host_is_not_swept(open_storage, tmp_path, other):
-    theirs = tmp_path / "artifacts/.staging" / f"{other}-0badb007" / ("b" * 32) / "half-written"
-    theirs.parent.mkdir(parents=True)
-    theirs.write_bytes(b"x")
-    open_storage(tmp_path / "artifacts")
-    assert theirs.exists()
 
 
 def test_closing_removes_the_staging_folder(tmp_path):
@@ -1155,13 +1111,13 @@ async def test_check_fails_when_no_file_can_be_written(storage):
 
 async def test_a_start_on_a_stalled_disk_times_out(tmp_path, monkeypatch):
     released = threading.Event()
-    monkeypatch.setattr("server.storage.folder.try_lock", lambda folder: released.wait(60) and None)
+    monkeypatch.setattr("server.storage.staging.try_lock", lambda folder: released.wait(60) and None)
     storage = Storage(tmp_path / "artifacts", file_timeout=0.1)
     try:
         with pytest.raises(OSError, match=r"artifacts: it does not answer within 0\.1 seconds"):
             await storage.start()
     finally:
-        monkeypatch.setattr("server.storage.folder.try_lock", lambda folder: os.open(folder, os.O_RDONLY))
+        monkeypatch.setattr("server.storage.staging.try_lock", lambda folder: os.open(folder, os.O_RDONLY))
         released.set()
         await storage.stop()
 

@@ -14,7 +14,8 @@ from typing import Any, ParamSpec, TypeVar
 import asyncpg
 
 from server.commands.check.findings import Report
-from server.storage.orphans import Orphans, file_system_time
+from server.storage.clock import file_system_time
+from server.storage.orphans import Orphans
 from server.storage.walk import walk
 
 P = ParamSpec("P")

@@ -3,21 +3,23 @@
 With --repair, it removes files that no row refers to.
 """
 
+import math
 import os
-from collections.abc import Collection, Iterator
-from contextlib import aclosing, suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import aclosing
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from server.commands.check.context import PORTION, Context, prefetch
 from server.commands.check.findings import Finding
 from server.database.queries import SQL
-from server.storage.orphans import abandoned, is_of_this_machine, staging_folder
+from server.storage.instances import instances_of
 from server.storage.paths import CONTENT, STAGING, case_of, content_checksum
+from server.storage.staging import Instance, folder_of, place_of, required_age, try_lock
 from server.storage.walk import NOT_OURS, stat_or_none, walk
 
-_DAY = 86_400.0
 # Seconds from the commit of a DELETE until its own request has unlinked its files, even with --grace 0.
 _DELETE_SECONDS = 5.0
 
@@ -34,7 +36,8 @@ class Files:
         """Check every file in the storage folder, and the queue of files to remove."""
         await self._files()
         await self._removals()
-        await self._context.run(self._staging)
+        instances = instances_of(await self._context.fetch(SQL.instances.all))
+        await self._context.run(self._staging, instances)
         # Last: removing a file may leave its content entry without any other hard link.
         await self._contents()
 
@@ -110,35 +113,35 @@ class Files:
                 self._tally.pending_removal += len(rows)
                 await self._context.run(report, [row["storage_path"] for row in rows if row["is_held_up"]])
 
-    def _staging(self) -> None:
-        """Find staged files of processes that have ended. Blocking.
-
-        The lock on a staging folder shows whether its process lives, but a lock of another machine may not be visible
-        here. In folders of other machines, this reports only files older than a day, and keeps the folder itself: a
-        live server may still use it.
-        """
-        now = self._context.file_time()
+    def _staging(self, instances: Sequence[Instance]) -> None:
+        """Find staged files of processes that have ended. Keeps their folders: servers remove them. Blocking."""
+        now, here = self._context.file_time(), place_of(Path(self._root))
+        known = {instance.id: instance for instance in instances}
         paths = self._context.readable(walk(self._root, STAGING))
-        for folder, staged in groupby(paths, key=staging_folder):
+        for folder, staged in groupby(paths, key=folder_of):
             if folder is None:
                 for path in staged:
                     self._judge_file(path, now - self._options.grace, "unknown_file")
                 continue
+            name, id = folder
+            age = required_age(known.get(id) if id else None, here)
+            if age == math.inf:
+                continue
             try:
-                with abandoned(self._root, folder) as is_abandoned:
-                    if is_abandoned:
-                        self._judge_staged(folder, staged, now)
+                self._judge_staged(name, staged, now - max(self._options.grace, age))
             except OSError as error:
-                self._report.unreadable(error, folder)
+                self._report.unreadable(error, name)
 
-    def _judge_staged(self, folder: str, staged: Iterator[str], now: float) -> None:
-        ours = is_of_this_machine(folder)
-        grace = self._options.grace if ours else max(self._options.grace, _DAY)
-        for path in staged:
-            self._judge_file(path, now - grace, "stale_staging")
-        if ours and self._options.repair:
-            with suppress(OSError):  # not empty
-                os.rmdir(f"{self._root}/{folder}")
+    def _judge_staged(self, folder: str, staged: Iterator[str], cutoff: float) -> None:
+        """Report the files of a staging folder, unless somebody holds its lock."""
+        lock = try_lock(Path(f"{self._root}/{folder}"))
+        if lock is None:
+            return
+        try:
+            for path in staged:
+                self._judge_file(path, cutoff, "stale_staging")
+        finally:
+            os.close(lock)
 
     def _judge_file(self, path: str, cutoff: float, kind: str, most_links: int | None = None) -> None:
         """Report a file that no row refers to when it is older than `cutoff`; with --repair, remove it. Blocking.

@@ -1,0 +1,58 @@
+"""This process's row in the table `instances`, by which processes on other machines know that it lives."""
+
+import logging
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from server.database.pool import Pool
+from server.database.queries import SQL
+from server.storage.folder import Storage
+from server.storage.staging import Instance, Place, sweep
+
+LOG = logging.getLogger("reportd.storage")
+
+BEAT_SECONDS = 10.0
+# When the database was away for an hour, all rows are old: each process first gets time to renew its own.
+_STEADY = 6
+
+
+class Heartbeat:
+    """Renews the row, and removes the staging folders of processes whose rows are old."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._beats = 0  # in a row, that did not fail
+        self._failing = False
+
+    async def beat(self, pool: Pool) -> None:
+        """Renews the row. Never raises: the next beat tries again."""
+        own = self._storage.own_staging
+        try:
+            await pool.execute(SQL.instances.renew, own.id, socket.gethostname(), own.place.boot_id, own.place.device)
+        except Exception as error:
+            if not self._failing:
+                LOG.warning("this process's row in `instances` was not renewed, trying again: %r", error)
+            self._beats, self._failing = 0, True
+        else:
+            self._beats, self._failing = self._beats + 1, False
+
+    async def end(self, pool: Pool) -> None:
+        """Removes the row. Without a database it stays: then it is removed when it is old."""
+        try:
+            await pool.execute(SQL.instances.end, self._storage.own_staging.id)
+        except Exception as error:
+            LOG.info("this process's row in `instances` was not removed: %r", error)
+
+    async def sweep(self, pool: Pool) -> None:
+        """Removes the staging folders of processes that have ended, and the rows of those that ended long ago."""
+        trusts_rows = self._beats >= _STEADY
+        instances = instances_of(await pool.fetch(SQL.instances.all))
+        await self._storage.run(sweep, self._storage.own_staging, instances, trusts_rows)
+        if trusts_rows:
+            await pool.execute(SQL.instances.forget)
+
+
+def instances_of(rows: Sequence[Any]) -> list[Instance]:
+    """The processes of these rows of `instances`."""
+    return [Instance(row["id"], Place(row["boot_id"], row["device"]), row["quiet"]) for row in rows]

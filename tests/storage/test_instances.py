@@ -1,0 +1,76 @@
+"""The row by which processes on other hosts know that this one lives."""
+
+import asyncio
+import socket
+from uuid import uuid4
+
+import pytest
+
+from server.services import SERVICES
+from server.storage import instances
+from server.storage.instances import Heartbeat
+from server.storage.staging import place_of
+
+OLD = "UPDATE instances SET seen_at = now() - make_interval(secs => %s)"
+
+
+@pytest.fixture
+def services(client):
+    return client.app[SERVICES]
+
+
+async def until(condition):
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def test_a_running_server_renews_its_row_and_removes_it_at_its_end(monkeypatch, start, rows, storage):
+    monkeypatch.setattr("server.app.BEAT_SECONDS", 0.05)
+    client = await start()
+    await until(lambda: rows("SELECT FROM instances"))
+    (row,) = rows("SELECT * FROM instances")
+    own = client.app[SERVICES].storage.own_staging
+    assert (row["id"], row["host"], row["device"]) == (own.id, socket.gethostname(), place_of(storage).device)
+    assert [folder.name for folder in (storage / ".staging").iterdir()] == [own.id.hex]
+    rows(OLD, 9999)
+    await until(lambda: rows("SELECT FROM instances WHERE seen_at > now() - INTERVAL '1 hour'"))
+    rows("DELETE FROM instances")  # another server did it, while this one had no database for hours
+    await until(lambda: rows("SELECT FROM instances"))
+    await client.close()
+    assert rows("SELECT FROM instances") == []
+
+
+async def test_the_folder_of_another_host_goes_when_its_row_is_an_hour_old(services, storage, rows, monkeypatch):
+    heartbeat = Heartbeat(services.storage)
+    id = uuid4()
+    theirs = storage / ".staging" / id.hex
+    theirs.mkdir()
+    rows("INSERT INTO instances (id, host, boot_id, device) VALUES (%s, %s, 'x', 7)", id, socket.gethostname())
+    for _ in range(instances._STEADY):
+        await heartbeat.beat(services.pool)
+    await heartbeat.sweep(services.pool)
+    assert theirs.exists()
+    rows(f"{OLD} WHERE id = %s", 3700, id)
+    await Heartbeat(services.storage).sweep(services.pool)
+    assert theirs.exists(), "the database may have been away from all for an hour"
+    await heartbeat.sweep(services.pool)
+    assert not theirs.exists() and rows("SELECT FROM instances WHERE id = %s", id)
+    rows(f"{OLD} WHERE id = %s", 7300, id)
+    await heartbeat.sweep(services.pool)
+    assert rows("SELECT FROM instances WHERE id = %s", id) == [] and rows("SELECT FROM instances")
+
+
+async def test_beats_that_fail_are_logged_once_and_rows_are_not_trusted_then(services, rows, caplog):
+    heartbeat = Heartbeat(services.storage)
+    for _ in range(instances._STEADY):
+        await heartbeat.beat(services.pool)
+    assert heartbeat._beats == instances._STEADY
+    rows("ALTER TABLE instances RENAME TO gone")
+    for _ in range(3):
+        await heartbeat.beat(services.pool)
+    assert heartbeat._beats == 0 and caplog.text.count("was not renewed, trying again") == 1
+    await heartbeat.end(services.pool)
+    rows("ALTER TABLE gone RENAME TO instances")
+    await heartbeat.beat(services.pool)
+    assert heartbeat._beats == 1
