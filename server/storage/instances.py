@@ -1,5 +1,6 @@
 """This process's row in the table `instances`, by which processes on other machines know that it lives."""
 
+import asyncio
 import logging
 import socket
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from server.storage.staging import Instance, Place, sweep
 LOG = logging.getLogger("reportd.storage")
 
 BEAT_SECONDS = 10.0
+_END_SECONDS = 2.0  # a database that hangs must not hold up the end of the process
 # When the database was away for an hour, all rows are old: each process first gets time to renew its own.
 _STEADY = 6
 
@@ -40,7 +42,8 @@ class Heartbeat:
     async def end(self, pool: Pool) -> None:
         """Removes the row. Without a database it stays: then it is removed when it is old."""
         try:
-            await pool.execute(SQL.instances.end, self._storage.own_staging.id)
+            async with asyncio.timeout(_END_SECONDS):
+                await pool.execute(SQL.instances.end, self._storage.own_staging.id)
         except Exception as error:
             LOG.info("this process's row in `instances` was not removed: %r", error)
 

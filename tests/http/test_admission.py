@@ -43,13 +43,14 @@ def new_case():
 
 
 @pytest.fixture
-def no_sweeps(monkeypatch):
-    """Otherwise the first sweep of a server is one more that waits for a connection, at no certain time."""
+def only_requests(monkeypatch):
+    """Otherwise a sweep or heartbeat of the server is one more that waits for a connection, at no certain time."""
 
     async def nothing(app):
         yield
 
-    monkeypatch.setattr("server.app._sweeper", nothing)
+    for part in ("_sweeper", "_heartbeat"):
+        monkeypatch.setattr(f"server.app.{part}", nothing)
 
 
 class Half:
@@ -380,7 +381,7 @@ async def locked(dsn, case):
         await connection.rollback()
 
 
-async def test_waiting_longer_than_pool_timeout_for_a_connection_is_a_503(no_sweeps, start, new_case, dsn):
+async def test_waiting_longer_than_pool_timeout_for_a_connection_is_a_503(only_requests, start, new_case, dsn):
     client = await start(database={"pool_size": 2, "pool_timeout": 0.3})
     case = await new_case(client)
     await client.get(case)
@@ -394,7 +395,9 @@ async def test_waiting_longer_than_pool_timeout_for_a_connection_is_a_503(no_swe
     assert (await client.get(case)).status == 200
 
 
-async def test_a_request_that_finds_a_long_queue_for_connections_is_refused_at_once(no_sweeps, start, new_case, dsn):
+async def test_a_request_that_finds_a_long_queue_for_connections_is_refused_at_once(
+    only_requests, start, new_case, dsn
+):
     client = await start(database={"pool_size": 1, "pool_timeout": 60})
     case, pool = await new_case(client), client.app[SERVICES].pool
     async with locked(dsn, case):
@@ -564,7 +567,7 @@ async def metrics(client) -> dict[str, float]:
     return {name: float(value) for name, _, value in lines}
 
 
-async def test_metrics_show_requests_in_progress_and_refused_requests(no_sweeps, start, new_case, dsn):
+async def test_metrics_show_requests_in_progress_and_refused_requests(only_requests, start, new_case, dsn):
     client = await start(server={"max_uploads": 1, "min_body_rate": 1}, database={"pool_size": 1, "pool_timeout": 60})
     case = await new_case(client)
     before = await metrics(client)
