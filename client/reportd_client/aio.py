@@ -69,6 +69,12 @@ class Run:
     def add_metadata(self, **values: Any) -> None:
         self._begun.add_metadata(**values)
 
+    def expect(self, tests: int) -> None:
+        self._begun.expect(tests)
+
+    def add_error(self, text: str) -> None:
+        self._begun.add_error(text)
+
     def set_status(self, status: str) -> None:
         self._begun.set_status(status)
 

@@ -20,6 +20,8 @@ def run(
     commit: Optional[str] = None,
     build_url: Optional[str] = None,
     environment: Optional[str] = None,
+    shard: Optional[str] = None,
+    tests_expected: Optional[int] = None,
     browser: Optional[str] = None,
     tags: Optional[Sequence[str]] = None,
     metadata: Optional[Mapping[str, Any]] = None,
@@ -28,7 +30,10 @@ def run(
     strict: Optional[bool] = None,
     sender: Optional[str] = None,
 ) -> Run:
-    """A run. What is not given comes from REPORTD_URL, REPORTD_TOKEN, REPORTD_NAME, …, then from the CI and git."""
+    """A run. What is not given comes from REPORTD_URL, REPORTD_TOKEN, REPORTD_NAME, …, then from the CI and git.
+
+    `shard`: which part of the run this is, such as `2/5`. `tests_expected`: how many tests it has; see Run.expect.
+    """
     return make_run(**locals())
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Mapping, Optional
 
+from reportd_client import shards
+
 _MAX_KEY = 500
 _SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
@@ -25,9 +27,10 @@ class Environment:
     def shard(self, index: str, total: str, first: int = 1) -> str | None:
         """`2/5`, when there are several; `first` is the index of the first shard in this CI."""
         number, of = self(index), self(total)
-        if number is None or of is None or not (number.isdecimal() and of.isdecimal()) or int(of) < 2:
+        if number is None or of is None or not number.isdecimal():
             return None
-        return f"{int(number) - first + 1}/{int(of)}"
+        found = shards.parse(f"{int(number) - first + 1}/{of}")
+        return f"{found[0]}/{found[1]}" if found and found[1] > 1 else None
 
 
 @dataclass

@@ -66,7 +66,7 @@ def _sending() -> argparse.ArgumentParser:
     for name in ("name", "run-key", "branch", "commit", "build-url", "environment", "project"):
         parser.add_argument(f"--{name}", help=f"{name} of the run")
     parser.add_argument("--tag", action="append", help="tag of the run; may be repeated")
-    parser.add_argument("--shard", metavar="K/N", help="which part of the run this is")
+    parser.add_argument("--shard", metavar="K/N", help="which part of the run this is, of how many")
     parser.add_argument("--dry-run", action="store_true", help="print what would be sent, and send nothing")
     parser.add_argument("--png", action="store_true", help="make PNG files smaller without loss; slow")
     parser.add_argument("--no-finish", action="store_true", help="do not set the end and the status of the run")

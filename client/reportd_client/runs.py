@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Callable, Mapping, Sequence
@@ -18,9 +19,12 @@ from reportd_client.settings import Settings, read, token_of
 from reportd_client.spool import Spool
 from reportd_client.system import System
 from reportd_client.tests import Test
+from reportd_client.texts import cut
 from reportd_client.writer import Writer
 
 DEFAULT_SPOOL = ".reportd-spool"
+NO_KEY = "needs a run_key that the others have, too: set REPORTD_RUN_KEY, or the shards do not meet in one run"
+_MOST_TESTS = 2**31 - 1
 
 
 class Recorder:
@@ -45,15 +49,15 @@ class Recorder:
 class Run:
     """One run of a test suite: a context manager. All of its methods return without waiting for the network."""
 
-    def __init__(
-        self, settings: Settings, fields: dict[str, Any], token: str | None, notes: Notes, masks: Masks
-    ) -> None:
-        self.settings, self.fields, self.notes, self._masks = settings, fields, notes, masks
+    def __init__(self, settings: Settings, described: Described, token: str | None, notes: Notes, masks: Masks) -> None:
+        self.settings, self.notes, self._masks = settings, notes, masks
+        self.fields, self.shard = described.fields, described.shard
         self._token = token
         self._launched: Launched | None = None
         self.spool: Spool | None = None
         self.recorder = Recorder(None, notes, masks)
         self.receipt: Receipt | None = None
+        self.tests_expected: int | None = None  # if it is known beforehand
         self._ended: dict[str, Any] = {}
 
     # --- from its beginning to its end ---
@@ -66,12 +70,14 @@ class Run:
             return
         root = Path(self.settings.spool or DEFAULT_SPOOL).absolute()
         try:
-            self.spool = Spool.create(root, {"url": self.settings.url, "run": self.fields})
+            self.spool = Spool.create(root, {"url": self.settings.url, "run": self.fields, "shard": self.shard})
         except OSError as error:
             self.notes.problem("spool", f"Cannot write to the spool {root}: {error.strerror}. Nothing is recorded")
             return
         self.recorder = Recorder(self.spool, self.notes, self._masks)
         self.recorder.writer.reserve()
+        if self.tests_expected is not None:
+            self.expect(self.tests_expected)
         if self.settings.sender != "none":
             self._launched = launch(self.spool.folder, self._token, self.settings, self.notes)
 
@@ -138,6 +144,19 @@ class Run:
         """Values of the run's metadata that are known only now."""
         self.recorder.append({"kind": "run", "metadata": self._masks.anything(values)}, verdict=True)
 
+    @harmless
+    def expect(self, tests: int) -> None:
+        """How many tests this run, or this shard of it, has: by that the server knows whether some never came."""
+        if not isinstance(tests, int) or not 0 <= tests <= _MOST_TESTS:
+            self.notes.wrong(f"The number of tests must be a whole number from 0, not {tests!r}")
+            return
+        self.recorder.append({"kind": "run", "tests_expected": int(tests)}, verdict=True)
+
+    @harmless
+    def add_error(self, text: str) -> None:
+        """Something that went wrong outside of tests. The run is Failed, unless it gets another status."""
+        self.recorder.append({"kind": "run", "errors": [self._masks.text(cut(str(text), 2000))]}, verdict=True)
+
     def set_status(self, status: str) -> None:
         """The status of the run. Without it the run is Failed when the last attempt of any test is."""
         if status not in ("Passed", "Failed", "Skipped", "Pending"):
@@ -165,16 +184,36 @@ def make_run(notes: Notes | None = None, **arguments: Any) -> Run:
             raise
         notes.problem("off", f"{error}. Nothing is recorded")
         settings, token, masks = Settings(), None, Masks()
-    return Run(settings, describe(settings, arguments), token, notes, masks)
+    described = describe(settings, arguments)
+    if described.shard and not described.is_shared:
+        notes.problem("shard", f"Shard {described.shard} {NO_KEY}. It is a run of its own")
+        described.shard = None
+    run = Run(settings, described, token, notes, masks)
+    run.tests_expected = arguments.get("tests_expected")
+    return run
 
 
-def describe(settings: Settings, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The run's fields: of arguments and settings, else of the CI, else of git."""
+@dataclass
+class Described:
+    """The fields of a run, and the shard of it. `is_shared`: other jobs of the build have the same run_key."""
+
+    fields: dict[str, Any]
+    shard: str | None
+    is_shared: bool
+
+
+def describe(settings: Settings, arguments: Mapping[str, Any]) -> Described:
+    """What arguments and settings say of the run, else the CI, else git."""
     build = ci.detect(os.environ, Path.cwd()) if settings.on else None
     name = settings.name or (build.name if build else None) or Path.cwd().name or "tests"
+    run_key = settings.run_key or (build.run_key(name) if build else None)
+    shard = settings.shard or (build.shard if build else None)
+    metadata = {**(build.metadata() if build else {}), **dict(arguments.get("metadata") or {})}
+    if shard:
+        metadata["ci"] = {**metadata.get("ci", {}), "shard": shard}
     fields = {
         "name": name[:500],
-        "run_key": settings.run_key or (build.run_key(name) if build else None) or str(uuid.uuid4()),
+        "run_key": run_key or str(uuid.uuid4()),
         "project": settings.project,
         "environment": settings.environment,
         "branch": settings.branch or (build.branch if build else None),
@@ -184,7 +223,8 @@ def describe(settings: Settings, arguments: Mapping[str, Any]) -> dict[str, Any]
         "platform": f"{platform.system()} {platform.machine()}".strip(),
         "triggered_by": build.details.get("actor") if build else None,
         "tags": list(arguments.get("tags") or ()) or None,
-        "metadata": {**(build.metadata() if build else {}), **dict(arguments.get("metadata") or {})} or None,
+        "metadata": metadata or None,
         "started_at": System.now(),
     }
-    return {field: value for field, value in fields.items() if value is not None}
+    given = {field: value for field, value in fields.items() if value is not None}
+    return Described(given, None if shard and shard.endswith("/1") else shard, run_key is not None)

@@ -20,10 +20,10 @@ from reportd_client.formats.result import name_based, write
 from reportd_client.mask import Masks
 from reportd_client.notes import Notes
 from reportd_client.receipt import EXIT, Receipt, exit_code, show
-from reportd_client.runs import DEFAULT_SPOOL, Recorder, describe
+from reportd_client.runs import DEFAULT_SPOOL, NO_KEY, Described, Recorder, describe
 from reportd_client.sender.http import Patience
 from reportd_client.sender.main import send
-from reportd_client.settings import Settings, SettingsError, read, token_of
+from reportd_client.settings import Settings, SettingsError, read, shard_of, token_of
 from reportd_client.spool import Spool
 from reportd_client.system import System
 
@@ -34,6 +34,8 @@ _CHUNK = 1 << 20
 def send_paths(options: argparse.Namespace) -> int:
     """The work of the command: its exit code. Raises SettingsError, OSError."""
     bytes_of = _recompressed() if options.png else _as_is
+    if options.shard is not None:
+        shard_of(options.shard)
     reports = Reports(options.format, options.files)
     with ExitStack() as stack:
         reports.look([_standard_input(options, stack) if path == "-" else path for path in options.paths])
@@ -66,9 +68,10 @@ def _standard_input(options: argparse.Namespace, stack: ExitStack) -> str:
 # --- the run ---
 
 
-def _fields(reports: Reports, options: argparse.Namespace, settings: Settings) -> dict[str, Any]:
-    """Options, else what the reports say of their suite, else the CI."""
-    given = describe(settings, {"tags": options.tag})
+def _described(reports: Reports, options: argparse.Namespace, settings: Settings) -> Described:
+    """Options, else what the reports say of their suite, else the CI. Raises SettingsError."""
+    described = describe(settings, {"tags": options.tag})
+    given = described.fields
     suite = reports.suite
     fields = {**given, **{name: suite[name] for name in (*_RUN, "tags", "started_at") if suite.get(name) is not None}}
     chosen = {"name": options.name, "branch": options.branch, "commit_sha": options.commit, "tags": options.tag}
@@ -78,34 +81,42 @@ def _fields(reports: Reports, options: argparse.Namespace, settings: Settings) -
     metadata = {**(of_suite if isinstance(of_suite, dict) else {}), **given.get("metadata", {})}
     in_ci = metadata.get("ci", {}).get("system", "git") != "git"
     fields["run_key"] = settings.run_key or suite.get("run_key") or (given["run_key"] if in_ci else reports.key())
-    if options.shard:
-        metadata["ci"] = {**metadata.get("ci", {}), "shard": options.shard}
-    return {**fields, "metadata": Masks(settings.mask).anything(metadata)}
+    if described.shard and not (described.is_shared or suite.get("run_key")):
+        raise SettingsError(f"Shard {described.shard} {NO_KEY}")
+    fields["metadata"] = Masks(settings.mask).anything(metadata)
+    return Described(fields, described.shard, described.is_shared)
 
 
 def _send(reports: Reports, options: argparse.Namespace, bytes_of: Callable[[Path], Any]) -> int:
     arguments = {
-        name: getattr(options, name) for name in ("name", "run_key", "branch", "commit", "build_url", "project")
+        name: getattr(options, name)
+        for name in ("name", "run_key", "branch", "commit", "build_url", "project", "environment", "shard")
     }
-    settings = read({**arguments, "environment": options.environment})
+    settings = read(arguments)
     if settings.url is None:
         raise SettingsError("Set REPORTD_URL to the address of the server")
     token = token_of(os.environ)
-    fields = _fields(reports, options, settings)
+    described = _described(reports, options, settings)
+    fields = described.fields
     notes = Notes(say=say)
     # The same results have the same spool id, so that requests that are repeated have the same keys.
-    about = {"url": settings.url, "run": fields, "spool_id": name_based(fields["run_key"], reports.key())}
+    about: dict[str, Any] = {"url": settings.url, "run": fields, "shard": described.shard}
+    about["spool_id"] = name_based(fields["run_key"], reports.key())
+    about["shard_started_at"] = reports.suite.get("started_at") or reports.written_at
     spool = Spool.create(Path(settings.spool or DEFAULT_SPOOL).absolute(), about)
     recorder = Recorder(spool, notes, Masks(settings.mask))
+    tests = set[int]()
     for result in reports.results():
         write(recorder, fields["run_key"], result, bytes_of)
+        tests.add(hash(result.test["test_id"]))  # a number, since there may be 100,000
+    recorder.append({"kind": "run", "tests_expected": len(tests)}, verdict=True)
     recorder.append({"kind": "end", "finished_at": System.now(), "finish": not options.no_finish}, verdict=True)
     recorder.writer.close()
     receipt = send(spool.folder, token, Patience(options.timeout, min(UNREACHED, options.timeout)), say=say)
     _show(receipt, options)
     code = exit_code(receipt)
     if code == 0 and options.fail_on == "incomplete" and receipt.run_id is not None:
-        code = missing_of(settings.url, token, receipt.run_id, options.shard is not None or options.no_finish)
+        code = missing_of(settings.url, token, receipt.run_id, described.shard is not None or options.no_finish)
     return code
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Mapping, Optional
 from urllib.parse import urlsplit
 
+from reportd_client import shards
 from reportd_client.limits import DRAIN_SECONDS
 
 API = "/api/v1/reports"
@@ -31,6 +32,7 @@ class Settings:
     commit: Optional[str] = None
     build_url: Optional[str] = None
     environment: Optional[str] = None
+    shard: Optional[str] = None  # `2/5`
     spool: Optional[str] = None
     drain: float = DRAIN_SECONDS
     strict: bool = False
@@ -56,6 +58,7 @@ def read(arguments: Mapping[str, Any], environment: Mapping[str, str] | None = N
         url=base_url(url) if url else None,
         drain=_seconds("drain", text("drain")),
         strict=_flag("strict", text("strict")),
+        shard=shard_of(shard) if (shard := text("shard")) else None,
         sender=_one_of("sender", text("sender") or "process", SENDERS),
         mask=values.get("REPORTD_MASK", ""),
         **{name: text(name) for name in _TEXTS},
@@ -105,6 +108,17 @@ def _seconds(name: str, text: str | None) -> float:
     if not 0 <= seconds <= 86_400:
         raise SettingsError(f"REPORTD_{name.upper()} must be a number of seconds from 0 to 86400, not {text!r}")
     return seconds
+
+
+def shard_of(text: str) -> str:
+    """The shard `2/5`. Raises SettingsError."""
+    found = shards.parse(text)
+    if found is None:
+        raise SettingsError(
+            f"The shard (--shard, REPORTD_SHARD) must be like 2/5, the second of five and at most {shards.MOST}, not "
+            f"{text!r}"
+        )
+    return f"{found[0]}/{found[1]}"
 
 
 def flag(name: str, environment: Mapping[str, str]) -> bool:

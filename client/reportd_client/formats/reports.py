@@ -41,6 +41,7 @@ class Reports:
         self.unreadable: list[str] = []
         self.empty: list[str] = []
         self.remarks: list[str] = []  # what is worth to know, and no loss
+        self.written_at: Optional[int] = None  # when the oldest of the files was, in milliseconds
         self._format = FORMATS[format] if format else None
         self._files, self._keep_har = files, keep_har
         self._read: list[_Read] = []
@@ -103,6 +104,8 @@ class Reports:
             self.suite["started_at"] = min(began)
         self.count += read.count
         self.notes += read.notes
+        written_at = source.path.stat().st_mtime_ns // 1_000_000
+        self.written_at = min(written_at, self.written_at or written_at)
         source.note = lambda text: None
         files = read.format.files(source.path) if hasattr(read.format, "files") else [source.path]
         for path in files:

@@ -13,6 +13,7 @@ _WHEN = ("failed", "all", "off")
 _OPTIONS = (
     ("name", None, "name of the run"),
     ("run-key", None, "key under which parallel jobs of one build meet in one run"),
+    ("shard", None, "which part of the run this is, such as 2/5 (from the CI)"),
     ("spool", None, "folder in which the run is written down before it is sent (in pytest's cache folder)"),
     ("drain", None, "seconds to wait at the end until everything is sent (30)"),
     ("screenshots", "failed", "take a screenshot of open browsers: failed, all, off (failed)"),
@@ -26,6 +27,15 @@ def _address(text: str) -> str:
     if text and "://" not in text:
         raise argparse.ArgumentTypeError(f"{text!r} is no address: write --reportd=URL, or --reportd at the end")
     return text
+
+
+def _shard(text: str) -> str:
+    from reportd_client import settings  # here, because pytest starts without the client
+
+    try:
+        return settings.shard_of(text)
+    except settings.SettingsError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,7 +54,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for name, _, text in _OPTIONS:
         dest = f"reportd_{name.replace('-', '_')}"
         choices = _WHEN if "failed, all, off" in text else None
-        group.addoption(f"--reportd-{name}", dest=dest, default=None, choices=choices, help=text)
+        kind = _shard if name == "shard" else str
+        group.addoption(f"--reportd-{name}", dest=dest, default=None, type=kind, choices=choices, help=text)
         parser.addini(dest, text, default=None)
     group.addoption(
         "--reportd-tag", dest="reportd_tag", action="append", default=None, metavar="TAG", help="tag of the run"

@@ -42,7 +42,7 @@ class Controller:
     def _open(self) -> Run:
         """The run, which is made when it is first needed."""
         if self._run is None:
-            arguments = {name: setting(self._config, name) for name in ("name", "run_key", "spool", "drain")}
+            arguments = {name: setting(self._config, name) for name in ("name", "run_key", "shard", "spool", "drain")}
             arguments["spool"] = arguments["spool"] or os.environ.get("REPORTD_SPOOL") or _default_spool(self._config)
             arguments["url"] = setting(self._config, "url") or None
             arguments["tags"] = setting(self._config, "tag")
@@ -66,7 +66,7 @@ class Controller:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
-        self._expected = len(ids)
+        self._expect(len(set(ids)))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
@@ -82,15 +82,24 @@ class Controller:
     # --- the session ---
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        if session.items:
-            self._expected = len(session.items)
+        if not self._config.pluginmanager.hasplugin("dsession"):  # with xdist the workers collect
+            self._expect(len(session.items))
+
+    def _expect(self, tests: int) -> None:
+        if tests != self._expected:  # all workers say the same
+            self._expected = tests
+            self._open().expect(tests)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self._open().add_error(f"{report.nodeid or 'collection'}: {report.longreprtext}")
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         self._open().add_metadata(interrupted=excinfo.typename)
 
     def pytest_internalerror(self, excrepr: object) -> None:
         self._open().add_metadata(internal_error=str(excrepr)[-4000:])
-        self._open().set_status("Failed")
+        self._open().add_error(f"Internal error: {(str(excrepr).strip().splitlines() or ['?'])[-1]}")
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -102,7 +111,7 @@ class Controller:
     def _close(self) -> None:
         run = self._run
         if run is not None and run.receipt is None:
-            if self._expected is not None:
+            if self._expected is not None and run.shard is None:
                 run.add_metadata(expected_tests=self._expected)
             run.close()
 

@@ -11,6 +11,7 @@ from reportd_client.sender.plan import Parcel
 from reportd_client.sender.repair import Spot
 
 _MOST_KNOWN = 500  # in one request
+_MOST_ENTRIES = 1_000  # for files of one test
 ROWS = {  # what belongs to a test, and what people call one of each
     "steps": "step",
     "checkpoints": "checkpoint",
@@ -25,28 +26,35 @@ class Packed:
 
     def __init__(self, parcel: Parcel, files: list[Ready]) -> None:
         self.parcel, self.files = parcel, files
+        self.is_stored = False
         # What the next bundle has of the files; the others follow.
         self.named: list[Ready] = []  # in the order in which the test has them, which is that of its result
         self.inside: dict[int, Ready] = {}  # of these: with their bytes, by their index
         self.known: list[Ready] = []  # of these: whose bytes the server has
+        self.later: list[Ready] = []  # named by the first bundle, and brought by another one
 
-    def value(self) -> dict[str, Any]:
-        """As the bundle has it."""
+    def value(self, with_missing: bool) -> dict[str, Any]:
+        """As the bundle has it. `with_missing`: also with the files that it does not bring."""
         indices = {id(file): index for index, file in self.inside.items()}
         entries = [
             {"file_index": indices[id(file)], **file.fields} if id(file) in indices else file.known()
             for file in self.named
         ]
+        if with_missing:
+            entries += [*(file.later() for file in self.later), *self.parcel.refused][: _MOST_ENTRIES - len(entries)]
         lists = {name: rows for name in ROWS if (rows := getattr(self.parcel, name))}
         return {"client_ref": self.parcel.ref, "test": self.parcel.test, **lists, "artifacts": entries}
 
-    def rows_are_stored(self) -> None:
+    def is_taken(self) -> None:
+        """The server has the test, its rows, and the names of files that are missing."""
+        self.is_stored = True
+        self.parcel.refused.clear()
         for name in ROWS:
             getattr(self.parcel, name).clear()
 
 
-def body_of(packed: Sequence[Packed]) -> Union[Json, Upload]:
-    value = {"tests": [one.value() for one in packed]}
+def body_of(packed: Sequence[Packed], with_missing: bool) -> Union[Json, Upload]:
+    value = {"tests": [one.value(with_missing) for one in packed]}
     files = [(file.name, file.path, file.size) for one in packed for file in one.inside.values()]
     return Upload("bundle", value, files) if files else Json(value)
 
@@ -75,6 +83,8 @@ def choose_files(packed: Sequence[Packed], is_there: Callable[[Ready], bool], ma
                 waiting.add(file.step)
                 continue
             one.named.append(file)
+        chosen_ids = {id(file) for file in one.named}
+        one.later = [] if one.is_stored else [file for file in one.files if file.size and id(file) not in chosen_ids]
 
 
 def _has_space(file: Ready, chosen: set[str], size: int, max_files: int, max_bytes: int) -> bool:

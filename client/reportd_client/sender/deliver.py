@@ -14,7 +14,7 @@ from reportd_client.sender.bundle import Packed, body_of, choose_files, locate
 from reportd_client.sender.connections import Fatal
 from reportd_client.sender.files import Files
 from reportd_client.sender.http import Answer, Server, TestDeleted
-from reportd_client.sender.offers import BUNDLE, NESTING, Offers
+from reportd_client.sender.offers import BUNDLE, NESTING, SHARDS, Offers
 from reportd_client.sender.plan import Waiting, load
 from reportd_client.sender.receipts import Receipts
 from reportd_client.sender.repair import Repairs
@@ -32,6 +32,7 @@ class Delivery:
         self._spool, self._server, self._receipts, self._run_id = spool, server, receipts, run_id
         self._offers = offers
         self.whole = BUNDLE in offers.features  # tests are sent whole
+        self._with_missing = self.whole and SHARDS in offers.features  # the server remembers files that do not come
         self._repairs = Repairs(receipts)
         self._files = Files(spool, server, receipts, offers)
         self._rows = Rows(spool.id, server, receipts, self._repairs)
@@ -55,6 +56,7 @@ class Delivery:
             test = self._receipts.ids.get(one.parcel.ref)
             if test is not None:
                 self._add_rest(test, one)
+        self._name_refused(packed)
         refs = [parcel.ref for parcel in parcels]
         self._receipts.write({"complete": refs})
         return refs
@@ -90,7 +92,7 @@ class Delivery:
         sizes = [file.size for one in packed for file in one.inside.values()]
         if len(sizes) < 2 or sum(sizes) <= self._server.most_file_bytes:
             return False
-        return sum(sizes) > body_of(packed).length * 3 // 4
+        return sum(sizes) > body_of(packed, self._with_missing).length * 3 // 4
 
     def _divide(self, answer: Answer, packed: Sequence[Packed], whole: bool) -> None:
         """Send in smaller parts what was refused as a whole."""
@@ -108,14 +110,14 @@ class Delivery:
     def _send_whole(self, packed: Sequence[Packed]) -> Optional[Answer]:
         """Send tests with everything that belongs to them; None when a file cannot be sent any more."""
         choose_files(packed, self._files.is_there, self._offers.max_files, self._server.most_file_bytes)
-        path, body = f"/suite-runs/{self._run_id}/bundle", body_of(packed)
+        path, body = f"/suite-runs/{self._run_id}/bundle", body_of(packed, self._with_missing)
         names = [file.name for one in packed for file in one.inside.values()]
         try:
             key = key_of(self._spool.id, path, body.data, names)
             return self._server.call("POST", path, body, key, divisible=True)
         except Changed as error:
             for one in packed:
-                self._files.leave_out(error, one.parcel.test_id, one.files)
+                self._files.leave_out(error, one.files)
             return None
 
     def _take_whole(self, answer: Answer, packed: Sequence[Packed]) -> list[Packed]:
@@ -126,11 +128,12 @@ class Delivery:
             one = by_ref[test["client_ref"]]
             if test["created"] and not answer.replayed:
                 self.tests_new.append(test["id"])
-            one.rows_are_stored()
+            one.is_taken()
             self._files.count(test["artifacts"], answer.replayed)
             sent = {id(file) for file in one.named}
             left = [file for file in one.files if id(file) not in sent]
-            one.files = left + self._files.again(test["failed"], one.parcel.test_id, one.inside, one.known)
+            failed, test_id = test["failed"], one.parcel.test_id
+            one.files = left + self._files.again(failed, test_id, one.inside, one.known, is_named=True)
         self._files.wait_for_space([failure for test in tests for failure in test["failed"]])
         return [one for one in packed if one.files]
 
@@ -152,6 +155,23 @@ class Delivery:
         self._receipts.write({"tests": {one.parcel.ref: case["id"] for one, case in zip(packed, cases)}})
         return []
 
+    def _name_refused(self, packed: Sequence[Packed]) -> None:
+        """Name the files that will not come and that no bundle has named, of tests that are stored: so the server can
+        say what is missing. The summary has them in any case."""
+        ids = self._receipts.ids
+        left = [one for one in packed if one.parcel.refused and (one.is_stored or one.parcel.ref in ids)]
+        if not left or not self._with_missing:
+            return
+        tests = []
+        for one in left:
+            one.named, one.later = [], []
+            name = {"name": str(one.parcel.test.get("name") or "?")}  # it is stored, and not written again
+            tests.append({"client_ref": one.parcel.ref, "test": name, "artifacts": one.value(True)["artifacts"]})
+        path, body = f"/suite-runs/{self._run_id}/bundle", Json({"tests": tests})
+        answer = self._server.call("POST", path, body, key_of(self._spool.id, path, body.data))
+        if answer.status == 404:
+            raise self._deleted()
+
     # --- what belongs to a test that was stored alone ---
 
     def _add_rest(self, test: str, one: Packed) -> None:
@@ -162,6 +182,7 @@ class Delivery:
             answer = self._server.call("GET", f"/suite-runs/{self._run_id}")
             if answer.status == 404:
                 raise self._deleted() from None
+            one.parcel.refused.clear()
             self._receipts.refuse(one.parcel.test_id, "test", "It has been deleted on the server")
 
     def _deleted(self) -> Fatal:

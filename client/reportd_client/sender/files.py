@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterator, Optional, Sequence
 
 from reportd_client.sender.body import Changed, Json, Upload, checksum_of, key_of
 from reportd_client.sender.http import Answer, Server, TestDeleted
@@ -11,18 +11,20 @@ from reportd_client.sender.offers import KNOWN, Offers
 from reportd_client.sender.plan import Parcel
 from reportd_client.sender.receipts import Receipts
 from reportd_client.spool import Spool
+from reportd_client.texts import cut
 
 FIELDS = ("artifact_type", "artifact_category", "step_number", "iteration_number", "description", "captured_at")
 LATER = ("storage_full", "storage_unavailable", "try_again", "overloaded")  # of one file; a repetition may succeed
 _WAIT = 5.0
+_MAX_REASON = 2_000
 _ASKED = 1_000  # files in one question
 
 
 class Ready:
-    """A file that can be sent: its metadata, path and size."""
+    """A file of a test that can be sent: its metadata, path and size."""
 
-    def __init__(self, entry: dict[str, Any], path: Path, checksum: str) -> None:
-        self.name, self.path, self.checksum = str(entry["file_name"]), path, checksum
+    def __init__(self, parcel: Parcel, entry: dict[str, Any], path: Path, checksum: str) -> None:
+        self.parcel, self.name, self.path, self.checksum = parcel, str(entry["file_name"]), path, checksum
         self.size = int(entry["file_size"])
         self.fields = {name: entry[name] for name in FIELDS if entry.get(name) is not None}
         self.fields["checksum"] = checksum
@@ -31,6 +33,20 @@ class Ready:
     def known(self) -> dict[str, Any]:
         """The entry for bytes that the server has."""
         return {"known": True, "file_name": self.name, "file_size": self.size, **self.fields}
+
+    def later(self) -> dict[str, Any]:
+        """The entry for a file that comes in another request."""
+        return {"later": True, **named(self.name, self.size, self.checksum)}
+
+    def refuse(self, reason: str) -> None:
+        """It is not sent: the server is to hear why."""
+        self.parcel.refused.append({"refused": cut(reason, _MAX_REASON), **named(self.name, self.size, self.checksum)})
+
+
+def named(name: str, size: Any, checksum: Optional[str]) -> dict[str, Any]:
+    """The entry for a file that a request does not bring: only what the server remembers of it."""
+    known = {"checksum": checksum, "file_size": size if isinstance(size, int) and size > 0 else None}
+    return {"artifact_type": "other", "file_name": name, **{key: value for key, value in known.items() if value}}
 
 
 class Files:
@@ -82,19 +98,25 @@ class Files:
             if refused is None:
                 path = self._spool.files / str(entry["file"])
                 try:
-                    yield Ready(entry, path, checksum_of(path, entry))
+                    yield Ready(parcel, entry, path, checksum_of(path, entry))
                     continue
                 except Changed as error:
                     refused = str(error)
                 except OSError as error:
                     refused = f"Cannot be read: {error.strerror}"
-            self._receipts.refuse(parcel.test_id, str(entry["file_name"]), refused)
+            name = str(entry["file_name"])
+            self._receipts.refuse(parcel.test_id, name, refused)
+            parcel.refused.append({"refused": cut(refused, _MAX_REASON), **named(name, entry.get("file_size"), None)})
 
-    def leave_out(self, error: Changed, test_id: str, files: list[Ready]) -> None:
+    def leave_out(self, error: Changed, files: list[Ready]) -> None:
         """Refuse and remove the file that could not be sent."""
         for file in [file for file in files if file.path == error.path]:
-            self._receipts.refuse(test_id, file.name, str(error))
+            self._refuse(file, str(error))
             files.remove(file)
+
+    def _refuse(self, file: Ready, reason: str) -> None:
+        self._receipts.refuse(file.parcel.test_id, file.name, reason)
+        file.refuse(reason)
 
     def _batch(self, test: str, test_id: str, files: list[Ready]) -> None:
         """Send files until each has been stored or refused."""
@@ -111,7 +133,7 @@ class Files:
             try:
                 answer = self._server.call("POST", path, body, key, divisible=len(files) > 1)
             except Changed as error:
-                self.leave_out(error, test_id, files)
+                self.leave_out(error, files)
                 continue
             if answer.status == 404:
                 raise TestDeleted
@@ -120,7 +142,7 @@ class Files:
                 return
             self.count(answer.value.get("artifacts", ()), answer.replayed)
             failed = answer.value.get("failed", ())
-            files = self.again(failed, test_id, dict(enumerate(sent)), known)
+            files = self.again(failed, test_id, dict(enumerate(sent)), known, is_named=False)
             if not files:
                 self._receipts.write({"done": key})
             self.wait_for_space(failed)
@@ -128,7 +150,7 @@ class Files:
     def _halve(self, answer: Answer, test: str, test_id: str, files: list[Ready]) -> None:
         """Halve a batch that was refused as a whole, so that one file does not cost the others."""
         if len(files) == 1:
-            self._receipts.refuse(test_id, files[0].name, answer.text())
+            self._refuse(files[0], answer.text())
             return
         half = len(files) // 2
         self._batch(test, test_id, files[:half])
@@ -138,10 +160,15 @@ class Files:
         self.sent += [not (replayed or artifact.get("duplicate")) for artifact in artifacts]
 
     def again(
-        self, failed: Sequence[dict[str, Any]], test_id: str, sent: dict[int, Ready], known: Sequence[Ready]
+        self,
+        failed: Sequence[dict[str, Any]],
+        test_id: str,
+        sent: dict[int, Ready],
+        known: Sequence[Ready],
+        is_named: bool,
     ) -> list[Ready]:
         """Write down the entries of `failed`. The files to be sent again: those of which the failure was the server's,
-        and those whose bytes the server did not have after all."""
+        and those whose bytes the server did not have after all. `is_named`: the server counts the others as missing."""
         again: list[Ready] = []
         refused: list[Ready | None] = []
         for failure in failed:
@@ -153,6 +180,8 @@ class Files:
                 again.append(file)
             else:
                 refused.append(file)
+                if file is not None and not is_named:
+                    file.refuse(str(failure.get("error")))
                 name = file.name if file else str(failure.get("file_name"))
                 self._receipts.refuse(test_id, name, str(failure.get("error")))
         self._are_there({file.checksum for file in sent.values() if file not in again and file not in refused})

@@ -22,10 +22,12 @@ from reportd_client.sender.lock import Gone, Lock, Taken
 from reportd_client.sender.offers import Offers
 from reportd_client.sender.plan import Room, Tests, Waiting
 from reportd_client.sender.receipts import Receipts
+from reportd_client.sender.shard import Shard
 from reportd_client.settings import API, SettingsError
 from reportd_client.spool import Follower, Spool, SpoolError
 
 _POLL = 0.1
+_KILLED = "The process that ran the tests ended before the run did"
 
 
 def send(
@@ -72,22 +74,23 @@ class Sending:
         self._receipts = Receipts(spool.folder)
         self._follower = Follower(spool.folder)
         self._tests = Tests(self._receipts.complete)
+        self._tests.expected = spool.about.get("tests_expected")
         self._lock = threading.Lock()  # of _tests
         # Failed tests first: (0 or 1, number, tests).
         self._queue: queue.PriorityQueue[tuple[int, int, list[Waiting]]] = queue.PriorityQueue()
         self._fatal: Optional[Fatal] = None
         self._delivery: Optional[Delivery] = None
+        self._shard: Optional[Shard] = None
         self._created = threading.Lock()
         self._room = Room()
         self._began = time.monotonic()
         self._sent = 0
 
     def work(self, ended: bool, orphaned: Callable[[], bool], keep: bool) -> Receipt:
+        self._tests.take(self._follower.poll())  # first, since the shard is to say how many tests it has
         workers = [threading.Thread(target=self._worker, daemon=True) for _ in range(limits.REQUESTS)]
         for worker in workers:
             worker.start()
-        with self._lock:
-            self._tests.take(self._follower.poll())
         self._again()
         self._read()
         while not (ended or self._tests.end is not None or self._patience.over()):
@@ -114,10 +117,13 @@ class Sending:
     def _read(self, last: bool = False) -> None:
         """Take new records, and make groups of tests that have ended."""
         with self._lock:
+            expected = self._tests.expected
             self._tests.take(self._follower.poll())
             if last:
                 self._tests.take_crashes()
             groups = self._tests.ready(now=last)
+        if self._tests.expected != expected and not last:
+            self._queue.put((0, 0, []))  # nothing to send but their number
         for group in groups:
             self._enqueue(group, self._receipts.new_group([test.ref for test in group]))
 
@@ -175,14 +181,21 @@ class Sending:
             )
         return False
 
+    def _open(self) -> tuple[Delivery, Shard]:
+        """Make the run, the first time. The caller holds _created."""
+        if self._delivery is None or self._shard is None:
+            run_id, offers = self._run_id(), Offers.of(self._server)
+            self._delivery = Delivery(self._spool, self._server, self._receipts, run_id, offers)
+            self._shard = Shard(self._spool, self._server, self._receipts, run_id, offers)
+        return self._delivery, self._shard
+
     def _deliver(self, group: list[Waiting]) -> None:
         with self._created:
-            if self._delivery is None:
-                run_id, offers = self._run_id(), Offers.of(self._server)
-                self._delivery = Delivery(self._spool, self._server, self._receipts, run_id, offers)
+            delivery, shard = self._open()
+            shard.begin(self._tests.expected)
         if group:
             with self._room.taken_by(group):
-                refs = self._delivery.deliver(group)
+                refs = delivery.deliver(group)
             with self._lock:
                 self._tests.completed(refs)
                 self._sent += len(refs)
@@ -200,25 +213,39 @@ class Sending:
         return self._receipts.run
 
     def _close_run(self, ended: bool) -> None:
-        """Set status, end and late metadata of the run, once everything else has arrived."""
+        """Say how the run, or its shard, has ended, once everything else has arrived."""
         end = self._tests.end or ({} if ended else None)
         if end is None or self._receipts.finished:
             return
-        if not end.get("finish", True):
-            self._receipts.write({"finished": 1})
-            return
-        values = {"status": end.get("status") or self._tests.status(), "metadata": self._tests.metadata or None}
-        values["finished_at"] = end.get("finished_at") or int(time.time() * 1000)
-        body = Json({name: value for name, value in values.items() if value is not None})
 
-        def patch() -> None:
-            self._deliver([])
-            answer = self._server.call("PATCH", f"/suite-runs/{self._run_id()}", body)
+        def close() -> None:
+            if end.get("finish", True):
+                self._say_end(end)
+            self._receipts.write({"finished": 1})
+
+        self._guarded(close)
+
+    def _say_end(self, end: dict[str, Any]) -> None:
+        """Set what is known of the run only now. Its status and its end follow from its shards, if the server has them;
+        a shard knows no other status than Passed and Failed."""
+        with self._created:
+            _, shard = self._open()
+        tests, values = self._tests, dict[str, Any]()
+        errors = tests.errors + ([] if tests.end is not None else [_KILLED])
+        status = end.get("status") or ("Failed" if errors else tests.status())
+        finished_at = end.get("finished_at") or int(time.time() * 1000)
+        speaks = shard.speaks(tests.expected, errors)
+        if not speaks or (shard.is_whole and status not in ("Passed", "Failed")):
+            values.update(status=status, finished_at=finished_at)
+        metadata = {**tests.metadata, **({"errors": errors} if errors and not speaks else {})}
+        if metadata:
+            values["metadata"] = metadata
+        if values:
+            answer = self._server.call("PATCH", f"/suite-runs/{self._run_id()}", Json(values))
             if answer.status >= 300:
                 raise Fatal(f"The server refuses the end of the run: {answer.text()}")
-            self._receipts.write({"finished": 1})
-
-        self._guarded(patch)
+        if speaks:
+            shard.end(tests.expected, errors, status, finished_at)
 
     # --- the result ---
 

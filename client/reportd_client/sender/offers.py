@@ -11,6 +11,7 @@ from reportd_client.sender.http import Server
 BUNDLE = "bundle"
 KNOWN = "known"
 NESTING = "parent_step_number"
+SHARDS = "shards"
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ class Parcel:
     console_logs: list[dict[str, Any]] = field(default_factory=list)
     network_logs: list[dict[str, Any]] = field(default_factory=list)
     artifacts: list[dict[str, Any]] = field(default_factory=list)
+    refused: list[dict[str, Any]] = field(default_factory=list)  # files that are not sent, which the server is to hear
 
     @property
     def test_id(self) -> str:
@@ -95,6 +96,8 @@ class Tests:
         self._ready: list[Waiting] = []
         self._since = 0.0
         self.metadata: dict[str, Any] = {}
+        self.expected: Optional[int] = None  # how many tests there are
+        self.errors: list[str] = []  # outside of tests
         self.end: Optional[dict[str, Any]] = None
         self.count = 0
 
@@ -106,11 +109,16 @@ class Tests:
             if kind == "end":
                 self.end = record
             elif kind == "run":
-                self.metadata.update(record.get("metadata") or {})
+                self._take_run(record)
             elif kind == "crash":
                 self._crashes.append(record)
             elif kind in ("begin", "add", "test"):
                 self._take_test(found, kind)
+
+    def _take_run(self, record: dict[str, Any]) -> None:
+        self.metadata.update(record.get("metadata") or {})
+        self.expected = record.get("tests_expected", self.expected)
+        self.errors += [str(error) for error in record.get("errors") or () if error not in self.errors]
 
     def _take_test(self, found: Located, kind: str) -> None:
         record, ref = found.record, found.record["ref"]
@@ -186,8 +194,9 @@ class Tests:
         return len(self._tests)
 
     def status(self) -> str:
-        """The status of the run: Failed when the last attempt of any test is."""
-        return "Failed" if any(status == "Failed" for _, status in self._last.values()) else "Passed"
+        """The status of the run: Failed when the last attempt of any test is, or something outside of tests failed."""
+        failed = any(status == "Failed" for _, status in self._last.values())
+        return "Failed" if failed or self.errors else "Passed"
 
 
 def _count(test: Waiting, record: dict[str, Any]) -> None:

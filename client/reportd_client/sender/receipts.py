@@ -2,7 +2,8 @@
 
 Lines of receipts.jsonl, each synced: `{"run": id}`; `{"group": 3, "refs": […]}` before the tests of a group are sent;
 `{"alone": [ref]}` before a test is sent without what belongs to it, `{"tests": {ref: id}}` when it is stored, and
-`{"done": key}` of each request with what belongs to it; `{"complete": [refs]}`; `{"finished": 1}`.
+`{"done": key}` of each request with what belongs to it; `{"complete": [refs]}`; `{"shard": {…}}` when the server knows
+that the shard runs; `{"finished": 1}`.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Receipts:
         self.groups: dict[int, list[str]] = {}  # of earlier senders
         self.done: set[str] = set()
         self.complete: set[str] = set()
+        self.shard: dict[str, Any] | None = None
         self.finished = False
         self.refused: list[str] = []
         for line in read_lines(self._path):
@@ -53,6 +55,7 @@ class Receipts:
 
     def _take(self, line: dict[str, Any]) -> None:
         self.run = line.get("run", self.run)
+        self.shard = line.get("shard", self.shard)
         self.ids.update(line.get("tests", {}))
         self.alone.update(line.get("alone", ()))
         self.finished = self.finished or "finished" in line

@@ -25,7 +25,7 @@ _NEEDED_OF_FILE = ("artifact_type", "checksum")
 class Spot:
     """A place in a request: a row, or a field of it. `kind`: what the row is, for people; of a file its name.
 
-    `rows` has dicts, or files with `fields`. What is removed from it is not sent again.
+    `rows` has dicts, or files with `fields` and `refuse`. What is removed from it is not sent again.
     """
 
     test_id: str
@@ -72,6 +72,9 @@ class Repairs:
         alike = others if count > _MOST else []
         if _SINGLY < count <= _MOST and field is not None:
             alike = [row for row in others if _fields(row).get(field) == _fields(wrong).get(field)]
+        for row in [wrong, *alike]:
+            if not isinstance(row, dict):
+                row.refuse(message)
         gone = {id(row) for row in [wrong, *alike]}
         spot.rows[:] = [row for row in spot.rows if id(row) not in gone]
         self._refuse(spot, spot.kind, f"{field}: {message}" if field else message, len(alike))
