@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn, Optional, Sequence
 
-from reportd_client.commands import check, finish, spools
+from reportd_client.commands import check, finish, run, spools
 from reportd_client.formats.reports import FORMATS
 from reportd_client.receipt import EXIT
 from reportd_client.send import send_paths
@@ -31,7 +31,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
 
 def _main(given: list[str]) -> int:
     parser = _commands() if given[:1] and given[0] in _COMMANDS else _sending()
-    options = parser.parse_args(given)
+    command: list[str] = []
+    if given[:1] == ["run"]:
+        given, command = run.split(given)
+    options = parser.parse_args(given, argparse.Namespace(command=command))
     return int(options.work(options))
 
 
@@ -43,7 +46,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(EXIT.USAGE, f"{self.prog}: {message}\n")
 
 
-_COMMANDS = ("resume", "status", "check", "finish")
+_COMMANDS = ("resume", "status", "check", "finish", "run")
 _CODES = (
     "Exit codes: 0 all sent; 1 usage or settings; 2 no report found, or no test in it; 3 none could be read; 4 sent, "
     "but something was refused, cut or is missing; 5 not all sent, the rest is kept in the named folder; 6 token or "
@@ -68,6 +71,7 @@ def _sending() -> argparse.ArgumentParser:
     parser.add_argument("--tag", action="append", help="tag of the run; may be repeated")
     parser.add_argument("--shard", metavar="K/N", help="which part of the run this is, of how many")
     parser.add_argument("--dry-run", action="store_true", help="print what would be sent, and send nothing")
+    parser.add_argument("--keep-har", action="store_true", help="also send HAR files as they are, with secrets")
     parser.add_argument("--png", action="store_true", help="make PNG files smaller without loss; slow")
     parser.add_argument("--no-finish", action="store_true", help="do not set the end and the status of the run")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
@@ -87,6 +91,6 @@ def _sending() -> argparse.ArgumentParser:
 def _commands() -> argparse.ArgumentParser:
     parser = _Parser(prog="reportd-send", epilog=_CODES)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (spools, check, finish):
+    for command in (spools, check, finish, run):
         command.add(commands)
     return parser

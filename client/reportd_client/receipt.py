@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Optional
+from typing import Optional, TextIO
 
 _SHOWN = 5
 
@@ -93,15 +93,16 @@ def exit_code(receipt: Receipt) -> int:
     return receipt.code or (EXIT.REFUSED if receipt.refused else 0)
 
 
-def show(receipt: Receipt) -> None:
-    """The summary of one run, at most 20 lines."""
+def show(receipt: Receipt, to: Optional[TextIO] = None) -> None:
+    """Print the summary of one run, at most 20 lines. `to`: instead of standard output."""
+    to = to or sys.stdout
     if receipt.run_id is not None:
-        print(sentence(receipt))
+        print(sentence(receipt), file=to)
     for text in receipt.notes:
-        print(f"  {text}")
+        print(f"  {text}", file=to)
     for text in receipt.refused[:_SHOWN]:
-        print(f"  refused: {text}")
+        print(f"  refused: {text}", file=to)
     if len(receipt.refused) > _SHOWN:
-        print(f"  and {len(receipt.refused) - _SHOWN} more")
+        print(f"  and {len(receipt.refused) - _SHOWN} more", file=to)
     if receipt.message:
-        print(receipt.message, file=sys.stderr if receipt.code else sys.stdout)
+        print(receipt.message, file=sys.stderr if receipt.code else to)

@@ -36,7 +36,7 @@ def send_paths(options: argparse.Namespace) -> int:
     bytes_of = _recompressed() if options.png else _as_is
     if options.shard is not None:
         shard_of(options.shard)
-    reports = Reports(options.format, options.files)
+    reports = Reports(options.format, options.files, options.keep_har)
     with ExitStack() as stack:
         reports.look([_standard_input(options, stack) if path == "-" else path for path in options.paths])
         for text in (*reports.notes, *reports.unreadable, *reports.empty, *reports.remarks):

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Iterator, Optional, Sequence
+from typing import Any, Callable, Iterator, Optional, Sequence
 
 from reportd_client.formats import json_file, junit, paths, result_json
 from reportd_client.formats.attempts import Attempts
@@ -48,10 +48,12 @@ class Reports:
         self._attempts = Attempts()
         self._digest = hashlib.sha256()
 
-    def look(self, given: Sequence[str]) -> None:
-        """Read all files once."""
+    def look(self, given: Sequence[str], wanted: Callable[[Path], bool] = lambda path: True) -> None:
+        """Read all files once, of those that are found only the `wanted`."""
         seen: set[Path] = set()
         for path in paths.find(given, self.empty.append, self._may_be_report):
+            if not wanted(path):
+                continue
             try:
                 format = self._format or _format_of(path)
                 unit = format.unit(path) if hasattr(format, "unit") else path
