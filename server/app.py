@@ -27,7 +27,7 @@ from server.services import LOG, SERVICES, Services
 from server.storage.folder import Storage
 from server.storage.free_space import FreeSpace
 from server.storage.instances import BEAT_SECONDS, Heartbeat
-from server.storage.marker import ensure_own
+from server.storage.ownership import ensure_own
 from server.storage.removal import Removals
 from server.thumbs.pool import Pool
 from server.thumbs.thumbnails import Thumbnails

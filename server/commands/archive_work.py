@@ -18,7 +18,7 @@ from server.errors import ReportError
 from server.observe.audit import operator
 from server.observe.log import visible
 from server.storage.folder import Storage
-from server.storage.marker import ensure_own
+from server.storage.ownership import ensure_own
 
 _CLOSE_SECONDS = 5.0
 

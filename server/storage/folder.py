@@ -7,17 +7,18 @@ import asyncio
 import contextlib
 import itertools
 import os
-import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
+from uuid import UUID, uuid4
 
 import aiofiles
 
 from server.errors import StorageFull, Unavailable
 from server.storage.disk import FULL, Disk, Removal
+from server.storage.marker import read_marker
 from server.storage.staging import Staging
 from server.storage.threads import Threads, in_thread
 
@@ -47,7 +48,8 @@ class Storage:
         self.disk = Disk(self.root, durability == "full", min_free_bytes)
         self._seconds = file_timeout
         self._threads = Threads(_THREADS, "storage")
-        self.is_ours = True  # False while marker.py has not verified that the folder is this database's
+        self.is_ours = True  # False while ownership.py has not verified that the folder is this database's
+        self.own_id: UUID | None = None  # in the marker file; None when it was not verified
         self.refused = 0  # requests that admit() refused
         self.own_staging = Staging(self.root)
         self.staging = self.own_staging.folder
@@ -186,16 +188,29 @@ class Storage:
         """Removes the staged files that could not be removed before, because the disk failed or was read-only."""
         await self.run(self.clean)
 
+    def ensure_mounted(self) -> None:
+        """Raises OSError if the disk is not mounted. Blocking.
+
+        It is mounted if this process's staging folder is there. When only that was removed, it is made anew: the marker
+        file shows that the folder is not an empty mount point. Otherwise all uploads would fail until a restart.
+        """
+        try:
+            self.staging.stat()
+        except FileNotFoundError:
+            if self.own_id is None or read_marker(self.root) != self.own_id:
+                raise
+            self.own_staging.make_anew()
+
     def remove_now(self, removals: Sequence[Removal]) -> list[str]:
         """The blocking form of remove()."""
-        self.staging.stat()  # raises if the disk is not mounted: its files are not removed
+        self.ensure_mounted()  # otherwise its files would count as removed
         return self.disk.remove(removals)
 
     def clean(self, staged: Iterable[str] = ()) -> None:
         """Removes staged files. Blocking. Retries files that could not be removed before."""
         paths = [*staged, *tuple(self.disk.undiscarded)]
         try:
-            self.staging.stat()  # raises if the disk is not mounted: otherwise missing files would count as removed
+            self.ensure_mounted()  # otherwise missing files would count as removed
         except OSError:
             self.disk.undiscarded.update(paths)
             return
@@ -219,12 +234,12 @@ class Storage:
     def _read(self, storage_path: str, size: int, start: int, count: int) -> bytes | None:
         found = self.disk.read(storage_path, size, start, count)
         if found is None:
-            self.staging.stat()  # raises if the disk is not mounted: otherwise the file would be reported as lost
+            self.ensure_mounted()  # otherwise the file would be reported as lost
         return found
 
     def _check(self) -> None:
         self.clean()
-        probe = self.staging / f"probe-{uuid.uuid4().hex}"
+        probe = self.staging / f"probe-{uuid4().hex}"
         try:
             probe.write_bytes(b"x")
         finally:

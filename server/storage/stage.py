@@ -66,6 +66,15 @@ class Stage:
         self._staged[path] = close
         return path
 
+    def create(self, path: str) -> int:
+        """A descriptor to write a new staged file. Blocking. Raises OSError."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        try:
+            return os.open(path, flags, 0o640)
+        except FileNotFoundError:
+            self._storage.ensure_mounted()
+            return os.open(path, flags, 0o640)
+
     def discard(self, path: str) -> None:
         """Closes and removes a staged file, such as a refused one. Blocking. Never raises: no reply depends on it."""
         with contextlib.suppress(OSError):  # close() may report a delayed write error

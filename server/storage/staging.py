@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from uuid import UUID, uuid4
 
 from server.storage.clock import file_system_time
@@ -57,6 +58,7 @@ class Staging:
         self.id = uuid4()
         self.folder = root / STAGING / self.id.hex
         self._lock: int | None = None
+        self._making = Lock()
 
     def open(self) -> None:
         """Creates and locks the folder. Raises OSError."""
@@ -68,6 +70,17 @@ class Staging:
                 return
             time.sleep(_PAUSE)  # another process was removing the folder of this name, which was not locked yet
         raise OSError(errno.EBUSY, "another process holds the lock", self.folder)
+
+    def make_anew(self) -> None:
+        """Creates and locks the folder again, after somebody has removed it. Raises OSError."""
+        with self._making:  # several threads may find at once that it is gone
+            if self.folder.is_dir():
+                return
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
+            self.open()
+            LOG.warning("the staging folder %s had been removed; it was made anew", self.folder)
 
     def close(self) -> None:
         """Removes the folder, if there is one."""

@@ -139,7 +139,7 @@ class Thumbnails:
     def _open_now(self, source: Source) -> int | None:
         descriptor = self._storage.disk.open(source.storage_path, source.size)
         if descriptor is None:
-            self._storage.staging.stat()  # raises if the disk is not mounted: otherwise the file would count as lost
+            self._storage.ensure_mounted()  # otherwise the file would count as lost
         return descriptor
 
     def _failed_lately(self, path: str) -> bool:

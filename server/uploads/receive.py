@@ -113,7 +113,7 @@ class StagedFile:
         try:
             self._stage.disk.ensure_space(sum(map(len, views)))
             if self._descriptor < 0:
-                self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+                self._descriptor = self._stage.create(self.path)
             _write_all(self._descriptor, views)
         except OSError as error:
             if error.errno not in FULL:

@@ -1,15 +1,21 @@
 """Staging folders of several processes and hosts: which are removed, and which never."""
 
+import shutil
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 
+from server.services import SERVICES
 from server.storage import staging
-from server.storage.staging import Instance, Place, Staging, folder_of, place_of, required_age, sweep
+from server.storage.marker import MARKER
+from server.storage.staging import Instance, Place, Staging, folder_of, place_of, required_age, sweep, try_lock
+from tests.forms import CONTENT_TYPE, single
+from tests.makers import png
 
 ELSEWHERE = Place("of another machine", 7)
 HOLDER = """
@@ -141,6 +147,74 @@ def test_other_files_in_the_folder_are_left_alone(own, tmp_path, later):
     later(1e6)
     sweep(own, [], trusts_rows=True)
     assert set(top.iterdir()) == before
+
+
+# --- made anew when it is gone ------------------------------------------------------------------------------
+
+HEADERS = {"Content-Type": CONTENT_TYPE}
+
+
+@pytest.fixture
+def remove(client):
+    """remove(): removes the staging folder of the running server; `all`: and the folder of all of them."""
+    folder = client.app[SERVICES].storage.staging
+    assert try_lock(folder) is None
+    return lambda all=False: shutil.rmtree(folder.parent if all else folder)
+
+
+@pytest.mark.parametrize("all", [False, True], ids=["alone", "with all others"])
+async def test_uploads_go_on_after_the_staging_folder_was_removed(client, case_url, remove, all, caplog):
+    url = await case_url()
+    for number in range(2):
+        remove(all)
+        async with client.post(f"{url}/artifacts", data=single(png(seed=number)), headers=HEADERS) as reply:
+            assert reply.status == 201, await reply.text()
+    assert caplog.text.count("had been removed; it was made anew") == 2
+    assert try_lock(client.app[SERVICES].storage.staging) is None, "locked again"
+    assert (await client.get("/readyz")).status == 200
+
+
+async def test_a_server_without_its_staging_folder_is_ready_reads_and_removes(client, case_url, remove, storage):
+    async with client.post(f"{await case_url()}/artifacts", data=single(png()), headers=HEADERS) as reply:
+        stored = await reply.json()
+    remove()
+    assert (await client.get("/readyz")).status == 200
+    remove()
+    assert (await client.get(stored["download_url"])).status == 200
+    (storage / stored["storage_path"].removeprefix("artifacts/")).unlink()
+    assert (await client.get(stored["download_url"])).status == 410, "the disk is mounted: the file is missing"
+    own = client.app[SERVICES].storage
+    assert own.staging.is_dir()
+    for work in (own.clean, lambda: own.remove_now([])):
+        remove()
+        work()
+        assert own.staging.is_dir()
+
+
+@pytest.mark.parametrize("marker", [None, str(uuid4()), "no id"])
+async def test_no_staging_folder_is_made_in_an_empty_mount_point_or_another_folder(client, storage, marker):
+    own = client.app[SERVICES].storage
+    assert own.own_id
+    storage.rename(f"{storage}.away")
+    storage.mkdir()
+    if marker:
+        (storage / MARKER).write_text(marker)
+    assert (await client.get("/readyz")).status == 503
+    with pytest.raises(OSError):
+        own.remove_now([])
+    assert [path.name for path in storage.iterdir() if path.name != MARKER] == []
+
+
+def test_a_folder_that_threads_make_anew_at_once_is_locked_once(own):
+    shutil.rmtree(own.folder)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: own.make_anew(), range(8)))
+    assert own.folder.is_dir() and try_lock(own.folder) is None
+    own.close()
+    assert not own.folder.exists()
+
+
+# --- names ---------------------------------------------------------------------------------------------------
 
 
 def test_a_folder_that_another_process_was_removing_is_locked_in_the_end(tmp_path):
