@@ -110,7 +110,10 @@ def _send(reports: Reports, options: argparse.Namespace, bytes_of: Callable[[Pat
         write(recorder, fields["run_key"], result, bytes_of)
         tests.add(hash(result.test["test_id"]))  # a number, since there may be 100,000
     recorder.append({"kind": "run", "tests_expected": len(tests)}, verdict=True)
-    recorder.append({"kind": "end", "finished_at": System.now(), "finish": not options.no_finish}, verdict=True)
+    end = {"kind": "end", "finished_at": System.now(), "finish": not options.no_finish}
+    if reports.suite.get("status") == "Failed":  # an error outside of tests
+        end["status"] = "Failed"
+    recorder.append(end, verdict=True)
     recorder.writer.close()
     receipt = send(spool.folder, token, Patience(options.timeout, min(UNREACHED, options.timeout)), say=say)
     _show(receipt, options)

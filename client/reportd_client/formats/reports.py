@@ -8,14 +8,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable, Iterator, Optional, Sequence
 
-from reportd_client.formats import json_file, junit, paths, result_json
+from reportd_client.formats import json_file, junit, paths, report_log, result_json
 from reportd_client.formats.attempts import Attempts
 from reportd_client.formats.overlap import Titles, poorer
 from reportd_client.formats.result import Empty, Result, Source, Unreadable
 
 # The richest first: of two files with the same tests, the one whose format comes first is taken. A file is of the first
 # format whose looks() says so; result.json, which others resemble, is asked last.
-FORMATS: dict[str, ModuleType] = {format.NAME: format for format in (result_json, junit)}
+FORMATS: dict[str, ModuleType] = {format.NAME: format for format in (result_json, report_log, junit)}
 _ASKED = (*(format for format in FORMATS.values() if format is not result_json), result_json)
 
 
@@ -104,6 +104,8 @@ class Reports:
         self.suite = {**source.suite, **self.suite}
         if began and all(isinstance(each, str) for each in began):
             self.suite["started_at"] = min(began)
+        if source.suite.get("status") == "Failed":
+            self.suite["status"] = "Failed"
         self.count += read.count
         self.notes += read.notes
         written_at = source.path.stat().st_mtime_ns // 1_000_000
