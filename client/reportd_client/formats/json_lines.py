@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import Any, Iterator, Optional
+from typing import Any, Callable, Iterator, Optional
 
 from reportd_client.formats import json_file
 from reportd_client.formats.markup import HEAD, MAX_FILE
 from reportd_client.formats.result import Empty, Unreadable
 
-MAX_LINE = 16 << 20  # characters
+MAX_LINE = 64 << 20  # characters; an attachment is within one
+_TRUSTED = 1 << 20  # characters of a line that cannot need much memory
 
 
 def read(path: Path) -> Iterator[Optional[dict[str, Any]]]:
@@ -37,8 +38,25 @@ def read(path: Path) -> Iterator[Optional[dict[str, Any]]]:
         raise Unreadable(f"Cannot read {path}: {error.strerror}") from None
 
 
+def objects(path: Path, what: str, note: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """The objects of a file, whose other lines `note` gets a sentence about. `what` it should be, for errors. Raises
+    Unreadable, Empty."""
+    damaged, count, first = 0, 0, 0
+    for number, value in enumerate(read(path), 1):
+        if value is None:
+            damaged += 1
+            first = first or number
+        else:
+            count += 1
+            yield value
+    if not count:
+        raise Unreadable(f"{path} is no {what}: none of its lines is a JSON object")
+    if damaged:
+        note(f"{path} is cut or damaged: {damaged:,} of its lines cannot be read, the first is line {first:,}")
+
+
 def _object(line: str, name: str) -> Optional[dict[str, Any]]:
-    if line.count("[") + line.count("{") > json_file.MAX_DEPTH:  # it may have too many values, or lists in lists
+    if len(line) > _TRUSTED or line.count("[") + line.count("{") > json_file.MAX_DEPTH:
         try:
             value, is_cut = json_file.parse(line, name)
         except Unreadable:

@@ -11,6 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Iterator, Optional, Sequence
 
 from reportd_client import limits
+from reportd_client.formats.failure import error_of, joined, without_go_lines
 from reportd_client.formats.files import file_of
 from reportd_client.formats.markup import ESCAPE
 from reportd_client.formats.result import File, Result, Source, Told
@@ -18,11 +19,6 @@ from reportd_client.texts import artifact_type_of, cut
 
 _COLOURS = re.compile(rf"(?:{ESCAPE}|#x1B)\[[0-9;:?]*[ -/]*[@-~]")  # pytest writes the escape character as #x1B
 _ATTACHMENT = re.compile(r"\[\[ATTACHMENT\|([^\]\n]+)\]\]")
-_STACK_LINE = re.compile(r"\s+at\s|\s*File \"|Traceback |\S+:\d+(?::|$)|\s*\.\.\. \d+ more")
-_NAMED = r"((?:[A-Za-z_$][\w$]*\.)*(?:[A-Za-z_$][\w$]*)?(?:Error|Exception|Failure|Warning))\b"
-_TYPE = re.compile(rf"\s*{_NAMED}")
-_CAUSE = re.compile(rf"\bcause: {_NAMED}")  # node's, whose own type says what kind of failure it was: testCodeFailure
-_GO_LINE = re.compile(r"\s*(?:=== (?:RUN|PAUSE|CONT|NAME)\b|--- (?:FAIL|PASS|SKIP): )")
 _FRACTION = re.compile(r"(\.\d{6})\d+")
 _PHASE = re.compile(r"failed on (setup|teardown) with \"(.*)\"\Z", re.DOTALL)  # pytest's
 _KEPT = 1 << 20  # characters of a message; it is cut further when all of it is known
@@ -69,27 +65,20 @@ class Verdict:
 
     def reason(self) -> Optional[str]:
         text = plain(self._attributes.get("message", "")).strip() or self.text.value().strip()
-        return (
-            cut(_without_go_lines(text).strip()) or None if text != "true" else None
-        )  # node's, when no reason is given
+        if text == "true":  # node's, when no reason is given
+            return None
+        return cut(without_go_lines(text).strip()) or None
 
     def kind(self) -> str:
         return self._attributes.get("type", "").strip()
 
     def error(self) -> dict[str, Any]:
         """`error_type`, `error_message` and `stack_trace`, as far as they are told."""
-        text = self.text.value().lstrip("\r\n").rstrip()
         message = plain(self._attributes.get("message", "")).strip()
         phase = _PHASE.match(message)
         message = phase[2] if phase else message
-        if message in ("", "Failed"):  # what some tools write for every failure
-            message = _before_stack(text) or message
-        found = _TYPE.match(message) or _TYPE.match(text)
-        kind = self.kind() or (found[1] if found else "")
-        if kind[:1].islower() and "." not in kind and (cause := _CAUSE.search(text)):
-            kind = cause[1]
-        fields = {"error_type": kind[:255], "error_message": cut(message or kind or "Failed"), "stack_trace": cut(text)}
-        return {name: value for name, value in fields.items() if value}
+        # Some tools write `Failed` for every failure.
+        return error_of(self.text.value(), "" if message == "Failed" else message, self.kind())
 
 
 class Case:
@@ -131,7 +120,7 @@ class Case:
             test.update(status="Skipped", error_message=skipped.reason())
             metadata["outcome"] = "xfailed" if skipped.kind() == "pytest.xfail" else ""
         elif failed:
-            test.update(status="Failed", **_joined([verdict.error() for verdict in failed]))
+            test.update(status="Failed", **joined([verdict.error() for verdict in failed]))
             metadata["phase"] = failed[0].phase() or ""
         seconds = self.attributes.get("time") if is_own else verdicts[0].seconds
         test["duration_ms"] = milliseconds(seconds)
@@ -154,14 +143,6 @@ class Case:
                 result.files += [file] if file.path is not None else []  # else a text that ends like a file's name
 
 
-def _joined(errors: list[dict[str, Any]]) -> dict[str, Any]:
-    """Several failures of one test: the first, with the others in its trace."""
-    first, *others = errors
-    traces = [first.get("stack_trace", "")]
-    traces += [f"{error.get('error_message', '')}\n{error.get('stack_trace', '')}" for error in others]
-    return {**first, "stack_trace": cut("\n\n".join(trace for trace in traces if trace)) or None}
-
-
 def _names(attributes: dict[str, str], suites: str) -> tuple[str, str]:
     """Name and `test_id`."""
     name, of_class = plain(attributes.get("name", "")).strip(), plain(attributes.get("classname", "")).strip()
@@ -182,18 +163,6 @@ def shortened(identity: str) -> str:
 
 def _location(attributes: dict[str, str]) -> str:
     return ":".join(filter(None, (attributes.get("file", ""), attributes.get("line", ""))))[:1000]
-
-
-def _before_stack(text: str) -> str:
-    """What a trace says before its first line of a stack."""
-    lines = _without_go_lines(text).splitlines()
-    end = next((i for i, line in enumerate(lines) if _STACK_LINE.match(line)), len(lines))
-    return "\n".join(lines[:end]).strip()
-
-
-def _without_go_lines(text: str) -> str:
-    """Without the lines with which Go's test runner says that a test begins and ends."""
-    return "\n".join(line for line in text.splitlines() if not _GO_LINE.match(line))
 
 
 def _add_output(source: Source, result: Result, tag: str, text: Text) -> None:

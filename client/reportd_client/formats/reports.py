@@ -8,14 +8,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable, Iterator, Optional, Sequence
 
-from reportd_client.formats import json_file, junit, paths, report_log, result_json
+from reportd_client.formats import cucumber_json, cucumber_messages, json_file, junit, paths, report_log, result_json
 from reportd_client.formats.attempts import Attempts
 from reportd_client.formats.overlap import Titles, poorer
 from reportd_client.formats.result import Empty, Result, Source, Unreadable
 
 # The richest first: of two files with the same tests, the one whose format comes first is taken. A file is of the first
 # format whose looks() says so; result.json, which others resemble, is asked last.
-FORMATS: dict[str, ModuleType] = {format.NAME: format for format in (result_json, report_log, junit)}
+FORMATS: dict[str, ModuleType] = {
+    format.NAME: format for format in (result_json, report_log, cucumber_messages, cucumber_json, junit)
+}
 _ASKED = (*(format for format in FORMATS.values() if format is not result_json), result_json)
 
 
@@ -101,11 +103,12 @@ class Reports:
         """Fields of the run, of the report that has them first; the earliest time."""
         source = read.source
         began = [each["started_at"] for each in (source.suite, self.suite) if each.get("started_at") is not None]
+        statuses = [each.get("status") for each in (source.suite, self.suite)]
         self.suite = {**source.suite, **self.suite}
+        if "Failed" in statuses:  # something failed outside of tests
+            self.suite["status"] = "Failed"
         if began and all(isinstance(each, str) for each in began):
             self.suite["started_at"] = min(began)
-        if source.suite.get("status") == "Failed":
-            self.suite["status"] = "Failed"
         self.count += read.count
         self.notes += read.notes
         written_at = source.path.stat().st_mtime_ns // 1_000_000
