@@ -12,7 +12,7 @@ from reportd_client.formats.result import Empty, Unreadable
 MAX_FILE = 128 << 20  # bytes; as Python's text and values it takes up to three times as much
 MAX_VALUES = 2_000_000  # a list of empty lists takes 30 times as much memory as its text
 MAX_DEPTH = 200
-CUT = "\0cut"  # the key that is put into every object whose end is missing
+CUT = "\ufdd0cut"  # the key that is put into every object whose end is missing
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{},]', re.DOTALL)
 
 

@@ -8,13 +8,13 @@ import math
 import re
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from typing import Any, Iterator, Optional, Sequence
+from typing import Any, Optional, Sequence
 
-from reportd_client import limits
 from reportd_client.formats.failure import error_of, joined, without_go_lines
 from reportd_client.formats.files import file_of
 from reportd_client.formats.markup import ESCAPE
-from reportd_client.formats.result import File, Result, Source, Told
+from reportd_client.formats.output import add_output
+from reportd_client.formats.result import Result, Source, Told
 from reportd_client.texts import artifact_type_of, cut
 
 _COLOURS = re.compile(rf"(?:{ESCAPE}|#x1B)\[[0-9;:?]*[ -/]*[@-~]")  # pytest writes the escape character as #x1B
@@ -166,30 +166,16 @@ def _location(attributes: dict[str, str]) -> str:
 
 
 def _add_output(source: Source, result: Result, tag: str, text: Text) -> None:
-    """Lines become console entries, what is more a file; Playwright and others name attachments in them."""
+    """Playwright and others name attachments in the output."""
     value = text.value()
     for name in dict.fromkeys(_ATTACHMENT.findall(value)):
         result.files.append(file_of(source.path, name, {"artifact_type": artifact_type_of(name)}, source.files))
-    lines = [line for line in value.splitlines() if line.strip() and not _ATTACHMENT.fullmatch(line.strip())]
-    level = "warning" if tag == "system-err" else "info"
-    for line in _bounded(lines):
-        result.console_logs.append({"level": level, "message": line, "source_url": tag})
-    if len(lines) > limits.MAX_OUTPUT_LINES or text.length > limits.MAX_OUTPUT:
-        fields = {"file_name": f"{tag}.log", "artifact_type": "log"}
-        result.files.append(File(fields, data=value.encode("utf-8", "replace")))
+    lines = [line for line in value.splitlines() if not _ATTACHMENT.fullmatch(line.strip())]
+    add_output(result, tag, lines, value)
     if text.length > _KEPT_OUTPUT:
         source.note(
             f"{source.path}: more than {_KEPT_OUTPUT >> 20} MiB of {tag} of {result.test['name'][:100]} are cut"
         )
-
-
-def _bounded(lines: Sequence[str]) -> Iterator[str]:
-    size = 0
-    for line in lines[: limits.MAX_OUTPUT_LINES]:
-        size += len(line)
-        if size > limits.MAX_OUTPUT:
-            return
-        yield line
 
 
 def plain(text: str) -> str:

@@ -1,29 +1,39 @@
-"""Lines of output, and what is said when a test has more of them than are kept."""
+"""The output of a test: lines become console entries, and much of it a file, too."""
 
 from __future__ import annotations
 
-from typing import Iterator
+from typing import Iterator, Optional, Sequence
 
 from reportd_client import limits
 from reportd_client.formats.result import File, Result
+from reportd_client.texts import cut
 
-Lines = tuple[str, str, str]  # level, where it was written to, text
+Output = tuple[str, str, str]  # level, where it was written to, text
+_ERRORS = ("system-err", "stderr")
 
 
-def add(result: Result, outputs: list[Lines]) -> None:
+def add_output(result: Result, name: str, lines: Sequence[str], whole: Optional[str] = None) -> None:
+    """Add the lines of the output `name` to a result, in which they are told apart by it. `whole`: what the file has,
+    where that is more than the lines."""
+    add(result, [("warning" if name in _ERRORS else "info", name, "\n".join(lines))], whole)
+
+
+def add(result: Result, outputs: Sequence[Output], whole: Optional[str] = None) -> None:
     """Make console entries of the lines of these texts, and a file of all when they are more than a test may have."""
     size = lines = 0
     for level, where, text in outputs:
-        lines += text.count("\n")
+        lines += text.rstrip("\n").count("\n") + 1
         for line in _lines(text):
             size += len(line)
             if size > limits.MAX_OUTPUT or len(result.console_logs) >= limits.MAX_CONSOLE:
                 break
-            result.console_logs.append({"level": level, "message": line, "source_url": where})
-    if lines > limits.MAX_OUTPUT_LINES or size > limits.MAX_OUTPUT:
-        whole = "".join(f"--- {where} ---\n{text}\n" for _, where, text in outputs)
-        data = whole.encode("utf-8", "replace")
-        result.files.append(File({"file_name": "output.log", "artifact_type": "log"}, data=data))
+            result.console_logs.append({"level": level, "message": cut(line), "source_url": where})
+    if lines > limits.MAX_OUTPUT_LINES or size > limits.MAX_OUTPUT or len(whole or "") > limits.MAX_OUTPUT:
+        name, text = outputs[0][1:]
+        if len(outputs) > 1:
+            name, text = "output", "".join(f"--- {where} ---\n{text}\n" for _, where, text in outputs)
+        data = (text if whole is None else whole).encode("utf-8", "replace")
+        result.files.append(File({"file_name": f"{name}.log", "artifact_type": "log"}, data=data))
 
 
 def _lines(text: str) -> Iterator[str]:
@@ -33,7 +43,7 @@ def _lines(text: str) -> Iterator[str]:
         end = text.find("\n", start)
         end = len(text) if end < 0 else end
         line = text[start:end].rstrip("\r")
-        if line:
+        if line.strip():
             count += 1
             yield line
         start = end + 1

@@ -141,7 +141,7 @@ class Attempt:
 
     def _add_output(self, result: Result) -> None:
         repeated = len(self._before) if self.fingerprints[: len(self._before)] == self._before else 0
-        texts: list[output.Lines] = []
+        texts: list[output.Output] = []
         for name, text in self._sections[repeated:]:
             found = _CAPTURED.match(name)
             where = found[1] if found else name

@@ -8,7 +8,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable, Iterator, Optional, Sequence
 
-from reportd_client.formats import cucumber_json, cucumber_messages, json_file, junit, paths, report_log, result_json
+from reportd_client.formats import (
+    ctrf,
+    cucumber_json,
+    cucumber_messages,
+    json_file,
+    junit,
+    paths,
+    report_log,
+    result_json,
+)
 from reportd_client.formats.attempts import Attempts
 from reportd_client.formats.overlap import Titles, poorer
 from reportd_client.formats.result import Empty, Result, Source, Unreadable
@@ -16,7 +25,15 @@ from reportd_client.formats.result import Empty, Result, Source, Unreadable
 # The richest first: of two files with the same tests, the one whose format comes first is taken. A file is of the first
 # format whose looks() says so; result.json, which others resemble, is asked last.
 FORMATS: dict[str, ModuleType] = {
-    format.NAME: format for format in (result_json, report_log, cucumber_messages, cucumber_json, junit)
+    format.NAME: format
+    for format in (
+        result_json,
+        report_log,
+        cucumber_messages,
+        ctrf,
+        cucumber_json,
+        junit,
+    )
 }
 _ASKED = (*(format for format in FORMATS.values() if format is not result_json), result_json)
 
