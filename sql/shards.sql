@@ -4,7 +4,8 @@ SELECT status FROM suite_runs WHERE id = $1 AND ($2::uuid IS NULL OR project_id 
 
 -- name: put
 -- The shard $2 of run $1. One that has finished is Running again only if it began at another time: otherwise a request
--- that is late, or is sent again from the beginning, would undo its end.
+-- that is late, or is sent again from the beginning, would undo its end. It does not expect fewer tests than before: a
+-- job whose tests were killed may send the report of those that ran.
 INSERT INTO suite_run_shards AS s (
     suite_run_id, shard_index, total, tests_expected, status, started_at, finished_at, errors)
 SELECT $1, $2, n.total, n.tests_expected, n.status, n.started_at,
@@ -12,8 +13,10 @@ SELECT $1, $2, n.total, n.tests_expected, n.status, n.started_at,
 FROM json_to_record($3::json) AS n(
     total int, tests_expected int, status text, started_at timestamptz, finished_at timestamptz, errors text[])
 ON CONFLICT (suite_run_id, shard_index) DO UPDATE SET
-    tests_expected = EXCLUDED.tests_expected, status = EXCLUDED.status, started_at = EXCLUDED.started_at,
-    finished_at = EXCLUDED.finished_at, errors = EXCLUDED.errors
+    tests_expected = CASE WHEN EXCLUDED.tests_expected IS NOT NULL OR EXCLUDED.started_at IS DISTINCT FROM s.started_at
+                          THEN greatest(EXCLUDED.tests_expected, s.tests_expected) END,
+    status = EXCLUDED.status, started_at = EXCLUDED.started_at, finished_at = EXCLUDED.finished_at,
+    errors = EXCLUDED.errors
 WHERE NOT (EXCLUDED.status = 'Running' AND s.status <> 'Running' AND EXCLUDED.started_at = s.started_at) IS TRUE
 
 -- name: total

@@ -81,6 +81,21 @@ async def test_a_late_word_does_not_undo_the_end_of_a_shard(client, put):
     assert run["status"] == "Passed"
 
 
+async def test_a_shard_does_not_expect_fewer_tests_than_before(client, put):
+    """A job whose tests were killed may send the report of those that ran."""
+    for begun, tests, expected in [
+        (0, 6, 6),
+        (0, 9, 9),
+        (0, 6, 9),
+        (30, None, 9),
+        (30, 4, 9),
+        (30, 4, 9),
+        (45, 10, 10),
+    ]:
+        await put(1, 1, started_at=f"2026-01-24T12:{begun:02}:00Z", tests_expected=tests)
+        assert (await completeness(client, put.run))["tests_expected"] == expected
+
+
 async def test_what_a_patch_has_set_stays(client, put, make_run):
     """Whether it was before the shards finished, or after it."""
     end = {"finished_at": "2026-01-24T12:30:00.000Z"}
