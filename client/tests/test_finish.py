@@ -245,7 +245,7 @@ def test_a_server_that_is_older(finish, server, proxy, make, name):
 
     def script(method, path):
         if path.startswith("/suite-runs?"):  # which ignores a filter that it does not know
-            return 200, server.get(re.sub("&run_key=[^&]*", "", path))
+            return 200, {**server.get("/suite-runs?limit=50"), "next_cursor": None}  # other tests make runs, too
         return (404, {"detail": "Not found"}) if path.count("/") > 2 else None
 
     proxy.script = script
