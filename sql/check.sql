@@ -3,6 +3,10 @@
 SELECT (SELECT array_agg(migration_id::text) FROM _yoyo_migration) AS versions,
        (SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'test_artifacts'::regclass) AS estimate
 
+-- name: lock
+-- Whether no other check removes files, on any host. The lock ends with the transaction.
+SELECT pg_try_advisory_xact_lock($1)
+
 -- name: portion
 -- Artifacts in the order of their paths, so that the check reads one folder after the other.
 SELECT id, test_case_result_id, storage_path, file_size, checksum FROM test_artifacts

@@ -6,12 +6,11 @@ Age is ctime, not mtime: a new hard link to last year's bytes changes only ctime
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from server.storage.disk import Disk
 from server.storage.paths import STAGING, case_of, content_checksum
-from server.storage.staging import folder_of, try_lock
+from server.storage.staging import folder_of
 from server.storage.walk import stat_or_none
 
 # Inodes that one check tracks, to bound memory. Beyond that, a later check removes the other names of an inode.
@@ -48,8 +47,8 @@ class Orphans:
     def remove(self, path: str, found: os.stat_result) -> bool:
         """Unlinks a file if it has not changed since `found`; tidy() makes that durable.
 
-        No race condition between lstat and unlink: an upload does not reuse a name that exists, and alone() excludes
-        another check that removes files.
+        No race condition between lstat and unlink: an upload does not reuse a name that exists. Another check that
+        removes files is excluded by a lock in the database; without it, one of both finds no file.
         """
         absolute = f"{self._root}/{path}"
         now = stat_or_none(absolute)
@@ -81,17 +80,6 @@ class Orphans:
                 self._disk.tidy(folder)
             except OSError as error:
                 yield OSError(error.errno, f"its removals may not be durable: {error.strerror}", folder)
-
-
-@contextmanager
-def alone(root: Path) -> Iterator[bool]:
-    """Locks the folder against other checks with --repair. Yields False when one is running."""
-    descriptor = try_lock(root)
-    try:
-        yield descriptor is not None
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
 
 
 def _identity(found: os.stat_result) -> tuple[int, ...]:

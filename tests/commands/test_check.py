@@ -32,7 +32,7 @@ from server.database.queries import SQL
 from server.services import SERVICES
 from server.storage.disk import Disk, Placement
 from server.storage.marker import MARKER
-from server.storage.orphans import Orphans, alone
+from server.storage.orphans import Orphans
 from server.storage.paths import STAGING, content_path
 from server.storage.staging import Place, place_of
 from server.storage.walk import stat_or_none, walk
@@ -745,13 +745,52 @@ async def test_repairs_beside_a_working_server_lose_no_file(config, dsn, client,
     assert (await checked(HASHES))[:2] == (0, [])
 
 
-async def test_two_repairs_never_run_concurrently(checked, client, storage):
-    with alone(storage) as first:
-        assert first
-        with pytest.raises(CheckFailed, match="Another"):
+async def test_two_repairs_never_run_concurrently(checked, dsn, config, rows):
+    """On whichever hosts: the lock is in the database. One on the folder is not seen through another mount."""
+    refused = []
+
+    async def meanwhile() -> None:
+        for options in (REPAIR, NOW):
+            try:
+                assert (await checked(options))[0] == 0
+            except CheckFailed as error:
+                refused.append((options, str(error)))
+
+    class Slow(Lines):
+        def summary(self, failure: str | None = None) -> int:
+            (locks,) = rows("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
+            assert locks["count"] == 1
+            with ThreadPoolExecutor(1) as other:
+                other.submit(asyncio.run, meanwhile()).result()
+            return super().summary(failure)
+
+    assert await compare.check(dsn, config, REPAIR, Slow()) == 0
+    ((options, message),) = refused
+    assert options == REPAIR and "perhaps on another host" in message
+    for _ in range(3):  # the lock ends with the check, at once
+        assert (await checked(REPAIR))[0] == 0
+    async with asyncio.TaskGroup() as tasks:  # checks that only report are not excluded
+        for _ in range(3):
+            tasks.create_task(checked())
+
+
+async def test_a_repair_that_is_refused_or_fails_leaves_no_lock(checked, storage, rows):
+    storage.joinpath(MARKER).unlink()
+    for _ in range(2):
+        with pytest.raises(CheckFailed, match="is not this database's storage folder"):
             await checked(REPAIR)
-        assert (await checked())[0] == 0
-    assert (await checked(REPAIR))[0] == 0
+    assert rows("SELECT FROM pg_locks WHERE locktype = 'advisory'") == []
+
+
+async def test_a_repair_ends_well_when_the_connection_of_its_lock_is_lost(dsn, config, rows):
+    cut = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+
+    class Cut(Lines):
+        def summary(self, failure: str | None = None) -> int:
+            assert rows(cut) == [{"pg_terminate_backend": True}]
+            return super().summary(failure)
+
+    assert await compare.check(dsn, config, REPAIR, Cut()) == 0
 
 
 # --- incomplete checks ------------------------------------------------------------------------------------

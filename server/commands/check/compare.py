@@ -9,8 +9,9 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,10 @@ from server.config import Config
 from server.database import migrate
 from server.database.queries import SQL
 from server.storage.marker import MARKER, read_marker
-from server.storage.orphans import alone
+
+# The key of the advisory lock that a check with --repair holds: `reportck` in ASCII.
+_LOCK = 0x7265706F7274636B
+_ROLLBACK_SECONDS = 2.0
 
 
 async def check(dsn: str, config: Config, options: Options, report: Report) -> int:
@@ -37,9 +41,7 @@ async def check(dsn: str, config: Config, options: Options, report: Report) -> i
     root = _folder(config)
     connection = await _connect(dsn, config)
     try:
-        with alone(Path(root)) if options.repair else nullcontext(True) as is_alone:
-            if not is_alone:
-                raise CheckFailed(f"Another `reportd check --repair` runs on {root}. Wait until it has ended.")
+        async with _alone(dsn, config) if options.repair else nullcontext():
             durable = config.artifacts.durability == "full"
             with ThreadPoolExecutor(THREADS, thread_name_prefix="check") as threads:
                 context = Context(connection, root, durable, options, report, threads)
@@ -58,6 +60,35 @@ def _folder(config: Config) -> str:
             f"The storage folder {root} does not exist. Is its disk mounted, and is [artifacts] storage_path right?"
         )
     return root
+
+
+@asynccontextmanager
+async def _alone(dsn: str, config: Config) -> AsyncIterator[None]:
+    """Raise CheckFailed while another check with --repair runs on this database, from whichever host.
+
+    The lock belongs to a transaction on a connection of its own: that of the check must not keep the row locks of
+    `locked_cases`. A lock on the storage folder would not be seen by other hosts.
+    """
+    connection = await _connect(dsn, config)
+    try:
+        await (transaction := connection.transaction()).start()
+        await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        if connection.get_server_version() >= (17,):
+            await connection.execute("SET LOCAL transaction_timeout = 0")
+        if not await connection.fetchval(SQL.check.lock, _LOCK):
+            raise CheckFailed(
+                "Another `reportd check --repair` runs on this database, perhaps on another host. Wait until it has "
+                "ended."
+            )
+        try:
+            yield
+        finally:
+            # If the connection was lost, so is the lock. Each single removal is safe without it.
+            with suppress(TimeoutError, OSError, *DATABASE_ERRORS):
+                async with asyncio.timeout(_ROLLBACK_SECONDS):
+                    await transaction.rollback()
+    finally:
+        connection.terminate()
 
 
 async def _connect(dsn: str, config: Config) -> Any:
