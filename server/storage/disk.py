@@ -19,6 +19,7 @@ from uuid import UUID
 
 from server.storage.equal import is_equal
 from server.storage.paths import STAGING, THUMB_WIDTHS, content_path, leads_out, thumb_path
+from server.storage.walk import stat_or_none
 
 LOG = logging.getLogger("reportd.storage")
 
@@ -291,6 +292,11 @@ class Disk:
             raise
         os.close(descriptor)
         return None
+
+    def size_of(self, storage_path: str) -> int | None:
+        """The size of a stored file in bytes; None when it is missing or not a regular file."""
+        found = None if leads_out(storage_path) else stat_or_none(self._absolute(storage_path))
+        return found.st_size if found and stat.S_ISREG(found.st_mode) else None
 
     def read(self, storage_path: str, size: int, start: int, count: int) -> bytes | None:
         """At most `count` bytes of the stored file from offset `start`; None when open() returns None."""

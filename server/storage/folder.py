@@ -27,6 +27,7 @@ R = TypeVar("R")
 
 _THREADS = 8
 _CLOSE_SECONDS = 10.0
+_LOOK_AGAIN_SECONDS = 1.0
 
 
 class StorageAway(Unavailable):
@@ -140,7 +141,19 @@ class Storage:
     async def read(self, storage_path: str, size: int, start: int, count: int) -> bytes | None:
         """At most `count` bytes of a file from offset `start`; None if it is missing or not `size` bytes long."""
         self.admit()
-        return await self.run(self._read, storage_path, size, start, count)
+        found = await self.run(self._read, storage_path, size, start, count)
+        if found is None and await self.has_to_look_again(storage_path, size):
+            found = await self.run(self._read, storage_path, size, start, count)
+        return found
+
+    async def has_to_look_again(self, storage_path: str, size: int) -> bool:
+        """Whether a file that did not have this size has to be looked at again. Then waits a second, if it still has
+        another size: network file systems cache sizes, also that of a file which another host was still writing.
+        """
+        found = await self.run(self.disk.size_of, storage_path)
+        if found not in (None, size):
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        return found is not None
 
     async def parts(self, storage_path: str, size: int, start: int, end: int, most: int) -> AsyncGenerator[bytes, None]:
         """Yields the bytes of the stored file from `start` to `end`, at most `most` at a time.

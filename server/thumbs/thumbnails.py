@@ -132,6 +132,8 @@ class Thumbnails:
     async def _open(self, source: Source) -> int:
         """A descriptor of the stored file. Raises ContentMissing, StorageAway."""
         descriptor = await self._storage.descriptor(self._open_now, source)
+        if descriptor is None and await self._storage.has_to_look_again(source.storage_path, source.size):
+            descriptor = await self._storage.descriptor(self._open_now, source)
         if descriptor is None:
             raise ContentMissing()
         return descriptor

@@ -15,6 +15,7 @@ import pytest
 from aiohttp import ClientPayloadError, ClientSession, DummyCookieJar
 
 from server.http.middleware import SAFE_HEADERS
+from server.storage.disk import Disk
 from tests import makers
 from tests.forms import CONTENT_TYPE, PATIENCE, a_body, a_field, a_file, post, single
 from tests.makers import png
@@ -326,7 +327,13 @@ def damages(path):
     }
 
 
-async def test_missing_content_is_a_410_logged_and_counted(client, send, storage, caplog):
+@pytest.fixture
+def soon(monkeypatch):
+    """A size that looks wrong is looked at again soon, not after a second."""
+    monkeypatch.setattr("server.storage.folder._LOOK_AGAIN_SECONDS", 0.01)
+
+
+async def test_missing_content_is_a_410_logged_and_counted(soon, client, send, storage, caplog):
     artifact = await send(png())
     path = storage / artifact["storage_path"].removeprefix("artifacts/")
 
@@ -351,6 +358,43 @@ async def test_missing_content_is_a_410_logged_and_counted(client, send, storage
     # Its metadata can still be read.
     async with client.get(f"/api/v1/reports/artifacts/{artifact['id']}") as reply:
         assert reply.status == 200
+
+
+async def made(client, url: str) -> int:
+    """The status of a GET, not that of a thumbnail which is still being made."""
+    while (status := (await client.get(url)).status) == 202:
+        await asyncio.sleep(0.05)
+    return status
+
+
+@pytest.mark.parametrize("fresh", ["at once", "after a pause"])
+@pytest.mark.parametrize("path", ["download_url", "thumbnail"])
+async def test_a_size_that_is_not_fresh_is_looked_at_again(soon, client, send, storage, monkeypatch, fresh, path):
+    """As on a network file system, where another host has just written the file."""
+    artifact = await send(png())
+    url = artifact["download_url"] if path == "download_url" else f"/thumbs/{artifact['id']}-320.webp"
+    stored = storage / artifact["storage_path"].removeprefix("artifacts/")
+    content = stored.read_bytes()
+    stored.write_bytes(b"")
+    real, looks = Disk.size_of, []
+
+    def size_of(disk: Disk, storage_path: str) -> int | None:
+        before = real(disk, storage_path)
+        stored.write_bytes(content)
+        looks.append(before)
+        return before if fresh == "after a pause" else real(disk, storage_path)
+
+    monkeypatch.setattr(Disk, "size_of", size_of)
+    assert await made(client, url) == 200 and looks == [0]
+    assert await made(client, url) == 200 and looks == [0], "a size that is right needs no second look"
+
+
+async def test_a_missing_file_is_not_waited_for(client, send, storage, monkeypatch):
+    artifact = await send(png())
+    (storage / artifact["storage_path"].removeprefix("artifacts/")).unlink()
+    monkeypatch.setattr("server.storage.folder._LOOK_AGAIN_SECONDS", 3600)
+    for url in (artifact["download_url"], f"/thumbs/{artifact['id']}-320.webp"):
+        assert await made(client, url) == 410
 
 
 async def test_unknown_and_malformed_ids_are_a_404(client):
