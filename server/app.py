@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
 from aiohttp import web
@@ -39,6 +39,8 @@ _CLOSE_SECONDS = 10.0
 _OBSERVE_SECONDS = 1.0
 _RETRY_SECONDS = 1.0
 _RETRY_SECONDS_MAX = 30.0
+
+Job = Callable[[], Awaitable[None]]
 
 
 def create_app(config: Config) -> web.Application:
@@ -159,28 +161,33 @@ async def _sweeper(app: web.Application) -> AsyncIterator[None]:
     unlink the queued files of deleted artifacts, and delete expired rows (Idempotency-Keys, sessions, login buckets,
     removed_files, deliveries of webhooks). Two jobs count what is stored, and how fast that grows; the next one
     forecasts when the disk is full. A failure that several jobs have, or that the sweep before had too, is logged once.
+
+    Of all processes on all hosts, one at a time does what concerns only the database: the sums over the rows of a day
+    would cost as much again for each further process.
     """
     services = app[SERVICES]
     pool = services.pool
+    is_our_turn = False
 
-    async def until_done(query: str, *arguments: object) -> None:
-        while await pool.execute(query, *arguments) == "DELETE 1000":  # a full batch: there may be more rows
-            await asyncio.sleep(0.1)
+    async def take_turn() -> None:
+        nonlocal is_our_turn
+        is_our_turn = False  # also when the next line fails
+        # A little less than the pause between two sweeps: a process that is on time must not find itself too early.
+        is_our_turn = await pool.fetchval(SQL.sweeps.take, 0.9 * _SWEEP_SECONDS) is not None
 
-    jobs = (
+    async def in_turn(job: Job) -> None:
+        if is_our_turn:
+            await job()
+
+    jobs: tuple[Job, ...] = (
         services.storage.tidy,
         partial(services.heartbeat.sweep, pool),
         services.thumbnails.tidy,
         partial(services.removals.drain, pool),
-        partial(until_done, SQL.idempotency.sweep, services.config.api.idempotency_hours),
-        partial(until_done, SQL.sessions.sweep),
-        partial(until_done, SQL.tokens.sweep),
-        partial(until_done, SQL.logins.sweep, WINDOW_SECONDS),
-        partial(until_done, SQL.artifacts.sweep_removed),
-        partial(usage.count, pool),
+        take_turn,
+        *(partial(in_turn, job) for job in _jobs_for_all(services)),
         partial(services.free_space.measure_growth, pool),  # of what was just counted
         partial(webhooks.check_disk, pool, services.config, services.free_space),
-        partial(outbox.sweep, pool, services.config.webhooks),
     )
 
     async def sweep() -> None:
@@ -201,6 +208,25 @@ async def _sweeper(app: web.Application) -> AsyncIterator[None]:
 
     async with running("sweeper", sweep):
         yield
+
+
+def _jobs_for_all(services: Services) -> tuple[Job, ...]:
+    """The clean-up jobs that one process does for all."""
+    pool, config = services.pool, services.config
+
+    async def until_done(query: str, *arguments: object) -> None:
+        while await pool.execute(query, *arguments) == "DELETE 1000":  # a full batch: there may be more rows
+            await asyncio.sleep(0.1)
+
+    return (
+        partial(until_done, SQL.idempotency.sweep, config.api.idempotency_hours),
+        partial(until_done, SQL.sessions.sweep),
+        partial(until_done, SQL.tokens.sweep),
+        partial(until_done, SQL.logins.sweep, WINDOW_SECONDS),
+        partial(until_done, SQL.artifacts.sweep_removed),
+        partial(outbox.sweep, pool, config.webhooks),
+        partial(usage.count, pool),
+    )
 
 
 async def _webhooks(app: web.Application) -> AsyncIterator[None]:

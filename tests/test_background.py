@@ -88,6 +88,63 @@ async def test_the_sweeper_logs_a_lasting_failure_once(start, monkeypatch, caplo
     assert failures == [f"{before}OSError('gone')", f"{before}OSError('full')"]
 
 
+async def test_one_of_several_processes_sweeps_for_all(start, monkeypatch, rows):
+    """Each further process would sum up the same rows again."""
+    from server import app
+    from server.services import SERVICES
+
+    sums, drained = [], []
+    real = app.usage.count
+
+    async def count(pool):
+        sums.append(pool)
+        await real(pool)
+
+    async def measure_growth(self, pool):
+        drained.append(pool)  # each process does this for itself, after the jobs for all
+
+    monkeypatch.setattr(app.usage, "count", count)
+    monkeypatch.setattr(app.FreeSpace, "measure_growth", measure_growth)
+    clients = await asyncio.gather(*(start() for _ in range(4)))
+    pools = {client.app[SERVICES].pool for client in clients}
+
+    async def swept(times: int) -> None:
+        async with asyncio.timeout(60):
+            while len(drained) < times:
+                await asyncio.sleep(0.01)
+
+    await swept(4)
+    assert len(sums) == 1 and set(drained) == pools
+    for seconds, number in ((539, 1), (541, 2)):  # of the 600 between two sweeps of a process
+        rows("UPDATE sweeps SET began_at = now() - make_interval(secs => %s)", seconds)
+        for client in clients:
+            client.app[SERVICES].removals.more.set()
+        await swept(len(drained) + 4)
+        assert len(sums) == number
+
+
+async def test_a_process_that_cannot_ask_for_its_turn_does_not_take_it(start, monkeypatch, rows, caplog):
+    from server import app
+
+    sums, drained = [], []
+
+    async def count(pool):
+        sums.append(pool)
+
+    async def measure_growth(self, pool):
+        drained.append(pool)
+        rows("ALTER TABLE IF EXISTS sweeps RENAME TO gone")
+
+    monkeypatch.setattr(app, "_SWEEP_SECONDS", 0.001)
+    monkeypatch.setattr(app.usage, "count", count)
+    monkeypatch.setattr(app.FreeSpace, "measure_growth", measure_growth)
+    await start()
+    async with asyncio.timeout(60):
+        while len(drained) < 5:
+            await asyncio.sleep(0.01)
+    assert len(sums) == 1 and caplog.text.count("a clean-up job failed") == 1
+
+
 async def test_the_server_goes_on_updating_metrics_after_a_failure(client, monkeypatch):
     """One background task of the server stands for all: they share the mechanism."""
     from server import app
