@@ -85,17 +85,19 @@ def test_the_commands_of_the_units_exist():
     for service in SERVICES:
         assert commands(service)
         for command, *options in commands(service):
-            assert options == ["--config", "%d/config.toml"]
+            written = re.findall(r"^ReadWritePaths=(.+)$", service.read_text("utf-8"), re.MULTILINE)
+            assert options == [*written, "--config", "%d/config.toml"]
             _parser().parse_args([command, *options])
 
 
 def test_the_services_differ_only_where_they_must():
-    one, other = (
+    one, *others = (
         {line for line in path.read_text("utf-8").partition("\nNoNew")[2].splitlines() if line and line[0] != "#"}
-        for path in (DEPLOY / "reportd.service", DEPLOY / "reportd-check.service")
+        for path in (DEPLOY / f"{name}.service" for name in ("reportd", "reportd-check", "reportd-backup"))
     )
-    assert one - other == {"SystemCallFilter=sched_setaffinity setpriority", "[Install]", "WantedBy=multi-user.target"}
-    assert other - one == set()
+    only = {"SystemCallFilter=sched_setaffinity setpriority", "[Install]", "WantedBy=multi-user.target"}
+    for other in others:
+        assert one - other == only and other - one == set()
 
 
 @pytest.mark.parametrize("address", INTERNAL)

@@ -115,3 +115,23 @@ unpacked archive shows the same, without the counted difference of two images.
 
 example:
   reportd open nightly.zip"""
+
+BACKUP = """\
+Servers go on working. Files are linked if DIR is on the same file system,
+otherwise copied, each once for all backups in DIR. Until the end, files of
+deleted artifacts stay on disk.
+
+example:
+  reportd backup /srv/backup/reportd --config config.toml"""
+
+RESTORE = """\
+Stop the servers first. The dump is compared with the manifest, the files are
+put in place, the database is restored in one transaction, and `reportd check
+--verify-hashes` looks at the result. Files that are not in the backup stay.
+
+exit code:
+  0  restored, and everything that the backup has is there
+  1  failed, or the check found something
+
+example, for a new machine:
+  reportd restore /srv/backup/reportd --config config.toml"""

@@ -32,6 +32,7 @@ from server.commands import (
     users,
     webhooks,
 )
+from server.commands.backup import options as backups
 from server.commands.check import compare, findings
 from server.commands.check.context import DATABASE_ERRORS, CheckFailed, Options
 from server.commands.console import (
@@ -47,13 +48,14 @@ from server.commands.console import (
 )
 from server.commands.demo import options as demo
 from server.config import ConfigError
-from server.database import embedded, migrate
+from server.database import clients, embedded, migrate
 from server.errors import ByProvider, NameTaken
 from server.observe import log
 from server.observe.audit import Action
 
 _REFUSED = (Refused, NameTaken, ByProvider)
-_EXPECTED = (*_REFUSED, ConfigError, embedded.EmbeddedError, up.InUse, serve.OldSchema, OSError, psycopg.Error)
+_PRIVATE = (embedded.EmbeddedError, clients.NoClients, up.InUse)
+_EXPECTED = (*_REFUSED, *_PRIVATE, ConfigError, serve.OldSchema, OSError, psycopg.Error)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # `serve` and `up` handle SIGTERM themselves. For systemd, a SIGTERM before they serve is a clean stop.
         with nullcontext() if options.run in (_serve, _up) else interruptible():
             return int(options.run(options) or 0)
-    except asyncpg.UndefinedTableError:
+    except (asyncpg.UndefinedTableError, psycopg.errors.UndefinedTable):
         print(f"reportd: {serve.OldSchema.__doc__}", file=sys.stderr)
         return 1
     except (*_EXPECTED, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -229,6 +231,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_audit(commands)
     regroup.add_command(commands, _command, _stored)
     archives.add_commands(commands, _command, _stored)
+    backups.add_commands(commands, _command, _stored)
     tokens.add_commands(commands, _command, _stored)
     projects.add_commands(commands, _command, _stored)
     users.add_commands(commands, _command, _stored)

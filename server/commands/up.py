@@ -100,7 +100,7 @@ def up(data: Path, config: Config, filling: Sequence[str] = ()) -> None:
         data.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unusable(data, error) from None
-    with _locked(data):
+    with locked(data):
         announced = data / "server.json"
         announced.unlink(missing_ok=True)  # left by a killed process
         # Before PostgreSQL is made, which takes seconds.
@@ -131,7 +131,7 @@ def up(data: Path, config: Config, filling: Sequence[str] = ()) -> None:
 
 
 @contextmanager
-def _locked(data: Path) -> Iterator[None]:
+def locked(data: Path) -> Iterator[None]:
     """Lock the folder for this process; the kernel releases the lock when the process ends, even if it is killed."""
     try:
         descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o644)

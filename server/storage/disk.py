@@ -18,6 +18,7 @@ from typing import Literal, Protocol
 from uuid import UUID
 
 from server.storage.equal import is_equal
+from server.storage.linked import linked_folders, own_links
 from server.storage.paths import STAGING, THUMB_WIDTHS, content_path, leads_out, thumb_path
 from server.storage.walk import stat_or_none
 
@@ -255,7 +256,8 @@ class Disk:
         """Unlinks the content entry and the thumbnails of a file, unless another file has the same content."""
         content = self._absolute(content_path(item.project_id, item.checksum))
         with contextlib.suppress(FileNotFoundError):
-            if os.stat(content).st_nlink > 1:
+            found = os.stat(content)
+            if found.st_nlink > 1 and own_links(found, item.checksum, linked_folders(self._root)) > 1:
                 return
             os.unlink(content)
         for width in THUMB_WIDTHS:

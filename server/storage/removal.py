@@ -27,26 +27,35 @@ class Removals:
         logged: drain() retries later."""
         try:
             for start in range(0, len(files), _BATCH):
-                batch = files[start : start + _BATCH]
-                gone = await self._storage.remove(batch)
-                if len(gone) < len(batch):  # once more at once: many errors of a network file system pass
-                    left = {file.storage_path for file in batch}.difference(gone)
-                    gone += await self._storage.remove([file for file in batch if file.storage_path in left])
-                await pool.execute(SQL.artifacts.mark_unlinked, gone)
+                async with pool.transaction(for_files=True) as connection:
+                    if not await connection.fetchval(SQL.backup.may_unlink):
+                        return  # a backup runs: drain() unlinks them after it
+                    gone = await self._remove(files[start : start + _BATCH])
+                    await connection.execute(SQL.artifacts.mark_unlinked, gone)
         except Exception as error:
             LOG.warning("files of a DELETE are not unlinked yet, the sweeper will retry: %r", error)
         if len(files) >= MOST_AT_ONCE:
             self.more.set()
 
     async def drain(self, pool: Pool) -> None:
-        """Processes the whole queue once; safe to run concurrently. A file that cannot be unlinked stays queued."""
+        """Processes the whole queue once; safe to run concurrently. A file that cannot be unlinked stays queued.
+
+        Does nothing while a backup runs: its dump may have the rows of the queued files.
+        """
         self.more.clear()
         after = ""
         while True:
             async with pool.transaction(for_files=True) as connection:
                 rows = await connection.fetch(SQL.artifacts.removed, after, _BATCH)
-                if not rows:
+                if not rows or not await connection.fetchval(SQL.backup.may_unlink):
                     return
                 gone = await self._storage.remove([Removal(*row) for row in rows])
                 await connection.execute(SQL.artifacts.mark_unlinked, gone)
                 after = rows[-1]["storage_path"]
+
+    async def _remove(self, batch: Sequence[Removal]) -> list[str]:
+        gone = await self._storage.remove(batch)
+        if len(gone) < len(batch):  # once more at once: many errors of a network file system pass
+            left = {file.storage_path for file in batch}.difference(gone)
+            gone += await self._storage.remove([file for file in batch if file.storage_path in left])
+        return gone

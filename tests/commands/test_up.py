@@ -15,7 +15,20 @@ from pathlib import Path
 import pytest
 
 from tests.makers import png
-from tests.up_server import CHECKOUT, REPORTD, Reply, UpServer, end, launch, reportd, running, up_server, wait_for
+from tests.up_server import (
+    CHECKOUT,
+    ENVIRONMENT,
+    PATIENCE,
+    REPORTD,
+    Reply,
+    UpServer,
+    end,
+    launch,
+    reportd,
+    running,
+    up_server,
+    wait_for,
+)
 
 __all__ = ["up_server"]  # a fixture
 
@@ -338,17 +351,36 @@ def becoming_nobody() -> list[str]:
     pytest.skip("other users cannot enter the folder of this Python")
 
 
-def test_an_ordinary_user_can_run_it_and_owns_all_files(open_folder):
+def test_an_ordinary_user_can_run_it_back_it_up_and_owns_all_files(open_folder):
     prefix = becoming_nobody()
     os.chown(open_folder, NOBODY, NOBODY)
     with running(open_folder / "data", prefix=prefix) as server:
         assert Path(f"/proc/{server.process.pid}").stat().st_uid == NOBODY
         assert Path(f"/proc/{pid_of_postgres(server)}").stat().st_uid == NOBODY
-        server.ask_json("POST", f"{BASE}/suite-runs", {"name": "nightly"}, status=201)
+        run = server.ask_json("POST", f"{BASE}/suite-runs", {"name": "nightly"}, status=201)["id"]
+        case = server.ask_json("POST", f"{BASE}/suite-runs/{run}/test-cases", {"name": "x"}, status=201)["id"]
+        url = f"{BASE}/test-case-results/{case}/artifacts"
+        sent = server.send(url, ("file", "a.png", PICTURE, "image/png"), ("artifact_type", "screenshot"))
+        as_nobody(prefix, "backup", str(open_folder / "kept"), "--data", str(open_folder / "data"))
         assert end(server.process) == 0
         assert_stopped(server)
-    assert {path.lstat().st_uid for path in (open_folder / "data").rglob("*")} == {NOBODY}
+    done = as_nobody(prefix, "restore", str(open_folder / "kept"), "--data", str(open_folder / "new"))
+    assert "Everything that the backup has is there." in done
+    assert (open_folder / "new" / sent["storage_path"]).read_bytes() == PICTURE
+    assert not (open_folder / "new/admin-token").exists() and postgres_processes(open_folder / "new") == []
+    assert {path.lstat().st_uid for name in ("data", "kept", "new") for path in (open_folder / name).rglob("*")} == {
+        NOBODY
+    }
+    assert {path.stat().st_mode & 0o777 for path in open_folder.glob("kept/2*/*")} == {0o600}
     assert (open_folder / "data/admin-token").stat().st_mode & 0o777 == 0o600
+
+
+def as_nobody(prefix: list[str], *arguments: str) -> str:
+    """Runs a command and returns its output."""
+    line = [*prefix, *REPORTD, *arguments]
+    done = subprocess.run(line, cwd=CHECKOUT, env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 # --- the other commands -------------------------------------------------------------------------------------

@@ -184,3 +184,11 @@ def test_reportd_check_works(tmp_path, dsns, environment):
         assert done.returncode in {0, 1}, done.stderr
         summary = json.loads(done.stdout.splitlines()[-1])["summary"]
         assert summary["complete"] and (summary["files"], summary["younger_than_grace"]) == (1, 1), number
+
+
+def test_a_backup_through_it_is_refused(environment, dsns, tmp_path):
+    """pg_dump would leave its settings in a session that PgBouncer hands to the next client."""
+    storage = {"REPORTD_ARTIFACTS_STORAGE_PATH": str(tmp_path / "artifacts")}
+    done = reportd("backup", str(tmp_path / "kept"), **environment, **storage)
+    assert done.returncode == 1 and not (tmp_path / "kept").exists()
+    assert "is a connection pooler. Name the PostgreSQL server itself for this command" in done.stderr

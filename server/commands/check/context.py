@@ -15,6 +15,7 @@ import asyncpg
 
 from server.commands.check.findings import Report
 from server.storage.clock import file_system_time
+from server.storage.linked import linked_folders
 from server.storage.orphans import Orphans
 from server.storage.walk import walk
 
@@ -52,6 +53,7 @@ class Context:
         self.options = options
         self.report = report
         self.orphans = Orphans(root, durable)
+        self.linked = linked_folders(root)  # backups whose hard links are not those of artifacts
         self.estimated_artifacts = 0  # from the table statistics, for the progress display
         # SHA-256 of artifacts whose file is missing or damaged: a content entry may hold the last copy of the bytes.
         self.missing: set[bytes] = set()

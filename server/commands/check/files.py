@@ -16,6 +16,7 @@ from server.commands.check.context import PORTION, Context, prefetch
 from server.commands.check.findings import Finding
 from server.database.queries import SQL
 from server.storage.instances import instances_of
+from server.storage.linked import own_links
 from server.storage.paths import CONTENT, STAGING, case_of, content_checksum
 from server.storage.staging import Instance, folder_of, place_of, required_age, try_lock
 from server.storage.walk import NOT_OURS, stat_or_none, walk
@@ -143,14 +144,14 @@ class Files:
         finally:
             os.close(lock)
 
-    def _judge_file(self, path: str, cutoff: float, kind: str, most_links: int | None = None) -> None:
+    def _judge_file(self, path: str, cutoff: float, kind: str, shared: str | None = None) -> None:
         """Report a file that no row refers to when it is older than `cutoff`; with --repair, remove it. Blocking.
 
-        `most_links`: skip a file with more hard links than this.
+        `shared`: skip a content entry with this SHA-256 that artifacts link to.
         """
         try:
             found = stat_or_none(f"{self._root}/{path}")
-            if found is None or (most_links is not None and found.st_nlink > most_links):
+            if found is None or (shared and own_links(found, shared, self._context.linked) > 1):
                 return
             if not self._context.orphans.is_old(found, cutoff):
                 self._tally.younger_than_grace += 1
@@ -182,7 +183,7 @@ class Files:
                     continue
                 self._tally.content_entries += 1
                 if not self._context.may_be_missing(checksum):
-                    self._judge_file(path, cutoff, "unused_content", most_links=1)
+                    self._judge_file(path, cutoff, "unused_content", shared=checksum)
             self._context.tidy()
 
         async with aclosing(self._context.walked(CONTENT, PORTION)) as portions:

@@ -20,6 +20,7 @@ from server.commands.check.context import (
 )
 from server.commands.check.findings import Finding
 from server.database.queries import SQL
+from server.storage.linked import own_links
 from server.storage.paths import CONTENT, content_checksum, content_path
 from server.storage.walk import sha256, stat_or_none
 
@@ -109,7 +110,8 @@ class Rows:
                 result.suspects.append((row, finding))
             if found is not None:
                 # An equal share for each artifact of this inode. Linked files have one more link: the content entry.
-                result.stored += found.st_size / max(1, found.st_nlink - 1)
+                links = own_links(found, row["checksum"], self._context.linked)
+                result.stored += found.st_size / max(1, links - 1)
         return result
 
     def _judge(self, row: Any, contents: dict[UUID, str]) -> tuple[Finding | None, os.stat_result | None]:
