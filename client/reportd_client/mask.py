@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Iterable, Mapping
+from typing import Any, Iterable, Mapping, Sequence
 
 from reportd_client.secret_words import LONG_NAMES, LONG_WORDS, SECRET_HEADERS, SHORT_NAMES, SHORT_WORDS
 
@@ -118,6 +118,19 @@ def typed_secret(step: dict[str, Any]) -> str | None:
     """What a step typed into a password field, when it is long enough to be told from other text."""
     typed = step.get("input_value")
     return typed if typed and len(typed) >= _LONG and _is_secret_step(step) else None
+
+
+def without_secrets(value: Any, secrets: Sequence[str]) -> Any:
+    """A JSON value with these texts hidden in all of its texts."""
+    if not secrets:
+        return value
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, REDACTED)
+        return value
+    if isinstance(value, dict):
+        return {name: without_secrets(item, secrets) for name, item in value.items()}
+    return [without_secrets(item, secrets) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _is_secret_step(step: dict[str, Any]) -> bool:

@@ -41,7 +41,7 @@ def send_paths(options: argparse.Namespace) -> int:
         reports.look([_standard_input(options, stack) if path == "-" else path for path in options.paths])
         for text in (*reports.notes, *reports.unreadable, *reports.empty, *reports.remarks):
             say(text)
-        if not reports.count:
+        if not reports.count and not reports.failed:
             code = int(EXIT.UNREADABLE if reports.unreadable else EXIT.NOTHING)
             if code == EXIT.NOTHING and not reports.empty:
                 say("no report was found")
@@ -111,7 +111,7 @@ def _send(reports: Reports, options: argparse.Namespace, bytes_of: Callable[[Pat
         tests.add(hash(result.test["test_id"]))  # a number, since there may be 100,000
     recorder.append({"kind": "run", "tests_expected": len(tests)}, verdict=True)
     end = {"kind": "end", "finished_at": System.now(), "finish": not options.no_finish}
-    if reports.suite.get("status") == "Failed":  # an error outside of tests
+    if reports.failed:
         end["status"] = "Failed"
     recorder.append(end, verdict=True)
     recorder.writer.close()

@@ -1,13 +1,19 @@
 """What all report formats share: JSON of any origin, steps within steps, and two reports of the same tests."""
 
 import json
+import re
 
 import pytest
 from reportd_client import limits
 from reportd_client.formats import json_file
 from reportd_client.formats.overlap import Titles, poorer
-from reportd_client.formats.result import Empty, File, Result, Unreadable
+from reportd_client.formats.reports import _joined
+from reportd_client.formats.result import Empty, File, Result, Unreadable, write
 from reportd_client.formats.tree import Node, place, place_screenshots
+from reportd_client.mask import Masks
+from reportd_client.notes import Notes
+from reportd_client.runs import Recorder
+from reportd_client.spool import Spool
 
 from tests.test_junit import looked
 
@@ -135,3 +141,61 @@ def test_a_skipped_report_is_named_and_takes_no_part_in_attempts(tmp_path):
     assert reports.remarks == [
         f"{tmp_path / 'a.xml'} is skipped: {tmp_path / 'result.json'} has the same tests as result"
     ]
+
+
+# --- what is written ---
+
+
+def _written(tmp_path, result):
+    spool = Spool.create(tmp_path / "spool", {"run": {}})
+    recorder = Recorder(spool, Notes(say=print), Masks())
+    write(recorder, "key", result, lambda path: path)
+    recorder.writer.close()
+    files = {path.name: path.read_bytes() for path in spool.files.iterdir()}
+    return "".join(path.read_text() for path in spool.folder.glob("w-*.jsonl")), files
+
+
+def test_what_was_typed_into_a_password_field_is_hidden_everywhere(tmp_path):
+    """But not in fields whose words are given, or in the identity of the test."""
+    error = 'Received: "info"'
+    result = Result({"name": "info", "test_id": "info", "status": "Failed", "error_message": error})
+    result.test["metadata"] = {"all": [{"of": "informed"}]}
+    result.steps = [
+        {"step_number": 1, "action": 'Fill "info"', "element_selector": "#password", "input_value": "info"},
+        {"step_number": 2, "action": "x", "status": "Failed", "error_message": error, "stack_trace": "of infos"},
+    ]
+    result.console_logs = [{"level": "info", "message": "info"}]
+    result.secrets = {"other secret"}
+    result.files = [
+        File({"file_name": "a.txt"}, data=b"other secret, info, https://x/?token=abc", hides=True),
+        File({"file_name": "b.txt"}, data=b"info"),
+    ]
+    text, files = _written(tmp_path, result)
+    assert re.findall("info", text) == ["info"] * 5  # name and test_id, twice, and the level
+    assert "other secret" not in text and sorted(files.values())[1] == b"info"
+    assert sorted(files.values())[0] == b"[redacted], [redacted], https://x/?token=[redacted]"
+
+
+def test_files_that_are_made_when_they_are_written(tmp_path):
+    path = tmp_path / "made"
+    path.write_bytes(b"path")
+
+    def fails():
+        raise Unreadable("is damaged")
+
+    result = Result({"name": "x", "test_id": "x", "status": "Passed"})
+    result.files = [File({"file_name": "made"}, make=make) for make in (lambda: path, lambda: b"bytes", fails)]
+    result.files.append(File({"file_name": "none"}))
+    text, files = _written(tmp_path, result)
+    assert sorted(files.values()) == [b"bytes", b"path"]
+    assert '"refused":"is damaged"' in text.replace(": ", ":") and '"refused":"No such file"' in text.replace(": ", ":")
+    assert result.files[0].path is None, "nothing is made before"
+
+
+def test_fields_of_a_run_of_several_reports():
+    first = {"name": "a", "metadata": {"expected_tests": 2, "shards": ["1/2"], "tool": "x"}}
+    second = {"branch": "b", "status": "Failed", "metadata": {"expected_tests": 3, "shards": ["2/2", "1/2"], "more": 1}}
+    metadata = {"expected_tests": 5, "shards": ["1/2", "2/2"], "tool": "x", "more": 1}
+    assert _joined(first, second) == {"name": "a", "branch": "b", "status": "Failed", "metadata": metadata}
+    assert _joined({}, first) == first and _joined(first, {}) == first
+    assert _joined({"metadata": 1}, second)["metadata"] == 1

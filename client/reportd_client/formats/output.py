@@ -33,7 +33,7 @@ def add(result: Result, outputs: Sequence[Output], whole: Optional[str] = None) 
         if len(outputs) > 1:
             name, text = "output", "".join(f"--- {where} ---\n{text}\n" for _, where, text in outputs)
         data = (text if whole is None else whole).encode("utf-8", "replace")
-        result.files.append(File({"file_name": f"{name}.log", "artifact_type": "log"}, data=data))
+        result.files.append(File({"file_name": f"{name}.log", "artifact_type": "log"}, data=data, hides=True))
 
 
 def _lines(text: str) -> Iterator[str]:

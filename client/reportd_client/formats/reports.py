@@ -48,6 +48,7 @@ class _Read:
     count: int = 0
     titles: Titles = field(default_factory=Titles)
     notes: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 class Reports:
@@ -94,14 +95,16 @@ class Reports:
 
     def _look(self, path: Path, format: ModuleType) -> None:
         notes: list[str] = []
-        read = _Read(Source(path, self._files, notes.append, self._keep_har), format, self._attempts.number)
+        remarks: list[str] = []
+        source = Source(path, self._files, notes.append, remarks.append, self._keep_har)
+        read = _Read(source, format, self._attempts.number, remarks=remarks)
         try:
             for result in format.read(read.source):
                 read.count += 1
                 read.titles.add(result.test["name"])
                 self._attempts.see(read.source, result)
         finally:
-            if read.count:  # those before an error are read again, too
+            if read.count or source.suite.get("status") == "Failed":  # those before an error are read again, too
                 self._read.append(read)
                 read.notes = notes
             else:
@@ -120,20 +123,23 @@ class Reports:
         """Fields of the run, of the report that has them first; the earliest time."""
         source = read.source
         began = [each["started_at"] for each in (source.suite, self.suite) if each.get("started_at") is not None]
-        statuses = [each.get("status") for each in (source.suite, self.suite)]
-        self.suite = {**source.suite, **self.suite}
-        if "Failed" in statuses:  # something failed outside of tests
-            self.suite["status"] = "Failed"
+        self.suite = _joined(self.suite, source.suite)
         if began and all(isinstance(each, str) for each in began):
             self.suite["started_at"] = min(began)
         self.count += read.count
         self.notes += read.notes
         written_at = source.path.stat().st_mtime_ns // 1_000_000
         self.written_at = min(written_at, self.written_at or written_at)
-        source.note = lambda text: None
+        self.remarks += read.remarks
+        source.note = source.remark = lambda text: None
         files = read.format.files(source.path) if hasattr(read.format, "files") else [source.path]
         for path in files:
             self._digest.update(_digest_of(path))
+
+    @property
+    def failed(self) -> bool:
+        """Whether a report says that something failed outside of the tests; then there may be no test at all."""
+        return self.suite.get("status") == "Failed"
 
     def results(self) -> Iterator[Result]:
         """All results, each with its attempt."""
@@ -156,6 +162,24 @@ class Reports:
             return self._format is not None or _looks(paths.head(path), path) is not None
         except Unreadable:
             return True  # reading it says why
+
+
+def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a run of two reports: the first has them first. One that failed makes the run Failed; lists in the
+    metadata are joined, and numbers of tests that were expected added."""
+    joined = {**second, **first}
+    if "Failed" in (first.get("status"), second.get("status")):
+        joined["status"] = "Failed"
+    one, other = first.get("metadata"), second.get("metadata")
+    if isinstance(one, dict) and isinstance(other, dict):
+        metadata = {**other, **one}
+        for name in one.keys() & other.keys():
+            if isinstance(one[name], list) and isinstance(other[name], list):
+                metadata[name] = [*one[name], *(item for item in other[name] if item not in one[name])]
+            elif name == "expected_tests" and isinstance(one[name], int) and isinstance(other[name], int):
+                metadata[name] = one[name] + other[name]
+        joined["metadata"] = metadata
+    return joined
 
 
 def _looks(head: bytes, path: Path) -> Optional[ModuleType]:
