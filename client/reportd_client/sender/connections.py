@@ -6,7 +6,7 @@ import os
 import ssl
 import urllib.request
 from typing import Any, Callable, Iterator, Optional
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import urllib3
 
@@ -35,20 +35,44 @@ def pool(url: str, say: Callable[[str], None]) -> urllib3.PoolManager:
     }
     if url.startswith("https:"):
         options["ssl_context"] = _certificates(say)
+    proxy = proxy_of(url)
+    if proxy is None:
+        return urllib3.PoolManager(**options)
+    user = _parts(proxy)
+    if user.username:
+        basic = f"{unquote(user.username)}:{unquote(user.password or '')}"
+        options["proxy_headers"] = urllib3.make_headers(proxy_basic_auth=basic)
+    host = f"[{user.hostname}]" if ":" in str(user.hostname) else user.hostname
+    address = f"{user.scheme}://{host}:{user.port or (443 if user.scheme == 'https' else 80)}"
+    return urllib3.ProxyManager(address, **options)
+
+
+def proxy_of(url: str) -> Optional[str]:
+    """The proxy between here and this address, with its password; None when there is none, or NO_PROXY names the host.
+
+    Raises SettingsError.
+    """
     parts = urlsplit(url)
     proxies = urllib.request.getproxies_environment()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     if not proxy or _is_direct(parts.netloc, proxies):
-        return urllib3.PoolManager(**options)
+        return None
     proxy = proxy if "//" in proxy else f"http://{proxy}"
-    user = urlsplit(proxy)
-    if user.scheme not in ("http", "https"):
+    if _parts(proxy).scheme not in ("http", "https"):
         raise SettingsError(f"The proxy {Masks().url(proxy)} is none that reportd-client can use: http or https")
-    if user.username:
-        basic = f"{unquote(user.username)}:{unquote(user.password or '')}"
-        options["proxy_headers"] = urllib3.make_headers(proxy_basic_auth=basic)
-    address = f"{user.scheme}://{user.hostname}:{user.port or 80}"
-    return urllib3.ProxyManager(address, **options)
+    return proxy
+
+
+def _parts(proxy: str) -> SplitResult:
+    """The parts of a proxy's address. Raises SettingsError."""
+    try:
+        parts = urlsplit(proxy)
+        is_address = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise SettingsError("The proxy is no address like http://user:password@proxy.example.com:3128")
+    return parts
 
 
 def _is_direct(host: str, proxies: dict[str, str]) -> bool:
@@ -62,14 +86,19 @@ def _certificates(say: Callable[[str], None]) -> ssl.SSLContext:
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         return context
-    for name in ("REPORTD_CA_FILE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
-        path = os.environ.get(name)
-        if path:
-            try:
-                return ssl.create_default_context(cafile=path)
-            except (OSError, ssl.SSLError) as error:
-                raise SettingsError(f"{name} ({path}) is no file of certificates: {error}") from None
-    return ssl.create_default_context()
+    name, path = authority()
+    if path is None:
+        return ssl.create_default_context()
+    try:
+        return ssl.create_default_context(cafile=path)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(f"{name} ({path}) is no file of certificates: {error}") from None
+
+
+def authority() -> tuple[str, Optional[str]]:
+    """The variable that names the file of certificates, and that file; None for the certificates of the system."""
+    names = ("REPORTD_CA_FILE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+    return next(((name, path) for name in names if (path := os.environ.get(name))), ("", None))
 
 
 def explain(error: BaseException, url: str) -> str:
