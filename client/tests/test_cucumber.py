@@ -445,7 +445,7 @@ def test_exit_codes(tmp_path, capsys, name, text, format, code, words):
 
 
 def test_a_line_that_is_too_long(tmp_path, monkeypatch):
-    monkeypatch.setattr("reportd_client.formats.json_lines.MAX_LINE", 1000)
+    monkeypatch.setattr("reportd_client.formats.text_file.MAX_LINE", 1000)
     long = envelope(source={"uri": "a.feature", "data": "x" * 2_000})
     (tmp_path / "m.ndjson").write_text(META + long + RUN.replace("a" * 200_000, "a") + ENDED + FINISHED)
     reports, results = looked(tmp_path)

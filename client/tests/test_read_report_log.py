@@ -7,7 +7,7 @@ from collections import Counter
 from datetime import datetime
 
 import pytest
-from reportd_client.formats import json_lines
+from reportd_client.formats import text_file
 from reportd_client.formats.pytest_error import split
 
 from tests.images import png
@@ -299,7 +299,7 @@ def test_a_wrong_format_forced(tmp_path, send):
 
 
 def test_lines_are_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(json_lines, "MAX_LINE", 1_000)
+    monkeypatch.setattr(text_file, "MAX_LINE", 1_000)
     lines = [WHOLE[0], line(longrepr="x" * 5_000), *WHOLE[1:], END]
     reports, (result,) = read(tmp_path, lines)
     assert result.test["status"] == "Passed" and "is cut or damaged" in reports.notes[0]

@@ -17,6 +17,7 @@ from reportd_client.formats import (
     paths,
     report_log,
     result_json,
+    tap,
 )
 from reportd_client.formats.attempts import Attempts
 from reportd_client.formats.overlap import Titles, poorer
@@ -33,6 +34,7 @@ FORMATS: dict[str, ModuleType] = {
         ctrf,
         cucumber_json,
         junit,
+        tap,
     )
 }
 _ASKED = (*(format for format in FORMATS.values() if format is not result_json), result_json)
