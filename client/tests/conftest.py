@@ -14,7 +14,7 @@ from reportd_client.runs import make_run
 from tests.server import PYTHON, Proxy, Reports
 from tests.test_process import command
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "tests.playwright"]
 
 _CI = (
     "CI",

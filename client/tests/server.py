@@ -104,7 +104,7 @@ class Proxy:
     `older`: the server is one without /limits and what it names. `forgets`: it has no Idempotency-Keys any more, as
     after they were swept."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, port: int = 0) -> None:
         self.target, self.script, self.seen = target, lambda method, path: None, []
         self.bodies: list[tuple[str, bytes]] = []
         self.delay = 0.0
@@ -123,7 +123,7 @@ class Proxy:
             def log_message(self, *arguments):
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()

@@ -2,188 +2,24 @@
 
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 from reportd_client.ci import detect
 
 SHA, HEAD = "a" * 40, "b" * 40
-GITHUB = {
-    "GITHUB_ACTIONS": "true",
-    "GITHUB_REF": "refs/heads/feature/x",
-    "GITHUB_REF_NAME": "feature/x",
-    "GITHUB_REF_TYPE": "branch",
-    "GITHUB_SHA": SHA,
-    "GITHUB_SERVER_URL": "https://github.com",
-    "GITHUB_REPOSITORY": "acme/shop",
-    "GITHUB_RUN_ID": "77",
-    "GITHUB_RUN_ATTEMPT": "1",
-    "GITHUB_WORKFLOW": "CI",
-    "GITHUB_JOB": "e2e",
-    "GITHUB_ACTOR": "anna",
-    "GITHUB_HEAD_REF": "",
-}
-GITLAB = {
-    "GITLAB_CI": "true",
-    "CI_COMMIT_REF_NAME": "main",
-    "CI_COMMIT_SHA": SHA,
-    "CI_JOB_URL": "https://gitlab.example/acme/shop/-/jobs/5",
-    "CI_SERVER_HOST": "gitlab.example",
-    "CI_PIPELINE_ID": "12",
-    "CI_PROJECT_NAME": "shop",
-    "CI_JOB_NAME": "rspec 2/5",
-    "CI_NODE_INDEX": "2",
-    "CI_NODE_TOTAL": "5",
-}
-TABLE = {
-    "github": (
-        GITHUB,
-        ("feature/x", SHA, "https://github.com/acme/shop/actions/runs/77/attempts/1", None),
-        "github:acme/shop:77:1:CI / e2e",
-    ),
-    "github tag": (
-        {**GITHUB, "GITHUB_REF": "refs/tags/v1", "GITHUB_REF_NAME": "v1", "GITHUB_REF_TYPE": "tag"},
-        ("v1", SHA, "https://github.com/acme/shop/actions/runs/77/attempts/1", None),
-        "github:acme/shop:77:1:CI / e2e",
-    ),
-    "gitlab": (
-        GITLAB,
-        ("main", SHA, "https://gitlab.example/acme/shop/-/jobs/5", "2/5"),
-        "gitlab:gitlab.example:12:shop / rspec",
-    ),
-    "gitlab merge request": (
-        {
-            **GITLAB,
-            "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME": "x",
-            "CI_MERGE_REQUEST_SOURCE_BRANCH_SHA": HEAD,
-            "CI_JOB_NAME": "test: [chrome, 1]",
-            "CI_NODE_TOTAL": "1",
-        },
-        ("x", HEAD, "https://gitlab.example/acme/shop/-/jobs/5", None),
-        "gitlab:gitlab.example:12:shop / test",
-    ),
-    "jenkins": (
-        {
-            "JENKINS_URL": "https://ci.example/",
-            "GIT_BRANCH": "origin/main",
-            "GIT_COMMIT": SHA,
-            "BUILD_URL": "https://ci.example/job/shop/3/",
-            "BUILD_TAG": "jenkins-shop-3",
-            "JOB_NAME": "shop",
-        },
-        ("main", SHA, "https://ci.example/job/shop/3/", None),
-        "jenkins:jenkins-shop-3:shop",
-    ),
-    "azure": (
-        {
-            "TF_BUILD": "True",
-            "BUILD_SOURCEBRANCH": "refs/heads/main",
-            "BUILD_SOURCEVERSION": SHA,
-            "SYSTEM_TEAMFOUNDATIONCOLLECTIONURI": "https://dev.azure.com/acme/",
-            "SYSTEM_TEAMPROJECT": "shop",
-            "BUILD_BUILDID": "9",
-            "SYSTEM_STAGEATTEMPT": "1",
-            "BUILD_DEFINITIONNAME": "CI",
-            "SYSTEM_PHASENAME": "e2e",
-            "SYSTEM_JOBPOSITIONINPHASE": "3",
-            "SYSTEM_TOTALJOBSINPHASE": "4",
-        },
-        ("main", SHA, "https://dev.azure.com/acme/shop/_build/results?buildId=9", "3/4"),
-        "azure:9:1:CI / e2e",
-    ),
-    "circleci": (
-        {
-            "CIRCLECI": "true",
-            "CIRCLE_BRANCH": "main",
-            "CIRCLE_SHA1": SHA,
-            "CIRCLE_BUILD_URL": "https://circleci.com/gh/acme/shop/8",
-            "CIRCLE_WORKFLOW_ID": "w1",
-            "CIRCLE_PROJECT_REPONAME": "shop",
-            "CIRCLE_JOB": "e2e",
-            "CIRCLE_NODE_INDEX": "0",
-            "CIRCLE_NODE_TOTAL": "3",
-        },
-        ("main", SHA, "https://circleci.com/gh/acme/shop/8", "1/3"),
-        "circleci:w1:shop / e2e",
-    ),
-    "buildkite": (
-        {
-            "BUILDKITE": "true",
-            "BUILDKITE_BRANCH": "main",
-            "BUILDKITE_COMMIT": SHA,
-            "BUILDKITE_BUILD_URL": "https://buildkite.com/acme/shop/builds/4",
-            "BUILDKITE_JOB_ID": "j1",
-            "BUILDKITE_BUILD_ID": "b1",
-            "BUILDKITE_PIPELINE_SLUG": "shop",
-            "BUILDKITE_STEP_KEY": "e2e",
-            "BUILDKITE_PARALLEL_JOB": "1",
-            "BUILDKITE_PARALLEL_JOB_COUNT": "2",
-        },
-        ("main", SHA, "https://buildkite.com/acme/shop/builds/4#j1", "2/2"),
-        "buildkite:b1:shop / e2e",
-    ),
-    "bitbucket": (
-        {
-            "BITBUCKET_BUILD_NUMBER": "6",
-            "BITBUCKET_BRANCH": "main",
-            "BITBUCKET_COMMIT": SHA,
-            "BITBUCKET_GIT_HTTP_ORIGIN": "https://bitbucket.org/acme/shop",
-            "BITBUCKET_REPO_FULL_NAME": "acme/shop",
-            "BITBUCKET_REPO_SLUG": "shop",
-        },
-        ("main", SHA, "https://bitbucket.org/acme/shop/pipelines/results/6", None),
-        "bitbucket:acme/shop:6:shop",
-    ),
-    "drone": (
-        {
-            "DRONE": "true",
-            "DRONE_BRANCH": "main",
-            "DRONE_SOURCE_BRANCH": "x",
-            "DRONE_COMMIT_SHA": SHA,
-            "DRONE_BUILD_LINK": "https://drone.example/acme/shop/2",
-            "DRONE_REPO": "acme/shop",
-            "DRONE_REPO_NAME": "shop",
-            "DRONE_BUILD_NUMBER": "2",
-        },
-        ("x", SHA, "https://drone.example/acme/shop/2", None),
-        "drone:acme/shop:2:shop",
-    ),
-    "woodpecker": (
-        {
-            "CI": "woodpecker",
-            "CI_COMMIT_BRANCH": "main",
-            "CI_COMMIT_SHA": SHA,
-            "CI_PIPELINE_URL": "https://ci.example/repos/1/pipeline/2",
-            "CI_REPO": "acme/shop",
-            "CI_REPO_NAME": "shop",
-            "CI_PIPELINE_NUMBER": "2",
-            "CI_WORKFLOW_NAME": "e2e",
-        },
-        ("main", SHA, "https://ci.example/repos/1/pipeline/2", None),
-        "woodpecker:acme/shop:2:shop / e2e",
-    ),
-    "travis": (
-        {
-            "TRAVIS": "true",
-            "TRAVIS_BRANCH": "main",
-            "TRAVIS_PULL_REQUEST_BRANCH": "x",
-            "TRAVIS_PULL_REQUEST_SHA": HEAD,
-            "TRAVIS_COMMIT": SHA,
-            "TRAVIS_BUILD_WEB_URL": "https://travis.example/3",
-            "TRAVIS_BUILD_ID": "3",
-            "TRAVIS_REPO_SLUG": "acme/shop",
-        },
-        ("x", HEAD, "https://travis.example/3", None),
-        "travis:3:acme/shop",
-    ),
-}
+# Also read by the tests of the Playwright reporter, which is written in JavaScript.
+TABLE = json.loads((Path(__file__).parent / "ci_environments.json").read_text("utf-8"))
+GITHUB, GITLAB = TABLE["github"]["environment"], TABLE["gitlab"]["environment"]
 
 
 @pytest.mark.parametrize("name", TABLE)
 def test_each_system(name, tmp_path):
-    environment, (branch, commit, build_url, shard), key = TABLE[name]
-    build = detect(environment, tmp_path)
-    assert (build.branch, build.commit, build.build_url, build.shard) == (branch, commit, build_url, shard)
-    assert build.run_key(build.name) == key
+    recorded = TABLE[name]
+    build = detect(recorded["environment"], tmp_path)
+    for field in ("branch", "commit", "build_url", "shard"):
+        assert getattr(build, field) == recorded[field]
+    assert build.run_key(build.name) == recorded["run_key"]
     assert build.metadata()["ci"]["system"] == name.split()[0]
 
 
@@ -227,7 +63,7 @@ PULLS = {
 @pytest.mark.parametrize("name", PULLS)
 def test_a_pull_request_has_its_branch_and_number(name, tmp_path):
     more, commit, number = PULLS[name]
-    build = detect({**TABLE[name][0], **more}, tmp_path)
+    build = detect({**TABLE[name]["environment"], **more}, tmp_path)
     assert (build.branch, build.commit, build.metadata()["ci"].get("pull_request")) == ("x", commit, number)
 
 
@@ -245,7 +81,7 @@ def test_a_pull_request_has_its_branch_and_number(name, tmp_path):
     ],
 )
 def test_each_shard_has_its_number_and_the_key_of_all(name, more, shard, tmp_path):
-    first, other = TABLE[name][0], {**TABLE[name][0], **more}
+    first, other = TABLE[name]["environment"], {**TABLE[name]["environment"], **more}
     one, two = detect(first, tmp_path), detect(other, tmp_path)
     assert two.shard == shard and one.run_key(one.name) == two.run_key(two.name)
 
@@ -255,7 +91,7 @@ def test_empty_variables_are_absent(name, tmp_path):
     """CI systems set variables that do not apply to the empty text: nothing may become empty by that."""
     signs = ("GITHUB_ACTIONS", "GITLAB_CI", "JENKINS_URL", "TF_BUILD", "CIRCLECI", "BUILDKITE", "DRONE", "TRAVIS", "CI")
     signs += ("BITBUCKET_BUILD_NUMBER",)
-    build = detect({key: value if key in signs else "" for key, value in TABLE[name][0].items()}, tmp_path)
+    build = detect({key: value if key in signs else "" for key, value in TABLE[name]["environment"].items()}, tmp_path)
     assert (build.branch, build.commit, build.build_url, build.shard, build.name) == (None,) * 5
     assert build.run_key("n") is None and build.metadata()["ci"].keys() <= {"system"}
 
@@ -339,7 +175,7 @@ def test_git_fills_what_is_left(checkout):
     folder, commit = checkout
     build = detect({}, folder)
     assert (build.branch, build.commit, build.run_key("n")) == ("topic", commit, None)
-    buildkite = {**TABLE["buildkite"][0], "BUILDKITE_COMMIT": "HEAD"}
+    buildkite = {**TABLE["buildkite"]["environment"], "BUILDKITE_COMMIT": "HEAD"}
     assert detect(buildkite, folder).commit == commit
     subprocess.run(["git", "-C", str(folder), "checkout", "-q", "--detach"], check=True)
     assert detect({}, folder).branch is None

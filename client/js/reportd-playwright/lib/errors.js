@@ -1,0 +1,41 @@
+// Errors of Playwright as type, message and stack trace. Their snippets are left out: these are source code, with what
+// a test types in it.
+"use strict";
+
+const { cut, given, plain } = require("./texts");
+
+const TYPE = /^([A-Za-z_$][\w$.]*(?:Error|Exception))(?:: |$)/;
+const MOST_CAUSES = 5;
+const MOST_ERRORS = 50;
+
+const textOf = (error) => plain(error.message ?? error.value ?? "").trim();
+
+/** Type and message of an error. */
+function wordsOf(error) {
+  const text = textOf(error);
+  const found = TYPE.exec(text);
+  const message = (found ? text.slice(found[0].length) : text).trim();
+  return { error_type: found ? cut(found[1], 100) : undefined, error_message: cut(message || (found ? found[1] : "Failed")) };
+}
+
+function traceOf(error, causes = MOST_CAUSES) {
+  const own = error.stack ? plain(error.stack).trimEnd() : textOf(error);
+  return error.cause && causes ? `${own}\n[cause]: ${traceOf(error.cause, causes - 1)}` : own;
+}
+
+/** Type, message and stack trace of a list of errors. */
+function fieldsOf(errors) {
+  if (!errors.length) return { error_message: "Failed" };
+  const [first, ...others] = errors.slice(0, MOST_ERRORS);
+  const traces = first.stack || first.cause ? [traceOf(first)] : [];
+  traces.push(...others.map((error) => traceOf(error)));
+  return given({ ...wordsOf(first), stack_trace: cut(traces.join("\n\n")) });
+}
+
+/** One line about an error: its type and its message. */
+function lineOf(error, length = 2000) {
+  const { error_type: type, error_message: message } = wordsOf(error);
+  return cut(type && type !== message ? `${type}: ${message}` : message, length);
+}
+
+module.exports = { fieldsOf, lineOf };
