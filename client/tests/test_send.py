@@ -3,6 +3,7 @@
 import json
 import re
 import struct
+import uuid
 import zlib
 from pathlib import Path
 
@@ -251,16 +252,19 @@ def expecting(server, results):
     return make
 
 
-def test_a_run_that_is_not_complete(send, expecting, results):
+def test_a_run_that_is_not_complete(send, server, expecting, results):
     expecting("whole")
     done = send(results, "--run-key", "whole", "--fail-on", "incomplete")
     assert done.returncode == 0 and done.stderr == ""
-    expecting("lacking", tests=6)
+    later = {"later": True, "checksum": "0" * 64, "file_size": 9, "file_name": "a.webm", "artifact_type": "video"}
+    test = {"client_ref": str(uuid.uuid4()), "test": {"name": "films", "status": "Passed"}, "artifacts": [later]}
+    server.post(f"/suite-runs/{expecting('lacking')['id']}/bundle", {"tests": [test]})
     done = send(results, "--run-key", "lacking", "--fail-on", "incomplete")
     assert done.returncode == 4
     assert done.stderr.splitlines() == [
         "reportd-send: The run is not complete",
-        "reportd-send:   2 of 6 tests did not come",
+        "reportd-send: 1 file did not come",
+        "reportd-send:   a.webm of films: it never came",
     ]
     assert send(results, "--run-key", "lacking").returncode == 0
 
