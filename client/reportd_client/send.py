@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Callable
 
 from reportd_client.commands.completeness import missing_of
-from reportd_client.commands.terminal import UNREACHED, say
+from reportd_client.commands.terminal import UNREACHED, Progress, say
 from reportd_client.formats.markup import MAX_FILE
 from reportd_client.formats.reports import Reports
 from reportd_client.formats.result import name_based, write
@@ -29,11 +29,12 @@ from reportd_client.system import System
 
 _RUN = ("name", "environment", "branch", "commit_sha", "build_url", "browser", "platform", "triggered_by")
 _CHUNK = 1 << 20
+_OFTEN = 100  # tests between two lines of progress
 
 
 def send_paths(options: argparse.Namespace) -> int:
     """The work of the command: its exit code. Raises SettingsError, OSError."""
-    bytes_of = _recompressed() if options.png else _as_is
+    bytes_of = _recompressed() if options.png else as_is
     if options.shard is not None:
         shard_of(options.shard)
     reports = Reports(options.format, options.files, options.keep_har)
@@ -105,17 +106,16 @@ def _send(reports: Reports, options: argparse.Namespace, bytes_of: Callable[[Pat
     about["shard_started_at"] = reports.suite.get("started_at") or reports.written_at
     spool = Spool.create(Path(settings.spool or DEFAULT_SPOOL).absolute(), about)
     recorder = Recorder(spool, notes, Masks(settings.mask))
-    tests = set[int]()
-    for result in reports.results():
-        write(recorder, fields["run_key"], result, bytes_of)
-        tests.add(hash(result.test["test_id"]))  # a number, since there may be 100,000
-    recorder.append({"kind": "run", "tests_expected": len(tests)}, verdict=True)
-    end = {"kind": "end", "finished_at": System.now(), "finish": not options.no_finish}
-    if reports.failed:
-        end["status"] = "Failed"
-    recorder.append(end, verdict=True)
-    recorder.writer.close()
-    receipt = send(spool.folder, token, Patience(options.timeout, min(UNREACHED, options.timeout)), say=say)
+    with Progress(options.quiet) as progress:
+        tests = record(recorder, reports, fields["run_key"], bytes_of, progress)
+        recorder.append({"kind": "run", "tests_expected": tests}, verdict=True)
+        end = {"kind": "end", "finished_at": System.now(), "finish": not options.no_finish}
+        if reports.failed:
+            end["status"] = "Failed"
+        recorder.append(end, verdict=True)
+        recorder.writer.close()
+        progress.follow(spool.folder, reports.count)
+        receipt = send(spool.folder, token, Patience(options.timeout, min(UNREACHED, options.timeout)), say=say)
     _show(receipt, options)
     code = exit_code(receipt)
     if code == 0 and options.fail_on == "incomplete" and receipt.run_id is not None:
@@ -123,10 +123,23 @@ def _send(reports: Reports, options: argparse.Namespace, bytes_of: Callable[[Pat
     return code
 
 
+def record(
+    recorder: Recorder, reports: Reports, run_key: str, bytes_of: Callable[[Path], Any], progress: Progress
+) -> int:
+    """Write all results to the spool: the number of tests."""
+    tests = set[int]()
+    for number, result in enumerate(reports.results()):
+        if number % _OFTEN == 0:
+            progress.show(f"{number:,} of {reports.count:,} tests read")
+        write(recorder, run_key, result, bytes_of)
+        tests.add(hash(result.test["test_id"]))  # a number, since there may be 100,000
+    return len(tests)
+
+
 def _show(receipt: Receipt, options: argparse.Namespace) -> None:
     if options.json:
         print(receipt.line().decode().strip())
-    elif not options.quiet:
+    elif not options.quiet or exit_code(receipt):
         show(receipt)
 
 
@@ -157,7 +170,7 @@ def _dry_run(reports: Reports, options: argparse.Namespace) -> int:
 # --- files ---
 
 
-def _as_is(path: Path) -> Any:
+def as_is(path: Path) -> Any:
     return path
 
 

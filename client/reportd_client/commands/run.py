@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, Optional, Sequence
 
 from reportd_client.commands.child import run_child
-from reportd_client.commands.terminal import say
+from reportd_client.commands.terminal import Progress, say
 from reportd_client.formats import paths
 from reportd_client.formats.reports import FORMATS, Reports
-from reportd_client.formats.result import write
 from reportd_client.notes import Notes
 from reportd_client.receipt import EXIT, exit_code, show
 from reportd_client.runs import Run, make_run
+from reportd_client.send import as_is, record
 from reportd_client.settings import SettingsError
 
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127  # as shells have them
@@ -145,14 +145,15 @@ def _send(made: Run, code: int, before: Before, options: argparse.Namespace) -> 
     reports.look(options.collect, before.has_changed)
     for text in (*reports.notes, *reports.unreadable, *reports.empty, *reports.remarks):
         say(text)
-    for result in reports.results():
-        write(made.recorder, made.fields["run_key"], result, lambda path: path)
     if code or reports.suite.get("status") == "Failed":
         made.set_status("Failed")
-    made.close()
+    with Progress(options.quiet) as progress:
+        record(made.recorder, reports, made.fields["run_key"], as_is, progress)
+        progress.follow(made.spool.folder)
+        made.close()
     if made.receipt is None:
         return EXIT.NOT_SENT
-    if not options.quiet or made.receipt.code:
+    if not options.quiet or exit_code(made.receipt):
         show(made.receipt, sys.stderr)
     if not exit_code(made.receipt) and options.collect and not reports.count:
         say("The command wrote no report that --collect finds")

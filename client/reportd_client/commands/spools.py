@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reportd_client import limits
-from reportd_client.commands.terminal import UNREACHED, say
+from reportd_client.commands.terminal import UNREACHED, Progress, say
 from reportd_client.receipt import exit_code, show
 from reportd_client.runs import DEFAULT_SPOOL
 from reportd_client.sender.http import Patience
@@ -43,7 +43,9 @@ def _resume(options: argparse.Namespace) -> int:
     codes = []
     for folder in folders:
         patience = Patience(options.timeout, unreached=min(UNREACHED, options.timeout))
-        receipt = send(folder, token, patience, url=url, ended=True, keep=options.keep, say=say)
+        with Progress() as progress:
+            progress.follow(folder)
+            receipt = send(folder, token, patience, url=url, ended=True, keep=options.keep, say=say)
         show(receipt)
         codes.append(exit_code(receipt))
     return max(codes)
