@@ -157,6 +157,10 @@ class Run:
         """Something that went wrong outside of tests. The run is Failed, unless it gets another status."""
         self.recorder.append({"kind": "run", "errors": [self._masks.text(cut(str(text), 2000))]}, verdict=True)
 
+    def leave_open(self) -> None:
+        """Others say how the run ends."""
+        self._ended["finish"] = False
+
     def set_status(self, status: str) -> None:
         """The status of the run. Without it the run is Failed when the last attempt of any test is."""
         if status not in ("Passed", "Failed", "Skipped", "Pending"):

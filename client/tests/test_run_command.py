@@ -71,6 +71,31 @@ def test_the_run_is_that_of_the_key(run, server):
     assert (found["branch"], found["status"]) == ("dev", "Passed")
 
 
+def test_what_a_reporter_in_it_has_said_stays_said(run, server):
+    """How many tests it has, and the shard."""
+    inner = "import reportd_client as r\nwith r.run(tests_expected=5) as run, run.test('inner'): pass\n"
+    code, _, err = run("--collect", "*.json", "--", PYTHON, "-c", f"{inner}{write('result.json', 'a')}")
+    found = run_of(server, err)
+    assert (code, found["status"], len(found["tests"])) == (0, "Passed", 2)
+    assert server.get(f"/suite-runs/{found['id']}/completeness")["tests_expected"] == 5
+    code, _, err = run("--run-key", uuid.uuid4(), "--shard", "2/3", "--", PYTHON, "-c", f"{inner}raise SystemExit(2)")
+    found = run_of(server, err)
+    said = server.get(f"/suite-runs/{found['id']}/completeness")
+    assert (code, found["status"], said["tests_expected"]) == (2, "Running", 5)
+    assert (said["shards"]["finished"], said["shards"]["silent"]) == (1, [1, 3])
+
+
+def test_a_shard_whose_reports_are_collected(run, server):
+    key = uuid.uuid4()
+    for index, (names, ends) in enumerate([("ab", "pass"), ("c", "raise SystemExit(1)")], 1):
+        code = f"{write('result.json', *names)}\n{ends}"
+        _, _, err = run("--run-key", key, "--shard", f"{index}/2", "--collect", "*.json", "--", PYTHON, "-c", code)
+    found = run_of(server, err)
+    said = server.get(f"/suite-runs/{found['id']}/completeness")
+    assert (found["status"], said["complete"], said["tests_expected"]) == ("Failed", True, 3)
+    assert run("--shard", "5/2", "--", PYTHON, "-c", "")[0] == 1
+
+
 @pytest.mark.parametrize(
     ("ends", "code"),
     [("sys.exit(3)", 3), ("os.kill(os.getpid(), 9)", 137), ("os.kill(os.getpid(), 15)", 143), ("1 / 0", 1)],

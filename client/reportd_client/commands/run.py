@@ -20,7 +20,7 @@ from reportd_client.send import as_is, record
 from reportd_client.settings import SettingsError
 
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127  # as shells have them
-_OPTIONS = ("name", "run_key", "branch", "commit", "build_url", "environment", "project")
+_OPTIONS = ("name", "run_key", "branch", "commit", "build_url", "environment", "project", "shard")
 CODES = (
     "Exit code: that of the command, 128 and more when a signal ended it, 126 and 127 when it cannot be run. Only when "
     "the command passed, that of sending: 1 settings; 2 --collect found no new report; 3 none could be read; 4 sent, "
@@ -76,6 +76,9 @@ def run(options: argparse.Namespace) -> int:
     notes = Notes(say=say)
     given = {name: getattr(options, name) for name in _OPTIONS if getattr(options, name) is not None}
     made = make_run(notes, drain=options.timeout, tags=options.tag, **given)
+    if made.shard and not options.collect:  # a word about the shard would replace what reporters in it have said
+        made.shard = None
+        made.leave_open()
     before = Before(options.collect)
     made.open()
     try:
@@ -148,7 +151,9 @@ def _send(made: Run, code: int, before: Before, options: argparse.Namespace) -> 
     if code or reports.suite.get("status") == "Failed":
         made.set_status("Failed")
     with Progress(options.quiet) as progress:
-        record(made.recorder, reports, made.fields["run_key"], as_is, progress)
+        tests = record(made.recorder, reports, made.fields["run_key"], as_is, progress)
+        if made.shard:
+            made.expect(tests)
         progress.follow(made.spool.folder)
         made.close()
     if made.receipt is None:
