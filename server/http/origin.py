@@ -1,5 +1,6 @@
 """The client's address, scheme and host, directly or through trusted proxies; and refusal of ambiguous requests."""
 
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,10 +13,13 @@ from server.config import UNIX, ServerConfig
 from server.errors import HostNotServed, MalformedRequest
 from server.http import cors
 
+LOG = logging.getLogger("reportd")
+
 _FOR, _PROTO, _HOST = "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host"
 _MAX_HOPS = 20  # entries of X-Forwarded-For that are read, from its end; no chain of trusted proxies is longer
 _MAX_ADDRESS_LENGTH = 64  # characters; no IP address is longer
 _CACHED_ADDRESSES = 4096
+_MAX_WARNINGS = 10  # of a process
 # RFC 9110, 7.2: a name or an address, with an optional port.
 _VALID_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.~%!$&'()*+,;=-]*)(?::[0-9]{0,5})?", re.ASCII)
 # The absolute form of a request target (RFC 9112, 3.2.2), without user information (RFC 9110, 4.2.4).
@@ -41,6 +45,7 @@ class Origins:
         self._unix = UNIX in config.trusted_proxies
         self._networks = [ip_network(text) for text in config.trusted_proxies if text != UNIX]
         self._hosts = {host.lower() for host in config.allowed_hosts}
+        self._warned: set[str] = set()
         # Cached, since parsing an address takes 10 µs.
         self._classify: Callable[[str], tuple[str, bool]] = lru_cache(_CACHED_ADDRESSES)(self._parse)
 
@@ -55,10 +60,24 @@ class Origins:
         if _FOR not in headers and _PROTO not in headers and _HOST not in headers:
             return origin
         if not trusted:
+            if _FOR in headers:
+                self._warn(address)
             return origin
         proto, host = _last_value(headers.getall(_PROTO, [])), _last_value(headers.getall(_HOST, []))
         secure = proto.lower() == "https" if proto else origin.secure
         return Origin(self._client(address, headers.getall(_FOR, [])), secure, host or origin.host)
+
+    def _warn(self, peer: str) -> None:
+        """Log each peer once, and few of them: every client can send the header."""
+        if peer in self._warned or len(self._warned) >= _MAX_WARNINGS:
+            return
+        self._warned.add(peer)
+        LOG.warning(
+            "%s sent X-Forwarded-For, which is ignored: [server] trusted_proxies does not list %s. If this is your "
+            "proxy, add it there. Otherwise all people behind it count as one address, and 60 failed logins of a few "
+            "lock out all of them",
+            *((peer, "it") if peer else ("A client on a unix socket", f"{UNIX!r}")),
+        )
 
     def check_host(self, origin: Origin) -> None:
         """Raises HostNotServed unless the host is in `allowed_hosts`. An empty list allows all."""

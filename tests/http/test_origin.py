@@ -105,6 +105,31 @@ async def test_the_log_has_the_client_address_from_a_trusted_proxy(client, reque
     assert [fields["remote"] for fields in requests()] == ["192.0.2.1", "127.0.0.1"]
 
 
+def test_a_forwarded_address_of_an_untrusted_peer_is_logged_once(caplog):
+    origins = Origins(ServerConfig(trusted_proxies=["10.0.0.0/8"]))
+
+    def ask(peer, **headers):
+        lines = CIMultiDict({"Host": "x"} | {f"X-Forwarded-{name}": value for name, value in headers.items()})
+        return origins.of(SimpleNamespace(headers=lines, remote=peer, secure=False, raw_path="/", host="x"))
+
+    ask("10.0.0.1", For="192.0.2.1")
+    ask("192.0.2.7")
+    ask("192.0.2.7", Proto="https", Host="reports.example")
+    assert caplog.text == ""
+    for _ in range(3):
+        assert ask("192.0.2.7", For="198.51.100.9\x1b[2J").remote == "192.0.2.7"
+    ask("", For="198.51.100.9")
+    ask("::ffff:192.0.2.7", For="198.51.100.9")  # the same peer
+    first, second = caplog.messages
+    assert first.startswith("192.0.2.7 sent X-Forwarded-For, which is ignored: [server] trusted_proxies does not list")
+    assert second.startswith("A client on a unix socket sent") and "list 'unix'." in second
+    assert "198.51" not in caplog.text and "\x1b" not in caplog.text
+    for number in range(1000):
+        ask(f"192.0.2.{number % 250}", For="198.51.100.9")
+        ask(f"2001:db8::{number:x}", For="198.51.100.9")
+    assert len(caplog.messages) == 10
+
+
 async def test_the_log_has_the_peer_address_of_an_untrusted_proxy(start, requests):
     client = await start(server={"trusted_proxies": ["10.0.0.0/8"]})
     await client.get("/healthz", headers={"X-Forwarded-For": "192.0.2.1"})
