@@ -6,8 +6,8 @@
 SELECT r.name, r.created_at, row_to_json(item)::text AS item
 FROM suite_runs r JOIN projects p ON p.id = r.project_id CROSS JOIN LATERAL (
     SELECT r.id, p.name AS project, r.run_key, r.name, r.status, r.environment, r.branch, r.commit_sha, r.build_url,
-           r.browser, r.platform, r.triggered_by, r.tags, r.metadata, r.started_at, r.finished_at, r.created_at,
-           r.updated_at) AS item
+           r.browser, r.platform, r.triggered_by, r.tags, r.metadata, r.by_shards, r.started_at, r.finished_at,
+           r.created_at, r.updated_at) AS item
 WHERE r.id = $1 AND ($2::uuid IS NULL OR r.project_id = $2)
 
 -- name: size
@@ -29,6 +29,32 @@ FROM (SELECT item, id, row_number() OVER portion AS number, sum(octet_length(ite
       WINDOW portion AS (ORDER BY id ROWS UNBOUNDED PRECEDING)) AS result
 WHERE bytes <= 1048576 OR number = 1
 ORDER BY id
+
+-- name: shards
+-- Those of a run after $2.
+SELECT item, shard_index
+FROM (SELECT *, row_number() OVER portion AS number, sum(octet_length(item)) OVER portion AS bytes
+      FROM (SELECT s.shard_index, row_to_json(item)::text AS item
+            FROM suite_run_shards s CROSS JOIN LATERAL (
+                SELECT s.shard_index, s.total, s.tests_expected, s.status, s.started_at, s.finished_at,
+                       s.errors) AS item
+            WHERE s.suite_run_id = $1 AND s.shard_index > $2 ORDER BY s.shard_index LIMIT $3) AS page
+      WINDOW portion AS (ORDER BY shard_index ROWS UNBOUNDED PRECEDING)) AS shard
+WHERE bytes <= 1048576 OR number = 1
+ORDER BY shard_index
+
+-- name: expected_artifacts
+-- Files of a run that have not come, after that of result $2 with checksum $3 and name $4.
+SELECT item, test_case_result_id, checksum, file_name
+FROM (SELECT *, row_number() OVER portion AS number, sum(octet_length(item)) OVER portion AS bytes
+      FROM (SELECT e.test_case_result_id, e.checksum, e.file_name, row_to_json(item)::text AS item
+            FROM expected_artifacts e CROSS JOIN LATERAL (
+                SELECT e.test_case_result_id, e.checksum, e.file_name, e.file_size, e.reason) AS item
+            WHERE e.suite_run_id = $1 AND (e.test_case_result_id, e.checksum, e.file_name) > ($2, $3, $4)
+            ORDER BY e.test_case_result_id, e.checksum, e.file_name LIMIT $5) AS page
+      WINDOW portion AS (ORDER BY test_case_result_id, checksum, file_name ROWS UNBOUNDED PRECEDING)) AS file
+WHERE bytes <= 1048576 OR number = 1
+ORDER BY test_case_result_id, checksum, file_name
 
 -- name: steps
 -- Those of a result after iteration $2 and step number $3.
@@ -123,15 +149,40 @@ SELECT id, checksum FROM test_artifacts WHERE id = ANY($1::uuid[])
 SELECT p.id, p.name FROM suite_runs r JOIN projects p ON p.id = r.project_id WHERE r.id = $1
 
 -- name: insert_run
--- $2: as `run` has it.
+-- $2: as `run` has it; archives of earlier servers have no by_shards.
 INSERT INTO suite_runs (id, project_id, run_key, name, status, environment, branch, commit_sha, build_url, browser,
-                        platform, triggered_by, tags, metadata, started_at, finished_at, created_at, updated_at)
+                        platform, triggered_by, tags, metadata, by_shards, started_at, finished_at, created_at,
+                        updated_at)
 SELECT n.id, $1, n.run_key, n.name, n.status, n.environment, n.branch, n.commit_sha, n.build_url, n.browser,
-       n.platform, n.triggered_by, n.tags, n.metadata, n.started_at, n.finished_at, n.created_at, n.updated_at
+       n.platform, n.triggered_by, n.tags, n.metadata, coalesce(n.by_shards, FALSE), n.started_at, n.finished_at,
+       n.created_at, n.updated_at
 FROM json_to_record($2::json) AS n(
     id uuid, run_key text, name text, status text, environment text, branch text, commit_sha text, build_url text,
-    browser text, platform text, triggered_by text, tags text[], metadata jsonb, started_at timestamptz,
-    finished_at timestamptz, created_at timestamptz, updated_at timestamptz)
+    browser text, platform text, triggered_by text, tags text[], metadata jsonb, by_shards boolean,
+    started_at timestamptz, finished_at timestamptz, created_at timestamptz, updated_at timestamptz)
+
+-- name: insert_shards
+-- Of run $1; $2: as `shards` has them. How many.
+WITH stored AS (
+    INSERT INTO suite_run_shards (suite_run_id, shard_index, total, tests_expected, status, started_at, finished_at,
+                                  errors)
+    SELECT $1, n.shard_index, n.total, n.tests_expected, n.status, n.started_at, n.finished_at, n.errors
+    FROM json_to_recordset($2::json) AS n(
+        shard_index int, total int, tests_expected int, status text, started_at timestamptz, finished_at timestamptz,
+        errors text[])
+    RETURNING 1)
+SELECT count(*) FROM stored
+
+-- name: insert_expected_artifacts
+-- Of results of run $1; $2: as `expected_artifacts` has them. How many.
+WITH stored AS (
+    INSERT INTO expected_artifacts (test_case_result_id, checksum, file_name, suite_run_id, file_size, reason)
+    SELECT n.test_case_result_id, n.checksum, n.file_name, $1, n.file_size, n.reason
+    FROM json_to_recordset($2::json) AS n(
+        test_case_result_id uuid, checksum text, file_name text, file_size bigint, reason text)
+    JOIN test_case_results c ON c.id = n.test_case_result_id AND c.suite_run_id = $1
+    RETURNING 1)
+SELECT count(*) FROM stored
 
 -- name: insert_results
 -- $3: as `results` has them.

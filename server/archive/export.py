@@ -52,14 +52,19 @@ class Export:
                 async with aclosing(self._case(case_id)) as parts:
                     async for part in parts:
                         yield part
+        for name in archives.OF_RUN:
+            number = 0
+            async for items in archives.listed(self._pool, name, self._run.id):
+                number += 1
+                yield await self._items(names.of_run(name, number), items)
         async with aclosing(self._packed_pages(self._pages.of_run())) as parts:
             async for part in parts:
                 yield part
-        for name in sorted(self._pages.used | _STATIC):
-            yield await self._whole(names.static(name), assets.by_name()[name].content)
+        for asset in sorted(self._pages.used | _STATIC):
+            yield await self._whole(names.static(asset), assets.by_name()[asset].content)
         yield await self._whole(f"{names.static(_VENDORED)}.LICENSE.txt", assets.licence(_VENDORED))
-        for name in self._gone.values():
-            self._zip.note(f"missing: {name}")
+        for gone in self._gone.values():
+            self._zip.note(f"missing: {gone}")
         for part in self._zip.finish(_CHUNK):
             yield part
 

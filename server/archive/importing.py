@@ -33,6 +33,7 @@ _INSERTS = {
     "console_logs": sql.insert_console_logs,
     "network_logs": sql.insert_network_logs,
 }
+_OF_RUN = {"shards": sql.insert_shards, "expected_artifacts": sql.insert_expected_artifacts}
 # Values that are too long, of another type, or too large for an index.
 _REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 _FAILED_AT_ONCE = 200  # results whose errors are grouped with one statement
@@ -120,6 +121,8 @@ class Import:
             for each in results:
                 await self._save_below(connection, stage, each.id)
             self._done.results += len(results)
+        for kind in rows.OF_RUN:
+            await self._save_of_run(connection, kind)
         self._check_all_used()
         for start in range(0, len(failed), _FAILED_AT_ONCE):
             await grouping.refresh(connection, failed[start : start + _FAILED_AT_ONCE])
@@ -127,6 +130,22 @@ class Import:
         archive, done = self._archive.path.name, self._done
         detail = {"archive": archive, "results": done.results, "artifacts": done.artifacts}
         await record(connection, Action.SUITE_RUN_IMPORTED, self._actor, subject, **detail)
+
+    async def _save_of_run(self, connection: Any, kind: str) -> None:
+        """A list of the run. Raises BadArchive for what it has twice, or of another run."""
+        seen, totals = set[Any](), set[int]()
+        for name in self._numbered(lambda number: names.of_run(kind, number)):
+            content = self._read(name)
+            found = rows.decode_of_run(content, kind, name)
+            keys = {each.key for each in found}
+            if len(keys) < len(found) or keys & seen:
+                raise BadArchive(f"{name} has something twice.")
+            seen |= keys
+            totals |= {each.total for each in found if isinstance(each, rows.Shard)}
+            if len(totals) > 1:
+                raise BadArchive(f"{name} has shards of {min(totals)} and of {max(totals)}.")
+            if await connection.fetchval(_OF_RUN[kind], self._run.id, content) != len(found):
+                raise BadArchive(f"{name} has something of another run.")
 
     async def _save_below(self, connection: Any, stage: Stage, case_id: UUID) -> None:
         """What belongs to a result. Artifacts come before steps, which show them, and then get their step."""

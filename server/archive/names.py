@@ -9,9 +9,10 @@ from server.viewer import assets
 FORMAT = 1  # raised when an older `reportd import` could not read the archive
 ABOUT, RUN, INDEX = "data/archive.json", "data/run.json", "index.html"
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_OF_RUN = "shards|expected_artifacts"
 _LISTS = "steps|checkpoints|console_logs|network_logs|artifacts"
 ALLOWED = re.compile(
-    rf"index\.html|MANIFEST\.sha256|data/archive\.json|data/run\.json|data/results-\d{{4,}}\.json"
+    rf"index\.html|MANIFEST\.sha256|data/archive\.json|data/run\.json|data/(?:results|{_OF_RUN})-\d{{4,}}\.json"
     rf"|data/{_UUID}/(?:{_LISTS})-\d{{4,}}\.json|results/{_UUID}(?:-\d{{1,10}}){{0,2}}\.html"
     rf"|tests-(?:failed|flaky|pending|skipped|passed)-\d{{1,10}}\.html"
     rf"|files/[0-9a-f]{{64}}\.[a-z0-9]{{2,4}}|static/[A-Za-z0-9_.-]+",
@@ -21,7 +22,12 @@ ALLOWED = re.compile(
 
 def results(number: int) -> str:
     """A portion of the results, from 1."""
-    return f"data/results-{number:04}.json"
+    return of_run("results", number)
+
+
+def of_run(name: str, number: int) -> str:
+    """A portion of another list of the run, from 1."""
+    return f"data/{name}-{number:04}.json"
 
 
 def listed(case_id: Any, name: str, number: int) -> str:

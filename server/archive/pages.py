@@ -11,7 +11,7 @@ from uuid import UUID
 from server.archive import names
 from server.archive.addresses import ArchivePages, Lists, Places
 from server.background import aside
-from server.reports import archives, overview, results, run_comparisons, run_pages
+from server.reports import archives, overview, results, run_comparisons, run_pages, shards
 from server.reports.panels import At, Panel
 from server.reports.results import CUT, ROWS, Asked, Head
 from server.viewer import render, result_page
@@ -121,6 +121,7 @@ class Pages:
             values = await run_pages.values(connection, compared, listed.counts, asked, history=False)
             shown = [each.picture for each in values["steps"].values() if each.picture]
             sums = await archives.checksums_of(connection, shown)
+            whole = await shards.of_run(connection, self._run_id, None, listed.counts.total)
         running = listed.run.status == "Running"
         values["now"] = listed.run.updated_at if running else _LATER
         images = {some_id: self._files[checksum] for some_id, checksum in sums.items() if checksum in self._files}
@@ -131,7 +132,7 @@ class Pages:
             "run": listed.run,
             "counts": listed.counts,
             "against": None,
-            "whole": None,
+            "whole": whole,
         }
 
     async def _run_text(self, values: dict[str, Any], name: str, filters: dict[str, Any], following: str) -> Text:

@@ -15,12 +15,14 @@ from msgspec import Meta, Struct
 from server.archive.opened import BadArchive
 from server.bodies.steps import is_below
 from server.http.fields import MAX_OBJECT_DEPTH, Natural, Positive
-from server.reports.words import ArtifactType, Category, Moment, RunStatus, Status, TextEncoding
+from server.reports.shards import MAX_SHARDS
+from server.reports.words import ArtifactType, Category, Moment, RunStatus, ShardStatus, Status, TextEncoding
 
 T = TypeVar("T")
 Checksum = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Size = Annotated[int, Meta(ge=0)]
 Name = Annotated[str, Meta(min_length=1)]
+_MAX_REASON = 4_000
 
 
 class About(Struct):
@@ -31,10 +33,7 @@ class About(Struct):
     run: UUID
 
 
-class _Row(Struct, forbid_unknown_fields=True):
-    id: UUID
-    created_at: Moment
-
+class _Checked(Struct, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         """Pages could not show a time whose offset leads out of the calendar, or an object of any depth."""
         for name in self.__struct_fields__:
@@ -43,6 +42,11 @@ class _Row(Struct, forbid_unknown_fields=True):
                 raise ValueError(f"{name} must lie in the years 2 to 9998")
             if isinstance(value, dict) and _is_deep(value):
                 raise ValueError(f"{name} must not be nested deeper than {MAX_OBJECT_DEPTH} levels")
+
+
+class _Row(_Checked):
+    id: UUID
+    created_at: Moment
 
 
 R = TypeVar("R", bound=_Row)
@@ -65,6 +69,7 @@ class Run(_Row, kw_only=True):
     started_at: Moment
     finished_at: Moment | None
     updated_at: Moment
+    by_shards: bool = False
 
 
 class Result(_Row, kw_only=True):
@@ -178,6 +183,38 @@ class Artifact(OfResult, kw_only=True):
     uploaded_at: Moment
 
 
+class Shard(_Checked, kw_only=True):
+    shard_index: Positive
+    total: Annotated[int, Meta(ge=1, le=MAX_SHARDS)]
+    tests_expected: Natural | None
+    status: ShardStatus
+    started_at: Moment | None
+    finished_at: Moment | None
+    errors: Annotated[list[Annotated[str, Meta(max_length=2000)]], Meta(max_length=100)]
+
+    @property
+    def key(self) -> Any:
+        return self.shard_index
+
+
+class ExpectedArtifact(_Checked, kw_only=True):
+    """A file of a result that has not come. Its checksum and its name may be empty."""
+
+    test_case_result_id: UUID
+    checksum: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")]
+    file_name: Annotated[str, Meta(max_length=255)]
+    file_size: Size | None
+    reason: Annotated[str, Meta(max_length=_MAX_REASON)]
+
+    @property
+    def key(self) -> Any:
+        return self.test_case_result_id, self.checksum, self.file_name
+
+
+OfRun = Shard | ExpectedArtifact
+# Of each list of a run beside its results.
+OF_RUN: dict[str, type[OfRun]] = {"shards": Shard, "expected_artifacts": ExpectedArtifact}
+
 # Of each list below a result.
 KINDS: dict[str, type[OfResult]] = {
     "steps": Step,
@@ -201,6 +238,12 @@ def decode_list(content: bytes, kind: type[R], name: str) -> Sequence[R]:
     found: Sequence[R] = decode(content, list[kind], name)  # type: ignore[valid-type]
     if len({each.id for each in found}) < len(found):
         raise BadArchive(f"{name} has an id twice.")
+    return found
+
+
+def decode_of_run(content: bytes, kind: str, name: str) -> Sequence[OfRun]:
+    """As decode(), of one of OF_RUN."""
+    found: Sequence[OfRun] = decode(content, list[OF_RUN[kind]], name)  # type: ignore[valid-type]
     return found
 
 

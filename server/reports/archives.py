@@ -20,6 +20,11 @@ LISTS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "console_logs": (SQL.archives.console_logs, (0,)),
     "network_logs": (SQL.archives.network_logs, (0,)),
 }
+# Likewise, of each list of a run beside its results.
+OF_RUN: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "shards": (SQL.archives.shards, (0,)),
+    "expected_artifacts": (SQL.archives.expected_artifacts, (_FIRST, "", "")),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +65,10 @@ async def results(where: Any, run_id: UUID) -> AsyncGenerator[tuple[list[str], l
         yield [row[0] for row in rows], [row[1] for row in rows]
 
 
-async def listed(where: Any, name: str, case_id: UUID) -> AsyncGenerator[list[str], None]:
-    """One of LISTS of a result."""
-    query, start = LISTS[name]
-    async for rows in _portions(where, query, case_id, start, len(start)):
+async def listed(where: Any, name: str, some_id: UUID) -> AsyncGenerator[list[str], None]:
+    """One of LISTS of a result, or of OF_RUN of a run."""
+    query, start = (LISTS | OF_RUN)[name]
+    async for rows in _portions(where, query, some_id, start, len(start)):
         yield [row[0] for row in rows]
 
 

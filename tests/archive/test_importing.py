@@ -14,11 +14,14 @@ from server.app import create_app
 from server.archive import names, opened
 from server.archive.zip_stream import MANIFEST
 from server.auth.tokens import hash_of, new_token
-from tests.api.test_archives import archive_of, full_run  # noqa: F401
+from tests.api.test_archives import RUNS, archive_of, full_run  # noqa: F401
+from tests.api.test_bundles import a_test
 from tests.makers import png, text
 
 TABLES = ["suite_runs", "test_case_results", "test_step_results", "test_artifacts", "test_checkpoints",
-          "test_console_logs", "test_network_logs"]  # fmt: skip
+          "test_console_logs", "test_network_logs", "suite_run_shards", "expected_artifacts"]  # fmt: skip
+ORDER = {"suite_run_shards": "shard_index", "expected_artifacts": "test_case_result_id, checksum, file_name",
+         "test_console_logs": "seq", "test_network_logs": "seq"}  # fmt: skip
 # Not from the archive: the place of the project and of the file, and the order among all rows of the server.
 OWN = {"project_id", "storage_path", "seq"}
 
@@ -62,7 +65,7 @@ def contents(rows):
     return {
         table: [
             {key: value for key, value in row.items() if key not in OWN}
-            for row in rows(f"SELECT * FROM {table} ORDER BY {'seq' if 'logs' in table else 'id'}")
+            for row in rows(f"SELECT * FROM {table} ORDER BY {ORDER.get(table, 'id')}")
         ]
         for table in TABLES
     }
@@ -194,6 +197,81 @@ async def test_a_deleted_run_can_come_back(client, saved, full_run, command, con
     assert contents(rows) == before
     for row in rows("SELECT id FROM test_artifacts"):
         assert (await client.get(f"/api/v1/reports/artifacts/{row['id']}/download")).status == 200
+
+
+@pytest.fixture
+async def incomplete(client, full_run, tmp_path):  # noqa: F811
+    """The archive of a run of which a shard, a test and files are missing."""
+    shard = {
+        "status": "Failed",
+        "tests_expected": 5,
+        "errors": ["no browser"],
+        "started_at": "2026-01-24T12:00:00.123Z",
+    }
+    assert (await client.put(f"{RUNS}/{full_run}/shards/1", json={"total": 2, **shard})).status == 200
+    later = {"later": True, "artifact_type": "other", "file_name": "v.webm", "file_size": 9, "checksum": "a" * 64}
+    gone = {"refused": "No such file", "artifact_type": "other", "file_name": "gone.png"}
+    bundle = {"tests": [a_test("more", artifacts=[later, gone]), a_test("many", artifacts=[gone])]}
+    assert (await client.post(f"{RUNS}/{full_run}/bundle", json=bundle)).status == 201
+    path = tmp_path / "run.zip"
+    path.write_bytes((await archive_of(client, full_run)).fp.getvalue())
+    return path
+
+
+async def test_a_run_misses_after_the_import_what_it_missed(client, incomplete, other, rows, full_run):  # noqa: F811
+    assert other("import", incomplete)[0] == 0
+    assert contents(other.rows) == contents(rows)
+    assert (
+        len(other.rows("SELECT FROM suite_run_shards")) == 1 and len(other.rows("SELECT FROM expected_artifacts")) == 3
+    )
+    with zipfile.ZipFile(incomplete) as archive:
+        page = archive.read(names.INDEX).decode()
+    assert "nothing was heard of shard 2 of 2" in page and "no browser" in page and "gone.png" in page
+
+
+async def test_an_imported_run_follows_its_shards(client, incomplete, command, config, monkeypatch, full_run):  # noqa: F811
+    await client.delete(f"{RUNS}/{full_run}")
+    monkeypatch.setenv("REPORTD_ARTIFACTS_STORAGE_PATH", config.artifacts.storage_path)
+    assert command("import", str(incomplete))[0] == 0
+    reply = await client.put(f"{RUNS}/{full_run}/shards/2", json={"total": 2, "status": "Passed"})
+    assert (await reply.json())["status"] == "Failed"
+
+
+async def test_an_archive_without_shards_is_that_of_an_earlier_server(saved, other):
+    def earlier(entries):
+        run = json.loads(entries[names.RUN])
+        assert run.pop("by_shards") is False
+        entries[names.RUN] = json.dumps(run).encode()
+
+    assert other("import", changed(saved, earlier))[0] == 0
+
+
+async def test_shards_and_missing_files_that_no_archive_has_are_refused(incomplete, other):
+    shards, files = "data/shards-", "data/expected_artifacts-"
+    cases = [
+        (edit(shards, shard_index=3), "a value that the database refuses"),
+        (edit(shards, total=1001), "data/shards-0001.json is not what an archive of a run has there"),
+        (edit(shards, status="Skipped"), "data/shards-0001.json is not what an archive of a run has there"),
+        (edit(shards, errors=["x" * 2001]), "data/shards-0001.json is not what an archive of a run has there"),
+        (edit(shards, started_at="0001-01-01T00:00:00+23:59"), "started_at must lie in the years 2 to 9998"),
+        (edit(shards, colour="red"), "unknown field `colour`"),
+        (repeated(shards), "data/shards-0001.json has something twice"),
+        (repeated(files), "data/expected_artifacts-0001.json has something twice"),
+        (edit(files, test_case_result_id=str(uuid.uuid4())), "has something of another run"),
+        (edit(files, checksum="x"), "is not what an archive of a run has there"),
+        (edit(files, file_name="a\0b"), "a value that the database refuses"),
+        (edit(files, reason="x" * 4001), "is not what an archive of a run has there"),
+        (edit("run.json", by_shards=None), "is not what an archive of a run has there"),
+        (lambda entries: entries.update({"data/shards-0003.json": b"[]"}), "belongs to nothing"),
+        (lambda entries: entries.update({"data/shards-0002.json": other_total(entries)}), "has shards of 2 and of 3"),
+    ]
+    for change, sentence in cases:
+        refused(other, changed(incomplete, change), sentence)
+
+
+def other_total(entries):
+    (shard,) = json.loads(entries["data/shards-0001.json"])
+    return json.dumps([{**shard, "shard_index": 3, "total": 3}]).encode()
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------
