@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn, Optional, Sequence
 
 from reportd_client.commands import check, finish, run, spools
+from reportd_client.commands.terminal import say
 from reportd_client.formats.reports import FORMATS
 from reportd_client.receipt import EXIT
 from reportd_client.send import send_paths
@@ -25,8 +26,11 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     try:
         sys.exit(_main(given))
     except (SettingsError, SpoolError, OSError) as error:
-        print(f"reportd-send: {error}", file=sys.stderr)
+        say(str(error))
         sys.exit(EXIT.USAGE)
+    except KeyboardInterrupt:
+        say("Interrupted. What was not sent is kept: see reportd-send status")
+        sys.exit(_INTERRUPTED)
 
 
 def _main(given: list[str]) -> int:
@@ -46,6 +50,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(EXIT.USAGE, f"{self.prog}: {message}\n")
 
 
+_INTERRUPTED = 130  # as shells have it
 _COMMANDS = ("resume", "status", "check", "finish", "run")
 _CODES = (
     "Exit codes: 0 all sent; 1 usage or settings; 2 no report found, or no test in it; 3 none could be read; 4 sent, "

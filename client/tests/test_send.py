@@ -2,16 +2,21 @@
 
 import json
 import re
+import signal
 import struct
+import subprocess
+import sys
 import uuid
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from reportd_client.receipt import Receipt, sentence
+from reportd_client.spool import spools_in
 
 from tests.images import png
-from tests.server import API
+from tests.server import API, CLEAN, wait_until
 from tests.test_process import command
 
 
@@ -131,6 +136,33 @@ def test_a_dry_run_opens_no_connection(send, results):
     }
 
 
+def test_a_dry_run_has_the_numbers_of_what_is_then_sent(send, server, results, tmp_path):
+    """Attempts that are joined over files, repeated tests, files that cannot be sent; and nothing is opened."""
+    case = "<testcase classname='Cart' name='{}'>{}</testcase>"
+    attached = f"<system-out>[[ATTACHMENT|{results / 'one.png'}]]\n[[ATTACHMENT|gone.png]]</system-out>"
+    first = [case.format("pay", "<failure/>"), case.format("add", "<skipped/>"), case.format("same", "")]
+    second = [case.format("pay", attached), case.format("same", "")]
+    for number, cases in enumerate((first, second), 1):
+        (results / f"TEST-{number}.xml").write_text(f"<testsuite name='Cart'>{''.join(cases)}</testsuite>")
+    connects = "sys.addaudithook(lambda name, values: name == 'socket.connect' and os._exit(99))"
+    code = f"import os, sys; {connects}; from reportd_client.cli import main; main()"
+    dry = subprocess.run(
+        [sys.executable, "-c", code, str(results), "--dry-run", "--json"],
+        env={**CLEAN, "REPORTD_URL": server.url, "REPORTD_TOKEN": server.token},
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    done = send(results)
+    assert (dry.returncode, done.returncode) == (4, 4), dry.stderr
+    said, tests = json.loads(dry.stdout), run_of(server, done)["tests"]
+    assert said["tests"] == dict(Counter(test["status"] for test in tests))
+    assert said["attempts"] == dict(Counter(str(test["attempt"]) for test in tests))
+    assert said["steps"] == sum(len(test["steps"]) for test in tests)
+    kinds = Counter(artifact["artifact_type"] for test in tests for artifact in test["artifacts"])
+    assert said["files"] == dict(kinds) and len(said["refused"]) == 1
+
+
 def test_json_and_quiet(send, results):
     assert json.loads(send(results, "--json").stdout)["tests"] == 4
     assert send(results, "--quiet").stdout == ""
@@ -226,6 +258,21 @@ def test_a_server_that_is_down_keeps_the_spool(send, server, results, tmp_path):
     assert Path(folder).is_dir()
     resumed = send("resume", folder)
     assert resumed.returncode == 0 and "4 tests" in resumed.stdout
+
+
+def test_ctrl_c_keeps_the_spool(proxy, server, results, tmp_path):
+    proxy.script = lambda method, path: 503
+    settings = {"REPORTD_URL": proxy.url, "REPORTD_TOKEN": server.token, "REPORTD_SPOOL": str(tmp_path / "spool")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from reportd_client.cli import main; main()", str(results)],
+        env={**CLEAN, **settings},
+        stderr=subprocess.PIPE,
+    )
+    wait_until(lambda: proxy.seen)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err.count(b"\n")) == (130, 1) and b"Interrupted" in err, err
+    assert len(spools_in(tmp_path / "spool")) == 1
 
 
 def test_without_an_address(results):
