@@ -513,6 +513,30 @@ async def test_a_content_that_the_backup_has_lost_is_named(send, back_up, backup
     assert output.count("missing_file ") == 2
 
 
+async def test_an_intact_file_is_not_replaced_by_a_damaged_content(client, send, back_up, run, backups, storage):
+    damaged, lost = await send(png(seed=0), png(seed=1))
+    await back_up()
+    for path in backups.glob(f"{layout.CONTENTS}/*/*"):
+        damage(path) if path.samefile(storage / damaged) else path.unlink()
+    await client.close()
+    code, output, errors = await asyncio.to_thread(run, "restore", str(backups), "--replace")
+    assert (code, errors) == (0, "") and "files: 2 were there, 0 linked, 0 copied" in output
+    assert [(storage / path).read_bytes() for path in (damaged, lost)] == [png(seed=0), png(seed=1)]
+
+
+async def test_paths_that_reportd_never_writes_lead_nowhere(send, back_up, restore_there, new_machine, rows, tmp_path):
+    paths = await send(png(), png(), png())
+    rows("UPDATE test_artifacts SET storage_path = '../escaped.png' WHERE storage_path = %s", paths[0])
+    rows("UPDATE test_artifacts SET storage_path = E'two\\nlines' WHERE storage_path = %s", paths[1])
+    manifest = await back_up()
+    assert (manifest["files"]["missing"], manifest["files"]["contents"]) == (2, 1)
+    assert (await asyncio.to_thread(restore_there))[0] == 0
+    assert (new_machine[1] / paths[2]).read_bytes() == png() and not (tmp_path / "escaped.png").exists()
+    new_machine[1].joinpath(placing.WORK).mkdir()
+    found = contents.Listed("0" * 64, 1, str(uuid4()), "../escaped.png")
+    assert placing.Placing(str(tmp_path), str(new_machine[1])).place(iter([found])).named == ["../escaped.png"]
+
+
 async def test_a_failed_restore_changes_no_row_and_can_be_repeated(
     send, back_up, run, backups, restore_there, new_machine, monkeypatch
 ):

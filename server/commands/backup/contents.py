@@ -19,7 +19,6 @@ from uuid import uuid4
 from server.commands.backup.layout import sync_folder
 from server.storage.disk import NO_LINK
 from server.storage.linked import add_linked, entry_path
-from server.storage.paths import leads_out
 from server.storage.walk import sha256, stat_or_none
 
 _CHUNK = 1 << 20
@@ -59,10 +58,9 @@ class Contents:
         os.makedirs(folder, 0o700, exist_ok=True)
         self.changed |= {folder, self._folder}
         for file in tried:
-            if not leads_out(file.storage_path) and "\n" not in file.storage_path:
-                done = self._take(f"{self._root}/{file.storage_path}", size, checksum, entry)
-                if done:
-                    return done
+            done = self._take(f"{self._root}/{file.storage_path}", size, checksum, entry)
+            if done:
+                return done
         return "missing"
 
     def _take(self, source: str, size: int, checksum: str, entry: str) -> str | None:

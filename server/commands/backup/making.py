@@ -45,6 +45,7 @@ from server.database.clients import Clients, find_clients
 from server.database.queries import SQL
 from server.storage.disk import FULL
 from server.storage.marker import MARKER, read_marker
+from server.storage.paths import leads_out
 
 _PORTION = 1000  # files at a time
 _THREADS = 4  # each waits for a disk most of the time
@@ -154,7 +155,7 @@ def _copy(reader: Connection, contents: Contents, path: Path) -> tuple[_Copied, 
     try:
         with create(path) as file:
             with gzip.GzipFile("", "wb", 1, file, 0) as lines:
-                for groups in _portions(reader):
+                for groups in _portions(reader, copied):
                     for group, done in zip(groups, threads.map(contents.add, groups), strict=True):
                         copied.count(group, done)
                         for listed in group if done != "missing" else ():
@@ -167,12 +168,15 @@ def _copy(reader: Connection, contents: Contents, path: Path) -> tuple[_Copied, 
         return copied, Part(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
 
 
-def _portions(reader: Connection) -> Iterator[list[list[Listed]]]:
+def _portions(reader: Connection, copied: _Copied) -> Iterator[list[list[Listed]]]:
     """The artifacts of the snapshot, those with equal bytes together, a portion at a time."""
     with reader.cursor("files") as cursor:
         cursor.execute(SQL.backup.files)
         while rows := cursor.fetchmany(_PORTION):
             listed = [Listed(row.checksum, row.file_size, str(row.project_id), row.storage_path) for row in rows]
+            for wrong in [file for file in listed if leads_out(file.storage_path) or "\n" in file.storage_path]:
+                listed.remove(wrong)  # of a row that reportd did not write
+                copied.count([wrong], "missing")
             yield [list(group) for _, group in groupby(listed, key=attrgetter("checksum"))]
 
 

@@ -6,6 +6,7 @@ upload. Projects never share.
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -18,8 +19,8 @@ from uuid import UUID, uuid4
 from server.commands.backup.contents import Listed, copy, link, may_link
 from server.storage.equal import is_equal
 from server.storage.linked import entry_path
-from server.storage.paths import content_path
-from server.storage.walk import stat_or_none
+from server.storage.paths import content_path, leads_out
+from server.storage.walk import sha256, stat_or_none
 
 WORK = ".restoring"  # in the storage folder: unfinished files, and which backup is being restored
 _PORTION = 1000
@@ -77,24 +78,31 @@ class Placing:
             source, whole = entry, False  # from the second file on: the first one of the project
             for file in files:
                 target = f"{self._root}/{file.storage_path}"
-                if self._is_there(target, entry, file.size):
-                    done.kept += 1
-                elif (how := self._put(source, target, file, linkable or whole)) is not None:
-                    setattr(done, how, getattr(done, how) + 1)
+                if leads_out(file.storage_path):  # reportd writes no such list
+                    how = None
+                elif self._is_there(target, entry, file):
+                    how = "kept"
                 else:
+                    how = self._put(source, target, file, linkable or whole)
+                if how is None:
                     done.lost += 1
                     done.named.append(file.storage_path)
                     continue
+                setattr(done, how, getattr(done, how) + 1)
                 source, whole = target, True
             if whole:
                 self._share(source, content_path(UUID(project), group[0].checksum))
             linkable = False  # the entry has become the file of one project
         return done
 
-    def _is_there(self, target: str, entry: str, size: int) -> bool:
-        if stat_or_none(target) is None or stat_or_none(entry) is None:
+    def _is_there(self, target: str, entry: str, file: Listed) -> bool:
+        """Whether the stored file is as in the backup, or right although the backup's content is damaged or lost."""
+        found = stat_or_none(target)
+        if found is None:
             return False
-        return bool(is_equal(target, entry, size))
+        if stat_or_none(entry) is not None and is_equal(target, entry, file.size):
+            return True
+        return stat.S_ISREG(found.st_mode) and found.st_size == file.size and sha256(target) == file.checksum
 
     def _put(self, source: str, target: str, file: Listed, linkable: bool) -> str | None:
         """Put one file; how it was done, or None when the backup does not have these bytes."""
