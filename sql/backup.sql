@@ -25,6 +25,11 @@ SELECT a.checksum, a.file_size, c.project_id, a.storage_path
 FROM test_artifacts a JOIN test_case_results c ON c.id = a.test_case_result_id
 ORDER BY a.checksum COLLATE "C", c.project_id, a.storage_path COLLATE "C"
 
+-- name: still_there
+-- Which of these artifacts, by path and checksum, the database has.
+SELECT a.storage_path FROM unnest($1::text[], $2::text[]) AS listed (storage_path, checksum)
+JOIN test_artifacts a ON a.storage_path = listed.storage_path AND a.checksum = listed.checksum
+
 -- name: target
 -- What a restore would replace, and who else uses the database.
 SELECT pg_backend_pid() AS backend,

@@ -93,13 +93,13 @@ def send(client, case_url) -> Callable[..., Any]:
 
 
 def all_rows(dsn: str) -> dict[str, list[Any]]:
-    """Every row of every table, but the result of the last check."""
+    """Every row of every table, but the result of the last check, and the processes that use the folder."""
     with psycopg.connect(dsn) as connection:
         tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1").fetchall()
         return {
             table: connection.execute(f'SELECT t::text FROM "{table}" t ORDER BY 1').fetchall()
             for (table,) in tables
-            if table not in ("storage_checks", "yoyo_lock")
+            if table not in ("storage_checks", "yoyo_lock", "instances")
         }
 
 
@@ -197,6 +197,38 @@ async def test_a_lost_storage_folder_comes_back(client, send, back_up, run, back
     assert (files_of(storage), all_rows(dsn)) == before
     code, output, _ = await asyncio.to_thread(run, "check", "--verify-hashes", "--grace", "0s")
     assert code == 0, output
+
+
+async def test_only_the_files_come_back_and_no_row_is_changed(
+    client, send, make_run, back_up, run, backups, storage, dsn, rows
+):
+    gone = await make_run()
+    (deleted,) = await send(png(seed=1), run=gone)
+    kept = await send(png(seed=2), png(seed=3))
+    await back_up()
+    assert (await client.delete(f"{BASE}/suite-runs/{gone}")).status == 204
+    (newer,) = await send(png(seed=4))
+    before = all_rows(dsn)
+    shutil.rmtree(storage)
+    code, output, errors = await asyncio.to_thread(run, "restore", str(backups), "--files-only")
+    assert (code, errors) == (0, ""), output
+    assert (
+        "1 artifacts have no intact file: they came after the backup" in output
+        and f"missing_file      {newer}" in output
+    )
+    assert [(storage / path).exists() for path in (deleted, newer, *kept)] == [False, False, True, True]
+    assert all_rows(dsn) == before
+    (storage / kept[0]).unlink()
+    for path in backups.glob(f"{layout.CONTENTS}/*/*"):
+        path.unlink()
+    code, _, errors = await asyncio.to_thread(run, "restore", str(backups), "--files-only")
+    assert code == 1 and f"the backup has lost the file of {kept[0]}" in errors
+    (storage / MARKER).write_text(f"{uuid4()}\n")
+    code, _, errors = await asyncio.to_thread(run, "restore", str(backups), "--files-only")
+    assert code == 1 and "is the storage folder of another database" in errors
+    rows("UPDATE storage_folder SET id = gen_random_uuid()")
+    code, _, errors = await asyncio.to_thread(run, "restore", str(backups), "--files-only")
+    assert code == 1 and "The backup is of another database" in errors
 
 
 async def test_an_older_backup_can_be_chosen(client, send, back_up, restore_there, new_machine, backups):

@@ -27,7 +27,10 @@ def add_commands(commands: Any, command: Any, stored: Any) -> None:
     text = "this one, like 2026-11-30T06.41.09Z (default: the newest)"
     added.add_argument("--backup", metavar="NAME", help=text)
     text = "replace the database, even if it is not empty, and add the files to those that are there"
-    added.add_argument("--replace", action="store_true", help=text)
+    choice = added.add_mutually_exclusive_group()
+    choice.add_argument("--replace", action="store_true", help=text)
+    text = "only put back missing files of artifacts that the database has; no row is changed"
+    choice.add_argument("--files-only", action="store_true", help=text)
 
 
 def _count(text: str) -> int:
@@ -69,18 +72,23 @@ def _backup(options: argparse.Namespace) -> None:
 
 
 def _restore(options: argparse.Namespace) -> int:
-    from server.commands.backup.restoring import restore, target
+    from server.commands.backup.restoring import restore, restore_files, target
 
     use_running_server(options)
     loaded = _config(options)
     backups = Backups(options.folder)
     backups.choose(options.backup)  # before a PostgreSQL is made
     with target(options, loaded) as dsn:
-        done = restore(dsn, loaded, backups, options.backup, options.replace, options.data is not None)
+        if options.files_only:
+            done = restore_files(dsn, loaded, backups, options.backup)
+        else:
+            done = restore(dsn, loaded, backups, options.backup, options.replace, options.data is not None)
     placed, missing = done.placed, done.manifest.files.missing
     print(f"restored {done.name}, taken at {done.manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC")
     print(f"  files: {placed.kept:,} were there, {placed.linked:,} linked, {placed.copied:,} copied")
-    if missing:
+    if options.files_only and done.lost:
+        print(f"  {done.lost:,} artifacts have no intact file: they came after the backup, or had none in it")
+    elif missing:
         print(f"  {missing:,} artifacts had no intact file when the backup was made")
     if newer := done.checked["findings"].get("file_without_row"):
         print(f"  {newer:,} files are not of the backup. `reportd check --repair --grace 0s` would remove them")

@@ -9,12 +9,15 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from server.commands import up
 from server.commands.backup import database
-from server.commands.backup.contents import read_list
+from server.commands.backup.contents import Listed, read_list
 from server.commands.backup.layout import DUMP, LIST, Backups, Manifest, read_manifest, sync_folder
 from server.commands.backup.placing import Placed, Placing, begin, finish, is_begun
 from server.commands.check import compare, findings
@@ -27,6 +30,7 @@ from server.database.queries import SQL
 from server.storage.marker import MARKER, WrongFolder, read_marker
 from server.storage.walk import NOT_OURS
 
+_PORTION = 1000
 _ROWS = ("missing_file", "not_a_file", "wrong_size", "wrong_hash")  # findings about artifacts
 
 
@@ -36,11 +40,13 @@ class Restored:
     manifest: Manifest
     placed: Placed
     checked: dict[str, Any]  # the summary of `reportd check`
+    files_only: bool
 
     @property
     def is_whole(self) -> bool:
-        """Whether the check could finish, and misses no more files than the backup did."""
-        return bool(self.checked["complete"]) and self.lost <= self.manifest.files.missing
+        """Whether the check could finish, and all that the backup has is there."""
+        as_backed_up = not self.placed.lost if self.files_only else self.lost <= self.manifest.files.missing
+        return bool(self.checked["complete"]) and as_backed_up
 
     @property
     def lost(self) -> int:
@@ -94,9 +100,41 @@ def restore(dsn: str, config: Config, backups: Backups, name: str | None, replac
     with database.connected(dsn) as connection:
         connection.execute(SQL.backup.analyze)
         connection.commit()
+    return Restored(backup.name, manifest, placed, _check(dsn, config), files_only=False)
+
+
+def restore_files(dsn: str, config: Config, backups: Backups, name: str | None) -> Restored:
+    """Put back the files of artifacts that the database still has; its rows stay. Raises as restore() does."""
+    root = os.path.realpath(config.artifacts.storage_path)
+    backups.ensure_apart(root)
+    backup = backups.choose(name)
+    with backups.locked(), database.connected(dsn) as connection:
+        manifest = read_manifest(backup, LIST)
+        if [row.id for row in connection.execute(SQL.storage_folder.id)] != [manifest.storage_id]:
+            raise Refused("The backup is of another database, which has none of its artifacts.")
+        if _is_marked_by_another(root, manifest):
+            raise Refused(f"{root} is the storage folder of another database. Correct [artifacts] storage_path.")
+        os.makedirs(root, 0o750, exist_ok=True)
+        begin(root, backup.name)
+        placed = Placing(backups.contents, root).place(_still_there(connection, read_list(backup / LIST)))
+        _mark(root, manifest)
+        finish(root)
+    return Restored(backup.name, manifest, placed, _check(dsn, config), files_only=True)
+
+
+def _still_there(connection: database.Connection, listed: Iterator[Listed]) -> Iterator[Listed]:
+    with psycopg.RawCursor(connection) as cursor:
+        while portion := list(islice(listed, _PORTION)):
+            wanted = [[file.storage_path for file in portion], [file.checksum for file in portion]]
+            there = {path for (path,) in cursor.execute(SQL.backup.still_there, wanted)}
+            yield from (file for file in portion if file.storage_path in there)
+
+
+def _check(dsn: str, config: Config) -> dict[str, Any]:
+    """The summary of `reportd check --verify-hashes`, which prints what it finds."""
     report = findings.Report(as_json=False)
     run(compare.check(dsn, config, Options(grace=0.0, verify_hashes=True), report))
-    return Restored(backup.name, manifest, placed, report.plain)
+    return report.plain
 
 
 def _programs(connection: database.Connection, manifest: Manifest, config: Config) -> Clients:
@@ -120,7 +158,7 @@ def _ensure_target(connection: database.Connection, root: str, manifest: Manifes
     begun = is_begun(root, name)
     with os.scandir(root) as entries:
         filled = any(not entry.name.startswith(".") and entry.name not in NOT_OURS for entry in entries)
-    if (filled or _marker_of_another(root, manifest)) and not replace and not begun:
+    if (filled or _is_marked_by_another(root, manifest)) and not replace and not begun:
         raise Refused(
             f"The storage folder {root} is not empty. To add the files of the backup to it, add --replace: it removes "
             "none."
@@ -128,7 +166,7 @@ def _ensure_target(connection: database.Connection, root: str, manifest: Manifes
     return bool(state.tables)
 
 
-def _marker_of_another(root: str, manifest: Manifest) -> bool:
+def _is_marked_by_another(root: str, manifest: Manifest) -> bool:
     try:
         return read_marker(Path(root)) not in (None, manifest.storage_id)
     except WrongFolder:  # it holds no id
