@@ -603,9 +603,11 @@ async def test_wrong_folders_are_refused(send, run, backups, storage, tmp_path, 
     nonsense = tmp_path / "nonsense"
     nonsense.mkdir()
     (nonsense / layout.MARKER).write_text("x")
+    (tmp_path / "loop").symlink_to("loop")
     expected = {
         full: "is neither empty nor a folder of backups. Choose another one.",
-        file: "File exists",
+        file: f"Cannot use the folder {file}: File exists. Choose another one.",
+        tmp_path / "loop": "File exists",
         other: "holds backups of another database. Choose another folder.",
         nonsense: "holds no id",
         storage / "backups": "must not be in one another",

@@ -81,7 +81,7 @@ class Backups:
     """A folder of backups. Raises Refused for a folder that is not one, OSError."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder.absolute().resolve()
+        self.folder = Path(os.path.realpath(folder))  # unlike resolve(), without an error for links in a circle
         self.contents = str(self.folder / CONTENTS)
 
     def ensure_apart(self, root: str) -> None:
@@ -109,7 +109,10 @@ class Backups:
 
     def prepare(self, storage_id: UUID) -> None:
         """Create the folder, or check that it is this database's. Only the owner may read it: a dump has everything."""
-        self.folder.mkdir(0o700, parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise Refused(f"Cannot use the folder {self.folder}: {error.strerror}. Choose another one.") from None
         marker = self.folder / MARKER
         if not marker.exists():
             if any(self.folder.iterdir()):

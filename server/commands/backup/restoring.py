@@ -23,6 +23,7 @@ from server.commands.backup.placing import Placed, Placing, begin, finish, is_be
 from server.commands.check import compare, findings
 from server.commands.check.context import Options
 from server.commands.console import Database, Refused, run
+from server.commands.serve import OldSchema
 from server.config import Config
 from server.database import migrate
 from server.database.clients import Clients, find_clients
@@ -110,6 +111,9 @@ def restore_files(dsn: str, config: Config, backups: Backups, name: str | None) 
     backup = backups.choose(name)
     with backups.locked(), database.connected(dsn) as connection:
         manifest = read_manifest(backup, LIST)
+        (state,) = connection.execute(SQL.check.state).fetchall()
+        if migrate.needed_versions() - set(state.versions or []):
+            raise OldSchema(OldSchema.__doc__)
         if [row.id for row in connection.execute(SQL.storage_folder.id)] != [manifest.storage_id]:
             raise Refused("The backup is of another database, which has none of its artifacts.")
         if _is_marked_by_another(root, manifest):
