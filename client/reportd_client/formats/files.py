@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from reportd_client.formats.result import File
 
-_SENT_FROM_ANYWHERE = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".webm", ".mp4", ".txt", ".log", ".zip", ".har")
+_SENT_FROM_ANYWHERE = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".webm", ".mp4", ".txt", ".md", ".log", ".zip", ".har")
 _MAX_PARTS = 30  # of a path that is looked for elsewhere
 
 

@@ -15,6 +15,8 @@ from reportd_client.formats import (
     json_file,
     junit,
     paths,
+    playwright_blob,
+    playwright_json,
     report_log,
     result_json,
     tap,
@@ -29,8 +31,10 @@ FORMATS: dict[str, ModuleType] = {
     format.NAME: format
     for format in (
         result_json,
+        playwright_blob,
         report_log,
         cucumber_messages,
+        playwright_json,
         ctrf,
         cucumber_json,
         junit,

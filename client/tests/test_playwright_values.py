@@ -1,0 +1,268 @@
+"""Odd values in Playwright's reports, and what only one of its formats has: small ones that are made by hand."""
+
+import base64
+import contextlib
+import copy
+import io
+import json
+
+import pytest
+from reportd_client.formats import playwright_blob
+from reportd_client.formats.result import Source, Unreadable
+
+from tests.images import png
+from tests.playwright_reports import (
+    BEGIN,
+    CONFIGURE,
+    END,
+    FIRST,
+    attach,
+    attempt,
+    blob,
+    outcome,
+    project,
+    read,
+    report,
+    step,
+    zipped,
+)
+from tests.test_junit import looked
+from tests.test_send import run_of
+
+# --- odd values ---
+
+
+@pytest.mark.parametrize("title", ["x" * 200_000, "\x1b[31mred\x1b[0m", "a\0b\ud800\x01", "", "  ", "\u202e‮é"])
+def test_odd_names(tmp_path, send, server, title):
+    """They are sent, and are text."""
+    path = zipped(tmp_path / "r.zip", blob(project(title), BEGIN, *attempt(title, *step("1", title, subtitle=title))))
+    done = send(path, "--run-key", repr(title[:20]))
+    assert done.returncode == 0, done.stderr
+    assert "1 test" in done.stdout
+
+
+def test_names_are_cut_and_still_differ(tmp_path):
+    one, other = "x" * 1_000 + "1", "x" * 1_000 + "2"
+    _, results = read(tmp_path, project(one, other), BEGIN, *attempt(one), *attempt(other))
+    assert [len(result.test["name"]) for result in results] == [500, 500]
+    assert len({result.test["test_id"] for result in results}) == 2
+    assert all(len(result.test["test_id"]) == 500 for result in results)
+
+
+def test_repeated_tests_are_tests_of_their_own(tmp_path):
+    second = project("a", repeatEachIndex=1)
+    second["params"]["project"]["suites"][0]["entries"][0]["entries"][0]["testId"] = "b"
+    _, results = read(tmp_path, project("a"), second, BEGIN, *attempt("a"), *attempt("b"))
+    assert [result.test["name"] for result in results] == ["a", "a #2"]
+    assert results[1].test["test_id"] == "chromium › a.spec.ts › a #2"
+
+
+def test_paths_of_windows(tmp_path):
+    first = {"method": "onBlobReportMetadata", "params": {"version": 2, "pathSeparator": "\\"}}
+    events = [first, CONFIGURE, project("a", file="deep\\a.spec.ts", name=""), BEGIN, *attempt("a"), END]
+    (tmp_path / "report.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    _, (result,) = looked(tmp_path)
+    assert result.test["test_id"] == "deep/a.spec.ts › a" and result.test["metadata"]["location"] == "deep/a.spec.ts:3"
+
+
+@pytest.mark.parametrize(
+    ("title", "kind"),
+    [
+        ("page.goto(https://x)", "navigate"),
+        ("locator.fill(#a)", "type"),
+        ("Press sequentially", "click"),
+        ("locator.pressSequentially(x)", "type"),
+        ("page.waitForSelector(x)", "wait"),
+        ("Wait for timeout", "wait"),
+        ("Set input files", "upload_file"),
+        ("locator.setInputFiles(x)", "upload_file"),
+        ("Double click", "click"),
+        ("Drag and drop", "drag_drop"),
+        ("Go back", "navigate"),
+        ("Evaluate", "execute_script"),
+        ("Scroll into view", "scroll"),
+        ("Get text content", "other"),
+    ],
+)
+def test_types_of_calls(tmp_path, title, kind):
+    _, (result,) = read(tmp_path, project("a"), BEGIN, *attempt("a", *step("1", title)))
+    assert result.steps[0]["step_type"] == kind
+
+
+def test_a_blob_of_an_older_playwright(tmp_path):
+    """Its suites have other lists, its steps no parameters, and its files come with the end of a test."""
+    suites = [
+        {
+            "title": "a.spec.ts",
+            "suites": [{"title": "d", "suites": [], "tests": [{"testId": "1", "title": "a"}]}],
+            "tests": [],
+        }
+    ]
+    old = {"method": "onProject", "params": {"project": {"name": "", "suites": suites}}}
+    body = {"name": "note", "contentType": "text/plain", "base64": base64.b64encode(b"x").decode()}
+    _, (result,) = read(tmp_path, old, BEGIN, *attempt("1", *step("1", "page.goto(x)"), attachments=[body]))
+    assert result.test["test_id"] == "a.spec.ts › d › a" and len(result.steps) == 1
+    assert [file.fields["file_name"] for file in result.files] == ["note.txt"]
+
+
+def test_values_of_any_type(tmp_path):
+    """Whatever stands where: the report is read or refused, and what is read is as the API has it."""
+    error = {"message": "Error: x", "stack": "Error: x\n    at y", "location": {"file": "a"}, "cause": {"message": "z"}}
+    picture = {"name": "p", "contentType": "image/png", "base64": base64.b64encode(png(1)).decode()}
+    inside = [
+        *step("1", "Fill", error=error, params={"locator": "#a", "value": "v", "options": [{"valueOrLabel": "o"}]}),
+        *step("2", "Expect", "1", category="expect", params={"expected": {"a": 1}}, subtitle="s"),
+        attach(**picture),
+        attach(name="q", contentType="text/plain", path="resources/q.txt"),
+        ("onStdIO", {"type": "stdout", "data": "out\n"}),
+    ]
+    annotations = [{"type": "issue", "description": "d"}]
+    events = [FIRST, CONFIGURE, project("a", tags=["@t"], annotations=annotations), BEGIN]
+    events += [
+        *attempt("a", *inside, status="failed", errors=[error], annotations=annotations),
+        {"method": "onError", "params": {"error": error}},
+        END,
+    ]
+    count = 0
+    for at, event in enumerate(events):
+        for path in _paths(event):
+            for value in (None, -1, 1e300, "x", [], {}, [None]):
+                changed = copy.deepcopy(event)
+                _set(changed, path, value)
+                lines = [*events[:at], changed, *events[at + 1 :]]
+                (tmp_path / "report.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+                with contextlib.suppress(Unreadable):
+                    for found in playwright_blob.read(Source(tmp_path / "report.jsonl")):
+                        _check(found)
+                count += 1
+    assert count > 800
+
+
+def _paths(value, before=()):
+    yield before
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield from _paths(value[key], (*before, key))
+
+
+def _set(value, path, new):
+    if path:
+        for key in path[:-1]:
+            value = value[key]
+        value[path[-1]] = new
+
+
+def _check(result):
+    assert isinstance(result.test["name"], str) and result.test["name"] and result.test["attempt"] >= 1
+    assert result.test["status"] in ("Passed", "Failed", "Skipped", "Pending")
+    for each in result.steps:
+        assert isinstance(each["action"], str) and isinstance(each.get("duration_ms", 0), int)
+        for name in ("element_selector", "input_value", "expected_value", "error_message", "started_at"):
+            assert isinstance(each.get(name, ""), str)
+    for file in result.files:
+        assert isinstance(file.fields["file_name"], str) and file.fields["file_name"]
+
+
+# --- JSON ---
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "latin-1"])
+def test_json_of_every_encoding(tmp_path, encoding):
+    text = json.dumps(
+        report(("Gruß \x1b[1m\0 a\ud800" if encoding == "utf-8" else "Gruß", [outcome()])),
+        ensure_ascii=encoding == "utf-8",
+    )
+    (tmp_path / "r.json").write_bytes(text.encode(encoding))
+    reports, results = looked(tmp_path)
+    assert reports.unreadable == [] and len(results) == 2
+    assert results[0].test["name"].startswith("Gru") and results[1].test["test_id"].startswith(
+        "p › a.spec.ts › d › Gru"
+    )
+    assert results[0].test["tags"] == ["t"] and results[0].test["started_at"] == "2026-11-30T06:54:14.810Z"
+
+
+def test_repeated_tests_of_json(tmp_path):
+    value = report(("a", [outcome()]))
+    spec = value["suites"][0]["specs"][0]
+    spec["tests"] = [{**spec["tests"][0], "projectName": name} for name in ("p", "q", "p")]
+    value["suites"][0]["suites"] = []
+    (tmp_path / "r.json").write_text(json.dumps(value))
+    _, results = looked(tmp_path)
+    assert [result.test["test_id"] for result in results] == [f"{name} › a.spec.ts › a" for name in ("p", "q")] + [
+        "p › a.spec.ts › a #2"
+    ]
+
+
+def test_the_ci_of_the_report(tmp_path):
+    metadata = {"ci": {"buildHref": "https://ci/1", "branch": "x"}, "gitCommit": {"hash": "c" * 40, "branch": "main"}}
+    value = report(("a", [outcome()]), metadata={**metadata, "gitDiff": "secret", "actualWorkers": 1, "team": "shop"})
+    (tmp_path / "r.json").write_text(json.dumps(value))
+    suite = looked(tmp_path)[0].suite
+    assert (suite["branch"], suite["commit_sha"], suite["build_url"]) == ("main", "c" * 40, "https://ci/1")
+    assert suite["metadata"]["config"] == {"team": "shop"} and "secret" not in json.dumps(suite)
+
+
+def test_a_json_report_that_is_cut(tmp_path):
+    """Its whole results; where nothing is whole, it is said."""
+    text = json.dumps(report(("a", [outcome(status="failed"), outcome(retry=1)]), ("b", [outcome()]), ("c", [])))
+    counts = []
+    for end in range(0, len(text) - 1, 7):
+        (tmp_path / "r.json").write_text(text[:end])
+        reports, results = looked(tmp_path / "r.json", format="playwright-json")
+        counts.append(len(results))
+        assert reports.notes or reports.unreadable or reports.empty
+        assert [each.test["attempt"] for each in results[:2]] == [1, 2][: len(results)]
+    assert counts == sorted(counts) and counts[0] == 0 and counts[-1] >= 4
+
+
+def test_files_of_a_json_report_stay_where_they_may_be(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "secret.txt").write_text("x")
+    (tmp_path / "in/link.txt").symlink_to("/etc/hostname")
+    paths = ["../secret.txt", "/etc/passwd", "/etc/hostname", "link.txt", "file:///etc/passwd", "\0", "a" * 5_000]
+    files = [{"name": "f", "contentType": "text/plain", "path": path} for path in paths]
+    (tmp_path / "in/r.json").write_text(json.dumps(report(("a", [outcome(attachments=files)]))))
+    _, results = looked(tmp_path / "in")
+    assert [bool(file.refused) for file in results[0].files] == [True] * len(paths)
+
+
+def test_a_password_in_an_error_of_json(tmp_path, send, server):
+    """A JSON report has no calls: what was typed is known from the error, and from the page."""
+    message = 'Error: toHaveValue\n\nLocator:  getByLabel(\'Password\')\nExpected: "geheim1"\nReceived: "geheim2"\n'
+    context = '# Page snapshot\n- textbox "Password" [ref=e4]: geheim3\n- textbox "Name": ann\n# Test source\ngeheim4'
+    (tmp_path / "c.md").write_text(context)
+    file = {"name": "error-context", "contentType": "text/markdown", "path": "c.md"}
+    error = {"message": message, "stack": f"{message}    at x", "snippet": "> 1 | fill('geheim5')"}
+    value = outcome(status="failed", error=error, errors=[{"message": message}], attachments=[file])
+    value["stdout"] = [{"text": "typed geheim2\n"}, {"buffer": base64.b64encode(b"bytes\n").decode()}]
+    (tmp_path / "r.json").write_text(json.dumps(report(("a", [value]))))
+    done = send(tmp_path / "r.json")
+    assert done.returncode == 0, done.stderr
+    run = run_of(server, done)
+    assert "geheim" not in json.dumps(run)
+    data = server.bytes_of(run["tests"][0]["artifacts"][0]).decode()
+    assert data == '# Page snapshot\n- textbox "Password" [ref=e4]: [redacted]\n- textbox "Name": ann\n'
+    assert [entry["message"] for entry in run["tests"][0]["console"]] == ["typed [redacted]", "bytes"]
+
+
+# --- output ---
+
+
+def test_output_of_a_test(tmp_path):
+    """The first lines are entries; more than a thousand are files, too."""
+
+    def printed(kind, data, **fields):
+        return ("onStdIO", {"type": kind, "data": data, **fields})
+
+    chunks = [
+        printed("stdout", "one "),
+        printed("stderr", "\x1b[31mred\x1b[0m\r\n\n  \n"),
+        printed("stdout", base64.b64encode("zwö\n".encode()).decode(), isBase64=True),
+        *(printed("stdout", f"{number}\n") for number in range(1_500)),
+    ]
+    _, (result,) = read(tmp_path, project("a"), BEGIN, *attempt("a", *chunks))
+    entries = [(entry["level"], entry["message"], entry["source_url"]) for entry in result.console_logs]
+    assert entries[:3] == [("info", "one zwö", "stdout"), ("warning", "red", "stderr"), ("info", "0", "stdout")]
+    assert len(entries) == 1_000
+    assert [file.fields["file_name"] for file in result.files] == ["stdout.log", "stderr.log"]
+    lines = io.StringIO(result.files[0].data.decode()).read().splitlines()
+    assert lines[0] == "one zwö" and lines[-1] == "1499" and len(lines) == 1_501
