@@ -10,7 +10,7 @@ import pytest
 from reportd_client.cli import main
 from reportd_client.formats.junit_case import milliseconds, shortened
 from reportd_client.formats.markup import first_tag
-from reportd_client.formats.reports import Reports
+from reportd_client.formats.reports import FORMATS, Reports
 
 from tests.images import png
 from tests.server import CHECKOUT, CLEAN
@@ -417,7 +417,7 @@ HOSTILE = [
     ('<?xml version="1.0" encoding="klingon"?><testsuite/>', "is of no format that is known"),
     ("<testsuite><testcase name='a'", "is cut or damaged before the end of its first test"),
     ("<testsuite></testsuites>", "is cut or damaged"),
-    ("<html><body>", "is of no format that is known: result, "),
+    ("<html><body>", f"is of no format that is known: {', '.join(FORMATS)}"),
 ]
 
 
@@ -487,7 +487,7 @@ def test_a_large_file_needs_little_memory(tmp_path):
     code = f"""
 import re, sys
 sys.path.insert(0, {str(CHECKOUT / "client")!r})
-from reportd_client.formats.reports import Reports
+from reportd_client.formats.reports import FORMATS, Reports
 with open("large.xml", "w") as file:
     file.write("<testsuites><testsuite name='s' timestamp='2026-01-01T00:00:00Z'>")
     for i in range(100_000):

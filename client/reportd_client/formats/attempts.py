@@ -22,13 +22,14 @@ _ENDED = "The report does not say how this attempt ended"
 class _Entry:
     """An entry as it was first seen: `number` counts all entries."""
 
-    __slots__ = ("error", "failed", "number", "silent", "source", "time")
+    __slots__ = ("again", "error", "failed", "number", "silent", "source", "time")
     number: int
     source: Source
     time: Optional[str]
     failed: bool
     silent: bool
     error: Optional[dict[str, Any]]  # of a teardown
+    again: bool
 
 
 @dataclass
@@ -58,7 +59,7 @@ class Attempts:
         self.number += 1
         test = result.test
         error = {name: test.get(name) for name in ("error_message", "stack_trace")} if told.of_teardown else None
-        entry = _Entry(self.number, source, told.time, test["status"] == "Failed", told.silent, error)
+        entry = _Entry(self.number, source, told.time, test["status"] == "Failed", told.silent, error, told.again)
         key = hashlib.blake2b(test["test_id"].encode("utf-8", "replace"), digest_size=12).digest()
         known = self._seen.setdefault(key, entry)
         if isinstance(known, list):
@@ -93,7 +94,7 @@ class Attempts:
                 at = before
                 continue
             of_pytest = same_file and entry.source.has_reruns is not None
-            is_rerun = last.silent and bool(entry.source.has_reruns) if of_pytest else last.failed
+            is_rerun = last.silent and bool(entry.source.has_reruns) if of_pytest else last.failed or entry.again
             if is_rerun:
                 before.pending = of_pytest
                 at.attempt += 1

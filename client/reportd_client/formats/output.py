@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Iterator, Optional, Sequence
+import re
+from typing import Any, Iterator, Optional, Sequence
 
 from reportd_client import limits
 from reportd_client.formats.result import File, Result
 from reportd_client.texts import cut
+
+_RECORD = re.compile(r"([A-Z]+) +(\S+?):([^:\s]+):(\d+) (.*)", re.DOTALL)  # pytest's log_format
 
 Output = tuple[str, str, str]  # level, where it was written to, text
 _ERRORS = ("system-err", "stderr")
@@ -47,3 +50,19 @@ def _lines(text: str) -> Iterator[str]:
             count += 1
             yield line
         start = end + 1
+
+
+def records(text: str, most: int) -> list[dict[str, Any]]:
+    """Entries of the first records of a log of pytest. Lines of another format belong to the record before."""
+    entries: list[dict[str, Any]] = []
+    for line in text.rstrip().split("\n", limits.MAX_CONSOLE):
+        found = _RECORD.match(line)
+        if found is not None:
+            level, name, file, number, message = found.groups()
+            place = {"source_url": f"{name} {file}:{number}"[:1_000], "line_number": int(number[:9])}
+            entries.append({"level": level, "message": cut(message), **place})
+        elif entries and "line_number" in entries[-1]:
+            entries[-1]["message"] = cut(f"{entries[-1]['message']}\n{line}")
+        elif line.strip():
+            entries.append({"level": "info", "message": cut(line), "source_url": "log"})
+    return entries[: max(most, 0)]

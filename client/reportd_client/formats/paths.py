@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from pathlib import Path
 from typing import Callable, Iterator, Sequence
 
@@ -12,6 +13,7 @@ from reportd_client.formats.result import Unreadable
 _HEAD = 64 << 10
 # Of reports in a folder, which may have a thousand pictures.
 _ENDS = (".json", ".jsonl", ".ndjson", ".xml", ".zip", ".tap", ".trx", ".har")
+_ATTACHMENT = re.compile(r"[0-9a-fA-F-]{32,36}-attachment\b")  # of Allure, which may be a report of its own kind
 _SKIPPED = ("node_modules", ".git", ".venv", "__pycache__")
 
 
@@ -35,8 +37,12 @@ def _in_folder(folder: Path, may_be_report: Callable[[Path], bool]) -> Iterator[
         folders[:] = sorted(name for name in folders if name not in _SKIPPED)
         for name in sorted(names):
             path = Path(root, name)
-            if name.lower().endswith(_ENDS) and path.is_file() and may_be_report(path):
+            if name.lower().endswith(_ENDS) and not is_attachment(name) and path.is_file() and may_be_report(path):
                 yield path
+
+
+def is_attachment(name: str) -> bool:
+    return _ATTACHMENT.match(name) is not None
 
 
 def head(path: Path) -> bytes:

@@ -18,7 +18,6 @@ _PHASES = ("setup", "call", "teardown")
 _SHORT_PHASE, _SMALL_SHARE = 0.1, 0.1  # seconds, and share of the whole test, as of the plugin
 _FILES = ("screenshot", "trace", "video")
 _CAPTURED = re.compile(r"Captured (.+?)(?: (?:setup|call|teardown))?\Z")
-_RECORD = re.compile(r"([A-Z]+) +(\S+?):([^:\s]+):(\d+) (.*)", re.DOTALL)  # pytest's log_format
 
 
 class Attempt:
@@ -146,7 +145,7 @@ class Attempt:
             found = _CAPTURED.match(name)
             where = found[1] if found else name
             if where == "log":
-                result.console_logs += _records(plain(text), limits.MAX_CONSOLE - len(result.console_logs))
+                result.console_logs += output.records(plain(text), limits.MAX_CONSOLE - len(result.console_logs))
             elif text:
                 texts.append(("warning" if where == "stderr" else "info", where, plain(text)))
         output.add(result, texts)
@@ -171,19 +170,3 @@ def collected(report: dict[str, Any]) -> Result:
     verdict = {"status": "Failed", **phase.error} if phase.failed else skipped(phase, metadata)
     test = {"name": cut(name, 500), "test_id": shortened(name), **verdict, "metadata": metadata}
     return Result({key: value for key, value in test.items() if value not in (None, "")}, told=Told())
-
-
-def _records(text: str, most: int) -> list[dict[str, Any]]:
-    """The records of a log. Lines that are not of pytest's own format belong to the record before."""
-    entries: list[dict[str, Any]] = []
-    for line in text.rstrip().split("\n", limits.MAX_CONSOLE):
-        found = _RECORD.match(line)
-        if found is not None:
-            level, name, file, number, message = found.groups()
-            place = {"source_url": f"{name} {file}:{number}"[:1_000], "line_number": int(number[:9])}
-            entries.append({"level": level, "message": cut(message), **place})
-        elif entries and "line_number" in entries[-1]:
-            entries[-1]["message"] = cut(f"{entries[-1]['message']}\n{line}")
-        elif line.strip():
-            entries.append({"level": "info", "message": cut(line), "source_url": "log"})
-    return entries[: max(most, 0)]

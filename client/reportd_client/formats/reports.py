@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any, Callable, Iterator, Optional, Sequence
 
 from reportd_client.formats import (
+    allure,
     ctrf,
     cucumber_json,
     cucumber_messages,
@@ -32,6 +33,7 @@ FORMATS: dict[str, ModuleType] = {
     for format in (
         result_json,
         playwright_blob,
+        allure,
         report_log,
         cucumber_messages,
         playwright_json,

@@ -57,6 +57,7 @@ class Told:
     time: Optional[str] = None  # sorts as text
     silent: bool = False  # it has no verdict, which may mean that it passed
     of_teardown: bool = False
+    again: bool = False  # the same test again is its next attempt, whatever the result before
 
 
 @dataclass
