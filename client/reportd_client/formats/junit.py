@@ -61,6 +61,8 @@ class _Reader:
     # --- elements ---
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
+        if not self._texts and tag not in _SUITES:
+            raise Unreadable(f"{self._source.path} is no JUnit file: its first element is {tag[:100]}")
         self._texts.append(self._text_of(tag, attributes))
 
     def _text_of(self, tag: str, attributes: dict[str, str]) -> Optional[Text]:

@@ -15,12 +15,15 @@ from reportd_client.formats import (
     cucumber_messages,
     json_file,
     junit,
+    nunit,
     paths,
     playwright_blob,
     playwright_json,
     report_log,
     result_json,
     tap,
+    trx,
+    xunit,
 )
 from reportd_client.formats.attempts import Attempts
 from reportd_client.formats.overlap import Titles, poorer
@@ -39,6 +42,9 @@ FORMATS: dict[str, ModuleType] = {
         playwright_json,
         ctrf,
         cucumber_json,
+        trx,
+        nunit,
+        xunit,
         junit,
         tap,
     )
