@@ -70,13 +70,16 @@ def wait(
 ) -> Optional[dict[str, Any]]:
     """The completeness of a run, once all of its shards have finished, or after this time. `say` is called when it has
     to wait. Raises Stopped, Fatal."""
-    end, delay = time.monotonic() + seconds, _FIRST_WAIT
-    while True:
-        found = questions.get(f"/suite-runs/{run_id}/completeness")
+    path, delay = f"/suite-runs/{run_id}/completeness", _FIRST_WAIT
+    found = questions.get(path)
+    end = time.monotonic() + seconds
+    while found is not None and found["shards"]["finished"] < found["shards"]["total"]:
         left = end - time.monotonic()
-        if found is None or found["shards"]["finished"] >= found["shards"]["total"] or left <= 0:
-            return found
+        if left <= 0:
+            break
         if delay == _FIRST_WAIT:
             say(found)
         time.sleep(min(delay, left))
         delay = min(delay * 2, _LAST_WAIT)
+        found = questions.get(path)
+    return found

@@ -110,9 +110,8 @@ def _finish(options: argparse.Namespace, fail_on: set[str]) -> int:
 
 
 def _say_waiting(completeness: dict[str, Any], seconds: float) -> None:
-    if seconds:
-        shards = completeness["shards"]
-        say(f"{shards['finished']} of {shards['total']} shards have finished. Waiting up to {seconds:g} s")
+    shards = completeness["shards"]
+    say(f"{shards['finished']} of {shards['total']} shards have finished. Waiting up to {seconds:g} s")
 
 
 def _code(found: Findings, fail_on: set[str]) -> int:
