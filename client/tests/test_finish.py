@@ -90,8 +90,8 @@ def test_new_failures_with_their_first_difference(finish, server, pull_request, 
     code, out, err = finish(head["id"], "--markdown", tmp_path / "own.md", GITHUB_STEP_SUMMARY=str(page))
     assert (code, err) == (0, "")
     assert out.splitlines() == [
-        f"{name}: Failed · 5 tests · 3 failed · 1 flaky · branch fix · commit c0ffee1…",
-        "2 new failures against main 8f14e45…; 1 failed there, too; 1 fixed",
+        f"{name}: Failed · 5 tests · 3 failed · 1 flaky · branch fix · commit c0ffee11",
+        "2 new failures against main 8f14e45c; 1 failed there, too; 1 fixed",
         "  new (firefox): never passed before",
         "  pay: no button: step 1 took 4.1 s, was 0.3 s; failed at 2",
         "1 flaky test, which failed first and passed then",
@@ -101,10 +101,10 @@ def test_new_failures_with_their_first_difference(finish, server, pull_request, 
     ]
     text = (tmp_path / "own.md").read_text("utf-8")
     assert page.read_text("utf-8") == f"of another step, without its end\n{text}"
-    assert text.startswith(f"## `{name}`\n\nFailed · 5 tests · 3 failed · 1 flaky · branch `fix` · commit `c0ffee1…`")
+    assert text.startswith(f"## `{name}`\n\nFailed · 5 tests · 3 failed · 1 flaky · branch `fix` · commit `c0ffee11`")
     assert f"[page of the run]({server.url}/runs/{head['id']})" in text
     compared = f"{server.url}/compare?base={base['id']}&head={head['id']}"
-    assert f"### 2 new failures against [`main` `8f14e45…`]({compared}); 1 failed there, too; 1 fixed\n" in text
+    assert f"### 2 new failures against [`main` `8f14e45c`]({compared}); 1 failed there, too; 1 fixed\n" in text
     pay = next(test for test in server.run(head["id"])["tests"] if test["name"] == "pay")
     difference = "  - `no button`\n  - `step 1 took 4.1 s, was 0.3 s; failed at 2`\n"
     assert f"- [`pay`]({server.url}/results/{pay['id']})\n{difference}" in text and "- [`login`](" in text

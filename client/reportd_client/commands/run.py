@@ -158,8 +158,10 @@ def _send(made: Run, code: int, before: Before, options: argparse.Namespace) -> 
         made.close()
     if made.receipt is None:
         return EXIT.NOT_SENT
-    if not options.quiet or exit_code(made.receipt):
+    if exit_code(made.receipt) or (options.collect and not options.quiet):
         show(made.receipt, sys.stderr)
+    elif not options.quiet:
+        say(str(made.receipt.run_url))
     if not exit_code(made.receipt) and options.collect and not reports.count:
         say("The command wrote no report that --collect finds")
         return EXIT.UNREADABLE if reports.unreadable else EXIT.NOTHING

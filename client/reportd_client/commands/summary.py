@@ -15,7 +15,7 @@ from reportd_client.commands.findings import SHOWN, Findings
 from reportd_client.formats.result import plain
 
 _SHOWN_ON_TERMINAL = 5
-_NAME, _TEXT = 200, 300  # characters that are shown
+_NAME, _TEXT, _COMMIT = 200, 300, 8  # characters that are shown
 # What changes how the text around it is shown, or cannot be written: controls, directions, invisible characters.
 _HIDDEN = re.compile("[\0-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 _COMPARED = 10_000
@@ -112,7 +112,7 @@ class Summary:
         facts += [f"{failed:,} failed"] if failed else []
         facts += [f"{len(found.flaky):,} flaky"] if found.flaky else []
         facts += [f"branch {style.text(run['branch'], _NAME)}"] if run["branch"] else []
-        facts += [f"commit {style.text(run['commit_sha'], 8)}"] if run["commit_sha"] else []
+        facts += [f"commit {style.text(str(run['commit_sha'])[:_COMMIT])}"] if run["commit_sha"] else []
         return " · ".join(facts)
 
     def _sections(self, style: Any) -> Iterator[Section]:
@@ -173,7 +173,7 @@ def _reason(style: Any, difference: dict[str, Any]) -> list[str]:
 
 
 def _named(style: Any, run: dict[str, Any]) -> str:
-    commit = f" {style.text(run['commit_sha'], 8)}" if run["commit_sha"] else ""
+    commit = f" {style.text(str(run['commit_sha'])[:_COMMIT])}" if run["commit_sha"] else ""
     return f"{style.text(run['branch'] or 'the main branch', _NAME)}{commit}"
 
 
