@@ -6,6 +6,7 @@ import argparse
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional, Sequence
 
@@ -159,7 +160,7 @@ def _send(made: Run, code: int, before: Before, options: argparse.Namespace) -> 
     if made.receipt is None:
         return EXIT.NOT_SENT
     if exit_code(made.receipt) or (options.collect and not options.quiet):
-        show(made.receipt, sys.stderr)
+        show(replace(made.receipt, message=None), sys.stderr)  # which close() has said
     elif not options.quiet:
         say(str(made.receipt.run_url))
     if not exit_code(made.receipt) and options.collect and not reports.count:

@@ -258,7 +258,9 @@ def _check(answer: Answer, url: str, token: Optional[str]) -> None:
     if answer.status == 401:
         raise Fatal(f"{url} does not accept {named}. It needs a token with the role uploader", 6)
     if answer.status == 403:
-        raise Fatal(f"{url} refuses {named}: {answer.text()}. It needs the role uploader", 6)
+        reason = answer.text().rstrip(".")
+        needed = "" if "needs the role" in reason else ". It needs the role uploader"
+        raise Fatal(f"{url} refuses {named}: {reason}{needed}", 6)
     if answer.status == 407:
         raise Fatal("The proxy wants a password. Put it into the proxy's address, or the server into NO_PROXY", 1)
     if 300 <= answer.status < 400:
