@@ -8,8 +8,8 @@
     lock, log, stop     of the sender
 
 Records: `begin` of a test, `add` of an entry to it, `test` with its verdict, `crash` of a process during a test, `run`
-with later values of the run's fields, `end` of the run. A record is appended by one `write` and not synced: the spool
-survives the process, not a power cut.
+with what is known only later (metadata, how many tests there are, errors outside of them), `end` of the run. A record
+is appended by one `write` and not synced: the spool survives the process, not a power cut.
 """
 
 from __future__ import annotations

@@ -7,8 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+from reportd_client.cli import main
 from reportd_client.settings import SettingsError, read
 from reportd_client.spool import spools_in
 
@@ -22,6 +24,23 @@ from tests.test_sender import resume
 def somewhere_else(tmp_path, monkeypatch):
     """Not in the checkout, whose git would say commit and branch."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def send(server, tmp_path, monkeypatch, capsys):
+    """Runs `reportd-send` in this process: its code, output and errors."""
+
+    def run(*arguments, **environment):
+        settings = {"REPORTD_URL": server.url, "REPORTD_TOKEN": server.token, "REPORTD_SPOOL": str(tmp_path / "spool")}
+        with monkeypatch.context() as patch:
+            for name, value in {**settings, **environment}.items():
+                patch.setenv(name, value)
+            with pytest.raises(SystemExit) as ended:
+                main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return SimpleNamespace(returncode=int(ended.value.code), stdout=said.out, stderr=said.err)
+
+    return run
 
 
 @pytest.fixture

@@ -527,3 +527,9 @@ async def test_a_run_says_whether_it_is_complete_or_what_is_missing(client, visi
     shard = {"total": 1, "status": "Passed", "tests_expected": 0}
     await client.put(f"{API}/suite-runs/{done}/shards/1", json=shard)
     assert "Complete: all 0 tests that were expected." in words_of(await visit(f"/runs/{done}"))
+
+    killed = await make_run()  # nobody knows how many tests there were
+    shard = {"total": 1, "status": "Failed", "errors": ["no disk"]}
+    await client.put(f"{API}/suite-runs/{killed}/shards/1", json=shard)
+    said = words_of(await visit(f"/runs/{killed}"))
+    assert "Outside of tests:no disk" in said and "omplete" not in said

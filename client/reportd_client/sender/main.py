@@ -74,7 +74,6 @@ class Sending:
         self._receipts = Receipts(spool.folder)
         self._follower = Follower(spool.folder)
         self._tests = Tests(self._receipts.complete)
-        self._tests.expected = spool.about.get("tests_expected")
         self._lock = threading.Lock()  # of _tests
         # Failed tests first: (0 or 1, number, tests).
         self._queue: queue.PriorityQueue[tuple[int, int, list[Waiting]]] = queue.PriorityQueue()

@@ -26,7 +26,7 @@ class Shard:
     all its words have the same `started_at`."""
 
     def __init__(self, spool: Spool, server: Server, receipts: Receipts, run_id: str, offers: Offers) -> None:
-        self._server, self._receipts = server, receipts
+        self._server, self._receipts, self._run_id = server, receipts, run_id
         self._index, self._total = shards.parse(str(spool.about.get("shard"))) or (1, 1)
         self._path = f"/suite-runs/{run_id}/shards/{self._index}"
         self._started_at = spool.about.get("shard_started_at") or spool.about["run"].get("started_at")
@@ -69,7 +69,7 @@ class Shard:
         body = Json({name: value for name, value in values.items() if value is not None})
         answer = self._server.call("PUT", self._path, body)
         if answer.status == 404:
-            raise Fatal("The run has been deleted on the server, or belongs to another project")
+            raise Fatal(f"The run {self._run_id} has been deleted on the server, or belongs to another project")
         if 400 <= answer.status < 500:
             self._is_refused = True
             self._receipts.refuse(None, f"shard {self._index}/{self._total}", answer.text())
