@@ -108,6 +108,26 @@ def test_the_code_is_that_of_the_command(run, server, ends, code):
     assert (result, found["status"], len(found["tests"])) == (code, "Failed", 1)
 
 
+def test_what_a_report_says_of_the_run(run, server):
+    """An error outside of tests, in a report without any."""
+    config = {"rootDir": "/nowhere", "version": "1.50.0", "projects": []}
+    report = json.dumps({"config": config, "suites": [], "errors": [{"message": "no setup"}], "stats": {}})
+    _, _, err = run("--collect", "*.json", "--", PYTHON, "-c", f"open('report.json', 'w').write({report!r})")
+    found = run_of(server, err)
+    assert (found["status"], found["tests"]) == ("Failed", []) and "wrote no report" not in err, err
+    assert "no setup" in json.dumps(found["metadata"])
+    report = json.dumps({"suite": {"metadata": {"self": 1, "team": "shop"}}, "steps": []})
+    _, _, err = run("--collect", "r.json", "--", PYTHON, "-c", f"open('r.json', 'w').write({report!r})")
+    assert run_of(server, err)["metadata"]["team"] == "shop"
+
+
+def test_a_fault_while_sending_does_not_hide_the_code_of_the_command(run, server, monkeypatch):
+    monkeypatch.setattr("reportd_client.commands.run.record", lambda *given: 1 / 0)
+    for ends, code in (("", 5), ("raise SystemExit(3)", 3)):
+        result, _, err = run("--collect", "*.json", "--", PYTHON, "-c", ends)
+        assert result == code and "Sending failed: ZeroDivisionError" in err
+
+
 def test_failed_tests_of_a_command_that_passes(run, server):
     result, _, err = run("--collect", "*.json", "--", PYTHON, "-c", write("result.json", "a", status="Failed"))
     assert (result, run_of(server, err)["status"]) == (0, "Failed")

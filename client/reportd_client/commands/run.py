@@ -94,6 +94,7 @@ def run(options: argparse.Namespace) -> int:
         own = EXIT.NOT_SENT
     except Exception as error:  # the exit code of the command must not be lost
         say(f"Sending failed: {type(error).__name__}: {error}")
+        made.close()
         own = EXIT.NOT_SENT
     return code or (0 if options.fail_on == "never" and own not in (EXIT.USAGE, EXIT.NO_RIGHT) else own)
 
@@ -149,8 +150,11 @@ def _send(made: Run, code: int, before: Before, options: argparse.Namespace) -> 
     reports.look(options.collect, before.has_changed)
     for text in (*reports.notes, *reports.unreadable, *reports.empty, *reports.remarks):
         say(text)
-    if code or reports.suite.get("status") == "Failed":
+    if code or reports.failed:
         made.set_status("Failed")
+    metadata = reports.suite.get("metadata")
+    if isinstance(metadata, dict):
+        made.add_metadata(**{name: value for name, value in metadata.items() if name != "self"})
     with Progress(options.quiet) as progress:
         tests = record(made.recorder, reports, made.fields["run_key"], as_is, progress)
         if made.shard:
@@ -163,7 +167,7 @@ def _send(made: Run, code: int, before: Before, options: argparse.Namespace) -> 
         show(replace(made.receipt, message=None), sys.stderr)  # which close() has said
     elif not options.quiet:
         say(str(made.receipt.run_url))
-    if not exit_code(made.receipt) and options.collect and not reports.count:
+    if not exit_code(made.receipt) and options.collect and not (reports.count or reports.failed):
         say("The command wrote no report that --collect finds")
         return EXIT.UNREADABLE if reports.unreadable else EXIT.NOTHING
     return exit_code(made.receipt) or (EXIT.REFUSED if reports.notes or reports.unreadable else 0)
