@@ -27,8 +27,13 @@ UNION ALL
 SELECT storage_path FROM removed_files WHERE storage_path = ANY($1::text[]) AND unlinked_at IS NULL
 
 -- name: removals
--- The queue of files to unlink, in portions; is_held_up: the DELETE was committed more than $3 seconds ago.
-SELECT storage_path, removed_at < CURRENT_TIMESTAMP - make_interval(secs => $3) AS is_held_up FROM removed_files
+-- The queue of files to unlink, in portions; is_held_up: the DELETE was committed more than $3 seconds ago, and no
+-- backup runs, for whose end they wait (the lock of backup.hold_removals, whose key pg_locks shows in two halves).
+SELECT storage_path, removed_at < CURRENT_TIMESTAMP - make_interval(secs => $3) AND NOT EXISTS (
+           SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database AND d.datname = current_database()
+           WHERE l.locktype = 'advisory' AND l.classid = 25185 AND l.objid = 1667986800 AND l.mode = 'ExclusiveLock'
+       ) AS is_held_up
+FROM removed_files
 WHERE unlinked_at IS NULL AND storage_path > $1
 ORDER BY storage_path LIMIT $2
 

@@ -315,7 +315,7 @@ async def test_nothing_is_removed_by_a_damaged_list(send, back_up, run, backups)
 
 
 async def test_what_is_deleted_meanwhile_keeps_its_files_until_the_end(
-    client, send, make_run, back_up, restore_there, backups, storage, monkeypatch
+    client, send, make_run, back_up, restore_there, run, storage, rows, monkeypatch
 ):
     """Between the dump and the files, a run and an artifact are deleted."""
     gone = await make_run()
@@ -329,12 +329,15 @@ async def test_what_is_deleted_meanwhile_keeps_its_files_until_the_end(
 
         asyncio.run_coroutine_threadsafe(delete(), loop).result(60)
         assert all((storage / path).exists() for path in paths)
+        rows("UPDATE removed_files SET removed_at = now() - interval '1 day'")
+        assert run("check", "--grace", "0s")[0] == 0  # they wait for the backup
         return copy(*arguments)
 
     monkeypatch.setattr(making, "_copy", delete_and_copy)
     manifest = await back_up()
     assert (manifest["files"]["contents"], manifest["files"]["missing"]) == (2, 0)
-    assert (storage / paths[0]).exists()
+    code, output, _ = await asyncio.to_thread(run, "check")
+    assert code == 1 and f"held_up_removal   {paths[0]}" in output
     await client.app[SERVICES].removals.drain(client.app[SERVICES].pool)
     assert [(storage / path).exists() for path in paths] == [False, True]
     code, output, errors = await asyncio.to_thread(restore_there)
