@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncpg
 
 from server.auth import access_tokens, people
-from server.auth.passwords import hash_password
+from server.auth.passwords import Passwords, hash_password
 from server.auth.roles import Role
 from server.auth.tokens import hash_of, is_token, new_token
 from server.database.embedded import EmbeddedError
@@ -45,6 +45,23 @@ def forget_password(data: Path, name: str) -> None:
     """Remove the admin-password file after the person `admin` got another password, which is no business of a file."""
     if name == _ADMIN:
         (data / PASSWORD).unlink(missing_ok=True)
+
+
+async def forget_another_password(data: Path, dsn: str) -> bool:
+    """Remove the admin-password file if the person `admin` has another one in a restored database. Whether it did."""
+    path = data / PASSWORD
+    if not path.exists():
+        return False
+    connection, passwords = await asyncpg.connect(dsn), Passwords()
+    try:
+        row = await connection.fetchrow(SQL.users.for_login, _ADMIN)
+        if await passwords.match(row["password_hash"], path.read_text("utf-8").strip()):
+            return False
+    finally:
+        passwords.close()
+        await connection.close()
+    path.unlink()
+    return True
 
 
 def write(path: Path, text: str) -> None:

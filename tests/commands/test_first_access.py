@@ -49,6 +49,16 @@ async def test_a_removed_file_stays_removed(tmp_path, dsn, rows):
     assert list(tmp_path.iterdir()) == []
 
 
+async def test_a_restored_database_with_another_password_removes_the_file(tmp_path, dsn, rows):
+    assert await first_access.forget_another_password(tmp_path, dsn) is False
+    await first_access.ensure(tmp_path, dsn)
+    assert await first_access.forget_another_password(tmp_path, dsn) is False
+    assert (tmp_path / "admin-password").exists()
+    rows("UPDATE users SET name = 'another'")  # the backup has no admin, or one with another password
+    assert await first_access.forget_another_password(tmp_path, dsn) is True
+    assert not (tmp_path / "admin-password").exists()
+
+
 @pytest.mark.parametrize(("name", "left"), [("admin", False), ("anna", True)])
 def test_a_new_password_of_admin_removes_the_file_of_the_former_one(tmp_path, name, left):
     first_access.write(tmp_path / "admin-password", "former\n")

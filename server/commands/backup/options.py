@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from server.commands import epilogs, settings, up
+from server.commands import epilogs, first_access, settings, up
 from server.commands.backup.layout import Backups
 from server.commands.check.findings import printable
-from server.commands.console import Database, use_running_server
+from server.commands.console import Database, run, use_running_server
 from server.config import Config
 
 
@@ -83,6 +83,8 @@ def _restore(options: argparse.Namespace) -> int:
             done = restore_files(dsn, loaded, backups, options.backup)
         else:
             done = restore(dsn, loaded, backups, options.backup, options.replace, options.data is not None)
+        if options.data is not None and run(first_access.forget_another_password(options.data, dsn)):
+            print(f"removed {options.data / first_access.PASSWORD}: admin has another password in the backup")
     placed, missing = done.placed, done.manifest.files.missing
     print(f"restored {done.name}, taken at {done.manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC")
     print(f"  files: {placed.kept:,} were there, {placed.linked:,} linked, {placed.copied:,} copied")
