@@ -10,8 +10,9 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
+from reportd_client import shards
 from reportd_client.commands.completeness import missing_of
 from reportd_client.commands.terminal import UNREACHED, Progress, say
 from reportd_client.formats.markup import MAX_FILE
@@ -73,19 +74,29 @@ def _described(reports: Reports, options: argparse.Namespace, settings: Settings
     """Options, else what the reports say of their suite, else the CI. Raises SettingsError."""
     described = describe(settings, {"tags": options.tag})
     given = described.fields
-    suite = reports.suite
+    in_ci = given.get("metadata", {}).get("ci", {}).get("system", "git") != "git"
+    known = {"branch": settings.branch, "commit_sha": settings.commit, "build_url": settings.build_url}
+    checkout = {} if in_ci else reports.suite.get("checkout", {})
+    suite = {**{name: value for name, value in checkout.items() if not known.get(name)}, **reports.suite}
     fields = {**given, **{name: suite[name] for name in (*_RUN, "tags", "started_at") if suite.get(name) is not None}}
     chosen = {"name": options.name, "branch": options.branch, "commit_sha": options.commit, "tags": options.tag}
     chosen.update(build_url=options.build_url, environment=options.environment, project=options.project)
     fields.update({name: value for name, value in chosen.items() if value})
     of_suite = suite.get("metadata")
     metadata = {**(of_suite if isinstance(of_suite, dict) else {}), **given.get("metadata", {})}
-    in_ci = metadata.get("ci", {}).get("system", "git") != "git"
     fields["run_key"] = settings.run_key or suite.get("run_key") or (given["run_key"] if in_ci else reports.key())
+    shard = described.shard or (_shard_of(metadata) if described.is_shared else None)
     if described.shard and not (described.is_shared or suite.get("run_key")):
         raise SettingsError(f"Shard {described.shard} {NO_KEY}")
     fields["metadata"] = Masks(settings.mask).anything(metadata)
-    return Described(fields, described.shard, described.is_shared)
+    return Described(fields, shard, described.is_shared)
+
+
+def _shard_of(metadata: dict[str, Any]) -> Optional[str]:
+    """The shard that the reports say they are. All of them together are no shard."""
+    found = metadata.get("shards")
+    parsed = shards.parse(found[0]) if isinstance(found, list) and len(found) == 1 else None
+    return f"{parsed[0]}/{parsed[1]}" if parsed is not None and parsed[1] > 1 else None
 
 
 def _send(reports: Reports, options: argparse.Namespace, bytes_of: Callable[[Path], Any]) -> int:

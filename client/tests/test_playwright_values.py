@@ -192,13 +192,43 @@ def test_repeated_tests_of_json(tmp_path):
     ]
 
 
-def test_the_ci_of_the_report(tmp_path):
+def test_the_checkout_of_the_report(tmp_path, send, server):
+    """It is that of the run, unless a setting or the CI says another; changes that were not committed are not sent."""
     metadata = {"ci": {"buildHref": "https://ci/1", "branch": "x"}, "gitCommit": {"hash": "c" * 40, "branch": "main"}}
     value = report(("a", [outcome()]), metadata={**metadata, "gitDiff": "secret", "actualWorkers": 1, "team": "shop"})
     (tmp_path / "r.json").write_text(json.dumps(value))
-    suite = looked(tmp_path)[0].suite
-    assert (suite["branch"], suite["commit_sha"], suite["build_url"]) == ("main", "c" * 40, "https://ci/1")
-    assert suite["metadata"]["config"] == {"team": "shop"} and "secret" not in json.dumps(suite)
+    names = ("branch", "commit_sha", "build_url")
+    run = run_of(server, send(tmp_path / "r.json", "--run-key", "checkout"))
+    assert [run[name] for name in names] == ["main", "c" * 40, "https://ci/1"]
+    assert run["metadata"]["config"] == {"team": "shop"} and "secret" not in json.dumps(run)
+    run = run_of(server, send(tmp_path / "r.json", "--run-key", "checkout 2", REPORTD_BRANCH="mine"))
+    assert [run[name] for name in names] == ["mine", "c" * 40, "https://ci/1"]
+    jenkins = {
+        "JENKINS_URL": "x",
+        "BUILD_URL": "https://ci/2",
+        "BUILD_TAG": "t",
+        "GIT_COMMIT": "d" * 40,
+        "GIT_BRANCH": "m",
+    }
+    run = run_of(server, send(tmp_path / "r.json", **jenkins))
+    assert [run[name] for name in names] == ["m", "d" * 40, "https://ci/2"]
+
+
+def test_jobs_that_send_their_shards(tmp_path, send, server):
+    """The run is one, and ends with the last of them; all of them in one command are no shard."""
+    for shard in (1, 2):
+        configure = copy.deepcopy(CONFIGURE)
+        configure["params"]["config"]["shard"] = {"current": shard, "total": 2}
+        events = [FIRST, configure, project(f"test {shard}"), BEGIN, *attempt(f"test {shard}"), END]
+        zipped(tmp_path / f"{shard}.zip", "".join(json.dumps(event) + "\n" for event in events).encode())
+    run = run_of(server, send(tmp_path / "1.zip", REPORTD_RUN_KEY="in shards"))
+    assert run["finished_at"] is None
+    run = run_of(server, send(tmp_path / "2.zip", REPORTD_RUN_KEY="in shards"))
+    assert run["status"] == "Passed" and run["finished_at"] is not None and len(run["tests"]) == 2
+    assert run_of(server, send(tmp_path / "1.zip"))["finished_at"] is not None, "without a key it is a run of its own"
+    whole = run_of(server, send(tmp_path, REPORTD_RUN_KEY="whole"))
+    assert whole["finished_at"] is not None and whole["metadata"]["shards"] == ["1/2", "2/2"]
+    assert whole["metadata"]["expected_tests"] == 2
 
 
 def test_a_json_report_that_is_cut(tmp_path):

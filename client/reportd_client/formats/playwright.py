@@ -180,10 +180,13 @@ class Run:
             "errors": errors,
             "outcome": self.status if self.status in ("interrupted", "timedout") else None,
         }
-        fields = {
+        checkout = {
             "branch": text_of(commit.get("branch")) or text_of(ci.get("branch")),
             "commit_sha": text_of(commit.get("hash")) or text_of(ci.get("commitHash")),
             "build_url": text_of(ci.get("buildHref")),
+        }
+        fields = {
+            "checkout": {name: value for name, value in checkout.items() if value},
             "metadata": {name: value for name, value in metadata.items() if value},
             "status": "Failed" if errors else None,
             "started_at": iso(self.started),

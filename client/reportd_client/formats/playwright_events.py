@@ -15,11 +15,13 @@ from reportd_client.formats.playwright_values import number, whole
 from reportd_client.formats.result import File
 
 MAX_LINE = 32 << 20  # bytes; the files that a test attaches as bytes are in a line
-MAX_VALUES = 1_000_000  # of a line; an empty list takes 30 times as much memory as its text
+MAX_VALUES = 500_000  # of a line; an empty list takes 30 times as much memory as its text
 MAX_OPEN = 16 << 20  # bytes of the events of all results that have not ended; as Python's values five times as much
 MAX_RESULTS = 1_000  # that have not ended: workers, of which a machine has fewer
 MAX_DEPTH = 100  # of describe blocks
 _FILE_FIELDS = 500  # bytes of what is kept of an attachment
+
+_JSON = json.JSONDecoder(strict=False)
 
 Ended = tuple[Case, Optional[Attempt]]
 
@@ -39,7 +41,7 @@ def _event(line: str) -> Optional[dict[str, Any]]:
     if line.count(",") + line.count("[") + line.count("{") > MAX_VALUES:
         return None
     try:
-        event = json.loads(line, strict=False)
+        event = _JSON.decode(line)
     except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) else None

@@ -89,7 +89,8 @@ class Source:
     remark: Callable[[str], None] = lambda text: None
     keep_har: bool = False  # send a HAR file itself, too, which holds what the server hides
     names: set[str] = field(default_factory=set)  # of the run
-    suite: dict[str, Any] = field(default_factory=dict)  # fields of the run
+    # Fields of the run. Those in `checkout`, like `branch`, are what a CI knows better where there is one.
+    suite: dict[str, Any] = field(default_factory=dict)
     # Of pytest's files, which have an entry for each rerun, without its verdict: whether there are any.
     has_reruns: Optional[bool] = None
 
