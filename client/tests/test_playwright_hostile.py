@@ -45,6 +45,7 @@ def test_a_blob_that_is_cut(tmp_path):
     [
         (b"", "is empty", 2),
         (blob(project(), BEGIN), "is empty: it has no test", 2),
+        (blob(BEGIN) + b"no JSON\n", "1 lines cannot be read, and the others have no test", 3),
         (b"PK\x03\x04 and no more", "is damaged, cut or no zip", 3),
         (b'{"method": "onBlobReportMetadata"}\n', "is no blob report of Playwright: it has no list of tests", 3),
         (b"<testsuite/>", "is no blob report of Playwright", 3),

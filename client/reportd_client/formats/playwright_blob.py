@@ -61,6 +61,8 @@ def _judge(source: Source, events: Events, count: int) -> None:
         raise Empty(f"{path} is empty")
     if not events.has_begun:
         raise Unreadable(f"{path} is no blob report of Playwright: it has no list of tests")
+    if not count and events.damaged:
+        raise Unreadable(f"{path}: {events.damaged:,} lines cannot be read, and the others have no test")
     if not count and not source.suite.get("status"):
         raise Empty(f"{path} is empty: it has no test")
     if not events.has_ended:
