@@ -3,9 +3,11 @@
 
 const fs = require("fs");
 
-const { COPY_BELOW } = require("./limits");
+const { REDACTED, isPasswordField } = require("./mask");
 const { artifactTypeOf, cut, given, plain } = require("./texts");
 
+const MAX_CONTEXT = 1 << 20;
+const FIELD = /^(\s*- \w+ "((?:[^"\\\n]|\\.)*)"[^:\n]*: ).+$/gm; // of a page: its name, its value
 const EXTENSIONS = {
   "image/png": "png",
   "image/jpeg": "jpg",
@@ -25,7 +27,7 @@ const EXTENSIONS = {
   "text/xml": "xml",
 };
 
-/** The files of a result: `fields`, and `source`, bytes or a path. `owners`: the step of an attachment, if it has one;
+/** The files of a result: `fields`, and `source`, bytes or a path, or `refused`. `owners`: the step of an attachment, if it has one;
  * `steps`: all steps of the result; `clean` removes what must not be sent from a text. */
 function filesOf(result, isFailed, { steps, owners }, clean) {
   const deepest = isFailed ? deepestFailed(steps) : null;
@@ -39,7 +41,7 @@ function filesOf(result, isFailed, { steps, owners }, clean) {
       const category = type === "screenshot" && (step || isFailed) ? (isError ? "error" : "after") : null;
       const fields = { file_name: fileName, artifact_type: type, artifact_category: category };
       if (step) fields.step_number = step.step_number;
-      return { fields: given(fields), source: sourceOf(attachment, clean) };
+      return { fields: given(fields), ...sourceOf(attachment, clean) };
     });
 }
 
@@ -74,18 +76,21 @@ function typeOf(attachment, fileName) {
   return artifactTypeOf(fileName);
 }
 
+/** Bytes or a path; or the reason why it is not sent. What Playwright writes for assistants is sent without the source of
+ * the test, which has what the test types. */
 function sourceOf(attachment, clean) {
-  const { body, path } = attachment;
+  const { name, body, path } = attachment;
   const source = body ?? path ?? Buffer.alloc(0);
-  if (attachment.name !== "error-context" || mediaTypeOf(attachment) !== "text/markdown") return source;
+  if (name !== "error-context" || mediaTypeOf(attachment) !== "text/markdown") return { source };
   try {
-    if (!Buffer.isBuffer(source) && fs.statSync(source).size > COPY_BELOW) return source;
-    const text = (Buffer.isBuffer(source) ? source : fs.readFileSync(source)).toString();
-    // What follows is the source of the test, with what it types.
-    const [shown] = text.split(/^# Test source/m);
-    return Buffer.from(clean(`${shown.trimEnd()}\n`));
+    const size = Buffer.isBuffer(source) ? source.length : fs.statSync(source).size;
+    if (size > MAX_CONTEXT) return { refused: "More than 1 MiB" };
+    const text = (Buffer.isBuffer(source) ? source : fs.readFileSync(source)).toString().replaceAll("\r\n", "\n");
+    const [shown] = text.split(/^# Test source[^\S\n]*$/m);
+    const hidden = shown.replace(FIELD, (line, field, label) => (isPasswordField(label) ? field + REDACTED : line));
+    return { source: Buffer.from(clean(`${hidden.trimEnd()}\n`)) };
   } catch {
-    return source; // it does not exist
+    return { source }; // it does not exist
   }
 }
 

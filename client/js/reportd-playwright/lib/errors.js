@@ -2,9 +2,12 @@
 // a test types in it.
 "use strict";
 
+const { isPasswordField } = require("./mask");
 const { cut, given, plain } = require("./texts");
 
-const TYPE = /^([A-Za-z_$][\w$.]*(?:Error|Exception))(?:: |$)/;
+const TYPE = /^((?:[A-Za-z_$][\w$.]*)?(?:Error|Exception))(?:: |$)/;
+const LOCATOR = /^Locator: +(.+)$/m;
+const VALUE = /^ *(?:Expected|Received|- unexpected value)[^:"\n]*:? *"(.+)"$/gm;
 const MOST_CAUSES = 5;
 const MOST_ERRORS = 50;
 
@@ -38,4 +41,12 @@ function lineOf(error, length = 2000) {
   return cut(type && type !== message ? `${type}: ${message}` : message, length);
 }
 
-module.exports = { fieldsOf, lineOf };
+/** What an error quotes of the value of a password field. */
+function secretsOf(error) {
+  const text = textOf(error);
+  const [, field] = LOCATOR.exec(text) || [];
+  const isSecret = text.includes("toHaveValue") && isPasswordField(field);
+  return isSecret ? [...text.matchAll(VALUE)].map((found) => found[1]) : [];
+}
+
+module.exports = { fieldsOf, lineOf, secretsOf };

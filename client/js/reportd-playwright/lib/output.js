@@ -6,55 +6,55 @@ const { StringDecoder } = require("string_decoder");
 const { MAX_OUTPUT, MAX_OUTPUT_LINES } = require("./limits");
 const { cut, given, plain } = require("./texts");
 
+const KEPT = 8 << 20; // characters of a result's output
+const MAX_LINES = 10_000; // that are kept apart, those that are blank, too
 const LEVELS = { stdout: "info", stderr: "warning" };
 
-/** Gathers what a result prints, in the order in which it comes. */
+/** Gathers what a result prints, in the order in which it comes: the first lines, and all of each stream. */
 class Output {
   constructor() {
     this._lines = []; // a line stands where its first chunk came
     this._open = {}; // the line of each stream that has no end yet
+    this._whole = {};
+    this._length = 0;
     this._decoders = { stdout: new StringDecoder("utf8"), stderr: new StringDecoder("utf8") };
   }
 
   /** `time` in milliseconds, null when it is not known. */
   add(stream, chunk, time) {
     const text = Buffer.isBuffer(chunk) ? this._decoders[stream].write(chunk) : String(chunk);
-    const [first, ...others] = text.split("\n");
-    this._append(stream, first, time);
-    for (const line of others) {
-      this._open[stream] = null;
-      if (line) this._append(stream, line, time);
-    }
+    const kept = text.slice(0, Math.max(0, KEPT - this._length));
+    this._length += text.length;
+    (this._whole[stream] ||= []).push(kept);
+    if (this._lines.length > MAX_LINES) return;
+    kept.split("\n").forEach((part, number) => {
+      if (number) this._open[stream] = null;
+      if (!part) return;
+      if (!this._open[stream]) this._lines.push((this._open[stream] = { stream, text: "", time }));
+      this._open[stream].text += part;
+    });
   }
 
-  _append(stream, text, time) {
-    if (!this._open[stream]) this._lines.push((this._open[stream] = { stream, text: "", time }));
-    this._open[stream].text += text;
-  }
-
-  /** The entries; and when there is too much for entries, both streams as files. `hide` removes secrets from a text. */
-  entries(hide) {
-    const [entries, files] = [[], []];
+  /** The entries; and when there is too much for entries, each stream as a file. `clean` removes secrets from a text. */
+  entries(clean) {
+    const entries = [];
     let size = 0;
     for (const { stream, text, time } of this._lines) {
-      const line = hide(plain(text.replace(/\r$/, "")));
+      const line = plain(text).replace(/\r+$/, "");
       if (!line.trim()) continue;
-      if (entries.length >= MAX_OUTPUT_LINES || size + line.length > MAX_OUTPUT) {
-        files.push(...this._files(hide));
-        break;
-      }
       size += line.length;
-      entries.push(given({ level: LEVELS[stream], message: cut(line), source_url: stream, logged_at: time }));
+      if (entries.length >= MAX_OUTPUT_LINES || size > MAX_OUTPUT) return { entries, files: this._files(clean) };
+      entries.push(given({ level: LEVELS[stream], message: cut(clean(line)), source_url: stream, logged_at: time }));
     }
-    return { entries, files };
+    return { entries, files: this._lines.length > MAX_LINES ? this._files(clean) : [] };
   }
 
-  _files(hide) {
-    return Object.keys(LEVELS).flatMap((stream) => {
-      const lines = this._lines.filter((line) => line.stream === stream).map((line) => line.text);
-      const fields = { file_name: `${stream}.log`, artifact_type: "log" };
-      return lines.length ? [{ fields, source: Buffer.from(hide(`${lines.join("\n")}\n`)) }] : [];
-    });
+  _files(clean) {
+    const streams = Object.keys(LEVELS).filter((stream) => this._whole[stream]);
+    return streams.map((stream) => ({
+      fields: { file_name: `${stream}.log`, artifact_type: "log" },
+      source: Buffer.from(clean(plain(this._whole[stream].join("")))),
+    }));
   }
 }
 

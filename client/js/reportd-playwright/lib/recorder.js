@@ -44,15 +44,18 @@ class Recorder {
     const fields = testOf(test, result, identity, this._shard, hide);
     const isFailed = fields.status === "Failed";
     const placed = stepsOf(result, hide);
-    const { entries, files } = open.output.entries(hide);
-    files.unshift(...filesOf(result, isFailed, placed, (text) => this._masks.text(hide(text))));
+    const clean = (text) => this._masks.text(hide(text));
+    const { entries, files } = open.output.entries(clean);
+    files.unshift(...filesOf(result, isFailed, placed, clean));
     this._spool.checkSpace();
     const artifacts = files
       .filter((file) => fields.status !== "Passed" || this._screenshots === "all" || !isScreenshot(file))
-      .map((file) => ({ ...file.fields, ...this._spool.store(file.source, isFailed) }));
+      .map(({ fields, source, refused }) => ({
+        ...fields,
+        ...(refused ? { refused } : this._spool.store(source, isFailed)),
+      }));
     const steps = placed.steps.map((step) => this._masks.step(step));
-    const console_logs = entries.map((entry) => this._masks.fields(entry, ["message"]));
-    return this._write(open, this._hidden(fields), { steps, console_logs, artifacts });
+    return this._write(open, this._hidden(fields), { steps, console_logs: entries, artifacts });
   }
 
   /** A test of which no attempt began. */

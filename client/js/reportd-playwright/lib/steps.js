@@ -1,7 +1,7 @@
 // Steps of Playwright as numbered steps of the API.
 "use strict";
 
-const { fieldsOf } = require("./errors");
+const { fieldsOf, secretsOf } = require("./errors");
 const { MAX_STEPS } = require("./limits");
 const { REDACTED, isPasswordField } = require("./mask");
 const { cut, given, plain, plainJson } = require("./texts");
@@ -68,11 +68,10 @@ function isKept(step, inFixture, isTop, children) {
   if (inFixture && !step.error) return false;
   if (KEPT.includes(step.category)) return true;
   if (!["hook", "fixture"].includes(step.category) || !step.error) return false;
-  return !(isTop && FRAMES.includes(step.title) && hasError(children, () => true));
+  return !(isTop && FRAMES.includes(step.title) && hasError(children));
 }
 
-const hasError = (nodes, fits) =>
-  nodes.some(({ step, children }) => (step.error && fits(step.error)) || hasError(children, fits));
+const hasError = (nodes) => nodes.some(({ step, children }) => step.error || hasError(children));
 
 function rowOf(step, children, hide) {
   const params = paramsOf(step);
@@ -87,8 +86,8 @@ function rowOf(step, children, hide) {
     status: statusOf(step),
     ...timesOf(step),
     element_selector: selector && cut(hide(plain(selector))),
-    input_value: step.category === "pw:api" ? cut(hide(isSecret(step) && inputOf(params) ? REDACTED : inputOf(params))) : "",
-    expected_value: step.category === "expect" ? cut(hide(expectedOf(params))) : "",
+    input_value: step.category === "pw:api" ? cut(hide(inputOf(params))) : null,
+    expected_value: step.category === "expect" ? expectedValueOf(step, params, hide) : null,
     ...errorOf(step, children, hide),
   });
 }
@@ -119,10 +118,16 @@ function expectedOf({ expected }) {
   return text === "{}" ? "" : text; // a regular expression
 }
 
+function expectedValueOf(step, params, hide) {
+  const text = expectedOf(params);
+  return text && isSecretExpectation(step) ? REDACTED : cut(hide(text));
+}
+
 function errorOf(step, children, hide) {
   if (!step.error) return {};
   const fields = fieldsOf([step.error]);
-  if (hasError(children, (error) => fieldsOf([error]).error_message === fields.error_message)) delete fields.stack_trace;
+  const isSame = ({ step: { error } }) => error && fieldsOf([error]).error_message === fields.error_message;
+  if (children.some(isSame)) delete fields.stack_trace; // the innermost has it
   return Object.fromEntries(Object.entries(fields).map(([name, text]) => [name, hide(text)]));
 }
 
@@ -140,16 +145,15 @@ function typeOf(category, title, hasChildren) {
 // --- what was typed into password fields ---
 
 const isSecret = (step) => isPasswordField(selectorOf(step));
+const isSecretExpectation = (step) => step.category === "expect" && isSecret(step) && step.title.includes("toHaveValue");
 
 /** A function that removes from a text what the steps of a result typed into password fields. */
 function hiderOf(result) {
-  const secrets = new Set();
+  const secrets = new Set(result.errors.flatMap(secretsOf));
   const visit = (step) => {
-    if (isSecret(step)) {
-      const params = paramsOf(step);
-      if (step.category === "pw:api") secrets.add(inputOf(params));
-      if (step.category === "expect" && step.title.includes("toHaveValue")) secrets.add(expectedOf(params));
-    }
+    if (step.category === "pw:api" && isSecret(step)) secrets.add(inputOf(paramsOf(step)));
+    if (isSecretExpectation(step)) secrets.add(expectedOf(paramsOf(step)));
+    if (step.error) secretsOf(step.error).forEach((text) => secrets.add(text));
     (step.steps || []).forEach(visit);
   };
   result.steps.forEach(visit);
