@@ -13,7 +13,7 @@ from reportd_client.entries import Entries
 from reportd_client.mask import typed_secret, without_secrets
 from reportd_client.runs import Recorder
 
-_COLOURS = re.compile(r"\x1b\[[0-9;:?]*[ -/]*[@-~]")
+_COLOURS = re.compile("[\x1b\u241b]" + r"\[[0-9;:?]*[ -/]*[@-~]")  # the second in XML, see markup.ESCAPE
 _FORBIDDEN = re.compile("[\0\ud800-\udfff]")  # what no text in a database may have
 _WORDS = ("name", "test_id", "status", "step_type", "level", "method", "started_at", "completed_at")
 _NAMESPACE = uuid.UUID("3c2f6d5e-7f1b-5a51-9f0c-2f3d0a6c1e11")
@@ -98,7 +98,7 @@ class Source:
 def plain(value: Any) -> Any:
     """A JSON value whose texts have no colour codes of terminals, no NUL and no half of a surrogate pair."""
     if isinstance(value, str):
-        return _FORBIDDEN.sub("\ufffd", _COLOURS.sub("", value) if "\x1b" in value else value)
+        return _FORBIDDEN.sub("\ufffd", _COLOURS.sub("", value) if "\x1b" in value or "\u241b" in value else value)
     if isinstance(value, dict):
         return {plain(name): plain(item) for name, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, list) else value

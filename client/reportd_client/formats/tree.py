@@ -18,6 +18,7 @@ class Node:
     fields: dict[str, Any] = field(default_factory=dict)
     children: list[Node] = field(default_factory=list)
     files: list[File] = field(default_factory=list)
+    number: Optional[int] = None  # of the step, once it has been placed
 
 
 def place(result: Result, nodes: Iterable[Node]) -> None:
@@ -27,6 +28,7 @@ def place(result: Result, nodes: Iterable[Node]) -> None:
         if number > limits.MAX_STEPS:
             result.files += node.files
             continue
+        node.number = number
         step = {"step_number": number, **_fields(node)}
         if parent is not None:
             step["parent_step_number"] = parent
