@@ -77,6 +77,7 @@ def _sending() -> argparse.ArgumentParser:
     parser.add_argument("--shard", metavar="K/N", help="which part of the run this is, of how many")
     parser.add_argument("--dry-run", action="store_true", help="print what would be sent, and send nothing")
     parser.add_argument("--keep-har", action="store_true", help="also send HAR files as they are, with secrets")
+    parser.add_argument("--test-case", metavar="ID", help="add the requests of HAR files to this result on the server")
     parser.add_argument("--png", action="store_true", help="make PNG files smaller without loss; slow")
     parser.add_argument("--no-finish", action="store_true", help="do not set the end and the status of the run")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")

@@ -14,6 +14,7 @@ from typing import Any, Callable, Optional
 
 from reportd_client import shards
 from reportd_client.commands.completeness import missing_of
+from reportd_client.commands.har_requests import add_requests
 from reportd_client.commands.terminal import UNREACHED, Progress, say
 from reportd_client.formats.markup import MAX_FILE
 from reportd_client.formats.reports import Reports
@@ -35,6 +36,8 @@ _OFTEN = 100  # tests between two lines of progress
 
 def send_paths(options: argparse.Namespace) -> int:
     """The work of the command: its exit code. Raises SettingsError, OSError."""
+    if options.test_case is not None:
+        return add_requests(options)
     bytes_of = _recompressed() if options.png else as_is
     if options.shard is not None:
         shard_of(options.shard)

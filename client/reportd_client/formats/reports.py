@@ -13,6 +13,7 @@ from reportd_client.formats import (
     ctrf,
     cucumber_json,
     cucumber_messages,
+    har,
     json_file,
     junit,
     nunit,
@@ -49,6 +50,7 @@ FORMATS: dict[str, ModuleType] = {
         xunit,
         junit,
         tap,
+        har,
     )
 }
 _ASKED = (*(format for format in FORMATS.values() if format is not result_json), result_json)
@@ -101,6 +103,7 @@ class Reports:
             except Unreadable as error:
                 self.unreadable.append(str(error))
         self._skip_poorer()
+        self._skip_hars({Path(text).resolve() for text in given})
         self._attempts.settle([read.source for read in self._read])
         self.remarks += filter(None, [self._attempts.note()])
         for read in self._read:
@@ -134,6 +137,15 @@ class Reports:
             skipped, kept = self._read[at].source.path, self._read[other]
             self.remarks.append(f"{skipped} is skipped: {kept.source.path} has the same tests as {kept.format.NAME}")
         self._read = [read for at, read in enumerate(self._read) if at not in found]
+
+    def _skip_hars(self, named: set[Path]) -> None:
+        """In a folder with reports, a HAR file is of one of their tests, and no test of its own."""
+        if all(read.format is har for read in self._read):
+            return
+        skipped = [read for read in self._read if read.format is har and read.source.path.resolve() not in named]
+        for read in skipped:
+            self.remarks.append(f"{read.source.path} is skipped: it is beside reports. --test-case adds it to a result")
+        self._read = [read for read in self._read if read not in skipped]
 
     def _take(self, read: _Read) -> None:
         """Fields of the run, of the report that has them first; the earliest time."""
