@@ -46,10 +46,10 @@ def add(commands: Any) -> None:
         action="append",
         type=_words,
         metavar="WHAT",
-        help="incomplete, new-failures or both, with a comma; never: 0 also instead of 2 to 5",
+        help="fail for: incomplete, new-failures, or both with a comma; never: 0 also instead of 2 to 5",
     )
-    parser.add_argument("--wait", type=_seconds, default=0.0, metavar="SECONDS", help="for shards that are not ready")
-    parser.add_argument("--timeout", type=_seconds, default=60.0, metavar="SECONDS", help="for the server (60)")
+    parser.add_argument("--wait", type=_seconds, default=0.0, metavar="SECONDS", help="wait for shards to finish (0)")
+    parser.add_argument("--timeout", type=_seconds, default=60.0, metavar="SECONDS", help="give up after so long (60)")
     parser.set_defaults(work=finish)
 
 

@@ -21,7 +21,7 @@ from reportd_client.send import as_is, record
 from reportd_client.settings import SettingsError
 
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127  # as shells have them
-_OPTIONS = ("name", "run_key", "branch", "commit", "build_url", "environment", "project", "shard")
+_OPTIONS = ("name", "run_key", "branch", "commit", "build_url", "environment", "project")
 CODES = (
     "Exit code: that of the command, 128 and more when a signal ended it, 126 and 127 when it cannot be run. Only when "
     "the command passed, that of sending: 1 settings; 2 --collect found no new report; 3 none could be read; 4 sent, "
@@ -44,6 +44,7 @@ def add(commands: Any) -> None:
     for name in _OPTIONS:
         option = name.replace("_", "-")
         parser.add_argument(f"--{option}", help=f"{option} of the run")
+    parser.add_argument("--shard", metavar="K/N", help="which part of the run this is, of how many")
     parser.add_argument("--tag", action="append", help="tag of the run; may be repeated")
     parser.add_argument(
         "--collect",
@@ -75,7 +76,8 @@ def run(options: argparse.Namespace) -> int:
     if shutil.which(command[0]) is None:
         return _not_run(command[0])
     notes = Notes(say=say)
-    given = {name: getattr(options, name) for name in _OPTIONS if getattr(options, name) is not None}
+    chosen = {name: getattr(options, name) for name in (*_OPTIONS, "shard")}
+    given = {name: value for name, value in chosen.items() if value is not None}
     made = make_run(notes, drain=options.timeout, tags=options.tag, **given)
     if made.shard and not options.collect:  # a word about the shard would replace what reporters in it have said
         made.shard = None
