@@ -10,6 +10,7 @@ import reportd_client as reportd
 from reportd_client import limits
 from reportd_client.notes import Notes
 from reportd_client.runs import make_run
+from reportd_client.sender.http import Patience
 
 from tests.server import PYTHON, Proxy, Reports
 from tests.test_process import command
@@ -60,6 +61,22 @@ def quick(monkeypatch):
     monkeypatch.setattr(limits, "FIRST_RETRY", 0.02)
     monkeypatch.setattr(limits, "LAST_RETRY", 0.1)
     monkeypatch.setattr(limits, "GROUP_SECONDS", 0.1)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Commands give up after the first request that would be repeated, whatever the time."""
+
+    class Impatient(Patience):
+        def over(self):
+            return self.stop.is_set()
+
+        def sleep(self, seconds):
+            self.stop.set()
+            self.check()
+
+    for name in ("check", "finish"):
+        monkeypatch.setattr(f"reportd_client.commands.{name}.Patience", Impatient)
 
 
 @pytest.fixture

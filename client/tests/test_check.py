@@ -68,8 +68,7 @@ def test_a_server_that_says_less_or_more(check, proxy):
     assert code == 0 and "Limits: the server is older than this client" in out
 
 
-def test_the_way_to_the_server_is_said_without_passwords(check, monkeypatch):
-    monkeypatch.setattr("reportd_client.commands.check.UNREACHED", 0.2)
+def test_the_way_to_the_server_is_said_without_passwords(check, impatient):
     address = "https://127.0.0.1:1"
     code, out, err = check(REPORTD_URL=address, https_proxy="http://anna:p%40ss@127.0.0.1:1")
     assert code == 5 and "p%40ss" not in out + err and "p@ss" not in out + err

@@ -270,19 +270,24 @@ def test_a_server_that_is_older(finish, server, proxy, make, name):
         (503, 5, "HTTP 503"),
     ],
 )
-def test_answers_of_others(finish, proxy, make, name, reply, code, words):
+def test_answers_of_others(finish, impatient, proxy, make, name, reply, code, words):
     run = make(name)
     proxy.script = lambda method, path: reply if path.endswith("/comparison?base=main") else None
-    found, _, err = finish(run["id"], "--timeout", "1", REPORTD_URL=proxy.url)
+    found, _, err = finish(run["id"], REPORTD_URL=proxy.url)
     assert found == code and words in err and err.count("\n") == 1, err
 
 
-def test_a_server_that_is_down(finish):
-    arguments = (str(uuid.uuid4()), "--timeout", "0.5")
-    code, _, err = finish(*arguments, REPORTD_URL=f"http://127.0.0.1:{free_port()}")
+def test_a_server_that_is_down(finish, impatient):
+    run = str(uuid.uuid4())
+    code, _, err = finish(run, REPORTD_URL=f"http://127.0.0.1:{free_port()}")
     assert code == 5 and "cannot be reached" in err
-    assert finish(*arguments, "--fail-on", "never")[0] == 0
-    assert finish(*arguments, "--fail-on", "never", REPORTD_URL="nowhere")[0] == 1
+    assert finish(run, "--fail-on", "never")[0] == 0
+    assert finish(run, "--fail-on", "never", REPORTD_URL="nowhere")[0] == 1
+
+
+def test_the_time_for_the_server_is_over(finish):
+    code, _, err = finish(str(uuid.uuid4()), "--timeout", "0", REPORTD_URL=f"http://127.0.0.1:{free_port()}")
+    assert code == 5 and err.count("\n") == 1
 
 
 def test_a_wrong_token(finish):
