@@ -7,14 +7,15 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import uuid
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pytest
 from reportd_client.cli import main
 from reportd_client.spool import spools_in
 
-from tests.server import CLEAN, free_port, wait_until
+from tests.server import CLEAN, PATIENCE, free_port, wait_until
 from tests.test_process import command
 
 PYTHON = sys.executable
@@ -218,43 +219,67 @@ sys.exit(5)
 """
 
 
-def start(tmp_path, code=_LISTENS, **options):
+def with_usual_signals(*ignored):
+    """The signals as a shell leaves them, in a process that is about to begin: these tests may run in the background of
+    a shell, which then ignores Ctrl-C."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
+
+
+@contextmanager
+def bounded(pid):
+    """End this process and those of its group when they hang, so that reading what they write ends, too."""
+    timer = threading.Timer(PATIENCE, os.killpg, (pid, signal.SIGKILL))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def start(tmp_path, code=_LISTENS, ignored=(), **options):
     """`reportd-send run` of this code, without a server: the settings say nothing."""
     arguments = [PYTHON, "-c", "from reportd_client.cli import main; main()", "run", "--", PYTHON, "-c", code]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(arguments, env=CLEAN, cwd=tmp_path, **{**pipes, **options})
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    process = subprocess.Popen(
+        arguments,
+        env=CLEAN,
+        cwd=tmp_path,
+        start_new_session=True,
+        preexec_fn=lambda: with_usual_signals(*ignored),
+        **pipes,
+        **options,
+    )
+    with process, bounded(process.pid):
+        yield process
 
 
 def test_signals_are_passed_on_without_a_terminal(tmp_path):
-    process = start(tmp_path, start_new_session=True)
-    assert process.stdout.readline() == b"listens\n"
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT, signal.SIGINT):
-        process.send_signal(number)
-        assert process.stdout.readline().decode() == f"{number.name}\n"
-    out, err = process.communicate(timeout=60)
+    with start(tmp_path) as process:
+        assert process.stdout.readline() == b"listens\n"
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT, signal.SIGINT):
+            process.send_signal(number)
+            assert process.stdout.readline().decode() == f"{number.name}\n"
+        out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (5, b"") and err.count(b"\n") == 1, err  # that nothing is recorded
 
 
 def test_a_signal_that_ends_the_command(tmp_path):
-    code = "import time; print('runs', flush=True); time.sleep(600)"
-    process = start(tmp_path, code, start_new_session=True)
-    assert process.stdout.readline() == b"runs\n"
-    process.terminate()
-    process.communicate(timeout=60)
+    with start(tmp_path, "import time; print('runs', flush=True); time.sleep(600)") as process:
+        assert process.stdout.readline() == b"runs\n"
+        process.terminate()
+        process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + signal.SIGTERM
 
 
 def test_signals_that_are_ignored_are_ignored_by_the_command(tmp_path):
-    def ignore():
-        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
-            signal.signal(number, signal.SIG_IGN)
-
-    process = start(tmp_path, start_new_session=True, preexec_fn=ignore)
-    assert process.stdout.readline() == b"listens\n"
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        process.send_signal(number)
-    assert process.stdout.readline() == b"SIGTERM\n"
-    assert (process.communicate(timeout=60)[0], process.returncode) == (b"", 5)
+    with start(tmp_path, ignored=(signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)) as process:
+        assert process.stdout.readline() == b"listens\n"
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+            process.send_signal(number)
+        assert process.stdout.readline() == b"SIGTERM\n"
+        assert (process.communicate(timeout=PATIENCE)[0], process.returncode) == (b"", 5)
 
 
 def test_input_and_output_are_those_of_the_command(tmp_path):
@@ -267,10 +292,10 @@ def test_input_and_output_are_those_of_the_command(tmp_path):
     reading, writing = os.pipe()
     os.write(writing, b"from a pipe")
     os.close(writing)
-    process = start(tmp_path, code, pass_fds=[reading])
-    os.close(reading)
-    assert process.stdout.read(10) == b"half \xff\x1b[1m"
-    out, err = process.communicate(f"go\n{reading}\n".encode(), timeout=60)
+    with start(tmp_path, code, pass_fds=[reading]) as process:
+        os.close(reading)
+        assert process.stdout.read(10) == b"half \xff\x1b[1m"
+        out, err = process.communicate(f"go\n{reading}\n".encode(), timeout=PATIENCE)
     assert (process.returncode, out) == (0, b"from a pip")
     assert b"error" in err.splitlines()[-1]
 
@@ -280,6 +305,7 @@ def test_a_key_of_a_terminal_is_one_signal(tmp_path):
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(tmp_path)
+        with_usual_signals()
         os.execve(
             PYTHON,
             [PYTHON, "-c", "from reportd_client.cli import main; main()", "run", "--", PYTHON, "-c", _LISTENS],
@@ -290,9 +316,9 @@ def test_a_key_of_a_terminal_is_one_signal(tmp_path):
     def until(words):
         nonlocal seen
         while words not in seen:
-            seen += os.read(terminal, 1000)
+            seen += os.read(terminal, 1000)  # an OSError when the process has been ended
 
-    try:
+    with bounded(pid):
         until(b"listens")
         os.write(terminal, b"\x03")
         until(b"SIGINT")
@@ -303,9 +329,8 @@ def test_a_key_of_a_terminal_is_one_signal(tmp_path):
             while data := os.read(terminal, 1000):
                 seen += data
         _, status = os.waitpid(pid, 0)
-        assert os.waitstatus_to_exitcode(status) == 5 and seen.count(b"SIGINT") == 1, seen
-    finally:
-        os.close(terminal)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 5 and seen.count(b"SIGINT") == 1, seen
 
 
 def test_it_ends_when_it_is_interrupted_while_it_sends(server, proxy, tmp_path):
@@ -322,6 +347,7 @@ def test_it_ends_when_it_is_interrupted_while_it_sends(server, proxy, tmp_path):
         },
         stderr=subprocess.PIPE,
         start_new_session=True,
+        preexec_fn=with_usual_signals,
     )
     wait_until(lambda: list((tmp_path / "spool").glob("*/w-*")) and asked)
     wait_until(lambda: b'"kind":"end"' in b"".join(path.read_bytes() for path in (tmp_path / "spool").glob("*/w-*")))

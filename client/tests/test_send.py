@@ -267,6 +267,7 @@ def test_ctrl_c_keeps_the_spool(proxy, server, results, tmp_path):
         [sys.executable, "-c", "from reportd_client.cli import main; main()", str(results)],
         env={**CLEAN, **settings},
         stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     wait_until(lambda: proxy.seen)
     process.send_signal(signal.SIGINT)
