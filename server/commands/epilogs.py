@@ -48,8 +48,13 @@ exit code:
   1  findings, even if --repair has removed all of them
   2  the check could not start or finish
 
+  With --folder: 0 the folder can be used, 1 it cannot, 2 it could not be tried.
+
 example, for a restored backup:
-  reportd check --verify-hashes --grace 0s"""
+  reportd check --verify-hashes --grace 0s
+
+example, for a folder on another machine:
+  reportd check --folder /srv/reports"""
 
 VERIFY = """\
 Creates a run, uploads files, reads everything back and deletes the run. An

@@ -33,7 +33,7 @@ from server.commands import (
     webhooks,
 )
 from server.commands.backup import options as backups
-from server.commands.check import compare, findings
+from server.commands.check import compare, findings, folder
 from server.commands.check.context import DATABASE_ERRORS, CheckFailed, Options
 from server.commands.console import (
     Database,
@@ -158,6 +158,8 @@ def _audit(options: argparse.Namespace) -> None:
 def _check(options: argparse.Namespace) -> int:
     """The exit code: 0 no findings, 1 findings, 2 any failure. Monitoring must not take a failure for a result."""
     try:
+        if options.folder is not None or options.other is not None:
+            return folder.check_folder(options)
         use_running_server(options)
         if options.data is None:
             loaded = settings.load(options.config)
@@ -301,8 +303,12 @@ def _add_check(commands: Any) -> None:
     added.add_argument("--repair", action="store_true", help=text)
     text = "also read every file and compare its SHA-256; slow"
     added.add_argument("--verify-hashes", action="store_true", help=text)
-    text = "print one JSON object per line: each finding, then the summary"
+    text = "print one JSON object per line: each finding or promise, then the summary"
     added.add_argument("--json", action="store_true", help=text)
+    text = "instead try whether reportd can store files in PATH; needs no database"
+    added.add_argument("--folder", type=Path, metavar="PATH", help=text)
+    text = "a second mount of the same folder: also try what one host sees of another's files"
+    added.add_argument("--other", type=Path, metavar="PATH", help=text)
     text = "skip files that have no row and are younger than AGE, like 0s, 30m, 2d (default: 1h)"
     added.add_argument("--grace", type=_grace, default="1h", metavar="AGE", help=text)
 
