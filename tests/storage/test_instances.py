@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
@@ -74,3 +75,40 @@ async def test_beats_that_fail_are_logged_once_and_rows_are_not_trusted_then(ser
     rows("ALTER TABLE gone RENAME TO instances")
     await heartbeat.beat(services.pool)
     assert heartbeat._beats == 1
+
+
+@pytest.mark.parametrize(
+    ("skew", "text"), [(3.0, "3.0 s ahead of"), (-7200.0, "7200.0 s behind"), (1.5, None), (-1.5, None)]
+)
+async def test_a_clock_that_differs_from_the_databases_is_logged_once(services, monkeypatch, caplog, skew, text):
+    heartbeat, database = Heartbeat(services.storage), 1_800_000_000.0
+
+    async def fetchval(query, *arguments):
+        return database
+
+    pool = SimpleNamespace(fetchval=fetchval)
+    for _ in range(3):
+        monkeypatch.setattr(instances, "_now", lambda: database + skew)
+        await heartbeat.beat(pool)
+    assert caplog.text.count("Synchronise both") == (text is not None) and (text or "") in caplog.text
+    monkeypatch.setattr(instances, "_now", lambda: database)
+    await heartbeat.beat(pool)
+    monkeypatch.setattr(instances, "_now", lambda: database + skew)
+    await heartbeat.beat(pool)
+    assert caplog.text.count("Synchronise both") == 2 * (text is not None), "again, after it was right"
+
+
+async def test_a_slow_database_is_no_wrong_clock(services, monkeypatch, caplog):
+    times = iter([1000.0, 1060.0])  # of a statement that took a minute
+
+    async def fetchval(query, *arguments):
+        return 1059.0
+
+    monkeypatch.setattr(instances, "_now", lambda: next(times))
+    await Heartbeat(services.storage).beat(SimpleNamespace(fetchval=fetchval))
+    assert "Synchronise" not in caplog.text
+
+
+async def test_the_clocks_of_this_machine_agree(services, caplog):
+    await Heartbeat(services.storage).beat(services.pool)
+    assert "Synchronise" not in caplog.text
