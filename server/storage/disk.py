@@ -295,10 +295,10 @@ class Disk:
         os.close(descriptor)
         return None
 
-    def size_of(self, storage_path: str) -> int | None:
-        """The size of a stored file in bytes; None when it is missing or not a regular file."""
+    def stat(self, storage_path: str) -> os.stat_result | None:
+        """The lstat() of a stored file; None when it is missing or not a regular file."""
         found = None if leads_out(storage_path) else stat_or_none(self._absolute(storage_path))
-        return found.st_size if found and stat.S_ISREG(found.st_mode) else None
+        return found if found and stat.S_ISREG(found.st_mode) else None
 
     def read(self, storage_path: str, size: int, start: int, count: int) -> bytes | None:
         """At most `count` bytes of the stored file from offset `start`; None when open() returns None."""

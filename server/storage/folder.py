@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -28,6 +29,7 @@ R = TypeVar("R")
 _THREADS = 8
 _CLOSE_SECONDS = 10.0
 _LOOK_AGAIN_SECONDS = 1.0
+_LATELY_SECONDS = 3600.0  # the clocks of this machine and of the file system may differ
 
 
 class StorageAway(Unavailable):
@@ -149,11 +151,16 @@ class Storage:
     async def has_to_look_again(self, storage_path: str, size: int) -> bool:
         """Whether a file that did not have this size has to be looked at again. Then waits a second, if it still has
         another size: network file systems cache sizes, also that of a file which another host was still writing.
+
+        A file that has not changed lately is damaged: an archive with hundreds of them must not wait for each.
         """
-        found = await self.run(self.disk.size_of, storage_path)
-        if found not in (None, size):
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
-        return found is not None
+        found = await self.run(self.disk.stat, storage_path)
+        if found is None or found.st_size == size:
+            return found is not None
+        if abs(time.time() - found.st_ctime) > _LATELY_SECONDS:
+            return False
+        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        return True
 
     async def parts(self, storage_path: str, size: int, start: int, end: int, most: int) -> AsyncGenerator[bytes, None]:
         """Yields the bytes of the stored file from `start` to `end`, at most `most` at a time.

@@ -10,6 +10,7 @@ import uuid
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from aiohttp import ClientPayloadError, ClientSession, DummyCookieJar
@@ -376,22 +377,30 @@ async def test_a_size_that_is_not_fresh_is_looked_at_again(soon, client, send, s
     stored = storage / artifact["storage_path"].removeprefix("artifacts/")
     content = stored.read_bytes()
     stored.write_bytes(b"")
-    real, looks = Disk.size_of, []
+    real, looks = Disk.stat, []
 
-    def size_of(disk: Disk, storage_path: str) -> int | None:
+    def stat(disk: Disk, storage_path: str) -> os.stat_result | None:
         before = real(disk, storage_path)
         stored.write_bytes(content)
-        looks.append(before)
+        looks.append(before.st_size)
         return before if fresh == "after a pause" else real(disk, storage_path)
 
-    monkeypatch.setattr(Disk, "size_of", size_of)
+    monkeypatch.setattr(Disk, "stat", stat)
     assert await made(client, url) == 200 and looks == [0]
     assert await made(client, url) == 200 and looks == [0], "a size that is right needs no second look"
 
 
-async def test_a_missing_file_is_not_waited_for(client, send, storage, monkeypatch):
+@pytest.mark.parametrize("damage", ["missing", "truncated long ago", "a folder"])
+async def test_a_file_that_nobody_is_writing_is_not_waited_for(client, send, storage, monkeypatch, damage):
     artifact = await send(png())
-    (storage / artifact["storage_path"].removeprefix("artifacts/")).unlink()
+    stored = storage / artifact["storage_path"].removeprefix("artifacts/")
+    stored.unlink()
+    if damage == "a folder":
+        stored.mkdir()
+    elif damage == "truncated long ago":
+        stored.write_bytes(b"")
+        ctime = stored.stat().st_ctime
+        monkeypatch.setattr("server.storage.folder.time", SimpleNamespace(time=lambda: ctime + 3601))
     monkeypatch.setattr("server.storage.folder._LOOK_AGAIN_SECONDS", 3600)
     for url in (artifact["download_url"], f"/thumbs/{artifact['id']}-320.webp"):
         assert await made(client, url) == 410
