@@ -157,6 +157,7 @@ async def test_everything_comes_back_on_a_new_machine(
     assert (files_of(folder), all_rows(there)) == before
     files = {path: (folder / path).stat() for path in (*paths, *other)}
     assert files[paths[0]].st_ino == files[paths[2]].st_ino != files[other[0]].st_ino  # projects never share
+    assert not inodes(storage).keys() & inodes(folder).keys()  # nor do two storage folders, through a backup
     assert {stat.S_IMODE(found.st_mode) for found in files.values()} == {0o640} and not (folder / ".restoring").exists()
 
 
@@ -194,6 +195,7 @@ async def test_a_lost_storage_folder_comes_back(client, send, back_up, run, back
     shutil.rmtree(storage)
     code, output, errors = await asyncio.to_thread(run, "restore", str(backups), "--replace")
     assert (code, errors) == (0, ""), output
+    assert "files: 0 were there, 3 linked, 0 copied" in output  # the backup had the only copy
     assert (files_of(storage), all_rows(dsn)) == before
     code, output, _ = await asyncio.to_thread(run, "check", "--verify-hashes", "--grace", "0s")
     assert code == 0, output
@@ -219,6 +221,10 @@ async def test_only_the_files_come_back_and_no_row_is_changed(
     assert [(storage / path).exists() for path in (deleted, newer, *kept)] == [False, False, True, True]
     assert all_rows(dsn) == before
     (storage / kept[0]).unlink()
+    code, output, _ = await asyncio.to_thread(run, "restore", str(backups), "--files-only")
+    assert code == 0 and "files: 1 were there, 1 linked, 0 copied" in output
+    (storage / kept[0]).unlink()
+    shutil.rmtree(storage / ".content")
     for path in backups.glob(f"{layout.CONTENTS}/*/*"):
         path.unlink()
     code, _, errors = await asyncio.to_thread(run, "restore", str(backups), "--files-only")
@@ -229,6 +235,20 @@ async def test_only_the_files_come_back_and_no_row_is_changed(
     rows("UPDATE storage_folder SET id = gen_random_uuid()")
     code, _, errors = await asyncio.to_thread(run, "restore", str(backups), "--files-only")
     assert code == 1 and "The backup is of another database" in errors
+
+
+async def test_equal_files_share_their_space_also_over_portions(
+    send, back_up, restore_there, new_machine, how, monkeypatch
+):
+    for module in (making, placing):
+        monkeypatch.setattr(module, "_PORTION", 2)
+    paths = await send(*[png(seed=1)] * 5, png(seed=2))
+    manifest = await back_up()
+    assert (manifest["files"]["contents"], manifest["files"]["new"]) == (2, 2)
+    code, output, errors = await asyncio.to_thread(restore_there)
+    assert (code, errors) == (0, ""), output
+    found = [(new_machine[1] / path).stat() for path in paths]
+    assert len({each.st_ino for each in found}) == 2 and found[0].st_nlink == 6  # with the content entry
 
 
 async def test_an_older_backup_can_be_chosen(client, send, back_up, restore_there, new_machine, backups):

@@ -73,9 +73,10 @@ class Placing:
         """Place artifacts that all have the same content."""
         done = Placed()
         entry = entry_path(self._contents, group[0].checksum)
-        linkable = self._linkable
         for project, files in groupby(group, key=attrgetter("project_id")):
-            source, whole = entry, False  # from the second file on: the first one of the project
+            content = f"{self._root}/{content_path(UUID(project), group[0].checksum)}"
+            is_placed = self._is_there(content, entry, group[0])  # also by the portion before
+            source = content if is_placed else entry
             for file in files:
                 target = f"{self._root}/{file.storage_path}"
                 if leads_out(file.storage_path):  # reportd writes no such list
@@ -83,16 +84,15 @@ class Placing:
                 elif self._is_there(target, entry, file):
                     how = "kept"
                 else:
-                    how = self._put(source, target, file, linkable or whole)
+                    how = self._put(source, target, file, is_placed)
                 if how is None:
                     done.lost += 1
                     done.named.append(file.storage_path)
                     continue
                 setattr(done, how, getattr(done, how) + 1)
-                source, whole = target, True
-            if whole:
-                self._share(source, content_path(UUID(project), group[0].checksum))
-            linkable = False  # the entry has become the file of one project
+                source, is_placed = target, True
+            if is_placed:
+                _share(source, content)
         return done
 
     def _is_there(self, target: str, entry: str, file: Listed) -> bool:
@@ -104,13 +104,19 @@ class Placing:
             return True
         return stat.S_ISREG(found.st_mode) and found.st_size == file.size and sha256(target) == file.checksum
 
-    def _put(self, source: str, target: str, file: Listed, linkable: bool) -> str | None:
-        """Put one file; how it was done, or None when the backup does not have these bytes."""
+    def _put(self, source: str, target: str, file: Listed, is_placed: bool) -> str | None:
+        """Put one file; how it was done, or None when the backup does not have these bytes.
+
+        `is_placed`: `source` is a file of the project. Otherwise it is the content in the backup. That gets a
+        link only if it has no other: else it is the file of another project, or in the storage folder that the backup
+        is of, where each link counts as one of an artifact.
+        """
         found = stat_or_none(source)
         if found is None or found.st_size != file.size:
             return None
         written = f"{self._root}/{WORK}/{uuid4().hex}"
         try:
+            linkable = is_placed or (self._linkable and found.st_nlink == 1)
             how = "linked" if linkable and link(source, written) else "copied"
             if how == "copied" and copy(source, written) != file.checksum:
                 return None
@@ -121,12 +127,12 @@ class Placing:
             with suppress(FileNotFoundError):
                 os.unlink(written)
 
-    def _share(self, source: str, content: str) -> None:
-        """Add a content entry, for later uploads to link to. Without it they only take more space."""
-        path = f"{self._root}/{content}"
-        os.makedirs(os.path.dirname(path), 0o750, exist_ok=True)
-        with suppress(FileExistsError):
-            link(source, path)
+
+def _share(source: str, content: str) -> None:
+    """Add a content entry, for later uploads to link to. Without it they only take more space."""
+    os.makedirs(os.path.dirname(content), 0o750, exist_ok=True)
+    with suppress(FileExistsError):
+        link(source, content)
 
 
 def begin(root: str, backup: str) -> None:
