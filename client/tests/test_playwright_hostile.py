@@ -46,7 +46,7 @@ def test_a_blob_that_is_cut(tmp_path):
         (b"", "is empty", 2),
         (blob(project(), BEGIN), "is empty: it has no test", 2),
         (blob(BEGIN) + b"no JSON\n", "1 lines cannot be read, and the others have no test", 3),
-        (b"PK\x03\x04 and no more", "is damaged, cut or no zip", 3),
+        (b"PK\x03\x04 and no more", "is cut or no zip", 3),
         (b'{"method": "onBlobReportMetadata"}\n', "is no blob report of Playwright: it has no list of tests", 3),
         (b"<testsuite/>", "is no blob report of Playwright", 3),
     ],
@@ -57,14 +57,49 @@ def test_blobs_that_have_no_test(tmp_path, send, data, words, code):
     assert done.returncode == code and words in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_zip_that_is_cut_or_another(tmp_path):
-    whole = zipped(tmp_path / "r.zip", blob(project("a"), BEGIN, *attempt("a")), resources__a=b"x" * 5_000).read_bytes()
-    for end in (10, len(whole) // 2, len(whole) - 1):
-        (tmp_path / "r.zip").write_bytes(whole[:end])
-        assert "damaged, cut or no zip" in looked(tmp_path / "r.zip", format="playwright-blob")[0].unreadable[0]
-        assert "is of no format that is known" in looked(tmp_path / "r.zip")[0].unreadable[0]
-    zipped(tmp_path / "r.zip", b"{}")
+def test_a_zip_that_is_cut(tmp_path):
+    """Its whole results, with the files that are whole; the list of files is at the end of a zip."""
+    titles = [f"test {number} {random.random()}" for number in range(300)]
+    file = attach(name="x", contentType="image/png", path="resources/x.png")
+    lost = attach(name="y", contentType="image/png", path="resources/y.png")
+    events = [event for title in titles for event in attempt(title, file, lost)]
+    path = zipped(tmp_path / "r.zip", blob(project(*titles), BEGIN, *events), **{"resources__x.png": png(1)})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    reports, results = looked(path)
+    passed = [result for result in results if result.test["status"] == "Passed"]
+    assert 50 < len(passed) < 300 and len(results) == 300 and "is cut" in reports.notes[0]
+    made = []
+    for result in reports.results():
+        for each in result.files if result.test["status"] == "Passed" else ():
+            try:
+                made.append(each.bytes_or_path())
+            except Unreadable as error:
+                made.append(str(error))
+    assert made == [png(1), "No such file"] * len(passed)
+
+
+def test_a_zip_that_is_cut_before_its_report(tmp_path):
+    data = random.randbytes(50_000)
+    path = zipped(tmp_path / "r.zip", blob(project("a"), BEGIN, *attempt("a")), resources__a=data)
+    whole = path.read_bytes()
+    for end in (10, 20_000, len(whole) - 1):
+        path.write_bytes(whole[:end])
+        reports, results = looked(path, format="playwright-blob")
+        assert (len(results), bool(reports.unreadable)) == ((1, False) if end == len(whole) - 1 else (0, True))
+    path.write_bytes(whole[:20_000])
+    with Archive(path) as opened, pytest.raises(Unreadable, match="the zip is cut"):
+        opened.unpack("resources/a")
+    assert "is of no format that is known" in looked(path)[0].unreadable[0]
+    zipped(path, b"{}")
     assert looked(tmp_path)[1] == [], "another zip in a folder is no report"
+
+
+@pytest.mark.parametrize("size", [100, 40 << 20])
+def test_a_zip_bomb_that_is_cut(tmp_path, size):
+    path = zipped(tmp_path / "r.zip", blob(project("a"), BEGIN, *attempt("a")) + b" " * size + b"\n")
+    path.write_bytes(path.read_bytes()[:-30])
+    reports, _ = looked(path, format="playwright-blob")
+    assert [("zip bomb" in text) for text in reports.unreadable] == [True] * (size > 1_000)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +176,16 @@ def test_more_than_may_be_unpacked(tmp_path, monkeypatch):
         for _ in range(2):
             assert opened.unpack("a") == b"y" * 600, "the same file counts once"
         with pytest.raises(Unreadable, match="has more than"):
+            opened.unpack("report.jsonl")
+
+
+def test_more_than_may_be_unpacked_of_a_zip_that_is_cut(tmp_path, monkeypatch):
+    monkeypatch.setattr(archive, "MAX_UNPACKED", 1_000)
+    path = zipped(tmp_path / "r.zip", b"x" * 600, a=b"y" * 600)
+    path.write_bytes(path.read_bytes()[:-5])
+    with Archive(path) as opened:
+        assert opened.unpack("a") == b"y" * 600
+        with pytest.raises(Unreadable, match="too much"):
             opened.unpack("report.jsonl")
 
 

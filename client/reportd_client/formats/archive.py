@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import IO, Optional, Union
 
+from reportd_client.formats import archive_cut
 from reportd_client.formats.result import Unreadable
 
 MAX_UNPACKED = 2 << 30  # bytes of all files that are read
@@ -24,19 +25,27 @@ _ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, Runtim
 
 
 class Archive:
-    """An open zip file. Raises Unreadable."""
+    """An open zip file, also one whose end is missing: `is_cut`. Raises Unreadable."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._unpacked = path, 0
         self._folder: Optional[TemporaryDirectory[str]] = None
         self._counted: set[str] = set()
+        self._zip: Optional[zipfile.ZipFile] = None
+        self._starts: dict[str, int] = {}  # of the files of a zip that is cut
         try:
             size = _directory_size(path)
-            if size > MAX_DIRECTORY:
+            self.is_cut = size is None
+            if size is None:
+                self._starts = archive_cut.find(path)
+            elif size > MAX_DIRECTORY:
                 raise Unreadable(f"{path} has a list of files of more than {MAX_DIRECTORY >> 20} MiB")
-            self._zip = zipfile.ZipFile(path)
+            else:
+                self._zip = zipfile.ZipFile(path)
         except _ERRORS as error:
-            raise Unreadable(f"{path} is damaged, cut or no zip: {error}") from None
+            raise Unreadable(f"{path} is damaged or no zip: {error}") from None
+        if self.is_cut and not self._starts:
+            raise Unreadable(f"{path} is cut or no zip: its end is missing")
 
     def __enter__(self) -> Archive:
         return self
@@ -44,18 +53,22 @@ class Archive:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._zip.close()
+        if self._zip is not None:
+            self._zip.close()
         if self._folder is not None:
             self._folder.cleanup()
 
     def __contains__(self, name: str) -> bool:
-        return name in self._zip.NameToInfo
+        return name in (self._starts if self._zip is None else self._zip.NameToInfo)
 
     def names(self) -> list[str]:
-        return self._zip.namelist()
+        return list(self._starts) if self._zip is None else self._zip.namelist()
 
-    def open(self, name: str) -> IO[bytes]:
-        """The bytes of a file in it, as a stream. Its errors are raised as Unreadable, too."""
+    def open(self, name: str, whole: bool = True) -> IO[bytes]:
+        """The bytes of a file in it, as a stream. Its errors are raised as Unreadable, too. In a zip that is cut, a
+        file that need not be `whole` ends where the zip does."""
+        if self._zip is None:
+            return self._open_cut(name, whole)
         try:
             info = self._zip.getinfo(name)
         except KeyError:
@@ -72,10 +85,22 @@ class Archive:
         except (*_ERRORS, NotImplementedError) as error:
             raise Unreadable(f"{name} in {self._path.name} cannot be read: {error}") from None
 
+    def _open_cut(self, name: str, whole: bool) -> IO[bytes]:
+        if name not in self._starts:
+            raise Unreadable("No such file")
+        try:
+            file = self._path.open("rb")
+        except OSError as error:
+            raise Unreadable(f"Cannot read {self._path}: {error.strerror}") from None
+        limits = (MAX_UNPACKED - self._unpacked, MAX_RATIO, _ANY_RATIO)
+        unpacked = archive_cut.Unpacked(file, self._starts[name], whole, *limits)
+        return io.BufferedReader(_Guarded(unpacked, name, self._path.name), _CHUNK)
+
     def unpack(self, name: str) -> Union[bytes, Path]:
         """The bytes of a file, or the path of a temporary file, which holds until the next is unpacked."""
         with self.open(name) as stream:
             data = stream.read(_SMALL + 1)
+            self._count(data)
             if len(data) <= _SMALL:
                 return data
             if self._folder is None:
@@ -86,13 +111,18 @@ class Archive:
                 while data:
                     file.write(data)
                     data = stream.read(_CHUNK)
+                    self._count(data)
             return path
+
+    def _count(self, data: bytes) -> None:
+        """Bytes of a zip that is cut; the others say before how many they have."""
+        self._unpacked += len(data) if self._zip is None else 0
 
 
 class _Guarded(io.RawIOBase):
     """A stream of a zip, whose errors are one."""
 
-    def __init__(self, stream: IO[bytes], name: str, archive: str) -> None:
+    def __init__(self, stream: Union[IO[bytes], io.RawIOBase], name: str, archive: str) -> None:
         self._stream, self._name, self._archive = stream, name, archive
 
     def readable(self) -> bool:
@@ -100,7 +130,7 @@ class _Guarded(io.RawIOBase):
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         try:
-            data = self._stream.read(len(buffer))
+            data = self._stream.read(len(buffer)) or b""
         except _ERRORS as error:
             raise Unreadable(f"{self._name} in {self._archive} is damaged: {error}") from None
         buffer[: len(data)] = data
@@ -111,15 +141,15 @@ class _Guarded(io.RawIOBase):
         super().close()
 
 
-def _directory_size(path: Path) -> int:
-    """The size of the list of files, as the end of a zip says."""
+def _directory_size(path: Path) -> Optional[int]:
+    """The size of the list of files, as the end of a zip says; None when the end is missing."""
     with path.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
         file.seek(max(0, size - _TAIL))
         tail = file.read(_TAIL)
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) < at + 22:
-        raise zipfile.BadZipFile("its end is missing")
+        return None
     found: int = struct.unpack_from("<I", tail, at + 12)[0]
     if tail[at - 20 : at - 16] == b"PK\x06\x07" and tail[at - 76 : at - 72] == b"PK\x06\x06":
         return int(struct.unpack_from("<Q", tail, at - 76 + 40)[0])

@@ -30,7 +30,7 @@ def looks(head: bytes, path: Path) -> bool:
             name = _report_in(archive)
             if name is None:
                 return False
-            with archive.open(name) as stream:
+            with archive.open(name, whole=False) as stream:
                 return _FIRST in stream.read(_HEAD).partition(b"\n")[0]
     except Unreadable:
         return False
@@ -93,7 +93,7 @@ class _Report:
         name = _report_in(self._archive)
         if name is None:
             raise Unreadable(f"{path} is no blob report of Playwright: there is no report.jsonl in it")
-        self.stream = stack.enter_context(self._archive.open(name))
+        self.stream = stack.enter_context(self._archive.open(name, whole=False))
 
     def file(self, name: str, fields: dict[str, Any]) -> File:
         """An attachment. In a folder as any report names it; in the zip by its whole name there."""
