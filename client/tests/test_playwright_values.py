@@ -8,6 +8,7 @@ import json
 
 import pytest
 from reportd_client.formats import playwright_blob
+from reportd_client.formats.playwright_files import fields_of
 from reportd_client.formats.result import Source, Unreadable
 
 from tests.images import png
@@ -296,3 +297,30 @@ def test_output_of_a_test(tmp_path):
     assert [file.fields["file_name"] for file in result.files] == ["stdout.log", "stderr.log"]
     lines = io.StringIO(result.files[0].data.decode()).read().splitlines()
     assert lines[0] == "one zwö" and lines[-1] == "1499" and len(lines) == 1_501
+
+
+# --- names of files ---
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "file_name", "kind"),
+    [
+        ("screenshot", "image/png", "screenshot.png", "screenshot"),
+        ("a-actual.png", "image/png", "a-actual.png", "screenshot"),
+        ("photo.JPEG", "image/jpeg", "photo.JPEG", "screenshot"),
+        ("drawing", "image/svg+xml", "drawing.svg", "screenshot"),
+        ("video", "video/webm", "video.webm", "video"),
+        ("trace", "application/zip", "trace.zip", "other"),
+        ("requests.har", "application/json", "requests.har", "har"),
+        ("server.log", "text/plain; charset=utf-8", "server.log", "log"),
+        ("page", "text/html", "page.html", "other"),
+        ("v1.2", "application/x-own", "v1.2", "other"),
+        ("../a\\b\1\n", "text/css", "..-a-b", "log"),
+        ("", "application/pdf", "attachment.pdf", "other"),
+        (None, None, "attachment", "other"),
+        ("x" * 300, "text/csv", "x" * 199 + "….csv", "log"),
+    ],
+)
+def test_names_and_types_of_files(name, content, file_name, kind):
+    fields = fields_of({"name": name, "contentType": content})
+    assert fields == {"file_name": file_name, "artifact_type": kind}
