@@ -1,10 +1,15 @@
 """Every fault between the Playwright reporter and the server: nothing is lost or stored twice, nothing is held up."""
 
 import json
+import os
+import platform
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
+from reportd_client.sender.lock import Lock, Taken
 from reportd_client.spool import spools_in
 
 from tests.images import png
@@ -152,7 +157,7 @@ def test_rows_that_no_request_can_have_stay_in_the_spool(drive, server, proxy, s
     driver("test", title="t0", stdout=[f"{'x' * 50} {i}\n" for i in range(200)])
     driver("test", title="t1")
     said, _ = driver.finish()
-    assert "1 tests are too large for a request" in said
+    assert "Too large for a request: 1 test." in said
     resumed = send("resume", driver.folder)
     assert resumed.returncode == 0
     run = server.run(run_id_of(resumed.stdout))
@@ -180,6 +185,26 @@ def test_bytes_that_are_gone_are_sent_after_all(drive, server, proxy):
     said, _ = driver.finish()
     (artifact,) = server.run(run_id_of(said))["tests"][0]["artifacts"]
     assert server.bytes_of(artifact) == image and "refused" not in said
+
+
+def test_a_file_for_which_the_storage_was_full_is_sent_again(drive, server, proxy):
+    full = []
+
+    def script(method, path):
+        if not path.endswith("/bundle") or full:
+            return None
+        full.append(path)
+        failed = [{"file_index": 0, "file_name": "shot.png", "code": "storage_full", "error": "The storage is full"}]
+        (ref,) = [test["client_ref"] for test in json.loads(body_of(proxy))["tests"]]
+        test = {"client_ref": ref, "id": ref, "created": True, "artifacts": [], "failed": failed, "complete": False}
+        return (207, {"tests": [test], "failed": []})
+
+    proxy.script = script
+    driver = drive(proxy.url)
+    driver("test", title="t", attachments=[attached(png(5)), attached(b"x", "note", "text/plain")])
+    said, _ = driver.finish()
+    (test,) = server.run(run_id_of(said))["tests"]
+    assert [artifact["file_name"] for artifact in test["artifacts"]] == ["shot.png"] and "refused" not in said
 
 
 # --- servers that are away, and processes that are killed ---
@@ -222,6 +247,27 @@ def test_a_killed_runner_loses_nothing_that_has_ended(drive, server, send):
     tests = server.cases(run_id_of(resumed.stdout))
     assert [(test["name"], test["status"]) for test in tests] == [("t0", "Passed"), ("t1", "Pending")]
     assert not folder.exists()
+
+
+def test_the_lock_of_a_reporter_that_is_gone_holds_nobody(tmp_path):
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    lock = tmp_path / "lock"
+    for holder, age, is_held in (
+        (f"process {os.getpid()} of Node.js on {platform.node()}", 0, True),
+        (f"process {os.getpid()} of Node.js on {platform.node()}", 60, False),
+        (f"process {dead.stdout.strip()} of Node.js on {platform.node()}", 0, False),
+        ("process 1 of Node.js on another machine", 0, True),
+        ("process 1 of Node.js on another machine", 60, False),
+        (f"process {os.getpid()}", 0, False),
+        ("", 0, False),
+    ):
+        lock.write_text(f"{holder}\n")
+        os.utime(lock, (time.time() - age, time.time() - age))
+        if is_held:
+            with pytest.raises(Taken, match=f"is being sent by {holder}"):
+                Lock(tmp_path)
+        else:
+            Lock(tmp_path).close()
 
 
 def test_a_server_that_is_killed_and_comes_back(drive, tmp_path):

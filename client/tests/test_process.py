@@ -351,6 +351,31 @@ def test_a_proxy_with_a_password_before_a_certificate(forward_proxy, secure, aut
     assert forward_proxy.seen == []
 
 
+def test_the_playwright_reporter_goes_the_same_ways(drive, forward_proxy, secure, authority, server):
+    def said(url=secure, **environment):
+        driver = drive(url, environment=environment)
+        driver("test", title="t")
+        return driver.finish()[0]
+
+    address, trusted = f"127.0.0.1:{forward_proxy.server_port}", {"REPORTD_CA_FILE": str(authority / "ca.pem")}
+    assert "Set REPORTD_CA_FILE to the file" in said()
+    assert "its certificate is not accepted" in said(secure.replace("127.0.0.1", "localhost"), **trusted)
+    assert "is no file of certificates" in said(REPORTD_CA_FILE="/nothing")
+    insecure = said(REPORTD_INSECURE="1")
+    assert "is not checked" in insecure and "1 test, 0 files (0 new) sent" in insecure
+    refused = said(**trusted, https_proxy=f"http://anna:wrong@{address}")
+    assert "wants a password" in refused and "anna:wrong" not in refused
+    assert "none that reportd-playwright can use" in said(**trusted, https_proxy="socks5://127.0.0.1:1")
+    forward_proxy.seen.clear()
+    through = {"HTTPS_PROXY": f"http://anna:p%40ss@{address}"}
+    assert "1 test, 0 files (0 new) sent" in said(**trusted, **through)
+    assert set(forward_proxy.seen) == {secure.removeprefix("https://")}
+    forward_proxy.seen.clear()
+    assert "1 test, 0 files (0 new) sent" in said(**trusted, **through, NO_PROXY="example.com, 127.0.0.1")
+    assert forward_proxy.seen == []
+    assert "through the proxy" in said(server.url, http_proxy=f"http://127.0.0.1:{free_port()}")
+
+
 def test_a_proxy_that_is_not_there(settings):
     done = command("check", **settings, http_proxy=f"http://127.0.0.1:{free_port()}")
     assert done.returncode == 5 and "through the proxy" in done.stderr

@@ -27,7 +27,8 @@ function testOf(title) {
   return tests.get(title);
 }
 
-const attachment = ({ body, ...fields }) => ({ ...fields, body: body === undefined ? undefined : Buffer.from(body, "base64") });
+const attachment = ({ body, ...fields }) =>
+  body === undefined ? fields : { ...fields, body: Buffer.from(body, "base64") };
 
 function begin({ title, retry = 0 }) {
   const test = testOf(title);

@@ -27,8 +27,10 @@ const EXTENSIONS = {
   "text/xml": "xml",
 };
 
-/** The files of a result: `fields`, and `source`, bytes or a path, or `refused`. `owners`: the step of an attachment, if it has one;
- * `steps`: all steps of the result; `clean` removes what must not be sent from a text. */
+/**
+ * The files of a result: `fields`, and `source`, bytes or a path, or `refused`. `owners`: the step of an attachment, if
+ * it has one; `steps`: all steps of the result; `clean` removes what must not be sent from a text.
+ */
 function filesOf(result, isFailed, { steps, owners }, clean) {
   const deepest = isFailed ? deepestFailed(steps) : null;
   return result.attachments
@@ -76,8 +78,10 @@ function typeOf(attachment, fileName) {
   return artifactTypeOf(fileName);
 }
 
-/** Bytes or a path; or the reason why it is not sent. What Playwright writes for assistants is sent without the source of
- * the test, which has what the test types. */
+/**
+ * Bytes or a path; or the reason why it is not sent. What Playwright writes for assistants is sent without the source
+ * of the test, which has what the test types.
+ */
 function sourceOf(attachment, clean) {
   const { name, body, path } = attachment;
   const source = body ?? path ?? Buffer.alloc(0);

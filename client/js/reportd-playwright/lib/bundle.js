@@ -44,7 +44,8 @@ class Packed {
     );
     if (withMissing) {
       const later = this.stored ? [] : this.files.filter((file) => file.size && !this.named.includes(file));
-      artifacts.push(...[...later.map((file) => file.later()), ...this.missing].slice(0, MOST_ENTRIES - artifacts.length));
+      const missing = [...later.map((file) => file.later()), ...this.missing];
+      artifacts.push(...missing.slice(0, MOST_ENTRIES - artifacts.length));
     }
     const value = { client_ref: this.ref, test: this.test, artifacts };
     for (const name of Object.keys(ROWS)) if (this[name].length) value[name] = this[name];

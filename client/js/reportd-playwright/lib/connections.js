@@ -61,8 +61,8 @@ function isDirect(target, noProxy) {
 /** Connects through a tunnel that a proxy makes on CONNECT. */
 const tunnel = (proxy, target, options) => (_, done) => {
   const address = `${target.hostname}:${target.port || 443}`;
-  const { host, port } = proxy;
-  const request = http.request({ host, port, method: "CONNECT", path: address, headers: { Host: address, ...proxy.headers } });
+  const headers = { Host: address, ...proxy.headers };
+  const request = http.request({ host: proxy.host, port: proxy.port, method: "CONNECT", path: address, headers });
   request.setTimeout(CONNECT_SECONDS * 1000, () => request.destroy(new Error("The proxy does not answer")));
   request.on("error", done);
   request.on("connect", (reply, socket) => {

@@ -18,7 +18,8 @@ function wordsOf(error) {
   const text = textOf(error);
   const found = TYPE.exec(text);
   const message = (found ? text.slice(found[0].length) : text).trim();
-  return { error_type: found ? cut(found[1], 100) : undefined, error_message: cut(message || (found ? found[1] : "Failed")) };
+  const type = found ? found[1] : undefined;
+  return { error_type: type && cut(type, 100), error_message: cut(message || type || "Failed") };
 }
 
 function traceOf(error, causes = MOST_CAUSES) {

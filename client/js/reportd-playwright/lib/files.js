@@ -4,13 +4,13 @@
 const path = require("path");
 
 const { Changed, Json, checksumOf } = require("./body");
+const { FIRST_RETRY } = require("./limits");
 const { cut } = require("./texts");
 
 const FIELDS = [
   ...["artifact_type", "artifact_category", "step_number", "iteration_number", "description", "captured_at"],
 ];
 const LATER = ["storage_full", "storage_unavailable", "try_again", "overloaded"]; // a repetition may succeed
-const WAIT_SECONDS = 5;
 const ASKED = 1000; // files in one question
 const MAX_REASON = 2000;
 
@@ -71,7 +71,7 @@ class Files {
   async ask(files) {
     if (!this._offers.features.has("known")) return;
     const unknown = [...new Map(files.map((file) => [file.checksum, file.size]))];
-    const asked = unknown.filter(([checksum]) => !this._there.has(checksum));
+    const asked = unknown.filter(([checksum, size]) => size > 0 && !this._there.has(checksum));
     const project = this._spool.about.run.project;
     for (let at = 0; at < asked.length; at += ASKED) {
       const portion = asked.slice(at, at + ASKED);
@@ -90,8 +90,10 @@ class Files {
 
   /** Refuse and remove the file that could not be sent. */
   async leaveOut(error, packed) {
-    for (const one of packed)
-      for (const file of one.files.filter((each) => each.path === error.path)) await this.drop(one, file, error.message);
+    for (const one of packed) {
+      const gone = one.files.filter((file) => file.path === error.path);
+      for (const file of gone) await this.drop(one, file, error.message);
+    }
   }
 
   async drop(one, file, reason) {
@@ -127,7 +129,7 @@ class Files {
   }
 
   wait() {
-    return this._server.patience.sleep(WAIT_SECONDS);
+    return this._server.patience.sleep(10 * FIRST_RETRY);
   }
 }
 

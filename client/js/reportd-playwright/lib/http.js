@@ -42,7 +42,7 @@ class Answer {
     return `HTTP ${this.status}${page}`;
   }
 
-  /** Whether the same request may get another answer later. With `failed` it is a bundle, where each file has a reason. */
+  /** Whether a repetition may get another answer. With `failed` it is a bundle, where each file has its reason. */
   get again() {
     if (this.status === 409) return this.code === "idempotency_in_progress";
     const later = [408, 425, 429].includes(this.status) || (this.status >= 502 && this.status !== 505);
@@ -129,8 +129,10 @@ class Server {
     return Math.min(limits.GROUP_FILE_BYTES, this._tooLarge === null ? Infinity : Math.floor(this._tooLarge / 2));
   }
 
-  /** The answer, when it is one that a repetition would not change. Throws Stopped, Fatal, Changed. `question`: it stores
-   * nothing, and a 2xx that says nothing is an answer, too. */
+  /**
+   * The answer, when it is one that a repetition would not change. `question`: it stores nothing, and a 2xx that says
+   * nothing is an answer, too. Throws Stopped, Fatal, Changed.
+   */
   async call(method, path, body = null, key = null, question = false) {
     for (let delay = limits.FIRST_RETRY, faults = 0; ; delay = Math.min(delay * 2, limits.LAST_RETRY)) {
       this.patience.check();
@@ -216,14 +218,18 @@ function exchange(request, body, signal) {
 /** Throws Fatal for what no repetition changes and concerns every request. */
 function check(answer, url, token) {
   const named = token ? `the token ${token.slice(0, 8)}…` : "no token: set REPORTD_TOKEN";
-  if (answer.status === 401) throw new Fatal(`${url} does not accept ${named}. It needs a token with the role uploader`);
-  if (answer.status === 403) throw new Fatal(`${url} refuses ${named}: ${answer.text()}. It needs the role uploader`);
+  if (answer.status === 401)
+    throw new Fatal(`${url} does not accept ${named}. It needs a token with the role uploader`);
+  if (answer.status === 403) {
+    const needed = answer.text().includes("needs the role") ? "" : ". It needs the role uploader";
+    throw new Fatal(`${url} refuses ${named}: ${answer.text()}${needed}`);
+  }
   if (answer.status === 407)
     throw new Fatal("The proxy wants a password. Put it into the proxy's address, or the server into NO_PROXY");
   if (answer.status >= 300 && answer.status < 400)
     throw new Fatal(`${url} redirects to ${answer.headers.location}: set REPORTD_URL to the right address`);
   if (answer.code === "idempotency_key_reused")
-    throw new Fatal("A fault of reportd-playwright: it used an Idempotency-Key twice. Please report it, with this spool");
+    throw new Fatal("A fault of reportd-playwright, which used an Idempotency-Key twice. Please report it");
 }
 
 /** The seconds of Retry-After, at most five minutes; 0 without one. */

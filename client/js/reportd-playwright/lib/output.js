@@ -35,7 +35,7 @@ class Output {
     });
   }
 
-  /** The entries; and when there is too much for entries, each stream as a file. `clean` removes secrets from a text. */
+  /** The entries; and when there is too much for entries, each stream as a file. `clean` removes secrets. */
   entries(clean) {
     const entries = [];
     let size = 0;

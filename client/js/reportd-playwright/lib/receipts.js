@@ -13,7 +13,7 @@ class Receipts {
     this._groups = 0;
     this.run = null; // id
     this.finished = false;
-    this.refused = []; // sentences
+    this.refused = new Set(); // sentences
   }
 
   /** Append a line and sync it. */
@@ -33,8 +33,8 @@ class Receipts {
   /** Write down what will never be sent. */
   async refuse(testId, what, reason) {
     const text = `${testId ? `${testId}: ` : ""}${what}: ${reason}`;
-    if (this.refused.includes(text)) return;
-    this.refused.push(text);
+    if (this.refused.has(text)) return;
+    this.refused.add(text);
     const line = JSON.stringify({ test_id: testId, what, reason, text });
     await fs.promises.appendFile(path.join(this._folder, "refused.jsonl"), line + "\n");
   }

@@ -44,7 +44,7 @@ function browserOf(test, project) {
   return BROWSERS.find((each) => name.includes(each)) || use.browserName || use.defaultBrowserType || null;
 }
 
-/** The fields of a test case. `identity`: of identityOf(); `shard`: `2/5`, if the run is split; `hide` removes secrets. */
+/** The fields of a test case. `identity`: of identityOf(); `shard`: `2/5`, if there are several; `hide`: secrets. */
 function testOf(test, result, identity, shard, hide) {
   const { status, outcome, expected_error: expected, error } = verdictOf(test, result);
   const annotations = annotationsOf(test, result);

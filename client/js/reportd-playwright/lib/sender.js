@@ -129,7 +129,7 @@ class Sender {
 
   // --- the end ---
 
-  /** After the last test: what has become of the run, once all is sent or `drain` is over. `errors`: outside of tests. */
+  /** What has become of the run, once all is sent or `drain` is over. `errors`: outside of tests. */
   async finish(end, errors) {
     this._flush();
     this._patience.drain();
@@ -182,7 +182,8 @@ class Sender {
 
   /** What has become of the run. The spool is removed when all of it has arrived. */
   async _receipt() {
-    const { run, refused, finished } = this._receipts;
+    const { run, finished } = this._receipts;
+    const refused = [...this._receipts.refused];
     const receipt = { tests: this._sent, files: 0, newFiles: 0, seconds: (Date.now() - this._began) / 1000, refused };
     receipt.url = run && `${this._server.url.replace(/\/api\/v1\/reports$/, "")}/runs/${run}`;
     if (this._delivery) {
@@ -194,8 +195,10 @@ class Sender {
       await fs.promises.rm(this._spool.folder, { recursive: true, force: true, maxRetries: 3 }).catch(() => {});
       return receipt;
     }
-    const left = this._delivery && this._delivery.left ? `${this._delivery.left} tests are too large for a request` : "";
-    const problem = (this._fatal && this._fatal.message) || left || this._server.lastProblem || "The time to send was over";
+    const { left = 0 } = this._delivery || {};
+    const large = left ? `Too large for a request: ${left} test${left === 1 ? "" : "s"}` : "";
+    const known = (this._fatal && this._fatal.message) || large || this._server.lastProblem;
+    const problem = known || "The time to send was over";
     const { folder } = this._spool;
     receipt.problem = `${problem}. What is left is in ${folder}. Send it with: reportd-send resume ${folder}`;
     return receipt;

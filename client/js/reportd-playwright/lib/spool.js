@@ -78,8 +78,8 @@ class Spool {
   // --- records ---
 
   /**
-   * Append records by one write: where they are, or null when they are lost. `verdict`: the last one is a verdict, which
-   * is written even when the disk is nearly full.
+   * Append records by one write: where they are, or null when they are lost. `verdict`: the last one is a verdict,
+   * which is written even when the disk is nearly full.
    */
   append(records, verdict = false) {
     const kept = this._level < ONLY_VERDICTS ? records : verdict ? records.slice(-1) : [];

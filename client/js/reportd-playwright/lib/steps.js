@@ -145,7 +145,8 @@ function typeOf(category, title, hasChildren) {
 // --- what was typed into password fields ---
 
 const isSecret = (step) => isPasswordField(selectorOf(step));
-const isSecretExpectation = (step) => step.category === "expect" && isSecret(step) && step.title.includes("toHaveValue");
+const isSecretExpectation = (step) =>
+  step.category === "expect" && step.title.includes("toHaveValue") && isSecret(step);
 
 /** A function that removes from a text what the steps of a result typed into password fields. */
 function hiderOf(result) {
