@@ -64,6 +64,7 @@ setup(
         "server.auth",
         "server.bodies",
         "server.commands",
+        "server.commands.backup",
         "server.commands.check",
         "server.commands.demo",
         "server.compare",
