@@ -23,6 +23,7 @@ function describe(settings, values, more, playwrightShard) {
   const build = detect(values, process.cwd());
   const name = settings.name || (build && build.name) || path.basename(process.cwd()) || "tests";
   const key = settings.runKey || (build && runKey(build, name));
+  const ci = build && build.system !== "git" ? build : {}; // what Playwright has noted is of the tests, git is of today
   const shard = playwrightShard || settings.shard || (build && build.shard);
   const metadata = build ? metadataOf(build) : {};
   if (shard) metadata.ci = { ...metadata.ci, shard };
@@ -32,9 +33,9 @@ function describe(settings, values, more, playwrightShard) {
     run_key: key || randomUUID(),
     project: settings.project,
     environment: settings.environment,
-    branch: settings.branch || (build && build.branch) || more.branch,
-    commit_sha: settings.commit || (build && build.commit) || more.commit_sha,
-    build_url: settings.buildUrl || (build && build.buildUrl) || more.build_url,
+    branch: settings.branch || ci.branch || more.branch || (build && build.branch),
+    commit_sha: settings.commit || ci.commit || more.commit_sha || (build && build.commit),
+    build_url: settings.buildUrl || ci.buildUrl || more.build_url,
     platform: `${system} ${os.machine ? os.machine() : MACHINES[os.arch()] || os.arch()}`,
     triggered_by: build && build.details.actor,
     tags: settings.tags,
@@ -57,10 +58,11 @@ class Run {
     const about = { url: settings.url, run: masks.anything(described.fields), shard: described.shard };
     const root = path.resolve(settings.spool || DEFAULT_SPOOL);
     try {
-      this.spool = new Spool(root, { ...about, tests_expected: more.tests_expected }, say);
+      this.spool = new Spool(root, about, say);
     } catch (error) {
       throw new Error(`Cannot write to the spool ${root}: ${error.code || error.message}`);
     }
+    this.spool.append([{ kind: "run", tests_expected: more.tests_expected }], true);
     this._masks = masks;
     this._errors = []; // outside of tests
     this.recorder = new Recorder(this.spool, masks, shard, settings.screenshots);
