@@ -10,7 +10,7 @@ from typing import Any, Iterator, Optional
 from reportd_client.formats import json_file, paths
 from reportd_client.formats.allure_test import Fixtures, has_content, result_of
 from reportd_client.formats.result import Empty, Result, Source, Unreadable, plain
-from reportd_client.formats.times import iso
+from reportd_client.formats.values import moment
 from reportd_client.texts import cut
 
 NAME = "allure"
@@ -137,7 +137,7 @@ class _Reader:
 
 
 def _began(fixture: dict[str, Any]) -> str:
-    return iso(fixture.get("start")) or ""
+    return moment(fixture.get("start")) or ""
 
 
 # --- the run ---

@@ -13,6 +13,7 @@ _MOST = 100  # labels, links, parameters
 _OWN = ("severity", "owner", "epic", "feature", "story", "layer")
 _SUITES = ("parentSuite", "suite", "subSuite")
 _MAX_TAGS = 20
+_SHORTEST = 4  # characters of a value that is hidden in other texts: a shorter one is in many words
 _DROPPED = ("links", "labels", "parameters", "description")  # in this order, when all is too much
 
 
@@ -64,7 +65,7 @@ def secrets_of(value: dict[str, Any]) -> set[str]:
                 found.update((text, text.strip("'\"")))
         steps = one.get("steps")
         waiting += [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
-    return found
+    return {text for text in found if len(text) >= _SHORTEST}
 
 
 def _is_secret(parameter: dict[str, Any]) -> bool:

@@ -12,8 +12,8 @@ from reportd_client.formats.allure_files import attachment, is_output, text_of
 from reportd_client.formats.allure_metadata import metadata_of, parameters_of, secrets_of
 from reportd_client.formats.junit_case import shortened
 from reportd_client.formats.result import File, Result, Source, Told
-from reportd_client.formats.secrets import hide
-from reportd_client.formats.times import iso, milliseconds
+from reportd_client.formats.values import duration, moment, number
+from reportd_client.mask import without_secrets
 from reportd_client.texts import cut
 
 _STATUSES = {"passed": "Passed", "failed": "Failed", "broken": "Failed", "skipped": "Skipped"}
@@ -35,7 +35,7 @@ def has_content(fixture: Any) -> bool:
     if not isinstance(fixture, dict):
         return False
     inner = fixture.get("steps") or fixture.get("attachments")
-    long = (milliseconds(fixture.get("start"), fixture.get("stop")) or 0) >= _SHORT_PHASE
+    long = (_times(fixture)["duration_ms"] or 0) >= _SHORT_PHASE
     return bool(inner or long or fixture.get("status") in ("failed", "broken"))
 
 
@@ -51,7 +51,7 @@ def result_of(source: Source, value: dict[str, Any], fixtures: Fixtures) -> Resu
         **_verdict(value, metadata, is_pytest),
         **_times(value),
     }
-    result = Result(test, told=Told(iso(value.get("start")), again=isinstance(value.get("historyId"), str)))
+    result = Result(test, told=Told(moment(value.get("start")), again=isinstance(value.get("historyId"), str)))
     phases = _phases(source, fixtures, test, metadata)
     folded: list[File] = []
     steps = [*phases[:1], *_nodes(source, value, folded), *phases[1:]]
@@ -61,7 +61,8 @@ def result_of(source: Source, value: dict[str, Any], fixtures: Fixtures) -> Resu
     tree.place_screenshots(result)
     test["metadata"] = metadata
     result.test = {key: each for key, each in test.items() if each not in (None, "", [], {})}
-    hide(result, secrets_of(value))
+    result.secrets = secrets_of(value)
+    result.test["name"] = without_secrets(result.test["name"], sorted(result.secrets, key=len, reverse=True))
     return result
 
 
@@ -172,7 +173,7 @@ def _phases(
 
 def _is_worth(fixture: dict[str, Any], whole: int) -> bool:
     inner = fixture.get("steps") or fixture.get("attachments") or fixture.get("status") in ("failed", "broken")
-    return bool(inner) or (milliseconds(fixture.get("start"), fixture.get("stop")) or 0) >= _SMALL_SHARE * whole
+    return bool(inner) or (_times(fixture)["duration_ms"] or 0) >= _SMALL_SHARE * whole
 
 
 def _is_error_of(node: tree.Node, test: dict[str, Any]) -> bool:
@@ -182,8 +183,9 @@ def _is_error_of(node: tree.Node, test: dict[str, Any]) -> bool:
 
 
 def _times(value: dict[str, Any]) -> dict[str, Any]:
-    start, stop = value.get("start"), value.get("stop")
-    return {"duration_ms": milliseconds(start, stop), "started_at": iso(start), "completed_at": iso(stop)}
+    start, stop = number(value.get("start")), number(value.get("stop"))
+    took = duration(max(0, stop - start)) if start and stop else None
+    return {"duration_ms": took, "started_at": moment(start), "completed_at": moment(stop)}
 
 
 # --- attachments ---
