@@ -17,6 +17,7 @@ from tests.playwright_reports import (
     CONFIGURE,
     END,
     FIRST,
+    TIME,
     attach,
     attempt,
     blob,
@@ -56,6 +57,55 @@ def test_repeated_tests_are_tests_of_their_own(tmp_path):
     _, results = read(tmp_path, project("a"), second, BEGIN, *attempt("a"), *attempt("b"))
     assert [result.test["name"] for result in results] == ["a", "a #2"]
     assert results[1].test["test_id"] == "chromium › a.spec.ts › a #2"
+
+
+def _run(path, *verdicts, time, test="a"):
+    """A report with a test and its attempts."""
+    events = [attempt(test, retry=at, status=status) for at, status in enumerate(verdicts)]
+    for begin, _ in events:
+        begin["params"]["result"]["startTime"] = TIME + time
+    return zipped(path, blob(project(test), BEGIN, *(event for each in events for event in each)))
+
+
+def _attempts(results):
+    return sorted((result.test["test_id"], result.test["attempt"], result.test["status"]) for result in results)
+
+
+def test_failed_tests_that_were_run_again(tmp_path):
+    """Their attempts go on, in the order of time; --last-failed of Playwright runs into a report of its own."""
+    _run(tmp_path / "a.zip", "passed", time=2)
+    _run(tmp_path / "b.zip", "failed", "failed", time=1)
+    reports, results = looked(tmp_path)
+    identity = "chromium › a.spec.ts › a"
+    assert _attempts(results) == [(identity, 1, "Failed"), (identity, 2, "Failed"), (identity, 3, "Passed")]
+    assert reports.remarks == ["The same tests came several times: 1 further attempts"]
+
+
+def test_a_suite_that_ran_on_several_machines(tmp_path):
+    """Nothing is dropped, or taken for another attempt of a test that has passed."""
+    _run(tmp_path / "linux.zip", "passed", time=1)
+    _run(tmp_path / "mac.zip", "failed", "passed", time=2)
+    _run(tmp_path / "windows.zip", "passed", time=3)
+    _run(tmp_path / "other.zip", "passed", time=3, test="b")
+    reports, results = looked(tmp_path)
+    identity = "chromium › a.spec.ts › a"
+    assert _attempts(results) == [
+        (identity, 1, "Passed"),
+        (f"{identity} #2", 1, "Failed"),
+        (f"{identity} #2", 2, "Passed"),
+        (f"{identity} #3", 1, "Passed"),
+        ("chromium › a.spec.ts › b", 1, "Passed"),
+    ]
+    assert reports.remarks == ["The same tests came several times: 2 tests of the same name"]
+
+
+def test_attempts_in_reports_of_their_own(tmp_path):
+    """As they say, when their numbers do not clash."""
+    for number, status in ((1, "Failed"), (2, "Passed")):
+        test = {"name": "a", "attempt": number, "status": status}
+        (tmp_path / f"{number}.json").write_text(json.dumps({"test": test, "steps": []}))
+    reports, results = looked(tmp_path)
+    assert _attempts(results) == [("a", 1, "Failed"), ("a", 2, "Passed")] and reports.remarks == []
 
 
 def test_paths_of_windows(tmp_path):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Iterable, Optional, Union
 
 from reportd_client.formats.junit_case import shortened
+from reportd_client.formats.numbered import Numbered
 from reportd_client.formats.result import Result, Source
 from reportd_client.texts import cut
 
@@ -49,12 +50,14 @@ class Attempts:
     def __init__(self) -> None:
         self._seen: dict[bytes, Union[_Entry, list[_Entry]]] = {}
         self._changes: dict[int, _Change] = {}
+        self._numbered = Numbered()
         self.number = 0  # of entries so far; set it before a report is read again
         self.counts: Counter[str] = Counter()
 
     def see(self, source: Source, result: Result) -> None:
         told = result.told
         if told is None:  # the report says which attempt it is
+            self._numbered.see(source, result)
             return
         self.number += 1
         test = result.test
@@ -70,6 +73,7 @@ class Attempts:
     def settle(self, sources: Iterable[Source]) -> None:
         """All entries have been seen. Those of other sources than these are not sent."""
         sent = {id(source) for source in sources}
+        self.counts += self._numbered.settle(sent)
         for entries in self._seen.values():
             if isinstance(entries, list):
                 entries = [entry for entry in entries if id(entry.source) in sent]
@@ -105,9 +109,13 @@ class Attempts:
             last = entry
             of_file += [at] if _may_have_teardown(entry) else []
 
-    def place(self, result: Result) -> Optional[Result]:
+    def place(self, source: Source, result: Result) -> Optional[Result]:
         """The result as it is sent; None when it is part of one before."""
         if result.told is None:
+            before, copy = self._numbered.change(source, result)
+            if before:
+                result.test["attempt"] = (result.test.get("attempt") or 1) + before
+            _name_copy(result, copy)
             return result
         self.number += 1
         change = self._changes.get(self.number)
@@ -117,9 +125,7 @@ class Attempts:
         if change.joined:
             return None
         result.test["attempt"] = change.attempt
-        if change.copy > 1:
-            result.test["name"] = f"{cut(result.test['name'], 480)} #{change.copy}"
-            result.test["test_id"] = shortened(f"{result.test['test_id']} #{change.copy}")
+        _name_copy(result, change.copy)
         if change.pending:
             result.test.update(status="Pending", error_message=_ENDED)
         if change.error is not None:
@@ -130,6 +136,12 @@ class Attempts:
         """One line about entries of the same test."""
         counts = ", ".join(f"{count:,} {what}" for what, count in self.counts.items())
         return f"The same tests came several times: {counts}" if counts else None
+
+
+def _name_copy(result: Result, copy: int) -> None:
+    if copy > 1:
+        result.test["name"] = f"{cut(result.test['name'], 480)} #{copy}"
+        result.test["test_id"] = shortened(f"{result.test['test_id']} #{copy}")
 
 
 def _may_have_teardown(entry: _Entry) -> bool:

@@ -175,7 +175,7 @@ class Reports:
             self._attempts.number = read.first
             try:
                 for result in read.format.read(read.source):
-                    placed = self._attempts.place(result)
+                    placed = self._attempts.place(read.source, result)
                     if placed is not None:
                         yield placed
             except Unreadable:
