@@ -1,6 +1,7 @@
 """The Playwright reporter: its package, what it shares with the Python client, its settings, and its spool."""
 
 import json
+import shutil
 
 import pytest
 from reportd_client import ci, limits, secret_words
@@ -198,6 +199,12 @@ def test_wrong_settings_cost_only_the_report(drive, settings, words):
     assert words in said and "Nothing is recorded" in said and said.count("\n") == 1
 
 
+def test_wrong_options_cost_only_the_report(drive):
+    driver = drive(screenshots="none")
+    driver("test", title="t")
+    assert "screenshots must be one of all, failed" in driver.finish()[0] and not driver.spool.exists()
+
+
 def test_what_is_only_written_down_is_sent_later(drive, server, send):
     driver = drive(environment={"REPORTD_SENDER": "none"})
     four_tests(driver)
@@ -227,6 +234,24 @@ def test_files_have_the_bytes_that_they_had_when_they_were_attached(drive, serve
     assert [entry["file_name"] for entry in entries] == ["large.txt", "small.txt", "gone.txt"]
     assert (folder / "files" / entries[0]["file"]).stat().st_mtime_ns == entries[0]["mtime_ns"]
     assert (folder / "files" / entries[1]["file"]).read_bytes() == b"small" and entries[2]["refused"] == "No such file"
+
+
+def test_screenshots_of_passed_tests_can_be_left_out(drive, server):
+    driver = drive(screenshots="failed")
+    files = [attached(png(1)), attached(b"x", "note", "text/plain")]
+    driver("test", title="passes", attachments=files)
+    driver("test", title="fails", attachments=files, **FAILED)
+    tests = server.run(run_id_of(driver.finish()[0]))["tests"]
+    found = {test["name"]: sorted(file["file_name"] for file in test["artifacts"]) for test in tests}
+    assert found == {"passes": ["note.txt"], "fails": ["note.txt", "shot.png"]}
+
+
+def test_a_spool_that_somebody_removes_costs_only_the_report(drive):
+    driver = drive()
+    driver("test", title="t0")
+    shutil.rmtree(driver.spool)
+    driver("test", title="t1", attachments=[attached(png(1))], **FAILED)
+    assert "ENOENT" in driver.finish()[0]
 
 
 def test_a_linked_file_that_has_changed_is_named(drive, server, tmp_path):

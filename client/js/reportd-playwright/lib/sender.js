@@ -97,8 +97,7 @@ class Sender {
       return true;
     } catch (error) {
       if (error instanceof Stopped) return false;
-      const fault = `A fault of reportd-playwright (${error.stack || error})`;
-      this._fatal ||= error instanceof Fatal ? error : new Fatal(fault);
+      this._fatal ||= error instanceof Fatal ? error : new Fatal(faultOf(error));
       this._patience.stop();
       return false;
     }
@@ -203,6 +202,11 @@ class Sender {
     receipt.problem = `${problem}. What is left is in ${folder}. Send it with: reportd-send resume ${folder}`;
     return receipt;
   }
+}
+
+/** What an unexpected error is called: of the file system, which somebody else may have changed, or ours. */
+function faultOf(error) {
+  return error.code && error.path ? error.message : `A fault of reportd-playwright (${error.stack || error})`;
 }
 
 module.exports = { Sender };
