@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from server.database.queries import SQL
 from tests.makers import png
 from tests.up_server import serving, wait_for
 
@@ -58,6 +59,8 @@ def traced(tmp_path, dsn, make_token):
     # -D: the server is our child process, and strace a detached grandchild. Signals of the test reach the server.
     prefix = ["strace", "-D", "-f", "-y", "-s", "64", "-e", f"trace={CALLS}", "-o", str(output)]
     with serving(tmp_path / "data", dsn, make_token(), prefix=prefix) as server:
+        # The last statement of the first sweep: its transactions must not be taken for that of the upload.
+        wait_for(lambda: SQL.usage.growth[:20] in output.read_text())
         run = server.ask_json("POST", f"{BASE}/suite-runs", {"name": "nightly"}, status=201)["id"]
         case = server.ask_json("POST", f"{BASE}/suite-runs/{run}/test-cases", {"name": "x"}, status=201)["id"]
         url = f"{BASE}/test-case-results/{case}/artifacts"
