@@ -34,7 +34,11 @@ from tests.test_send import run_of
 # --- odd values ---
 
 
-@pytest.mark.parametrize("title", ["x" * 200_000, "\x1b[31mred\x1b[0m", "a\0b\ud800\x01", "", "  ", "\u202e‮é"])
+@pytest.mark.parametrize(
+    "title",
+    ["x" * 200_000, "\x1b[31mred\x1b[0m", "a\0b\ud800\x01", "", "  ", "\u202eé"],
+    ids=["long", "colours", "control", "empty", "blank", "right to left"],
+)
 def test_odd_names(tmp_path, send, server, title):
     """They are sent, and are text."""
     path = zipped(tmp_path / "r.zip", blob(project(title), BEGIN, *attempt(title, *step("1", title, subtitle=title))))
