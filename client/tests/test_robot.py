@@ -4,12 +4,14 @@ import base64
 import json
 import subprocess
 import sys
+import time
 import tracemalloc
+from pathlib import Path
 
 import pytest
 from reportd_client.formats import robot, robot_times, robot_xml
 from reportd_client.formats.result import Source
-from reportd_client.formats.robot_message import text_of_html
+from reportd_client.formats.robot_message import files_of, text_of_html
 from robot.api import ExecutionResult
 
 from tests.images import png
@@ -363,12 +365,28 @@ def test_secrets(tmp_path, send, server):
         ("a<br>b  c", "a\nb c"),
         ("<table><tr><td>1</td><td>2</td></tr><tr><td>3</td></tr></table>", "1 2\n3"),
         ("&lt;b&gt; &amp; &#65;", "<b> & A"),
-        ("<![broken <b", ""),
+        ("<![broken <b", "<![broken <b"),
+        ("a<!-- x -->b<p class='x'>c</p>d", "ab\nc\nd"),
+        ("<img alt='' SRC = x.png/>y < z", "y < z"),
         ("<script>x</script><img src='data:image/png;base64,AAAA'>y", "xy"),
     ],
 )
 def test_html_becomes_text(text, expected):
-    assert text_of_html(text).startswith(expected)
+    assert text_of_html(text) == expected
+
+
+@pytest.mark.parametrize("part", ["<a ", "<a href='", "<!--", "<!-- <a", "&", "data:image/png;base64,", "<", "src='"])
+def test_half_open_html_costs_little(part):
+    """The time of twice as much text is not four times as much."""
+    times = []
+    for length in (100_000, 200_000):
+        text = part * (length // len(part))
+        began = time.process_time()
+        for _ in range(3):
+            text_of_html(text)
+            files_of(Source(Path("x/output.xml")), text)
+        times.append(time.process_time() - began)
+    assert times[1] < max(3 * times[0], 0.5)
 
 
 def test_files_are_of_the_folder(tmp_path, send, server):
