@@ -5,6 +5,7 @@ import json
 from collections import Counter
 
 import pytest
+from reportd_client.formats.embedded import TOO_LARGE
 
 from tests.images import png
 from tests.odd import with_odd_values
@@ -373,7 +374,7 @@ def attached(**fields):
 
 def test_odd_attachments(tmp_path, monkeypatch):
     (tmp_path / "beside.png").write_bytes(png(3))
-    monkeypatch.setattr("reportd_client.formats.embedded.MOST", 10)
+    monkeypatch.setattr("reportd_client.formats.cucumber_messages.MOST", 12)
     more = [
         attached(body="\x1b[31mred", mediaType="text/x.cucumber.log+plain"),
         attached(body="***", mediaType="image/png", contentEncoding="BASE64"),
@@ -393,11 +394,12 @@ def test_odd_attachments(tmp_path, monkeypatch):
         ("attachment.png", "Its content is no base64"),
         ("attachment_2.txt", "It is empty"),
         ("attachment_3.txt", "é".encode()),
-        ("odd", "The files within the report are larger than 64 MiB for one test".replace("64", "0")),
+        ("odd", TOO_LARGE),
         ("beside.png", tmp_path / "beside.png"),
         ("passwd", "../../etc/passwd is outside of the folder of m.ndjson"),
     ]
-    assert reports.notes == [f"{tmp_path / 'm.ndjson'}: attachments of the run itself have no place, 1 of them"]
+    left_out = "1 attachments are left out: they are of the run itself, or too many"
+    assert reports.notes == [f"{tmp_path / 'm.ndjson'}: {left_out}"]
     assert reports.suite["status"] == "Failed" and reports.suite["metadata"]["errors"] == ["no database"]
     assert "started_at" not in result.test and len(result.steps[0]["action"]) == 100
 
@@ -463,3 +465,20 @@ def test_values_of_other_types_cost_no_more_than_themselves(tmp_path):
     for changed in with_odd_values(value):
         (tmp_path / "c.json").write_text(json.dumps(changed))
         looked(tmp_path / "c.json", format="cucumber-json")
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ("text_file.MAX_LINES", "has more than 3 lines"),
+        ("cucumber_cases.MAX_VALUES", "has too many scenarios for one file"),
+        ("cucumber_messages.MAX_OPEN_STEPS", "has more than 3 steps of scenarios that do not end"),
+        ("cucumber_messages.MAX_ATTACHMENTS", "1 attachments are left out"),
+    ],
+)
+def test_what_would_need_too_much_memory(tmp_path, monkeypatch, limit, words):
+    monkeypatch.setattr(f"reportd_client.formats.{limit}", 3)
+    more = attached(body="x", mediaType="a/b") * 4 + envelope(testCaseStarted={"id": "r2", "testCaseId": "c"})
+    (tmp_path / "m.ndjson").write_text(RUN + more + ENDED + FINISHED)
+    reports, _ = looked(tmp_path)
+    assert words in " ".join((*reports.unreadable, *reports.notes))

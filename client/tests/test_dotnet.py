@@ -361,7 +361,7 @@ def test_a_test_with_too_many_elements(tmp_path, monkeypatch):
     )
     _, results = looked(tmp_path)
     assert rows(results, "name", "status", "error_message") == [("a", "Failed", "Failed"), ("b", "Passed", None)]
-    assert len(results[0].test["tags"]) == 9
+    assert len(results[0].test["tags"]) == 8
 
 
 def test_output_that_is_too_long(tmp_path, monkeypatch):
@@ -371,3 +371,19 @@ def test_output_that_is_too_long(tmp_path, monkeypatch):
     reports, (result,) = looked(tmp_path)
     assert reports.notes == [f"{tmp_path / 'a.xml'}: more than 1 MiB of output of a test are cut"]
     assert len(result.console_logs) == 1000 and result.files[0].fields["file_name"] == "output.log"
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ("xml_trees._FAR", "has too many elements in one test"),
+        ("trx.MAX_TESTS", "has more than 0 tests"),
+        ("xml_trees.MAX_SIZE", ""),
+    ],
+)
+def test_what_would_need_too_much_memory(tmp_path, monkeypatch, limit, words):
+    monkeypatch.setattr(f"reportd_client.formats.{limit}", 0)
+    (tmp_path / "a.trx").write_text(TRX)
+    reports, results = looked(tmp_path)
+    assert bool(results) != bool(words) and words in " ".join(reports.unreadable)
+    assert all("error_type" not in result.test for result in results)

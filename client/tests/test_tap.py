@@ -317,7 +317,12 @@ def test_encodings(tmp_path, encoding):
 def test_subtests_that_never_end(tmp_path, monkeypatch):
     monkeypatch.setattr("reportd_client.formats.tap.MAX_WAITING", 100)
     reports, _ = read(tmp_path, "1..1\n" + "    ok 1 - a\n" * 101)
-    assert "has more than 100 subtests without their test" in reports.unreadable[0]
+    assert "has too many subtests without their test" in reports.unreadable[0]
+    monkeypatch.setattr("reportd_client.formats.tap.MAX_WAITING_SIZE", 0)
+    monkeypatch.setattr("reportd_client.formats.tap_lines.KEPT", 20)
+    reports, _ = read(tmp_path, "1..1\n" + "    not ok 1 - a\n# some text\n" * 3)
+    assert "has too many subtests without their test" in reports.unreadable[0]
+    monkeypatch.undo()
     deep = "".join("    " * depth + "ok 1 - a\n" for depth in range(300))
     assert len(read(tmp_path, f"1..1\n{deep}")[1]) == 1
     long = "not ok 1 - a\n  ---\n  message: |-\n" + "    x\n" * 400_000

@@ -55,6 +55,7 @@ class Attachment:
     data: Optional[bytes] = None
     name: str = ""
     url: str = ""
+    refused: str = ""
 
     @property
     def kind(self) -> str:
@@ -183,6 +184,8 @@ def _file(source: Source, attachment: Attachment, number: int, count: int, used:
         stem = f"step_{number:03d}" if number else "attachment"
         name = f"{stem}_{count}" if count > 1 else stem
         name += suffix_of(attachment.kind)
+    if attachment.refused:
+        return File({"file_name": name, "artifact_type": artifact_type_of(name), **fields}, refused=attachment.refused)
     return file_with(attachment.data, name, fields, used)
 
 

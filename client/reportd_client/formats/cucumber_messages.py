@@ -8,25 +8,19 @@ from pathlib import Path
 from typing import Any, Iterator, Optional
 
 from reportd_client.formats import json_file, json_lines
-from reportd_client.formats.cucumber import Attachment, Scenario, Step, result_of, table
-from reportd_client.formats.embedded import decoded
-from reportd_client.formats.gherkin import Features
+from reportd_client.formats.cucumber import Attachment, Step, result_of
+from reportd_client.formats.cucumber_cases import Cases
+from reportd_client.formats.embedded import MOST, TOO_LARGE, decoded
 from reportd_client.formats.result import Empty, Result, Source, Unreadable, plain
-from reportd_client.formats.values import dict_of, dicts, duration, moment, text_of
+from reportd_client.formats.values import dict_of, duration, moment, text_of
 from reportd_client.texts import cut
 
 NAME = "cucumber-messages"
 _WHAT = "file of Cucumber's messages"
 _FIRST = re.compile(rb'\{\s*"(?:meta|source|gherkinDocument|pickle|testRunStarted|parseError)"\s*:\s*\{')
 _WORDS = (b'"protocolVersion"', b'"gherkinDocument"', b'"testRunStarted"', b'"testCase"')
-_HOOKS = {
-    "BEFORE_TEST_CASE": "Before",
-    "AFTER_TEST_CASE": "After",
-    "BEFORE_TEST_STEP": "BeforeStep",
-    "AFTER_TEST_STEP": "AfterStep",
-    "BEFORE_TEST_RUN": "BeforeAll",
-    "AFTER_TEST_RUN": "AfterAll",
-}
+MAX_OPEN_STEPS = 200_000  # of the scenarios that run at the same time
+MAX_ATTACHMENTS = 10_000  # of an attempt
 _ERRORS = 20  # of the run, each of at most so many characters:
 _ERROR = 2_000
 
@@ -67,6 +61,8 @@ class _Running:
     began: float
     steps: dict[str, Step]  # by the id of the step
     loose: list[Attachment] = field(default_factory=list)
+    attachments: int = 0
+    size: int = 0  # bytes of the attachments
 
 
 class _Reader:
@@ -74,11 +70,9 @@ class _Reader:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._features = Features()
-        self._pickles: dict[str, dict[str, Any]] = {}
-        self._hooks: dict[str, str] = {}  # what they are called, by their id
-        self._cases: dict[str, tuple[str, list[dict[str, Any]]]] = {}  # the pickle and the steps of each
+        self._cases = Cases(source.path)
         self._running: dict[str, _Running] = {}
+        self._open_steps = 0  # of those that run
         self._errors: list[str] = []
         self._lost = 0  # attachments of the run
         self.ended = False
@@ -98,53 +92,31 @@ class _Reader:
         suite.update({name: text[:500] for name, text in found.items() if text})
 
     def on_gherkinDocument(self, value: dict[str, Any]) -> None:
-        self._features.add(value)
+        self._cases.add_document(value)
 
     def on_pickle(self, value: dict[str, Any]) -> None:
-        self._pickles[text_of(value, "id")] = value
+        self._cases.add_pickle(value)
 
     def on_hook(self, value: dict[str, Any]) -> None:
-        reference = dict_of(value, "sourceReference")
-        line = dict_of(reference, "location").get("line")
-        place = f"{text_of(reference, 'uri')}:{line}" if line else text_of(reference, "uri")
-        name = text_of(value, "name") or place
-        kind = _HOOKS.get(text_of(value, "type"), "Hook")
-        self._hooks[text_of(value, "id")] = f"{kind} ({name})" if name else kind
+        self._cases.add_hook(value)
 
     def on_testCase(self, value: dict[str, Any]) -> None:
-        self._cases[text_of(value, "id")] = text_of(value, "pickleId"), dicts(value.get("testSteps"))
+        self._cases.add_case(value)
 
     def on_parseError(self, value: dict[str, Any]) -> None:
-        self._errors.append(f"{text_of(dict_of(value, 'source'), 'uri')}: {text_of(value, 'message')}")
+        self._add_error(f"{text_of(dict_of(value, 'source'), 'uri')}: {text_of(value, 'message')}")
 
     # --- tests ---
 
     def on_testCaseStarted(self, value: dict[str, Any]) -> None:
         case, attempt = text_of(value, "testCaseId"), value.get("attempt")
         began = _milliseconds(value.get("timestamp"))
-        self._running[text_of(value, "id")] = _Running(
-            case, attempt if isinstance(attempt, int) else 0, moment(began), began, self._steps(case)
-        )
-
-    def _steps(self, case: str) -> dict[str, Step]:
-        pickle, steps = self._cases.get(case, ("", []))
-        texts = {text_of(each, "id"): each for each in dicts(self._pickles.get(pickle, {}).get("steps"))}
-        made: dict[str, Step] = {}
-        for each in steps:
-            text = texts.get(text_of(each, "pickleStepId"))
-            if text is None:
-                made[text_of(each, "id")] = Step(hook=self._hooks.get(text_of(each, "hookId"), "Hook"))
-                continue
-            argument = dict_of(text, "argument")
-            rows = dicts(dict_of(argument, "dataTable").get("rows"))
-            cells = table([[text_of(cell, "value") for cell in dicts(row.get("cells"))] for row in rows])
-            made[text_of(each, "id")] = Step(
-                text=text_of(text, "text"),
-                keyword=self._features.keyword(text.get("astNodeIds")),
-                is_outcome=text_of(text, "type") == "Outcome",
-                argument=cells or text_of(dict_of(argument, "docString"), "content"),
-            )
-        return made
+        steps = self._cases.steps(case)
+        self._open_steps += len(steps) + 1
+        if self._open_steps > MAX_OPEN_STEPS:
+            raise Unreadable(f"{self._source.path} has more than {MAX_OPEN_STEPS:,} steps of scenarios that do not end")
+        attempt = attempt if isinstance(attempt, int) else 0
+        self._running[text_of(value, "id")] = _Running(case, attempt, moment(began), began, steps)
 
     def _step(self, value: dict[str, Any]) -> Optional[Step]:
         running = self._running.get(text_of(value, "testCaseStartedId"))
@@ -166,14 +138,19 @@ class _Reader:
 
     def on_attachment(self, value: dict[str, Any]) -> None:
         running, step = self._running.get(text_of(value, "testCaseStartedId")), self._step(value)
-        if running is None:
+        if running is None or running.attachments == MAX_ATTACHMENTS:
             self._lost += 1
             return
         text = text_of(value, "body")
         is_base64 = text_of(value, "contentEncoding") == "BASE64"
-        data = decoded(text) if is_base64 else text.encode("utf-8", "replace")
-        url = "" if text else text_of(value, "url")
-        attachment = Attachment(text_of(value, "mediaType"), data, text_of(value, "fileName"), url)
+        running.attachments += 1
+        running.size += len(text) * 3 // 4 if is_base64 else len(text)
+        attachment = Attachment(text_of(value, "mediaType"), name=text_of(value, "fileName"))
+        if running.size > MOST:
+            attachment.refused = TOO_LARGE
+        else:
+            attachment.data = decoded(text) if is_base64 else text.encode("utf-8", "replace")
+        attachment.url = "" if text else text_of(value, "url")
         (running.loose if step is None else step.attachments).append(attachment)
 
     on_externalAttachment = on_attachment
@@ -182,17 +159,12 @@ class _Reader:
         running = self._running.pop(text_of(value, "testCaseStartedId"), None)
         if running is None:
             return None
-        pickle = self._pickles.get(self._cases.get(running.case, ("", []))[0], {})
+        self._open_steps -= len(running.steps) + 1
         ended = _milliseconds(value.get("timestamp"))
         more = {"started_at": running.started, "completed_at": moment(ended), "attempt": running.attempt + 1}
         more["duration_ms"] = duration(ended - running.began) if running.began and ended else None
-        return result_of(self._source, self._scenario(pickle), list(running.steps.values()), more, running.loose)
-
-    def _scenario(self, pickle: dict[str, Any]) -> Scenario:
-        scenario = self._features.scenario(pickle.get("astNodeIds"), text_of(pickle, "uri"))
-        scenario.name = text_of(pickle, "name")
-        scenario.tags = [text_of(tag, "name") for tag in dicts(pickle.get("tags")) if text_of(tag, "name")]
-        return scenario
+        scenario = self._cases.scenario(running.case)
+        return result_of(self._source, scenario, list(running.steps.values()), more, running.loose)
 
     # --- the run ---
 
@@ -204,28 +176,32 @@ class _Reader:
     def on_testRunHookFinished(self, value: dict[str, Any]) -> None:
         result = dict_of(value, "result")
         if text_of(result, "status") == "FAILED":
-            self._errors.append(text_of(result, "message") or "A hook of the run failed")
+            self._add_error(text_of(result, "message") or "A hook of the run failed")
 
     def on_testRunFinished(self, value: dict[str, Any]) -> None:
         self.ended = True
         message = text_of(dict_of(value, "exception"), "message") or text_of(value, "message")
-        self._errors += [message] if message else []
+        if message:
+            self._add_error(message)
+
+    def _add_error(self, text: str) -> None:
+        if len(self._errors) < _ERRORS:
+            self._errors.append(cut(plain(text), _ERROR))
 
     def finish(self) -> None:
         """Say what is missing, and what failed outside of tests."""
         path, suite = self._source.path, self._source.suite
         if not self.ended:
-            names = [
-                text_of(self._pickles.get(self._cases.get(each.case, ("", []))[0]), "name")
-                for each in self._running.values()
-            ]
+            names = [self._cases.scenario(each.case).name for each in self._running.values()]
             running = f"; not ended: {', '.join(names)[:300]}" if names else ""
             self._source.note(f"{path} ends before the run did{running}")
         if self._lost:
-            self._source.note(f"{path}: attachments of the run itself have no place, {self._lost:,} of them")
+            self._source.note(
+                f"{path}: {self._lost:,} attachments are left out: they are of the run itself, or too many"
+            )
         if self._errors:
             suite["status"] = "Failed"
-            suite.setdefault("metadata", {})["errors"] = [cut(plain(text), _ERROR) for text in self._errors[:_ERRORS]]
+            suite.setdefault("metadata", {})["errors"] = self._errors
 
 
 def _milliseconds(value: Any) -> float:

@@ -10,6 +10,7 @@ from reportd_client.formats.result import File
 from reportd_client.texts import artifact_type_of
 
 MOST = 64 << 20  # bytes of the files of one test, which are in memory together
+TOO_LARGE = f"The files within the report are larger than {MOST >> 20} MiB for one test"
 IMAGES = {"image/png": ".png", "image/jpeg": ".jpg", "image/gif": ".gif", "image/webp": ".webp"}
 _SUFFIXES = {
     **IMAGES,
@@ -51,5 +52,5 @@ def file_with(data: Optional[bytes], name: str, fields: dict[str, Any], used: in
     if not data:
         return File(fields, refused="It is empty")
     if used + len(data) > MOST:
-        return File(fields, refused=f"The files within the report are larger than {MOST >> 20} MiB for one test")
+        return File(fields, refused=TOO_LARGE)
     return File(fields, data=data)

@@ -17,6 +17,7 @@ class Features:
         self._keywords: dict[str, str] = {}  # by the id of a step
         self._scenarios: dict[str, Scenario] = {}  # by the id of a scenario, or of a row of its examples
         self._counts: Counter[tuple[str, str, str]] = Counter()
+        self.values = 0  # that are kept
 
     def add(self, document: dict[str, Any]) -> None:
         feature, uri = dict_of(document, "feature"), text_of(document, "uri")
@@ -30,6 +31,7 @@ class Features:
                 self._add_children(replace(about, rule=text_of(rule, "name")), rule.get("children"))
             for step in [*dicts(dict_of(child, "background").get("steps")), *dicts(scenario.get("steps"))]:
                 self._keywords[text_of(step, "id")] = text_of(step, "keyword")
+                self.values += 2
             if scenario:
                 self._add_scenario(about, scenario)
 
@@ -47,6 +49,7 @@ class Features:
                 self._counts[key] += 1
                 made.copy = self._counts[key]
             self._scenarios[text_of(node, "id")] = made
+            self.values += 8 + 2 * len(names)
 
     def keyword(self, nodes: Any) -> str:
         return next((self._keywords[node] for node in _texts(nodes) if node in self._keywords), "")

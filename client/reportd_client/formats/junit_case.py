@@ -19,7 +19,7 @@ from reportd_client.texts import artifact_type_of, cut
 
 _COLOURS = re.compile(rf"(?:{ESCAPE}|#x1B)\[[0-9;:?]*[ -/]*[@-~]")  # pytest writes the escape character as #x1B
 _ATTACHMENT = re.compile(r"\[\[ATTACHMENT\|([^\]\n]+)\]\]")
-_FRACTION = re.compile(r"(\.\d{6})\d+")
+_FRACTION = re.compile(r"\.(\d{1,6})\d*")
 _PHASE = re.compile(r"failed on (setup|teardown) with \"(.*)\"\Z", re.DOTALL)  # pytest's
 _KEPT = 1 << 20  # characters of a message; it is cut further when all of it is known
 _KEPT_OUTPUT = 8 << 20
@@ -202,7 +202,8 @@ def iso(text: Optional[str]) -> Optional[str]:
         if text.endswith("GMT"):  # mocha's, as in HTTP
             found = parsedate_to_datetime(text)
         else:
-            found = datetime.fromisoformat(_FRACTION.sub(r"\1", text).replace("Z", "+00:00"))
+            six = _FRACTION.sub(lambda digits: f".{digits[1]:0<6}", text)  # all that every Python reads
+            found = datetime.fromisoformat(six.replace("Z", "+00:00"))
         found = found.astimezone(timezone.utc) if found.tzinfo else found.replace(tzinfo=timezone.utc)
     except (ValueError, TypeError, OverflowError):
         return None

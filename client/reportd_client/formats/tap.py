@@ -20,6 +20,7 @@ from reportd_client.texts import cut
 NAME = "tap"
 MAX_DEPTH = 100
 MAX_WAITING = 100_000  # subtests whose test has not come
+MAX_WAITING_SIZE = 4 << 20  # characters of their lines
 _METADATA = ("code", "failureType", "operator", "expected", "actual", "wanted", "found", "severity")
 _OUTPUT = 1 << 20  # characters of lines that belong to the next test
 
@@ -90,6 +91,7 @@ class _Reader:
         self._output: list[str] = []
         self._output_size = 0
         self._waiting: deque[tuple[list[_Level], Point]] = deque()
+        self._waiting_size = 0
         self._copies: Counter[bytes] = Counter()
 
     # --- lines ---
@@ -198,10 +200,11 @@ class _Reader:
         levels[-1].has_failed |= not point.is_ok and not point.directive
         if self._is_result(point):
             self._waiting.append((levels, point))
+            self._waiting_size += point.size
         else:
             self._output = point.output + self._output
-        if len(self._waiting) > MAX_WAITING:
-            raise Unreadable(f"{self._path} has more than {MAX_WAITING:,} subtests without their test")
+        if len(self._waiting) > MAX_WAITING or self._waiting_size > MAX_WAITING_SIZE + tap_lines.KEPT:
+            raise Unreadable(f"{self._path} has too many subtests without their test")
 
     def _is_result(self, point: Point) -> bool:
         values = tap_lines.values_of(point.block) if point.has_subtests or point.is_ok else {}
@@ -238,6 +241,7 @@ class _Reader:
     def whole(self) -> Iterator[Result]:
         while self._waiting and all(level.name is not None for level in self._waiting[0][0]):
             levels, point = self._waiting.popleft()
+            self._waiting_size -= point.size
             yield self._result([level.name for level in levels if level.name], point)
 
     def _result(self, parents: list[str], point: Point) -> Result:

@@ -41,12 +41,12 @@ class Point:
     depth: int = 0
     has_subtests: bool = False
     has_failed_subtests: bool = False
-    _size: int = 0
+    size: int = 0  # characters of its lines
 
     def add(self, to: list[str], line: str) -> None:
-        if self._size < KEPT:
-            to.append(line[: KEPT - self._size])
-        self._size += len(line) + 1
+        if self.size < KEPT:
+            to.append(line[: KEPT - self.size])
+        self.size += len(line) + 1
 
 
 def level_of(line: str) -> tuple[int, str]:

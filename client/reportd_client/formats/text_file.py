@@ -9,7 +9,8 @@ from typing import Iterator
 from reportd_client.formats.markup import MAX_FILE
 from reportd_client.formats.result import Unreadable
 
-MAX_LINE = 64 << 20  # characters; an attachment is within one
+MAX_LINE = 48 << 20  # characters; an attachment is within one
+MAX_LINES = 2_000_000
 
 
 def encoding_of(head: bytes) -> str:
@@ -25,7 +26,11 @@ def lines(path: Path) -> Iterator[str]:
         with path.open("rb") as stream:
             encoding = encoding_of(stream.read(4))
         with path.open(encoding=encoding, errors="replace", newline="\n") as text:
+            count = 0
             while line := text.readline(MAX_LINE):
+                count += 1
+                if count > MAX_LINES:
+                    raise Unreadable(f"{path} has more than {MAX_LINES:,} lines")
                 yield line
                 while line and line[-1] != "\n":  # the rest of a long one
                     line = text.readline(MAX_LINE)

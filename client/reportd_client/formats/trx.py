@@ -12,13 +12,14 @@ from reportd_client.formats.failure import error_of
 from reportd_client.formats.files import file_of
 from reportd_client.formats.junit_case import iso, shortened
 from reportd_client.formats.output import add_output
-from reportd_client.formats.result import Result, Source, Told
+from reportd_client.formats.result import Result, Source, Told, Unreadable
 from reportd_client.formats.tree import place_screenshots
 from reportd_client.formats.values import duration
 from reportd_client.formats.xml_trees import Element
 from reportd_client.texts import artifact_type_of, cut
 
 NAME = "trx"
+MAX_TESTS = 200_000  # whose classes are kept
 _WHAT = "TRX file"
 _STATUSES = {
     **dict.fromkeys(("Passed", "PassedButRunAborted", "Warning", "Completed"), "Passed"),
@@ -56,9 +57,12 @@ def read(source: Source) -> Iterator[Result]:
 
 def _definitions(source: Source) -> dict[str, _Definition]:
     found: dict[str, _Definition] = {}
-    for element in xml_trees.elements(source, _WHAT, ("TestRun",), ("UnitTest",)):
+    elements = xml_trees.elements(source, _WHAT, ("TestRun",), ("UnitTest",))
+    for count, element in enumerate(elements):
         if element is None:
             break
+        if count == MAX_TESTS:
+            raise Unreadable(f"{source.path} has more than {MAX_TESTS:,} tests")
         method = next(element.all("TestMethod"), None)
         categories = element.all("TestCategory", "TestCategoryItem")
         metadata = {

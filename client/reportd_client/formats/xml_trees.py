@@ -10,6 +10,8 @@ from reportd_client.formats.junit_case import Text, plain
 from reportd_client.formats.result import Empty, Result, Source, Unreadable
 
 MAX_ELEMENTS = 20_000  # within one; those that follow are left out
+MAX_SIZE = 96 << 20  # characters of the texts and attributes within one, likewise
+_FAR = 50  # times as many are no report
 KEPT = 1 << 20  # characters of a text
 KEPT_OUTPUT = 8 << 20
 _NOTHING: Mapping[str, int] = {}
@@ -54,7 +56,7 @@ class _Trees:
         self.lost: set[str] = set()  # elements of `long` whose text was cut
         self._parents: list[tuple[str, dict[str, str]]] = []
         self._open: list[Optional[Element]] = []  # of a wanted element; None for those that are left out
-        self._count = 0
+        self._count = self._size = 0  # of elements and characters within the one that is open
         self.found: list[Element] = []
         self.is_cut = False
 
@@ -67,10 +69,15 @@ class _Trees:
         if not self._open and tag not in self._wanted:
             self._parents.append((tag, attributes))
             return
-        self._count = self._count + 1 if self._open else 0
+        if not self._open:
+            self._count = self._size = 0
+        self._count += 1
+        if self._count > MAX_ELEMENTS * _FAR:
+            raise Unreadable(f"{self._source.path} has too many elements in one test")
+        self._size += sum(map(len, attributes.values()))
         element = Element(tag, attributes, Text(self._long.get(tag, KEPT)), [] if self._open else list(self._parents))
         parent = self._open[-1] if self._open else None
-        if self._open and (parent is None or self._count > MAX_ELEMENTS):
+        if self._open and (parent is None or self._count > MAX_ELEMENTS or self._size > MAX_SIZE):
             self._open.append(None)
             return
         if parent is not None:
@@ -78,7 +85,8 @@ class _Trees:
         self._open.append(element)
 
     def data(self, text: str) -> None:
-        if self._open and self._open[-1] is not None:
+        if self._open and self._open[-1] is not None and self._size <= MAX_SIZE:
+            self._size += len(text)
             self._open[-1].text.add(text)
 
     def end(self, tag: str) -> None:
