@@ -126,7 +126,7 @@ def result_of(
         "outcome": "" if outcome in ("passed", "failed", "skipped") else outcome,
     }
     test["tags"] = [cut(tag, 100) for tag in dict.fromkeys(scenario.tags)][:_MAX_TAGS]
-    result = Result({}, told=Told(time=test.get("started_at")))
+    result = Result({}, told=None if "attempt" in more else Told(time=test.get("started_at")))
     metadata["links"] = _add_steps(source, result, steps, loose)
     test["metadata"] = {key: value for key, value in metadata.items() if value}
     result.test = plain({key: value for key, value in test.items() if value not in (None, "", {}, [])})
