@@ -1,7 +1,6 @@
 """The reporter in Playwright's own runner, with a real Chromium."""
 
 import json
-import os
 import re
 import subprocess
 
@@ -10,8 +9,10 @@ from reportd_client.spool import spools_in
 
 from tests.playwright import run_id_of
 from tests.server import free_port, wait_until
+from tests.test_browser import real_browser
 from tests.tools import CHROMIUM, MODULES, QUIET, node
 
+pytestmark = real_browser
 PLAYWRIGHT = "@playwright/test/cli.js"
 CONFIG = """
 const launchOptions = { executablePath: %s, args: ["--no-sandbox"] };
@@ -115,8 +116,6 @@ class Project:
 
     def __init__(self, folder, package, server):
         self.folder, self.server = folder, server
-        if not CHROMIUM:
-            node(folder, "nothing") if os.environ.get("REQUIRE_TOOLS") else pytest.skip("needs Chromium")
         node(folder, "", "--version")  # skips where there is no Node.js, and links its modules
         (folder / "specs").mkdir()
         (folder / "specs/all.spec.js").write_text(ALL)
