@@ -6,6 +6,7 @@ import json
 import os
 import time
 from statistics import median
+from uuid import uuid4
 
 import pytest
 
@@ -194,6 +195,22 @@ async def test_the_same_known_entry_twice_is_one_artifact(client, case_url, stor
         status, body = await send(client, case, known(data, step_number=5), known(data, step_number=5))
         assert (status, [each["duplicate"] for each in body["artifacts"]]) == (201, [duplicate, True])
     assert len(rows("SELECT id FROM test_artifacts")) == len(stored_files()) == 2
+
+
+async def test_known_content_with_two_names_at_one_step_is_two_artifacts(client, make_run, case_url, storage):
+    data, case = shot(), await case_url()
+    await stored(client, await case_url(), data)
+    entries = [known(data, file_name=name, step_number=1, artifact_category="error") for name in ("a.png", "b.png")]
+    status, body = await send(client, case, *entries)
+    assert (status, body["failed"]) == (201, []), body
+    run = await make_run()
+    bundle = {"tests": [{"client_ref": str(uuid4()), "test": {"name": "t", "status": "Failed"}, "artifacts": entries}]}
+    reply = await client.post(f"/api/v1/reports/suite-runs/{run}/bundle", json=bundle)
+    of_bundle = await reply.json()
+    assert reply.status == 201 and not of_bundle["tests"][0].get("failed"), of_bundle
+    for artifacts in (body["artifacts"], of_bundle["tests"][0]["artifacts"]):
+        files = [on_disk(storage, each) for each in artifacts]
+        assert len(files) == len(set(files)) == 2 and all(file.read_bytes() == data for file in files)
 
 
 async def test_a_known_screenshot_is_linked_to_its_step(client, case_url):
