@@ -332,6 +332,18 @@ def test_fixtures_of_several_tests(tmp_path):
     assert [each.test.get("metadata", {}).get("phase") for each in results[:4]] == [None, None, "setup", "setup"]
 
 
+def test_fixtures_of_one_millisecond_are_nested(tmp_path):
+    """The order of the files, whose names are random, says nothing."""
+    containers = []
+    for name, children in (("inner", ["a"]), ("outer", ["a", "b", "c"]), ("middle", ["a", "b"])):
+        fixture = {"name": name, "status": "broken", "start": 1_000, "stop": 1_000}
+        containers.append({"children": children, "befores": [fixture]})
+        containers.append({"children": children[::-1], "afters": [fixture]})
+    _, (found,) = read(tmp_path, result("a"), containers=containers)
+    steps = [step["action"] for step in found.steps]
+    assert steps == ["setup", "outer", "middle", "inner", "teardown", "inner", "middle", "outer"]
+
+
 def test_attachments_are_of_the_folder(tmp_path, send, server):
     (tmp_path / "secret.txt").write_text("secret")
     (tmp_path / "secret.png").write_bytes(png(3))

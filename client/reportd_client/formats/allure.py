@@ -77,7 +77,8 @@ def _object(path: Path) -> Optional[dict[str, Any]]:
 class _Reader:
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._fixtures: list[tuple[list[Any], list[Any]]] = []  # what runs before and after, of each container
+        # What runs before and after, of each container, and of how many tests.
+        self._fixtures: list[tuple[list[Any], list[Any], int]] = []
         self._befores: dict[str, list[int]] = {}  # of a test, by its uuid: places in the list above
         self._afters: dict[str, list[int]] = {}
         self._size = self._children = 0
@@ -103,7 +104,7 @@ class _Reader:
         return True
 
     def _keep(self, children: list[str], befores: list[Any], afters: list[Any]) -> None:
-        self._fixtures.append((befores, afters))
+        self._fixtures.append((befores, afters, len(children)))
         place = len(self._fixtures) - 1
         has_failed = any(each.get("status") in ("failed", "broken") for each in befores)
         for name in children if has_failed else children[:1]:
@@ -112,9 +113,11 @@ class _Reader:
 
     def result(self, value: dict[str, Any]) -> Result:
         uuid = str(value.get("uuid"))
-        befores = [each for at in self._befores.get(uuid, ()) for each in self._fixtures[at][0]]
-        afters = [each for at in self._afters.get(uuid, ()) for each in self._fixtures[at][1]]
-        fixtures = Fixtures(sorted(befores, key=_began), sorted(afters, key=_began))
+        befores = [
+            (each, -self._fixtures[at][2]) for at in self._befores.get(uuid, ()) for each in self._fixtures[at][0]
+        ]
+        afters = [(each, self._fixtures[at][2]) for at in self._afters.get(uuid, ()) for each in self._fixtures[at][1]]
+        fixtures = Fixtures(_in_order(befores), _in_order(afters))
         result = result_of(self._source, plain(value), fixtures)
         self._tell_apart(result, value.get("historyId"))
         began = result.test.get("started_at")
@@ -136,8 +139,10 @@ class _Reader:
             result.test["name"] = f"{cut(result.test['name'], 490)} #{at + 1}"
 
 
-def _began(fixture: dict[str, Any]) -> str:
-    return moment(fixture.get("start")) or ""
+def _in_order(fixtures: list[tuple[dict[str, Any], int]]) -> list[dict[str, Any]]:
+    """By their start. Those of the same millisecond by their number: a fixture of more tests is the outer one."""
+    found = sorted(fixtures, key=lambda item: (moment(item[0].get("start")) or "", item[1], str(item[0].get("name"))))
+    return [fixture for fixture, _ in found]
 
 
 # --- the run ---

@@ -154,7 +154,7 @@ def _in_order(entries: list[_Entry]) -> list[_Entry]:
         return entries
     times = [entry.time or "" for entry in entries]
     if all(times) and len(set(times)) > 1:
-        return sorted(entries, key=lambda entry: entry.time or "")
+        return sorted(entries, key=lambda entry: (entry.time or "", not entry.failed))
     return sorted(entries, key=lambda entry: not entry.failed)
 
 
