@@ -125,6 +125,7 @@ class BundledFile(TypedDict):
     file_index: NotRequired[Union[int, None]]
     known: NotRequired[bool]
     later: NotRequired[bool]
+    refused: NotRequired[Union[str, None]]
     file_size: NotRequired[Union[int, None]]
     file_name: NotRequired[Union[str, None]]
 
