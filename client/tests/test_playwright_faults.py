@@ -201,7 +201,7 @@ def test_a_file_for_which_the_storage_was_full_is_sent_again(drive, server, prox
 
     proxy.script = script
     driver = drive(proxy.url)
-    driver("test", title="t", attachments=[attached(png(5)), attached(b"x", "note", "text/plain")])
+    driver("test", title="t", attachments=[attached(png(97_531)), attached(b"x", "note", "text/plain")])
     said, _ = driver.finish()
     (test,) = server.run(run_id_of(said))["tests"]
     assert [artifact["file_name"] for artifact in test["artifacts"]] == ["shot.png"] and "refused" not in said
