@@ -216,7 +216,19 @@ def test_what_is_only_written_down_is_sent_later(drive, server, send):
     done = send("resume", driver.folder)
     assert done.returncode == 0, done.stderr
     run = check_four(server, run_id_of(done.stdout))
-    assert run["metadata"]["outcome"] == "interrupted" and "web server" in run["metadata"]["errors"][0]
+    assert (
+        run["status"] == "Failed"
+        and run["metadata"]["outcome"] == "interrupted"
+        and "web server" in run["metadata"]["errors"][0]
+    )
+
+
+@pytest.mark.parametrize("status", ["interrupted", "timedout"])
+def test_a_run_that_ended_before_its_time_has_failed(drive, server, status):
+    driver = drive()
+    driver("test", title="t")
+    run = server.run(run_id_of(driver.finish(status=status)[0]))
+    assert (run["status"], run["metadata"]["outcome"], len(run["tests"])) == ("Failed", status, 1)
 
 
 def test_files_have_the_bytes_that_they_had_when_they_were_attached(drive, server, tmp_path):

@@ -286,6 +286,16 @@ def test_jobs_that_send_their_shards(tmp_path, send, server):
     assert whole["metadata"]["expected_tests"] == 2
 
 
+@pytest.mark.parametrize("status", ["interrupted", "timedout"])
+def test_a_run_that_ended_before_its_time_has_failed(tmp_path, status):
+    end = copy.deepcopy(END)
+    end["params"]["result"]["status"] = status
+    events = [FIRST, CONFIGURE, project("a"), BEGIN, *attempt("a"), end]
+    zipped(tmp_path / "r.zip", "".join(json.dumps(event) + "\n" for event in events).encode())
+    reports, _ = looked(tmp_path)
+    assert (reports.suite["status"], reports.suite["metadata"]["outcome"]) == ("Failed", status)
+
+
 def test_a_json_report_that_is_cut(tmp_path):
     """Its whole results; where nothing is whole, it is said."""
     text = json.dumps(report(("a", [outcome(status="failed"), outcome(retry=1)]), ("b", [outcome()]), ("c", [])))

@@ -292,6 +292,8 @@ def test_sessions_that_end_early_end(report, pytester, name, body, arguments):
         assert len(run["tests"]) == 1 and run["metadata"]["expected_tests"] == 2
     if name == "interrupt":
         assert run["metadata"]["interrupted"] == "KeyboardInterrupt"
+    if name in ("interrupt", "exit"):
+        assert run["status"] == "Failed"
 
 
 def test_an_internal_error_ends(report, pytester):

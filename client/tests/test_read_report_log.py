@@ -281,6 +281,12 @@ def test_exit_codes(tmp_path, send, text, code, words):
     assert done.returncode == code and words in done.stderr, done.stderr
 
 
+def test_an_interruption_fails_the_run(tmp_path):
+    (tmp_path / "log.jsonl").write_text(HOSTILE[-1][0].replace('"exitstatus": 3', '"exitstatus": 2'))
+    reports, _ = looked(tmp_path)
+    assert (reports.suite["status"], reports.suite["metadata"]["pytest_exit"]) == ("Failed", "interrupted")
+
+
 def test_an_internal_error_fails_the_run(tmp_path, send, server):
     (tmp_path / "log.jsonl").write_text(HOSTILE[-1][0])
     done = send(tmp_path, "--run-key", "an internal error")

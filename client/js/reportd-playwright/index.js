@@ -76,10 +76,10 @@ class ReportdReporter {
     this._guarded("onEnd", () => {
       for (const test of this._begun.suite.allTests())
         if (!test.results.length) run.add(run.recorder.addNotRun(test, this._identityOf(test)));
-      if (["interrupted", "timedout"].includes(result.status)) run.addMetadata({ outcome: result.status });
+      if (endedEarly(result)) run.addMetadata({ outcome: result.status });
     });
     try {
-      this._receipt = await run.close();
+      this._receipt = await run.close(endedEarly(result) ? "Failed" : undefined);
     } catch (error) {
       this._problem("onEnd", error);
     }
@@ -152,6 +152,11 @@ function runOf(config, suite) {
       config: isKept ? own : null,
     }),
   };
+}
+
+/** Whether tests may be missing: the run was stopped, or its time was up. */
+function endedEarly(result) {
+  return ["interrupted", "timedout"].includes(result.status);
 }
 
 module.exports = ReportdReporter;

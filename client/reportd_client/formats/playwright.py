@@ -166,11 +166,13 @@ class Run:
     started: Optional[float] = None
 
     def describe(self, source: Source) -> None:
-        """Fields of the run. Errors outside of tests, as of a file that cannot be loaded, make it Failed."""
+        """Fields of the run. Errors outside of tests, as of a file that cannot be loaded, make it Failed, and
+        so does an end before its time."""
         given = _dict(self.config.get("metadata"))
         ci, commit = _dict(given.get("ci")), _dict(given.get("gitCommit"))
         own = {name: value for name, value in given.items() if name not in _OWN_METADATA}
         errors = [cut(one_line(error), 2_000) for error in dicts(self.errors[:20])]
+        ended_early = self.status in ("interrupted", "timedout")
         metadata = {
             "playwright": text_of(self.config.get("version"))[:100],
             "expected_tests": self.tests,
@@ -178,7 +180,7 @@ class Run:
             "shards": texts([shard_of(self.config)], 1, 50),
             "config": own if len(json.dumps(own)) <= _MAX_METADATA else None,
             "errors": errors,
-            "outcome": self.status if self.status in ("interrupted", "timedout") else None,
+            "outcome": self.status if ended_early else None,
         }
         checkout = {
             "branch": text_of(commit.get("branch")) or text_of(ci.get("branch")),
@@ -188,7 +190,7 @@ class Run:
         fields = {
             "checkout": {name: value for name, value in checkout.items() if value},
             "metadata": {name: value for name, value in metadata.items() if value},
-            "status": "Failed" if errors else None,
+            "status": "Failed" if errors or ended_early else None,
             "started_at": iso(self.started),
         }
         source.suite.update({name: value for name, value in fields.items() if value})

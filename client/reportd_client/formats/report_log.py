@@ -15,8 +15,9 @@ NAME = "report-log"
 _KEY = b'"$report_type"'
 _MOST_OPEN, _MOST_HELD = 256, 64 << 20  # tests at once, of which pytest has one for each worker; their characters
 _MOST_WARNINGS = 100
+_INTERRUPTED = 2
 _INTERNAL_ERROR = 3
-_EXITS = {2: "interrupted", _INTERNAL_ERROR: "internal error", 4: "usage error"}
+_EXITS = {_INTERRUPTED: "interrupted", _INTERNAL_ERROR: "internal error", 4: "usage error"}
 
 
 def looks(head: bytes, path: Path) -> bool:
@@ -78,7 +79,7 @@ class _Reader:
     def _exit(self, status: Any) -> None:
         if isinstance(status, int) and status in _EXITS:
             self._metadata()["pytest_exit"] = _EXITS[status]
-        if status == _INTERNAL_ERROR:
+        if status in (_INTERRUPTED, _INTERNAL_ERROR):
             self._source.suite["status"] = "Failed"
 
     def _warn(self, value: dict[str, Any]) -> None:

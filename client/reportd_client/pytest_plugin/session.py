@@ -96,6 +96,8 @@ class Controller:
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         self._open().add_metadata(interrupted=excinfo.typename)
+        if getattr(excinfo.value, "returncode", None) != 0:  # pytest.exit() may say that all is well
+            self._open().add_error(f"Interrupted: {excinfo.typename}")
 
     def pytest_internalerror(self, excrepr: object) -> None:
         self._open().add_metadata(internal_error=str(excrepr)[-4000:])

@@ -86,9 +86,10 @@ class Run {
     if (this._sender) Object.assign(this._sender.metadata, metadata);
   }
 
-  /** Write the end of the run, and send what is left: the receipt, within `drain` seconds. */
-  async close() {
-    const end = { finished_at: Date.now() };
+  /** Write the end of the run, and send what is left: the receipt, within `drain` seconds. Without `status` the run is
+   * Failed when a test or something outside of tests has failed. */
+  async close(status) {
+    const end = { finished_at: Date.now(), ...(status && { status }) };
     if (this._errors.length) this.addMetadata({ errors: this._errors });
     this.spool.append([{ kind: "end", ...end }], true);
     this.spool.close();

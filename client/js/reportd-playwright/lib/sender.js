@@ -149,7 +149,7 @@ class Sender {
   /** The status and the end of a run follow from its shards, if the server has them. */
   async _sayEnd(end, errors) {
     const failed = [...this._last.values()].some(([, status]) => status === "Failed");
-    const status = failed || errors.length ? "Failed" : "Passed";
+    const status = end.status || (failed || errors.length ? "Failed" : "Passed");
     const speaks = this._speaks();
     const values = speaks ? {} : { status, finished_at: end.finished_at };
     if (Object.keys(this.metadata).length) values.metadata = this.metadata;
