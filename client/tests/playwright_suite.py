@@ -114,7 +114,9 @@ def suite(folder, **files):
         path.write_text(text)
 
 
-def run(folder, *arguments, reporter: str = "blob,json", **environment) -> subprocess.CompletedProcess:
-    """Run a suite: blob-report/report.zip and report.json are in its folder then."""
-    environment = {"PLAYWRIGHT_JSON_OUTPUT_FILE": str(folder / "report.json"), **environment}
+def run(folder, *arguments, reporter: str = "blob,json,junit", **environment) -> subprocess.CompletedProcess:
+    """Run a suite: blob-report/report.zip, report.json and junit.xml are in its folder then."""
+    files = {"JSON": folder / "report.json", "JUNIT": folder / "junit.xml"}
+    outputs = {f"PLAYWRIGHT_{name}_OUTPUT_FILE": str(path) for name, path in files.items()}
+    environment = {**outputs, **environment}
     return node(folder, "@playwright/test/cli.js", "test", f"--reporter={reporter}", *arguments, **environment)

@@ -248,10 +248,27 @@ def test_files_of_tests_and_steps(tests):
     assert tests["login › fails"].files[0].fields["artifact_category"] == "error"
 
 
+def test_the_junit_of_the_same_run(folder, tests):
+    """It has less, but the same errors, and the files by their paths. Neither source nor passwords are in it."""
+    reports, results = looked(folder / "junit.xml")
+    assert not reports.notes and len(results) == len(VERDICTS) + 1
+    for result in results[: len(VERDICTS)]:
+        test, other = result.test, tests[result.test["name"]].test
+        assert test["status"] == other["status"] or (test["status"], other["status"]) == ("Skipped", "Pending")
+        if test["status"] == "Failed":
+            assert test.get("error_type") == other.get("error_type")
+            assert test["error_message"].rstrip(".") == other["error_message"].rstrip(".")
+            assert " | " not in test.get("stack_trace", "")
+    (failed,) = [result for result in results if result.test["name"] == "login › fails"]
+    assert [file.path is not None for file in failed.files] == [True, True, True]
+    assert failed.secrets == {PASSWORD, f"{PASSWORD}!"} and failed.test["metadata"]["properties"]["issue"][-1] == "1"
+
+
 def test_two_formats_of_the_same_tests(folder):
     reports, results = looked(folder)
-    assert len(results) == len(VERDICTS) + 2 and len(reports.remarks) == 1
-    assert "report.json is skipped" in reports.remarks[0] and "as playwright-blob" in reports.remarks[0]
+    assert len(results) == len(VERDICTS) + 2 and len(reports.remarks) == 2
+    for name, remark in zip(("report.json", "junit.xml"), sorted(reports.remarks, reverse=True)):
+        assert f"{name} is skipped" in remark and "as playwright-blob" in remark
     assert (
         list(FORMATS).index("playwright-blob") < list(FORMATS).index("playwright-json") < list(FORMATS).index("junit")
     )

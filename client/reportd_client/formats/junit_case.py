@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, Optional, Sequence
 
+from reportd_client.formats import playwright_error
 from reportd_client.formats.failure import error_of, joined, without_go_lines
 from reportd_client.formats.files import file_of
 from reportd_client.formats.markup import ESCAPE
@@ -77,8 +78,16 @@ class Verdict:
         message = plain(self._attributes.get("message", "")).strip()
         phase = _PHASE.match(message)
         message = phase[2] if phase else message
+        of_playwright = playwright_error.of_junit(self.text.value())
+        if of_playwright:
+            return playwright_error.error_fields(of_playwright)
         # Some tools write `Failed` for every failure.
         return error_of(self.text.value(), "" if message == "Failed" else message, self.kind())
+
+    def secrets(self) -> set[str]:
+        """What Playwright quotes of the value of a password field."""
+        errors = playwright_error.of_junit(self.text.value())
+        return {secret for error in errors for secret in playwright_error.secrets_of(error)}
 
 
 class Case:
@@ -124,7 +133,10 @@ class Case:
             metadata["phase"] = failed[0].phase() or ""
         seconds = self.attributes.get("time") if is_own else verdicts[0].seconds
         test["duration_ms"] = milliseconds(seconds)
-        result = Result(test, told=Told(silent=not verdicts, of_teardown=metadata.get("phase") == "teardown"))
+        secrets = {secret for verdict in failed for secret in verdict.secrets()}
+        result = Result(
+            test, secrets=secrets, told=Told(silent=not verdicts, of_teardown=metadata.get("phase") == "teardown")
+        )
         if is_own:
             self._add_properties(source, result, metadata)
         outputs = [*(self._outputs if is_own else ()), *(each for verdict in verdicts for each in verdict.outputs)]
@@ -136,7 +148,7 @@ class Case:
 
     def _add_properties(self, source: Source, result: Result, metadata: dict[str, Any]) -> None:
         values = {name: text.value() for name, text in self._properties}
-        metadata["properties"] = {name: cut(value, 1_000) for name, value in values.items()}
+        metadata["properties"] = {name: cut(value.strip(), 1_000) for name, value in values.items()}
         for value in values.values():
             if 0 < len(value) < 1_000 and "\n" not in value and artifact_type_of(value) != "other":
                 file = file_of(source.path, value, {"artifact_type": artifact_type_of(value)}, source.files)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from typing import Any, Iterable, Optional, Sequence
 
 from reportd_client.formats.result import plain
@@ -12,6 +13,10 @@ from reportd_client.texts import cut
 _TYPE = re.compile(r"((?:[A-Za-z_$][\w$.]*)?(?:Error|Exception))(?:: |\Z)", re.ASCII)
 _LOCATOR = re.compile(r"^Locator: +(.+)$", re.MULTILINE)
 _VALUE = re.compile(r"^ *(?:Expected|Received|- unexpected value)[^:\"\n]*:? *\"(.+)\"$", re.MULTILINE)
+_EXCERPT = re.compile(r"\n*^(?:[ >]*\d+ \|.*|[ ]*\|[ ^]*\^.*)$", re.MULTILINE)  # of the source, with lines' numbers
+_JUNIT_HEAD = re.compile(r"\s*(?:\[[^\]\n]*\] › )?[^\n]*:\d+:\d+ › [^\n]*─\n")
+_JUNIT_RETRY = re.compile(r"\n *Retry #\d+ ─*\n")
+_JUNIT_FILES = re.compile(r"\n *(?:Error Context: |attachment #\d+: )")
 LONG = 4  # characters of a secret that is hidden in all texts
 _MOST = 50
 _CAUSES = 5
@@ -41,6 +46,20 @@ def one_line(error: dict[str, Any]) -> str:
 def without_source(error: Any) -> Optional[dict[str, Any]]:
     """An error without its excerpt of the source, which may be long; None for what is none."""
     return {name: value for name, value in error.items() if name != "snippet"} if isinstance(error, dict) else None
+
+
+def of_text(text: str) -> dict[str, Any]:
+    """The error that a text shows, without its excerpt of the source."""
+    text = _EXCERPT.sub("", text)
+    message, at, _ = text.partition("\n    at ")
+    return {"message": message.strip(), "stack": text.strip() if at else None}
+
+
+def of_junit(text: str) -> list[dict[str, Any]]:
+    """The error of each attempt in a failure of Playwright's JUnit; none in a text of another runner."""
+    head = _JUNIT_HEAD.match(text)
+    attempts = _JUNIT_RETRY.split(text[head.end() :]) if head else []
+    return [of_text(textwrap.dedent(_JUNIT_FILES.split(attempt, maxsplit=1)[0])) for attempt in attempts]
 
 
 def secrets_of(error: dict[str, Any]) -> set[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections import Counter
 from dataclasses import replace
 from typing import Any, Iterator, Optional
@@ -12,7 +11,7 @@ from typing import Any, Iterator, Optional
 from reportd_client.formats import json_file
 from reportd_client.formats.files import file_of
 from reportd_client.formats.playwright import Attempt, Case, Run, result_of, shard_of
-from reportd_client.formats.playwright_error import dicts, text_of, without_source
+from reportd_client.formats.playwright_error import dicts, of_text, text_of, without_source
 from reportd_client.formats.playwright_files import fields_of, is_shown, text_of_chunk
 from reportd_client.formats.playwright_steps import Step
 from reportd_client.formats.playwright_values import number, time_of, whole
@@ -20,7 +19,6 @@ from reportd_client.formats.result import Empty, File, Result, Source, Unreadabl
 
 NAME = "playwright-json"
 _MORE = "Playwright's blob report and the reporter reportd-playwright have its clicks, expects and times of steps, too"
-_EXCERPT = re.compile(r"\n*^(?:[ >]*\d+ \|.*|[ ]*\|[ ^]*\^.*)$", re.MULTILINE)  # of the source, with lines' numbers
 
 
 def looks(head: bytes, path: Any) -> bool:
@@ -130,9 +128,7 @@ def _errors(given: dict[str, Any]) -> list[dict[str, Any]]:
     first, others = given.get("error"), dicts(given.get("errors"))
     errors = []
     for error in others:
-        text = _EXCERPT.sub("", text_of(error.get("message")))
-        message, at, _ = text.partition("\n    at ")
-        errors.append({"message": message, "stack": text if at else None})
+        errors.append(of_text(text_of(error.get("message"))))
     return [first, *errors[1:]] if isinstance(first, dict) else errors
 
 
