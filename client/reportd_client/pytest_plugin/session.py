@@ -29,6 +29,7 @@ class Controller:
         self.notes = Notes(say=self.said.append)
         self._run: Optional[Run] = None
         self._expected: Optional[int] = None
+        self._collection_failed = False
         self._strict = bool(setting(config, "strict"))
         self._printed = False
 
@@ -92,12 +93,15 @@ class Controller:
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
+            self._collection_failed = True
             self._open().add_error(f"{report.nodeid or 'collection'}: {report.longreprtext}")
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         self._open().add_metadata(interrupted=excinfo.typename)
-        if getattr(excinfo.value, "returncode", None) != 0:  # pytest.exit() may say that all is well
-            self._open().add_error(f"Interrupted: {excinfo.typename}")
+        is_well = getattr(excinfo.value, "returncode", None) == 0  # as pytest.exit() may say
+        is_said = isinstance(excinfo.value, pytest.Session.Interrupted) and self._collection_failed
+        if not is_well and not is_said:
+            self._open().add_error(f"Interrupted: {str(excinfo.value) or excinfo.typename}")
 
     def pytest_internalerror(self, excrepr: object) -> None:
         self._open().add_metadata(internal_error=str(excrepr)[-4000:])
