@@ -65,7 +65,7 @@ $(CLIENT)/installed: client/pyproject.toml | $(VENV)/bin/pip
 $(TOOLS)/installed: client/tests/tools/package.json
 	@mkdir -p $(TOOLS)
 	@if command -v npm >/dev/null; then cd $(dir $(TOOLS)) && \
-		PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm install --silent --no-audit --no-fund --no-package-lock --ignore-scripts; fi
+		PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm install --silent --fetch-retries=5 --no-audit --no-fund --no-package-lock --ignore-scripts; fi
 	@touch $@
 
 $(VENV)/installed: setup.py server/__init__.py | $(VENV)/bin/pip
