@@ -191,7 +191,7 @@ async def test_a_server_without_its_staging_folder_is_ready_reads_and_removes(cl
         assert own.staging.is_dir()
 
 
-@pytest.mark.parametrize("marker", [None, str(uuid4()), "no id"])
+@pytest.mark.parametrize("marker", [None, "0d1c9a4e-52f5-4f0a-9c0b-0a6f6f0a1b2c", "no id"])
 async def test_no_staging_folder_is_made_in_an_empty_mount_point_or_another_folder(client, storage, marker):
     own = client.app[SERVICES].storage
     assert own.own_id
