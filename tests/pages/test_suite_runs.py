@@ -533,3 +533,19 @@ async def test_a_run_says_whether_it_is_complete_or_what_is_missing(client, visi
     await client.put(f"{API}/suite-runs/{killed}/shards/1", json=shard)
     said = words_of(await visit(f"/runs/{killed}"))
     assert "Outside of tests:no disk" in said and "omplete" not in said
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, []),
+        ({"environment": "staging"}, ["staging"]),
+        ({"commit_sha": "0123456789abcdef"}, ["0123456"]),
+        ({"branch": "main", "environment": "staging"}, ["main", "staging"]),
+    ],
+)
+async def test_what_a_run_is_of_stands_between_dots(visit, make_run, fields, words):
+    page = await visit(f"/runs/{await make_run(**fields)}")
+    (about,) = re.findall(r'<p class="about soft">.*?</p>', page)
+    *before, when = words_of(f"<main>{about}").split(" · ")
+    assert before == words and when[:1].isalnum()
