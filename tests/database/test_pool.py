@@ -14,6 +14,7 @@ from server.database.errors import as_report_error
 from server.database.pool import open_pool
 from server.errors import TryAgain, Unavailable
 from server.services import SERVICES
+from tests.up_server import PATIENCE
 
 RUNS = "/api/v1/reports/suite-runs"
 
@@ -84,7 +85,9 @@ async def test_terminated_connections_are_replaced(client, dsn):
     replies = await asyncio.gather(*(client.get(RUNS) for _ in range(20)))
     assert {reply.status for reply in replies} <= {200, 503}
     assert {(await client.get(RUNS)).status for _ in range(10)} == {200}
-    assert client.app[SERVICES].pool.in_use == 0
+    async with asyncio.timeout(PATIENCE):  # a sweep may have one for a moment; one that was lost stays in use
+        while client.app[SERVICES].pool.in_use:
+            await asyncio.sleep(0.01)
 
 
 async def test_a_refused_write_on_a_demoted_primary_replaces_all_connections(client, dsn):
