@@ -10,6 +10,7 @@ import orjson
 
 from server.config import DatabaseConfig
 from server.database.errors import LOST, UNAVAILABLE
+from server.database.hosts import connector
 from server.errors import OutcomeUnknown, Overloaded
 
 # A rollback may take this long; then its connection is dropped.
@@ -209,6 +210,7 @@ async def open_pool(config: DatabaseConfig) -> Pool:
 
     pool = await asyncpg.create_pool(
         config.dsn,
+        connect=connector(config.dsn),
         min_size=0,
         max_size=config.pool_size,
         # Without a cache, asyncpg uses no named statements. Behind a PgBouncer in transaction mode these would fail:
