@@ -159,8 +159,9 @@ async def _sweeper(app: web.Application) -> AsyncIterator[None]:
 
     They retry failed removals of staged files, remove those of processes that have ended and the oldest thumbnails,
     unlink the queued files of deleted artifacts, and delete expired rows (Idempotency-Keys, sessions, login buckets,
-    removed_files, deliveries of webhooks). Two jobs count what is stored, and how fast that grows; the next one
-    forecasts when the disk is full. A failure that several jobs have, or that the sweep before had too, is logged once.
+    removed_files, deliveries of webhooks); Idempotency-Keys by whole days. Two jobs count what is stored, and how fast
+    that grows; the next one forecasts when the disk is full. A failure that several jobs have, or that the sweep before
+    had too, is logged once.
 
     Of all processes on all hosts, one at a time does what concerns only the database: the sums over the rows of a day
     would cost as much again for each further process.
@@ -219,6 +220,8 @@ def _jobs_for_all(services: Services) -> tuple[Job, ...]:
             await asyncio.sleep(0.1)
 
     return (
+        partial(pool.fetchval, SQL.idempotency.make_days),
+        partial(pool.fetchval, SQL.idempotency.drop_days, config.api.idempotency_hours),
         partial(until_done, SQL.idempotency.sweep, config.api.idempotency_hours),
         partial(until_done, SQL.sessions.sweep),
         partial(until_done, SQL.tokens.sweep),

@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from server.database.queries import SQL
-from server.errors import InProgress, Invalid, KeyReused, Problem
+from server.errors import Invalid, KeyReused, Problem
 from server.http import reply
 from server.services import CALL, SERVICES
 
@@ -30,7 +30,8 @@ async def once(
     `content()` returns a hash that identifies the request's content, by default that of the JSON body. `settle`, for
     work with files, is called with the transaction's outcome, see Pool.transaction. `one_statement(connection)` is
     tried before `work`: it does the same in one statement, without a transaction when there is no key, and returns None
-    when `work` must do it. Only 2xx replies are stored, except partial failures. Raises InProgress, KeyReused.
+    when `work` must do it. Only 2xx replies are stored, except partial failures. Raises KeyReused, and asyncpg's
+    LockNotAvailableError (409) while another request with the key runs.
     """
     pool, call = request.app[SERVICES].pool, request[CALL]
 
@@ -62,17 +63,12 @@ async def _with_key(
     sql, call = SQL.idempotency, request[CALL]
     caller = call.known_caller.id
     fingerprint = _fingerprint(request, content() if content else call.body_hash)
-    # The short lock timeout is for waiting on a concurrent request with the same key, not for the locks of `work`.
-    await connection.execute(sql.bound_wait)
-    claimed = await connection.fetchval(sql.claim, caller, key, fingerprint)
-    await connection.execute(sql.unbound_wait)
-    if claimed is None:
-        return _replay(await connection.fetchrow(sql.kept, caller, key), fingerprint)
+    await connection.execute(sql.lock, caller, key)
+    if (kept := await connection.fetchrow(sql.kept, caller, key)) is not None:
+        return _replay(kept, fingerprint)
     response = await work(connection)
     if _final(response):
-        await connection.execute(sql.keep, caller, key, response.status, response.body)
-    else:
-        await connection.execute(sql.release, caller, key)
+        await connection.execute(sql.keep, caller, key, fingerprint, response.status, response.body)
     return response
 
 
@@ -99,8 +95,6 @@ def _fingerprint(request: web.Request, content: bytes) -> bytes:
 
 
 def _replay(kept: Any, fingerprint: bytes) -> web.Response:
-    if kept is None:  # the other request released the key between the two statements
-        raise InProgress()
     if kept["fingerprint"] != fingerprint:
         raise KeyReused()
     return reply.raw(kept["status"], kept["body"], {REPLAYED: "true"})

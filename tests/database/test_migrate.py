@@ -100,6 +100,18 @@ def test_a_rollback_ends_tokens_of_ci_jobs(empty):
     query(empty, (insert % ("main #1", "c")).format("'x'"))
 
 
+def test_a_rollback_keeps_the_replies_that_are_stored_by_day(empty):
+    names = migrate.apply(empty)
+    insert = "INSERT INTO idempotency_{} (caller_id, key, fingerprint, status, body) VALUES (gen_random_uuid(), {})"
+    query(empty, "SELECT make_idempotency_days()")
+    query(empty, insert.format("replies", "'new', 'x', 201, 'b'") + ";" + insert.format("keys", "'old', 'y', 200, 'c'"))
+    migrate.rollback(empty, len(names) - names.index("0044_create_idempotency_replies"))
+    stored = "SELECT key, fingerprint, status, body FROM idempotency_keys ORDER BY key"
+    assert query(empty, stored) == [("new", b"x", 201, b"b"), ("old", b"y", 200, b"c")]
+    migrate.apply(empty)
+    assert len(query(empty, stored)) == 2
+
+
 def test_a_rollback_of_more_migrations_than_exist_undoes_all(empty):
     names = migrate.apply(empty)
     assert migrate.rollback(empty, 2) == names[:-3:-1]

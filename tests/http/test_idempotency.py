@@ -9,11 +9,12 @@ import psycopg
 import pytest
 
 from server.auth.tokens import hash_of
-from server.database.queries import SQL
+from server.database.queries import SQL, data_folder
 from tests.api.test_steps import a_step
 from tests.http.test_requests import send_raw
 
 RUNS = "/api/v1/reports/suite-runs"
+STORED = "SELECT key FROM idempotency_replies UNION ALL SELECT key FROM idempotency_keys"
 
 
 async def post(client, url, body, key="k", **headers):
@@ -73,7 +74,7 @@ async def test_without_a_key_each_request_is_executed(client, rows):
     for _ in range(2):
         assert not is_replay(await client.post(RUNS, json={"name": "x"}))
     assert len(rows("SELECT FROM suite_runs")) == 2
-    assert rows("SELECT FROM idempotency_keys") == []
+    assert rows(STORED) == []
 
 
 # --- a reused key ----------------------------------------------------------------------------------------------
@@ -124,7 +125,7 @@ async def test_a_failed_request_does_not_store_its_key(client, case_url, rows):
     assert await code(await post(client, f"{case}/steps", {"steps": [a_step(2)]})) == (409, "steps_exist")
     unknown = f"/api/v1/reports/test-case-results/{uuid.uuid4()}/steps"
     assert (await post(client, unknown, {"steps": []})).status == 404
-    assert rows("SELECT FROM idempotency_keys") == []
+    assert rows(STORED) == []
     # The key can still be used for a valid request.
     reply = await post(client, f"{case}/steps/bulk", {"steps": [a_step(2)]})
     assert (reply.status, is_replay(reply)) == (201, False)
@@ -134,7 +135,7 @@ async def test_an_error_in_the_transaction_stores_neither_key_nor_rows(client, r
     by_id = SQL.suite_runs.by_id
     monkeypatch.setattr(SQL.suite_runs, "by_id", "SELECT 1 / 0, $1::uuid, $2::uuid")
     assert (await post(client, RUNS, {"name": "x"})).status >= 400
-    assert rows("SELECT FROM suite_runs") == rows("SELECT FROM idempotency_keys") == []
+    assert rows("SELECT FROM suite_runs") == rows(STORED) == []
     monkeypatch.setattr(SQL.suite_runs, "by_id", by_id)
     reply = await post(client, RUNS, {"name": "x"})
     assert (reply.status, is_replay(reply)) == (201, False)
@@ -151,14 +152,23 @@ async def test_concurrent_requests_with_one_key_have_one_effect_and_one_reply(cl
     assert len(rows("SELECT FROM suite_runs")) == 1
 
 
-@pytest.fixture
-def twin(dsn, rows, client):
-    """An open transaction that holds the key `k` of the client, as a concurrent request with that key does."""
+@pytest.fixture(params=["newer", "older"])
+def twin(request, dsn, rows, client):
+    """An open transaction that holds the key `k` of the client, as a concurrent request with that key does: to a server
+    of this version, or to one of the release before while hosts are upgraded."""
     token = client.session.headers["Authorization"].removeprefix("Bearer ")
     (caller,) = rows("SELECT id FROM tokens WHERE token_hash = %s", hash_of(token))
     with psycopg.connect(dsn) as connection:
-        claim = "INSERT INTO idempotency_keys (caller_id, key, fingerprint) VALUES (%s, 'k', 'x')"
-        connection.execute(claim, [caller["id"]])
+        if request.param == "newer":
+            connection.execute("SELECT pg_advisory_xact_lock(uuid_hash(%s), hashtext('k'))", [caller["id"]])
+            keep = "INSERT INTO idempotency_replies (caller_id, key, fingerprint, status) VALUES (%s, 'k', 'x', 201)"
+        else:
+            connection.execute((data_folder("migrations") / "0045_drop_idempotency_trigger.rollback.sql").read_text())
+            connection.commit()
+            claim = "INSERT INTO idempotency_keys (caller_id, key, fingerprint) VALUES (%s, 'k', 'x')"
+            connection.execute(claim, [caller["id"]])
+            keep = "UPDATE idempotency_keys SET status = 201 WHERE caller_id = %s"
+        connection.keep = lambda: connection.execute(keep, [caller["id"]])
         yield connection
         connection.rollback()
 
@@ -176,7 +186,7 @@ async def test_a_request_whose_twin_does_not_finish_gets_409_and_retry_after(cli
 
 
 async def until_waiting(rows):
-    """Wait until a request is blocked on the twin's row lock."""
+    """Wait until a request is blocked on the twin's lock."""
     deadline = time.monotonic() + 30
     while not rows("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"):
         assert time.monotonic() < deadline, "no request waits for a lock"
@@ -194,7 +204,7 @@ async def test_a_request_whose_twin_is_rolled_back_is_executed(client, twin, row
 async def test_a_request_whose_twin_commits_uses_the_stored_reply(client, twin, rows):
     waiting = asyncio.create_task(post(client, RUNS, {"name": "x"}))
     await until_waiting(rows)
-    twin.execute("UPDATE idempotency_keys SET status = 201, body = '{}'")
+    twin.keep()
     twin.commit()
     # The twin counts as a different request, since the fixture's fingerprint matches none.
     assert await code(await waiting) == (422, "idempotency_key_reused")
@@ -215,7 +225,7 @@ async def test_bad_keys_are_refused(client, case_url, rows):
         head = f"POST {RUNS} HTTP/1.1\r\nIdempotency-Key: a{character}b\r\nContent-Length: 2"
         received = await send_raw(client, head, b"{}")
         assert received.split()[1] in (b"400", b"422"), received
-    assert len(rows("SELECT FROM suite_runs")) == 1 and rows("SELECT FROM idempotency_keys") == []
+    assert len(rows("SELECT FROM suite_runs")) == 1 and rows(STORED) == []
 
 
 async def test_other_methods_ignore_the_key(client, make_run, case_url, rows):
@@ -235,22 +245,25 @@ async def test_other_methods_ignore_the_key(client, make_run, case_url, rows):
                 reply = await client.request(method, url, json=body, headers={"Idempotency-Key": key})
                 assert reply.status in (200, 201) and not is_replay(reply), (method, url)
     assert (await client.delete(f"{RUNS}/{run}", headers={"Idempotency-Key": "k"})).status == 204
-    assert rows("SELECT FROM idempotency_keys") == []
+    assert rows(STORED) == []
 
 
-# --- expiry ----------------------------------------------------------------------------------------------------
-
-OLD = "UPDATE idempotency_keys SET created_at = created_at - make_interval(hours => %s) WHERE key = %s"
+# --- expiry, see also test_idempotency_days.py ------------------------------------------------------------------
 
 
-async def test_old_keys_are_deleted_1000_at_a_time(client, rows):
+async def test_old_keys_of_no_day_are_deleted_1000_at_a_time(client, rows):
     for key in ("young", "old"):
         await post(client, RUNS, {"name": "x"}, key=key)
-    rows(OLD, 47, "young")
-    rows(OLD, 49, "old")
+    for hours, key in ((47, "young"), (49, "old")):
+        rows(
+            "WITH moved AS (DELETE FROM idempotency_replies WHERE key = %s RETURNING *) INSERT INTO idempotency_keys"
+            " SELECT caller_id, key, fingerprint, status, body, created_at - make_interval(hours => %s) FROM moved",
+            key,
+            hours,
+        )
     sweep = SQL.idempotency.sweep.replace("$1", "48")
     rows(sweep)
-    assert rows("SELECT key FROM idempotency_keys") == [{"key": "young"}]
+    assert rows(STORED) == [{"key": "young"}]
     assert is_replay(await post(client, RUNS, {"name": "x"}, key="young"))
     assert not is_replay(await post(client, RUNS, {"name": "x"}, key="old"))
     rows(
@@ -258,7 +271,7 @@ async def test_old_keys_are_deleted_1000_at_a_time(client, rows):
         " SELECT gen_random_uuid(), n, '', now() - interval '50 hours' FROM generate_series(1, 1001) n"
     )
     rows(sweep)
-    assert len(rows("SELECT FROM idempotency_keys")) == 1 + 1 + 1
+    assert len(rows("SELECT FROM idempotency_keys")) == 1 + 1
 
 
 async def test_a_server_deletes_old_keys_and_removed_files_when_it_starts(client, start, rows):
