@@ -20,12 +20,16 @@ _QUEUE_PER_CONNECTION = 25
 # Every statement can use an index. But for a table that is still tiny, PostgreSQL plans a sequential scan, and caches
 # that plan until the table is analyzed. Without this, uploads to a new database get ever slower for minutes.
 _SESSION = "SET enable_seqscan = off; SET jit = off"
+# How long a connection may be passed from request to request before asyncpg's pool gets it back.
+_KEEP_SECONDS = 1.0
 
 
 class Pool:
     """asyncpg's pool with bounded waits: a timeout for getting a connection, and a limit on the waiting requests.
 
-    Raises Overloaded when too many requests wait, and TimeoutError after `pool_timeout` (a 503 by as_report_error).
+    A released connection is kept for a second for the next request: to give it back to asyncpg's pool and to get it
+    again costs as much processor time as a query. Raises Overloaded when too many requests wait, and TimeoutError after
+    `pool_timeout` (a 503 by as_report_error).
     """
 
     def __init__(self, pool: Any, config: DatabaseConfig) -> None:
@@ -36,6 +40,9 @@ class Pool:
         self.in_use = 0
         self.refused = 0
         self._queued = 0
+        self._kept: list[Any] = []
+        self._keeping: asyncio.Task[None] | None = None  # gives the kept connections back
+        self._generation = 0  # connections of an earlier one are not kept
         # Some transactions hold a connection while they wait: uploads wait for the disk, and uses of an evidence link
         # wait for row locks. These limits keep a connection free for all other requests, if `pool_size` is at least 2.
         self._slow = _Limit(self.size - 1)
@@ -59,18 +66,46 @@ class Pool:
         if self._queued + self.in_use >= self._max_waiting + self.size:
             self.refused += 1
             raise Overloaded()
-        self._queued += 1
-        try:
-            # asyncpg also applies this timeout to the release, after a statement was cancelled.
-            connection = await self._pool.acquire(timeout=self._timeout)
-        finally:
-            self._queued -= 1
+        connection, generation = self._kept.pop() if self._kept else await self._next(), self._generation
+        if _is_lost(connection):
+            await self._pool.release(connection)
+            connection = await self._next()
         self.in_use += 1
         try:
             yield connection
+        except BaseException:
+            generation = -1  # asyncpg waits for the end of a statement that is being cancelled
+            raise
         finally:
             self.in_use -= 1
-            await self._pool.release(connection)
+            if self._queued or generation != self._generation or _is_lost(connection):
+                await self._pool.release(connection)
+            else:
+                self._keep(connection)
+
+    async def _next(self) -> Any:
+        """A connection of asyncpg's pool, when one is free. Raises TimeoutError."""
+        self._queued += 1
+        try:
+            # asyncpg also applies this timeout to the release, after a statement was cancelled.
+            return await self._pool.acquire(timeout=self._timeout)
+        finally:
+            self._queued -= 1
+
+    def _keep(self, connection: Any) -> None:
+        self._kept.append(connection)
+        if self._keeping is None or self._keeping.done():
+            self._keeping = asyncio.create_task(self._give_back_soon())
+
+    async def _give_back_soon(self) -> None:
+        """asyncpg's pool closes connections that it has had for long, or that nobody has used for long."""
+        await asyncio.sleep(_KEEP_SECONDS)
+        await self._give_back()
+
+    async def _give_back(self) -> None:
+        while self._kept:
+            with suppress(*LOST):
+                await self._pool.release(self._kept.pop())
 
     @asynccontextmanager
     async def acquire_for_files(self) -> AsyncIterator[Any]:
@@ -153,12 +188,18 @@ class Pool:
         new primary.
         """
         if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+            self._generation += 1
             await self._pool.expire_connections()
+            await self._give_back()
 
     async def close(self, seconds: float) -> None:
         """Closes every connection. Those still in use after `seconds` are terminated, and all when one is lost."""
         with suppress(*LOST):
             async with asyncio.timeout(seconds):
+                self._generation += 1
+                if self._keeping is not None:
+                    self._keeping.cancel()
+                await self._give_back()
                 await self._pool.close()
         self._pool.terminate()
 
@@ -228,6 +269,13 @@ async def open_pool(config: DatabaseConfig) -> Pool:
 def _compact(jsonb: str) -> orjson.Fragment:
     """The JSON with the spacing of replies: PostgreSQL writes jsonb with a space after each colon and comma."""
     return orjson.Fragment(jsonb if len(jsonb) <= len("{}") else orjson.dumps(orjson.loads(jsonb)))
+
+
+def _is_lost(connection: Any) -> bool:
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:  # asyncpg's pool has taken it back already
+        return True
 
 
 async def _roll_back(connection: Any, current: Any) -> None:

@@ -187,3 +187,48 @@ async def test_a_connection_that_is_lost_while_the_pool_closes_does_not_keep_the
     async with asyncio.timeout(20):
         while rows("SELECT 1 FROM pg_stat_activity WHERE pid = ANY(%s)", pids):
             await asyncio.sleep(0.05)
+
+
+async def test_a_connection_is_passed_on_and_goes_back_to_asyncpg_s_pool_soon(dsn, monkeypatch):
+    """That pool closes connections that are old, and those that nobody uses."""
+    monkeypatch.setattr("server.database.pool._KEEP_SECONDS", 0.05)
+    pool = await open_pool(DatabaseConfig(dsn=dsn, pool_size=3))
+    try:
+        pids = {await pool.fetchval("SELECT pg_backend_pid()") for _ in range(5)}
+        assert len(pids) == pool.open == 1
+        with pytest.raises(asyncpg.DivisionByZeroError):
+            await pool.fetchval("SELECT 1 / 0")
+        assert {await pool.fetchval("SELECT pg_backend_pid()")} == pids
+        async with asyncio.timeout(PATIENCE):
+            while not pool._pool.get_idle_size():
+                await asyncio.sleep(0.01)
+        assert {await pool.fetchval("SELECT pg_backend_pid()")} == pids
+    finally:
+        await pool.close(5)
+
+
+async def test_a_kept_connection_that_was_lost_is_not_used(dsn):
+    pool = await open_pool(DatabaseConfig(dsn=dsn, pool_size=2))
+    try:
+        pid = await pool.fetchval("SELECT pg_backend_pid()")
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
+        async with asyncio.timeout(PATIENCE):
+            while pool.open:  # until asyncpg has read the end of the connection
+                await asyncio.sleep(0.01)
+        assert await pool.fetchval("SELECT pg_backend_pid()") != pid
+        assert pool.in_use == 0
+    finally:
+        await pool.close(5)
+
+
+async def test_a_cancelled_statement_does_not_disturb_the_next_one(dsn):
+    pool = await open_pool(DatabaseConfig(dsn=dsn, pool_size=1, pool_timeout=10))
+    try:
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await pool.fetchval("SELECT pg_sleep(60)")
+            assert await pool.fetchval("SELECT 1") == 1
+    finally:
+        await pool.close(5)
