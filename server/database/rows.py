@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -56,8 +55,6 @@ async def _joined(parts: list[bytes]) -> bytes:
 
 def _plain(value: object) -> object:
     """The hook of msgspec for types that it does not support, such as subclasses."""
-    if isinstance(value, datetime):
-        return value.isoformat()
     if isinstance(value, str):
         return str(value)
     return msgspec.Raw(value.json)  # type: ignore[attr-defined]

@@ -93,39 +93,31 @@ _NAMED_ZONES = re.compile(r"([^T ]+[T ][^\[]*(?:Z|[+-]\d\d(?::?\d\d){0,2}))(?:\[
 _LEAP_SECOND = re.compile(r"([T ]\d\d(:?)\d\d\2)60(?:[.,]\d+)?(?=Z|[+-]|$)")
 
 
-class Instant(datetime):
-    """A time of the years 1970 to 9998: ISO 8601 or RFC 3339 with any offset, or milliseconds since 1970.
+class _AnyTime(type):
+    """The class of Instant: every datetime is an instance. msgspec checks that, and encodes datetimes without a hook,
+    but not those of a subclass."""
+
+    def __instancecheck__(cls, value: object) -> bool:
+        return isinstance(value, datetime)
+
+
+class Instant(datetime, metaclass=_AnyTime):
+    """A time of the years 1970 to 9998, in UTC: ISO 8601 or RFC 3339 with any offset, or milliseconds since 1970.
 
     A missing offset means UTC. In forms and queries, which have only texts, 13 digits are milliseconds.
     """
 
     @classmethod
-    def parse(cls, value: object) -> "Instant":
+    def parse(cls, value: object) -> datetime:
         try:
-            moment = cls._of_text(value) if isinstance(value, str) else cls._of_number(value)
-            moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+            moment = _time_of_text(value) if isinstance(value, str) else _time_of_number(value)
+            if moment.tzinfo is not UTC:
+                moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
         except (ValueError, OverflowError):
             raise ValueError("must be an ISO 8601 time like 2026-01-24T12:00:00.000Z") from None
         if not 1970 <= moment.year <= 9998:
             raise ValueError("must lie in the years 1970 to 9998")
         return moment
-
-    @classmethod
-    def _of_text(cls, text: str) -> "Instant":
-        if len(text) == 13 and text.isdecimal():
-            return cls._of_number(int(text))
-        try:
-            return cls.fromisoformat(text)
-        except ValueError:
-            text = text.strip().upper()
-            named = _NAMED_ZONES.fullmatch(text)
-            return cls.fromisoformat(_LEAP_SECOND.sub(r"\g<1>59.999", named[1] if named else text))
-
-    @classmethod
-    def _of_number(cls, value: object) -> "Instant":
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError
-        return cls(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=value)
 
     schema: ClassVar[dict[str, Any]] = {
         "anyOf": [
@@ -139,11 +131,28 @@ class Day(Instant):
     """A time, or a date that means the end of its day: what is until the 24th is also that of the 24th."""
 
     @classmethod
-    def parse(cls, value: object) -> Instant:
+    def parse(cls, value: object) -> datetime:
         moment = super().parse(value)
         return (
             moment + timedelta(days=1) if isinstance(value, str) and len(value.strip()) == len("2026-01-24") else moment
         )
+
+
+def _time_of_text(text: str) -> datetime:
+    if len(text) == 13 and text.isdecimal():
+        return _time_of_number(int(text))
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        text = text.strip().upper()
+        named = _NAMED_ZONES.fullmatch(text)
+        return datetime.fromisoformat(_LEAP_SECOND.sub(r"\g<1>59.999", named[1] if named else text))
+
+
+def _time_of_number(value: object) -> datetime:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=value)
 
 
 _OBJECT_TOO_LARGE = "must be at most 64 KiB as JSON"
