@@ -3,6 +3,7 @@
 Age is ctime, not mtime: a new hard link to last year's bytes changes only ctime, and its row may not be committed yet.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -57,14 +58,14 @@ class Orphans:
         descriptor = os.open(absolute, os.O_PATH | os.O_NOFOLLOW)
         try:
             os.unlink(absolute)
-            left = os.fstat(descriptor)
+            left = _stat_of_unlinked(descriptor)
         finally:
             os.close(descriptor)
         if not path.startswith(f"{STAGING}/"):  # keep staging folders: a process on another machine may use them
             self._emptied.add(os.path.dirname(absolute))
-        inode = (left.st_dev, left.st_ino)
+        inode = (found.st_dev, found.st_ino)
         self._touched.pop(inode, None)
-        if left.st_nlink and len(self._touched) < _MAX_TRACKED:
+        if left and left.st_nlink and len(self._touched) < _MAX_TRACKED:
             self._touched[inode] = (left.st_ctime_ns, left.st_nlink)
         return True
 
@@ -80,6 +81,17 @@ class Orphans:
                 self._disk.tidy(folder)
             except OSError as error:
                 yield OSError(error.errno, f"its removals may not be durable: {error.strerror}", folder)
+
+
+def _stat_of_unlinked(descriptor: int) -> os.stat_result | None:
+    """The fstat() of a file that may have other names; None when the file system cannot tell any more: FUSE ones that
+    know files by their names answer ENOENT, NFS ESTALE."""
+    try:
+        return os.fstat(descriptor)
+    except OSError as error:
+        if error.errno not in {errno.ENOENT, errno.ESTALE}:
+            raise
+        return None
 
 
 def _identity(found: os.stat_result) -> tuple[int, ...]:

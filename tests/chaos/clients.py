@@ -97,6 +97,8 @@ class Ledger:
 
     def _record(self, item: Batch, reply: Reply) -> bool:
         self.statuses[reply.status] += 1
+        if reply.status == 502:  # of a proxy: the server's connection broke
+            return False
         body = reply.json()
         if reply.status == 503:
             self.retry_after.append(reply.headers["Retry-After"])

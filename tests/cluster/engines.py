@@ -175,6 +175,13 @@ def host(folder: Path, weed: SeaweedFS, name: str) -> Iterator[Host]:
             yield Host(folder, own, mount)
 
 
+# What HAProxy says while it has no server, in the shape of our own errors.
+_AWAY = """HTTP/1.1 503 Service Unavailable\r
+Content-Type: application/json\r
+Retry-After: 2\r
+Connection: close\r
+\r
+{"detail": "No server answers right now.", "code": "unavailable"}"""
 _HAPROXY = """
 global
   stats socket {socket} mode 600 level admin
@@ -192,7 +199,12 @@ listen reports
   retry-on conn-failure
   option forwardfor
   http-request set-header X-Forwarded-Proto http
-  default-server inter 500ms fall 2 rise 2 on-marked-down shutdown-sessions
+  errorfile 503 {error}
+  option srvtcpka
+  srvtcpka-idle 5s
+  srvtcpka-intvl 2s
+  srvtcpka-cnt 3
+  default-server inter 500ms fall 2 rise 2 tcp-ut 10s
 {servers}
 """
 
@@ -205,7 +217,9 @@ class HAProxy(Program):
         self.address = f"{host}:{free_ports(1)[0]}"
         self._socket, config = folder / "socket", folder / "haproxy.cfg"
         lines = "\n".join(f"  server {name} {address} check" for name, address in servers.items())
-        config.write_text(_HAPROXY.format(socket=self._socket, address=self.address, servers=lines))
+        error = folder / "503.http"
+        error.write_text(_AWAY, newline="")
+        config.write_text(_HAPROXY.format(socket=self._socket, address=self.address, servers=lines, error=error))
         super().__init__(
             [required("haproxy"), "-db", "-f", str(config)], folder / "log", lambda: self.states() and True, prefix
         )
