@@ -12,10 +12,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-import asyncpg
-
 from server.commands import settings, up
 from server.config import masked_dsn
+from server.database.hosts import connector
 
 T = TypeVar("T")
 
@@ -124,7 +123,7 @@ async def connect(dsn: str, **settings: Any) -> Any:
     """A connection for a command; `settings` are those of asyncpg.connect. Raises Refused when no database answers."""
     try:
         # Few statements: preparing them gains nothing, and fails behind PgBouncer.
-        return await asyncpg.connect(dsn, statement_cache_size=0, **settings)
+        return await connector(dsn)(dsn, statement_cache_size=0, **settings)
     except (OSError, TimeoutError) as error:
         reason = error.strerror or str(error) if isinstance(error, OSError) else ""
         raise unreachable(dsn, reason or "timeout") from error

@@ -13,8 +13,11 @@ from server.database.errors import LOST, UNAVAILABLE
 from server.database.hosts import connector
 from server.errors import OutcomeUnknown, Overloaded
 
-# A rollback may take this long; then its connection is dropped.
+# A rollback, or the cancellation of a statement, may take this long; then its connection is dropped.
 _ROLLBACK_SECONDS = 2.0
+# The errors of a primary that was demoted, or does not reply. The other connections to it stay open: unless they are
+# replaced, the pool never connects to the new primary, or one request after the other waits for the old one.
+_OLD_PRIMARY = (asyncpg.ReadOnlySQLTransactionError, TimeoutError, OutcomeUnknown)
 # Requests that may wait, per connection of the pool: a few hundred milliseconds of work.
 _QUEUE_PER_CONNECTION = 25
 # Every statement can use an index. But for a table that is still tiny, PostgreSQL plans a sequential scan, and caches
@@ -35,6 +38,7 @@ class Pool:
     def __init__(self, pool: Any, config: DatabaseConfig) -> None:
         self._pool = pool
         self._timeout = config.pool_timeout
+        self._commit_timeout = 0.9 * config.command_timeout  # before asyncpg cancels the statement
         self._max_waiting = config.pool_size * _QUEUE_PER_CONNECTION
         self.size = config.pool_size
         self.in_use = 0
@@ -73,13 +77,17 @@ class Pool:
         self.in_use += 1
         try:
             yield connection
-        except BaseException:
+        except BaseException as error:
             generation = -1  # asyncpg waits for the end of a statement that is being cancelled
+            if isinstance(error, _OLD_PRIMARY):
+                await self._replace_all()
             raise
         finally:
             self.in_use -= 1
             if self._queued or generation != self._generation or _is_lost(connection):
-                await self._pool.release(connection)
+                # A connection that cannot be released is closed. That must not hide the result, or the block's error.
+                with suppress(*LOST):
+                    await self._pool.release(connection, timeout=_ROLLBACK_SECONDS)
             else:
                 self._keep(connection)
 
@@ -87,7 +95,6 @@ class Pool:
         """A connection of asyncpg's pool, when one is free. Raises TimeoutError."""
         self._queued += 1
         try:
-            # asyncpg also applies this timeout to the release, after a statement was cancelled.
             return await self._pool.acquire(timeout=self._timeout)
         finally:
             self._queued -= 1
@@ -105,7 +112,15 @@ class Pool:
     async def _give_back(self) -> None:
         while self._kept:
             with suppress(*LOST):
-                await self._pool.release(self._kept.pop())
+                await self._pool.release(self._kept.pop(), timeout=_ROLLBACK_SECONDS)
+
+    async def _replace_all(self) -> None:
+        """Each connection is closed now, or when its request ends."""
+        self._generation += 1
+        await self._pool.expire_connections()
+        while self._kept:
+            if not _is_lost(connection := self._kept.pop()):
+                connection.terminate()  # a goodbye could wait for the old primary
 
     @asynccontextmanager
     async def acquire_for_files(self) -> AsyncIterator[Any]:
@@ -146,7 +161,7 @@ class Pool:
             settle = settle or (lambda saved: None)
             settle(True)
             try:
-                await current.commit()
+                await _commit(connection, current, self._commit_timeout)
             except UNAVAILABLE as error:
                 raise OutcomeUnknown() from error
             except asyncpg.PostgresError:
@@ -180,17 +195,6 @@ class Pool:
     async def fetchval(self, query: str, *arguments: Any) -> Any:
         async with self.acquire() as connection:
             return await connection.fetchval(query, *arguments)
-
-    async def handle_error(self, error: Exception) -> None:
-        """Replaces all connections if `error`, which ended a request, means that the database is read-only.
-
-        A demoted primary refuses writes but keeps its connections. Without this, the pool would never connect to the
-        new primary.
-        """
-        if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-            self._generation += 1
-            await self._pool.expire_connections()
-            await self._give_back()
 
     async def close(self, seconds: float) -> None:
         """Closes every connection. Those still in use after `seconds` are terminated, and all when one is lost."""
@@ -276,6 +280,23 @@ def _is_lost(connection: Any) -> bool:
         return bool(connection.is_closed())
     except asyncpg.InterfaceError:  # asyncpg's pool has taken it back already
         return True
+
+
+async def _commit(connection: Any, current: Any, seconds: float) -> None:
+    """Commits. When that takes too long, or the request is cancelled, drops the connection.
+
+    asyncpg would ask PostgreSQL to cancel the COMMIT. While that waits for a synchronous standby, PostgreSQL then makes
+    the rows visible, although the standby does not have them. A repeated request would find its Idempotency-Key, and be
+    acknowledged with rows that are lost when the standby becomes the primary.
+    """
+    commit = asyncio.ensure_future(current.commit())
+    commit.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # also if nobody waits any more
+    try:
+        await asyncio.wait((commit,), timeout=seconds)
+    finally:
+        if not commit.done():
+            connection.terminate()
+    await commit
 
 
 async def _roll_back(connection: Any, current: Any) -> None:

@@ -215,7 +215,6 @@ async def _next(request: web.Request, rest: AsyncGenerator[bytes, None]) -> byte
         while (part := await anext(rest, None)) == b"":
             pass
     except Exception as error:
-        await request.app[SERVICES].pool.handle_error(error)
         LOG.error("request %s: its reply was cut after %d bytes: %r", call.request_id, call.sent, error)
         return None
     return part or b""

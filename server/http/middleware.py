@@ -132,7 +132,6 @@ async def _answer(
     except web.HTTPException:
         return reply.failure(request, RouteNotFound()), None  # the target is not a path, as in OPTIONS *
     except Exception as error:
-        await request.app[SERVICES].pool.handle_error(error)
         return _refuse(request, as_report_error(error) or ReportError()), error
 
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import socket
+from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import asyncpg
 import psycopg
@@ -12,11 +14,12 @@ from server.config import DatabaseConfig
 from server.database import migrate
 from server.database.errors import as_report_error
 from server.database.pool import open_pool
-from server.errors import TryAgain, Unavailable
+from server.errors import OutcomeUnknown, TryAgain, Unavailable
 from server.services import SERVICES
-from tests.up_server import PATIENCE
+from tests.up_server import PATIENCE, wait_for
 
 RUNS = "/api/v1/reports/suite-runs"
+KEY = "Idempotency-Key"
 
 
 async def status_and_code(reply) -> tuple[int, str]:
@@ -132,6 +135,77 @@ async def test_a_database_that_never_replies_is_a_503_and_not_a_hang(start, make
                 assert await status_and_code(await client.get(url)) == (503, "database_unavailable")
         with pytest.raises(psycopg.OperationalError):
             await asyncio.to_thread(migrate.status, f"postgresql://x@127.0.0.1:{port}/x?connect_timeout=2")
+
+
+@pytest.mark.parametrize("statement", ["SELECT pg_sleep(60)", "COMMIT"])
+async def test_a_primary_that_does_not_reply_is_left_with_all_connections(dsn, statement, monkeypatch):
+    """Without this, one request after the other would wait for a frozen primary, once for each idle connection."""
+    pool = await open_pool(DatabaseConfig(dsn=dsn, pool_size=3, command_timeout=0.5))
+    try:
+        async with pool.acquire() as one, pool.acquire() as two, pool.acquire() as three:
+            before = {await each.fetchval("SELECT pg_backend_pid()") for each in (one, two, three)}
+        with pytest.raises(TimeoutError if statement != "COMMIT" else OutcomeUnknown):
+            async with pool.transaction() as connection:
+                if statement == "COMMIT":
+                    monkeypatch.setattr(asyncpg.transaction.Transaction, "commit", lose_time)
+                else:
+                    await connection.execute(statement)
+        async with pool.acquire() as one, pool.acquire() as two, pool.acquire() as three:
+            assert not before & {await each.fetchval("SELECT pg_backend_pid()") for each in (one, two, three)}
+    finally:
+        await pool.close(5)
+
+
+async def lose_time(self):
+    raise TimeoutError
+
+
+@pytest.fixture
+def absent_standby(postgres, dsn) -> Iterator[Callable[[bool], None]]:
+    """absent_standby(True): from now on each COMMIT waits for a synchronous standby, until absent_standby(False)."""
+    name = dsn.partition("?")[0].rpartition("/")[2]
+    with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = on")  # off for the other tests
+
+        def switch(on: bool) -> None:
+            connection.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{'absent' if on else ''}'")
+            connection.execute("SELECT pg_reload_conf()")
+            found = "SELECT setting = %s FROM pg_settings WHERE name = 'synchronous_standby_names'"
+            wait_for(lambda: connection.execute(found, ("absent" if on else "",)).fetchone() == (True,))
+
+        try:
+            yield switch
+        finally:
+            switch(False)
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_rows_that_the_standby_lacks_are_not_acknowledged_to_a_repeated_request(
+    start, make_token, rows, absent_standby, is_cancelled
+):
+    """PostgreSQL answers the cancellation of such a COMMIT with success: the rows would be visible, and then lost."""
+    client = await start(token=make_token(), database={"command_timeout": 1.5})
+    pool, post = client.app[SERVICES].pool, partial(client.post, RUNS, json={"name": "x"}, headers={KEY: "once"})
+    absent_standby(True)
+    if is_cancelled:
+
+        async def insert():
+            async with pool.transaction(lambda saved: asyncio.get_running_loop().call_later(0.3, task.cancel)) as own:
+                await own.execute("INSERT INTO projects (name) VALUES ('y')")
+
+        task = asyncio.create_task(insert())
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0.3)
+        assert rows("SELECT FROM projects WHERE name = 'y'") == []
+    else:
+        assert await status_and_code(await post()) == (503, "outcome_unknown")
+        assert (await post()).status in (409, 503) and rows("SELECT FROM suite_runs") == []
+    absent_standby(False)
+    async with asyncio.timeout(PATIENCE):
+        while (last := await post()).status != 201:
+            await asyncio.sleep(0.1)
+    assert [row["id"] for row in rows("SELECT id::text FROM suite_runs")] == [(await last.json())["id"]]
 
 
 async def test_the_writable_host_of_several_is_used(start, make_token, dsn):
