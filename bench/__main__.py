@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 
-from bench import chart, missing, pages, results
+from bench import chart, missing, pages, readme, results
 from bench.growth import growth
 from bench.processes import CHECKOUT, BenchError
 from bench.results import Results
@@ -60,6 +60,7 @@ def _rows(options: argparse.Namespace) -> int:
         found.save(path)
     if full_run:
         (RESULTS / "chart.svg").write_text(chart.draw(found.plain()["rows"]), "utf-8")
+        readme.write(found.plain())
     print(results.report(found))
     return 0
 

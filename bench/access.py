@@ -28,8 +28,8 @@ def callers(run: Run) -> list[Row]:
         database, opened = run.database, {"required": False}
         without_auth = stack.enter_context(servers.reportd(database, folder / "open", auth=opened))
         paths = make_cases(ours, 20)
-        person = _log_in(ours, "person", database.person("person", "default=viewer"))
-        several = _log_in(ours, "several", database.person("several", "default=viewer", "other=admin"))
+        person = log_in(ours, "person", database.person("person", "default=viewer"))
+        several = log_in(ours, "several", database.person("several", "default=viewer", "other=admin"))
 
         def get(server: Server, token: str, cookie: str, count: int) -> Measured:
             return measure(server, Load(server.port, "get", paths, count, token, sample=0, cookie=cookie))
@@ -40,7 +40,7 @@ def callers(run: Run) -> list[Row]:
             "several": partial(get, ours, "", several),
             "open": partial(get, without_auth, "", ""),
         }
-        found = in_turn(run.rounds, run.count(5000), contenders)
+        found = in_turn(run.rounds, run.count(3000), contenders)
     each = values_of(found, Measured.per_request)
     return [row.fill(each[name], each["open"]) for name, row in rows.items()]
 
@@ -64,12 +64,12 @@ def login(run: Run) -> list[Row]:
                 hasher.verify(stored, password)
             return Measured(time.process_time() - started, 0.0, Result(requests=count))
 
-        found = in_turn(run.rounds, run.count(200) // 2, {"ours": log_in, "argon2": verify})
+        found = in_turn(run.rounds, run.count(20), {"ours": log_in, "argon2": verify})
     each = values_of(found, Measured.per_request)
     return [row.fill(each["ours"], each["argon2"])]
 
 
-def _log_in(server: Server, name: str, password: str) -> str:
+def log_in(server: Server, name: str, password: str) -> str:
     """Logs in; the Cookie header of the new session."""
     body = json.dumps({"name": name, "password": password}).encode()
     request = urllib.request.Request(f"http://127.0.0.1:{server.port}/api/v1/auth/login", body)

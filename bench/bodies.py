@@ -7,8 +7,10 @@ which makes the file unique, and a few form fields are built for each request. S
 import json
 import os
 import struct
+import uuid
 import zlib
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 BOUNDARY = b"----reportd-bench-boundary"
 MULTIPART = f"multipart/form-data; boundary={BOUNDARY.decode()}"
@@ -47,6 +49,15 @@ class Picture:
         return b"".join([self.head, comment(serial), *self.tail])
 
 
+class Body(Protocol):
+    """The bodies of a load: one for each request, with the serial number `serial`."""
+
+    content_type: str
+
+    def pieces(self, serial: int, step: int, path: int) -> list[bytes]:
+        """A body. `path` is the index of the request's path, `step` how many requests to that path came before."""
+
+
 class Upload:
     """A multipart body: a batch of `files` files, or a single upload of one file."""
 
@@ -55,14 +66,11 @@ class Upload:
     def __init__(self, files: int, size: int, single: bool = False) -> None:
         self._pictures = [Picture(size) for _ in range(files)]
         self._single = single
-        entries = [{"file_index": i, "artifact_type": "screenshot", "step_number": i} for i in range(files)]
-        self._metadata = b"" if single else _part(b'name="metadata"', json.dumps(entries).encode())
+        self._metadata = b"" if single else part(b'name="metadata"', json.dumps(screenshots(files)).encode())
 
-    def pieces(self, serial: int, step: int) -> list[bytes]:
+    def pieces(self, serial: int, step: int, path: int = 0) -> list[bytes]:
         """A body with files that were never sent before. `step` is the step number of a single upload."""
-        pieces = [self._metadata]
-        if self._single:
-            pieces = [_part(b'name="artifact_type"', b"screenshot"), _part(b'name="step_number"', b"%d" % step)]
+        pieces = self._fields(serial, step)
         for i, picture in enumerate(self._pictures):
             name = b'name="%s"; filename="step_%03d.png"' % (b"file" if self._single else b"files", i)
             pieces += [_head(name, b"Content-Type: image/png\r\n"), picture.head, comment(serial * 1000 + i)]
@@ -73,6 +81,23 @@ class Upload:
         """The files of the body with this serial number, to compare with downloads."""
         return [picture.file(serial * 1000 + i) for i, picture in enumerate(self._pictures)]
 
+    def _fields(self, serial: int, step: int) -> list[bytes]:
+        """The parts before the files."""
+        if self._single:
+            return [part(b'name="artifact_type"', b"screenshot"), part(b'name="step_number"', b"%d" % step)]
+        return [self._metadata]
+
+
+class Bundle(Upload):
+    """A multipart body of one whole test: its result, `steps` steps, and `files` screenshots of the first steps."""
+
+    def __init__(self, files: int, size: int, steps: int) -> None:
+        super().__init__(files, size)
+        self._steps, self._screenshots = [step(i) for i in range(steps)], screenshots(files)
+
+    def _fields(self, serial: int, step: int) -> list[bytes]:
+        return [part(b'name="bundle"', bundle_json([whole_test(serial, self._steps, self._screenshots)]))]
+
 
 class Login:
     """The JSON body of a login."""
@@ -82,9 +107,22 @@ class Login:
     def __init__(self, name: str, password: str) -> None:
         self._bytes = json.dumps({"name": name, "password": password}).encode()
 
-    def pieces(self, serial: int, step: int) -> list[bytes]:
-        """The body, independent of `serial` and `step`."""
+    def pieces(self, serial: int, step: int, path: int) -> list[bytes]:
+        """The body, the same for all requests."""
         return [self._bytes]
+
+
+class Prepared:
+    """JSON bodies, one for each path."""
+
+    content_type = "application/json"
+
+    def __init__(self, bodies: Sequence[str]) -> None:
+        self._bodies = [body.encode() for body in bodies]
+
+    def pieces(self, serial: int, step: int, path: int) -> list[bytes]:
+        """The body of this path."""
+        return [self._bodies[path]]
 
 
 class Steps:
@@ -96,9 +134,26 @@ class Steps:
         self.count = count
         self._bytes = json.dumps({"steps": [step(i) for i in range(count)]}).encode()
 
-    def pieces(self, serial: int, step: int) -> list[bytes]:
-        """The body, independent of `serial` and `step`."""
+    def pieces(self, serial: int, step: int, path: int = 0) -> list[bytes]:
+        """The body, the same for all requests."""
         return [self._bytes]
+
+
+def whole_test(serial: int, steps: Sequence[Any], artifacts: Sequence[Any]) -> dict[str, Any]:
+    """A test of a bundle. Its client_ref is made from `serial`."""
+    ref = str(uuid.UUID(int=serial % (1 << 128)))
+    test = {"name": "order is saved", "status": "Passed"}
+    return {"client_ref": ref, "test": test, "steps": steps, "artifacts": artifacts}
+
+
+def bundle_json(tests: Sequence[Any]) -> bytes:
+    """The field `bundle`."""
+    return json.dumps({"tests": tests}, separators=(",", ":")).encode()
+
+
+def screenshots(count: int) -> list[dict[str, Any]]:
+    """The metadata of files that are screenshots of the first `count` steps."""
+    return [{"file_index": i, "artifact_type": "screenshot", "step_number": i} for i in range(count)]
 
 
 def step(number: int) -> dict[str, Any]:
@@ -118,7 +173,8 @@ def step(number: int) -> dict[str, Any]:
     }
 
 
-def _part(disposition: bytes, data: bytes) -> bytes:
+def part(disposition: bytes, data: bytes) -> bytes:
+    """A part of a multipart body."""
     return _head(disposition, b"") + data + b"\r\n"
 
 

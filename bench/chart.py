@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-_NAMES = ("batch", "large", "small", "steps")
+_NAMES = ("batch", "large", "small", "steps", "whole-test")
 _WIDTH, _LEFT, _LONGEST = 760, 190, 430
 _TITLE, _BAR, _GAP = 30, 22, 18
 _STYLE = """
 text { font: 13px -apple-system, "Segoe UI", "Noto Sans", Helvetica, Arial, sans-serif; fill: #59636e; }
 .title { font-weight: 600; fill: #1f2328; }
 .ours { fill: #0969da; } .other { fill: #afb8c1; } .strong { font-weight: 600; fill: #1f2328; }
+.postgres { fill-opacity: 0.55; }
 @media (prefers-color-scheme: dark) {
   text { fill: #9198a1; } .title, .strong { fill: #f0f6fc; } .ours { fill: #4493f8; } .other { fill: #545d68; }
 }
@@ -31,13 +32,13 @@ def draw(rows: Sequence[dict[str, Any]]) -> str:
     for name in _NAMES:
         group = [row for row in rows if row["name"] == name and row["ours"]]
         if group:
-            bars = [("reportd", statistics.median(group[0]["ours"]))]
-            bars += [(row["compared"], statistics.median(row["theirs"])) for row in group if row["theirs"]]
+            bars = {"reportd": _medians(group[0], "ours")}
+            bars.update((row["compared"], _medians(row, "theirs")) for row in group if row["theirs"])
             figure = group[0]["figure"].partition(",")[0]
-            parts += _group(y, f"{figure[0].upper()}{figure[1:]}: {group[0]['unit']}", bars)
+            parts += _group(y, f"{figure[0].upper()}{figure[1:]}: {group[0]['unit']}", list(bars.items()))
             y += _TITLE + _BAR * len(bars) + _GAP
     parts.append(
-        f'<text x="{_LEFT}" y="{y + 4}">CPU time of the server alone, without PostgreSQL: shorter is better</text>'
+        f'<text x="{_LEFT}" y="{y + 4}">CPU time of the server (dark) and PostgreSQL (light): shorter is better</text>'
     )
     y += _GAP
     size = f'width="{_WIDTH}" height="{y}" viewBox="0 0 {_WIDTH} {y}"'
@@ -46,17 +47,24 @@ def draw(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join([head, title, f"<style>{_STYLE}</style>", *parts, "</svg>"]) + "\n"
 
 
-def _group(y: int, title: str, bars: Sequence[tuple[str, float]]) -> list[str]:
+def _medians(row: dict[str, Any], side: str) -> tuple[float, float]:
+    """Of the server and of its PostgreSQL."""
+    return statistics.median(row[side]), statistics.median(row[f"{side}_postgres"])
+
+
+def _group(y: int, title: str, bars: Sequence[tuple[str, tuple[float, float]]]) -> list[str]:
     lines = [f'<text class="title" x="{_LEFT}" y="{y + 18}">{escape(title)}</text>']
-    largest = max(value for _, value in bars) or 1.0
-    for i, (name, value) in enumerate(bars):
-        top, length = y + _TITLE + i * _BAR, max(2.0, value / largest * _LONGEST)
+    largest = max(map(sum, (values for _, values in bars))) or 1.0
+    for i, (name, (server, postgres)) in enumerate(bars):
+        top, length, more = y + _TITLE + i * _BAR, *(value / largest * _LONGEST for value in (server, postgres))
+        end, size = _LEFT + length, f'y="{top}" height="{_BAR - 5}"'
         kind, strong = ("other", "") if i else ("ours", ' class="strong"')
         middle = top + 13
         lines += [
             f'<text{strong} x="{_LEFT - 10}" y="{middle}" text-anchor="end">{escape(name)}</text>',
-            f'<rect class="{kind}" x="{_LEFT}" y="{top}" width="{length:.1f}" height="{_BAR - 5}" rx="2"/>',
-            f'<text{strong} x="{_LEFT + length + 8:.1f}" y="{middle}">{value:.3g}</text>',
+            f'<rect class="{kind}" x="{_LEFT}" width="{length:.1f}" {size}/>',
+            f'<rect class="{kind} postgres" x="{end:.1f}" width="{more:.1f}" {size}/>',
+            f'<text{strong} x="{end + more + 8:.1f}" y="{middle}">{server + postgres:.3g}</text>',
         ]
     return lines
 

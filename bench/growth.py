@@ -15,8 +15,8 @@ from bench.servers import Database
 _ROUNDS = 3
 _BYTES = 320_000_000  # of requests in a round, approximately
 _MAX_REQUESTS = 1600  # in a round
-_CONNECTIONS = (1, 4, 16, 64, 256)
-_SIZES = {"2 KB": 2_000, "20 KB": 20_000, "200 KB": 200_000, "2 MB": 2_000_000, "10 MB": 10_000_000}
+_CONNECTIONS = (1, 4, 64, 256)
+_SIZES = {"2 KB": 2_000, "200 KB": 200_000, "2 MB": 2_000_000, "10 MB": 10_000_000}
 _BATCH = Load(0, "batch", [], 0, files=10, size=200_000)
 
 Settings = Mapping[str, Mapping[str, object]]

@@ -1,5 +1,7 @@
 """Rows about limits: batches per second with fsync, memory, and a database of 10 million steps."""
 
+import socket
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -7,19 +9,21 @@ from functools import partial
 from bench import servers
 from bench.full import ARTIFACTS_OF_A_CASE, STEPS_OF_A_CASE, some_cases
 from bench.load import Load
-from bench.measure import Contenders, Measured, in_turn, make_cases, measure, values_of
+from bench.measure import Contenders, Measured, call, fetch, in_turn, make_cases, measure, values_of
 from bench.processes import Server, file_system, memory, reset_peak
 from bench.results import Row
 from bench.run import Run
 from bench.writing import add_peer
 
 _ROUNDS = 3  # of a row whose values vary little
+_STEADY = 3.0  # seconds without growth after which a peak is final
 
 
 def durable(run: Run) -> list[Row]:
     """Batches of 10 × 200 KB per second with fsync on a real disk, compared with a floor with the same system calls."""
     unit = "batches per s"
-    floor = Row("durable", "durable batches of 10 × 200 KB", unit, "floor", 0.7, False)
+    floor = Row("durable", "durable batches of 10 × 200 KB", unit, "floor", 0.9, False)
+    clients = Row("durable", "durable batches of 10 × 200 KB, 8 clients", unit, "1 client", 2.5, False)
     peer = Row("durable", "durable batches of 10 × 200 KB, ours over peer's", unit, "FastAPI peer")
     with ExitStack() as stack:
         folder = stack.enter_context(run.scratch(on_disk=True))
@@ -30,23 +34,31 @@ def durable(run: Run) -> list[Row]:
         ours = stack.enter_context(servers.reportd(database, folder / "ours", artifacts=settings))
         limit = stack.enter_context(servers.floor(folder / "floor", database, 10))
 
-        def upload(server: Server, count: int) -> Measured:
+        def upload(server: Server, count: int, connections: int = 4) -> Measured:
             paths = [f"{case}/artifacts/batch" for case in make_cases(ours, count, 10)]
-            return measure(server, Load(server.port, "batch", paths, count, server.token, files=10, size=200_000))
+            load = Load(server.port, "batch", paths, count, server.token, connections, files=10, size=200_000)
+            return measure(server, load)
 
         def to_floor(count: int) -> Measured:
             return measure(limit, Load(limit.port, "batch", ["/"], count, files=10, size=200_000))
 
         theirs = add_peer(stack, database, folder, peer, upload, durable=True)
-        contenders: Contenders = {"ours": partial(upload, ours), "floor": to_floor, **theirs}
-        found = in_turn(run.rounds, run.count(200), contenders)
+        contenders: Contenders = {
+            "ours": partial(upload, ours),
+            "floor": to_floor,
+            **theirs,
+            "1": partial(upload, ours, connections=1),
+            "8": partial(upload, ours, connections=8),
+        }
+        found = in_turn(run.rounds, run.count(120), contenders)
     each = values_of(found, lambda m: m.result.requests / m.result.seconds)
-    return [floor.fill(each["ours"], each["floor"]), peer.fill(each["ours"], each.get("peer", ()))]
+    floor.fill(each["ours"], each["floor"])
+    return [floor, clients.fill(each["8"], each["1"]), peer.fill(each["ours"], each.get("peer", ()))]
 
 
 def at_once(run: Run) -> list[Row]:
     """Peak memory above idle during 64 concurrent uploads of 10 MB."""
-    row = Row("memory", "64 uploads of 10 MB at once, peak above idle", "MiB", "", 160)
+    row = Row("memory", "64 uploads of 10 MB at once, peak above idle", "MiB", "", 80)
     count = 8 if run.quick else 64
     return [row.fill([(_growth(run, 10_000_000, count), 0.0) for _ in range(min(run.rounds, _ROUNDS))])]
 
@@ -72,6 +84,41 @@ def _growth(run: Run, size: int, count: int) -> float:
         load = Load(ours.port, "single", paths[1:], count, ours.token, connections=count, size=size, sample=0)
         measure(ours, load)
         return (memory(pid, "VmHWM") - idle) / 2**20
+
+
+def readers(run: Run) -> list[Row]:
+    """Peak memory above idle while 150 clients of an evidence link request its report and read nothing."""
+    count = 20 if run.quick else 150
+    found = [_held_by_readers(run, count) for _ in range(min(run.rounds, _ROUNDS))]
+    size = f"{found[0][1] / 2**20:.1f} MiB"
+    row = Row("readers", f"{count} readers of a report of {size} who do not read, peak above idle", "MiB", "", 64)
+    return [row.fill([(growth, 0.0) for growth, _ in found])]
+
+
+def _held_by_readers(run: Run, count: int) -> tuple[float, int]:
+    """Peak memory during the requests minus memory before them, in MiB, of a new server; the size of the report."""
+    with ExitStack() as stack:
+        ours, _ = run.ours(stack)
+        (case,) = make_cases(ours, 1)
+        for first in (0, 1000):  # 2,000 steps of 4 KB
+            steps = [{"step_number": first + i, "step_type": "other", "error_message": "e" * 4000} for i in range(1000)]
+            call(ours, "POST", f"{case}/steps/bulk", {"steps": steps})
+        link = call(ours, "POST", "/api/v1/reports/links", {"test_case_result_id": case.rpartition("/")[2]})["url"]
+        size = len(fetch(ours, "GET", link))
+        (pid,) = ours.pids
+        reset_peak(pid)
+        idle = memory(pid, "VmRSS")
+        for _ in range(count):
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", ours.port))
+            client.sendall(f"GET {link} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        peak, since = memory(pid, "VmHWM"), time.monotonic()
+        while time.monotonic() - since < _STEADY:
+            time.sleep(0.2)
+            if (now := memory(pid, "VmHWM")) > peak:
+                peak, since = now, time.monotonic()
+        return (peak - idle) / 2**20, size
 
 
 def full(run: Run) -> list[Row]:

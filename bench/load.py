@@ -12,9 +12,9 @@ import selectors
 import socket
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
-from bench.bodies import Login, Steps, Upload
+from bench.bodies import Body, Bundle, Login, Prepared, Steps, Upload
 from bench.check import Sample, check
 
 _IDLE_TIMEOUT = 60.0  # seconds without progress after which a load fails
@@ -30,7 +30,7 @@ class Load:
     """What to send: `requests` requests in all over `connections` connections, to the `paths` in turn."""
 
     port: int
-    kind: str  # batch, single, steps, login or get
+    kind: str  # batch, single, bundle, steps, json, login or get
     paths: list[str]
     requests: int
     token: str = ""
@@ -42,6 +42,9 @@ class Load:
     check_port: int = 0  # the port of the server that "check" asks; 0: the same server
     digest: str = ""  # the expected SHA-256 of the reply to a GET; empty: not checked
     cookie: str = ""  # a session cookie, sent instead of the token
+    headers: str = ""  # further header lines, each with \r\n at its end
+    bodies: list[str] = field(default_factory=list)  # of json: the body for each path
+    method: str = "POST"  # of a request with a body
     name: str = ""  # of the user who logs in
     password: str = ""
 
@@ -123,13 +126,7 @@ class _Connection:
 class _Run:
     def __init__(self, load: Load) -> None:
         self.load = load
-        self.body: Upload | Steps | Login | None = None
-        if load.kind == "steps":
-            self.body = Steps(load.steps)
-        elif load.kind == "login":
-            self.body = Login(load.name, load.password)
-        elif load.kind != "get":
-            self.body = Upload(load.files, load.size, single=load.kind == "single")
+        self.body = _body(load)
         self.connections = [_Connection(load.port) for _ in range(min(load.connections, load.requests))]
         self.selector = selectors.DefaultSelector()
         for connection in self.connections:
@@ -163,15 +160,15 @@ class _Run:
             return
         self.begun += 1
         turn, path = divmod(number, len(load.paths))
-        pieces = self.body.pieces(self.serial + number, turn) if self.body else []
-        head = "Host: 127.0.0.1\r\n"
+        pieces = self.body.pieces(self.serial + number, turn, path) if self.body else []
+        head = f"Host: 127.0.0.1\r\n{load.headers}"
         if load.cookie:
             head += f"Cookie: {load.cookie}\r\n"
         elif load.token:
             head += f"Authorization: Bearer {load.token}\r\n"
         if self.body:
             head += f"Content-Type: {self.body.content_type}\r\nContent-Length: {sum(map(len, pieces))}\r\n"
-        method = "POST" if self.body else "GET"
+        method = load.method if self.body else "GET"
         pieces.insert(0, f"{method} {load.paths[path]} HTTP/1.1\r\n{head}\r\n".encode())
         self.sent += sum(map(len, pieces))
         connection.begin(number, pieces, number < load.sample)
@@ -189,11 +186,28 @@ class _Run:
 
     def _check_status(self, connection: _Connection) -> None:
         status = int(connection.head[9:12])
-        if status != (201 if self.body else 200):
+        if status not in (200, 201):
             raise RuntimeError(f"status {status}: {connection.head[:_ERROR_BYTES].decode('latin-1')}")
         if connection.kept is not None:
             path = self.load.paths[connection.number % len(self.load.paths)]
             self.samples.append(Sample(path, self.serial + connection.number, b"".join(connection.kept)))
+
+
+def _body(load: Load) -> Body | None:
+    """What the requests carry; None: nothing."""
+    match load.kind:
+        case "get":
+            return None
+        case "steps":
+            return Steps(load.steps)
+        case "json":
+            return Prepared(load.bodies)
+        case "login":
+            return Login(load.name, load.password)
+        case "bundle":
+            return Bundle(load.files, load.size, load.steps)
+        case _:
+            return Upload(load.files, load.size, single=load.kind == "single")
 
 
 def main() -> None:

@@ -79,13 +79,18 @@ def insert_alone(dsn: str, steps: int, cases: list[str]) -> Measured:
     return Measured(float(done.stdout), 0.0, Result(requests=len(cases) - 1))
 
 
+def make_run(server: Server) -> str:
+    """Creates a suite run in reportd; its URL path."""
+    return f"/api/v1/reports/suite-runs/{call(server, 'POST', '/api/v1/reports/suite-runs', {'name': 'bench'})['id']}"
+
+
 def make_cases(server: Server, count: int, steps: int = 0) -> list[str]:
     """Creates test case results in reportd, each with `steps` steps; their URL paths."""
-    run = call(server, "POST", "/api/v1/reports/suite-runs", {"name": "bench"})["id"]
+    run = make_run(server)
     paths: list[str] = []
     while len(paths) < count:
         body = {"test_cases": [{"name": f"case {i}"} for i in range(min(count - len(paths), CASES_PER_REQUEST))]}
-        made = call(server, "POST", f"/api/v1/reports/suite-runs/{run}/test-cases/bulk", body)
+        made = call(server, "POST", f"{run}/test-cases/bulk", body)
         paths += [f"/api/v1/reports/test-case-results/{case['id']}" for case in made["test_cases"]]
     if steps:
         targets = [f"{path}/steps" for path in paths]

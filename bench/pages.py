@@ -149,7 +149,10 @@ def main(arguments: Sequence[str]) -> int:
         large, small = (_filled(cluster, runs) for runs in (options.runs, _FEW))
         with _server(large, place) as one, _server(small, place) as other:
             pairs = [(one, addresses(large)), (other, addresses(small))]
-            found = [_measured(page, pairs, options.rounds) for page in wanted]
+            found = []
+            for page in wanted:
+                print(page.name, file=sys.stderr, flush=True)
+                found.append(measured(page, pairs, options.rounds))
         _add_plans(found, cluster, large, place)
     print(results.table(HEAD, [each.cells() for each in found]))
     print(*_details(found), *_not_measured(), sep="\n")
@@ -193,9 +196,8 @@ def _server(database: Database, place: Path) -> Iterator[Server]:
         yield server
 
 
-def _measured(page: Page, pairs: Sequence[tuple[Server, dict[str, str]]], rounds: int) -> Found:
+def measured(page: Page, pairs: Sequence[tuple[Server, dict[str, str]]], rounds: int) -> Found:
     """Asks both servers for the page in turn, after three requests that are not counted."""
-    print(page.name, file=sys.stderr, flush=True)
     for server, values in pairs:
         _ask(server, page, values, 3)
     large, small = (_ask(server, page, values, rounds) for server, values in pairs)

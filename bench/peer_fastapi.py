@@ -111,7 +111,19 @@ TOKENS = Table(
     Column("expires_at", DateTime(timezone=True)),
     Column("revoked_at", DateTime(timezone=True)),
 )
-CASES = Table("test_case_results", METADATA, Column("id", Uuid, primary_key=True), Column("project_id", Uuid))
+RUNS = Table("suite_runs", METADATA, Column("id", Uuid, primary_key=True), Column("project_id", Uuid))
+CASES = Table(
+    "test_case_results",
+    METADATA,
+    Column("id", Uuid, primary_key=True),
+    Column("suite_run_id", Uuid),
+    Column("project_id", Uuid),
+    Column("name", String(500)),
+    Column("test_id", String(500)),
+    Column("status", String(20)),
+    Column("duration_ms", Integer),
+    Column("created_at", DateTime(timezone=True), server_default=func.now()),
+)
 STEPS = Table(
     "test_step_results",
     METADATA,
@@ -234,6 +246,21 @@ class TypedStep(NewStep):
     step_type: StepType
 
 
+class NewCase(BaseModel):
+    """A test case result."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+    test_id: Text500 | None = None
+    status: Status | None = None
+    duration_ms: Natural | None = None
+
+
+class StepPatch(BaseModel):
+    """The only field of a step that this peer changes."""
+
+    screenshot_artifact_id: UUID | None
+
+
 class NewSteps(BaseModel):
     steps: Annotated[list[NewStep], Field(max_length=10_000)]
 
@@ -319,6 +346,23 @@ class StepsCreated(BaseModel):
 class StepsCreatedInBulk(BaseModel):
     created: int
     steps: list[Step]
+
+
+class StepUpdated(BaseModel):
+    id: UUID
+    step_number: int
+    screenshot_artifact_id: UUID | None
+    message: str
+
+
+class Case(BaseModel):
+    id: UUID
+    suite_run_id: UUID
+    name: str
+    test_id: str
+    status: str
+    duration_ms: int | None
+    created_at: datetime
 
 
 # Application state and authentication.
@@ -720,6 +764,56 @@ async def create_steps_bulk(case_id: UUID, body: NewSteps, service: ServiceOf, c
     """Creates steps of a test case, which may be sent in several requests."""
     rows = await create(service, caller, case_id, body.steps, complete=False)
     return {"created": len(rows), "steps": rows}
+
+
+@router.patch("/steps/{step_id}", response_model=StepUpdated)
+async def link_screenshot(step_id: UUID, body: StepPatch, service: ServiceOf, caller: CallerOf) -> dict[str, Any]:
+    """Links a step with an artifact of its test case, or with none."""
+    query = (
+        select(STEPS.c.test_case_result_id, STEPS.c.step_number, CASES.c.project_id)
+        .join(CASES, CASES.c.id == STEPS.c.test_case_result_id)
+        .where(STEPS.c.id == step_id)
+    )
+    artifact_id = body.screenshot_artifact_id
+    async with service.engine.begin() as connection:
+        row = (await connection.execute(query)).first()
+        if row is None or not caller.sees(row.project_id):
+            raise HTTPException(404, "Step not found")
+        if artifact_id is not None:
+            case_of = select(ARTIFACTS.c.test_case_result_id).where(ARTIFACTS.c.id == artifact_id)
+            if await connection.scalar(case_of) != row.test_case_result_id:
+                raise HTTPException(409, "The artifact belongs to another test case")
+        changes = {"screenshot_artifact_id": artifact_id, "updated_at": func.now()}
+        await connection.execute(update(STEPS).where(STEPS.c.id == step_id).values(changes))
+    return {
+        "id": step_id,
+        "step_number": row.step_number,
+        "screenshot_artifact_id": artifact_id,
+        "message": "Step updated successfully",
+    }
+
+
+# Test case results.
+
+
+@router.post("/suite-runs/{run_id}/test-cases", status_code=201, response_model=Case)
+async def create_case(run_id: UUID, body: NewCase, service: ServiceOf, caller: CallerOf) -> dict[str, Any]:
+    """Creates a test case result in a run."""
+    async with service.engine.begin() as connection:
+        run = (await connection.execute(select(RUNS.c.project_id).where(RUNS.c.id == run_id))).first()
+        if run is None or not caller.sees(run.project_id):
+            raise HTTPException(404, "Suite run not found")
+        row = {
+            "id": uuid4(),
+            "suite_run_id": run_id,
+            "project_id": run.project_id,
+            "name": body.name,
+            "test_id": body.test_id or body.name,
+            "status": body.status or "Pending",
+            "duration_ms": body.duration_ms,
+        }
+        created_at = await connection.scalar(insert(CASES).values(row).returning(CASES.c.created_at))
+    return {**row, "created_at": created_at}
 
 
 # The server.

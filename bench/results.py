@@ -15,6 +15,7 @@ from typing import Any
 from bench.processes import CHECKOUT
 
 Values = Sequence[tuple[float, float]]  # for each round: (server, its PostgreSQL)
+SERVER, POSTGRES, WHOLE = "server", "PostgreSQL", "whole"  # both together
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Row:
     goal: float | None = None
     at_most: bool = True  # the ratio must be at most the goal; False: at least
     inverted: bool = False  # the ratio is theirs over ours
+    part: str = SERVER  # of which CPU time the ratio is
     ours: list[float] = field(default_factory=list)
     ours_postgres: list[float] = field(default_factory=list)
     theirs: list[float] = field(default_factory=list)
@@ -43,10 +45,10 @@ class Row:
         """The ratio of the medians. Without a comparison, the median itself."""
         if not self.ours:
             return None
-        ours = statistics.median(self.ours)
+        ours = self._median(self.ours, self.ours_postgres)
         if not self.theirs:
             return ours if not self.compared else None
-        theirs = statistics.median(self.theirs)
+        theirs = self._median(self.theirs, self.theirs_postgres)
         upper, lower = (theirs, ours) if self.inverted else (ours, theirs)
         return upper / lower if lower else None
 
@@ -56,6 +58,10 @@ class Row:
         if self.goal is None or self.ratio is None:
             return None
         return self.ratio <= self.goal if self.at_most else self.ratio >= self.goal
+
+    def _median(self, server: list[float], postgres: list[float]) -> float:
+        values = {SERVER: server, POSTGRES: postgres, WHOLE: list(map(sum, zip(server, postgres, strict=True)))}
+        return statistics.median(values[self.part])
 
     def fill(self, ours: Values, theirs: Values = ()) -> "Row":
         """Sets the values of all rounds."""
@@ -113,11 +119,12 @@ HEAD = ("measured", "ours", "compared with", "ratio", "goal", "")
 def cells(row: Row) -> tuple[str, ...]:
     """The cells of a row in the table."""
     goal = "" if row.goal is None else f"{'≤' if row.at_most else '≥'} {row.goal:g}"
-    ours = f"{_value_text(row.ours, row.ours_postgres)} {row.unit}" if row.ours else ""
+    ours = f"{_value_text(row.part, row.ours, row.ours_postgres)} {row.unit}" if row.ours else ""
     if row.missing:
         return row.figure, ours, f"{row.compared}: {row.missing}".removeprefix(": "), "", goal, "not measured"
-    compared = f"{row.compared} {_value_text(row.theirs, row.theirs_postgres)}" if row.theirs else row.compared
-    ratio = "" if row.ratio is None or not row.theirs else f"{row.ratio:.2f}"
+    theirs = _value_text(row.part, row.theirs, row.theirs_postgres) if row.theirs else ""
+    compared = f"{row.compared} {theirs}".strip()
+    ratio = "" if row.ratio is None or not row.theirs else f"{row.ratio:.{2 if row.ratio >= 0.1 else 4}f}"
     verdict = {None: "", True: "met", False: "missed"}[row.met]
     return row.figure, ours, compared, ratio, goal, verdict
 
@@ -144,9 +151,15 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(head), "|" + "|".join("-" * (width + 2) for width in widths) + "|", *map(line, rows)])
 
 
+def tables(rows: Sequence[Row]) -> list[str]:
+    """The table of the rows with a goal, and that of the others; without those that have no row."""
+    halves = ([row for row in rows if (row.goal is None) is other] for other in (False, True))
+    return [table(HEAD, [cells(row) for row in half]) for half in halves if half]
+
+
 def report(found: Results) -> str:
-    """The printed report: both tables, notes and machine."""
-    parts = [table(HEAD, [cells(row) for row in found.rows])] if found.rows else []
+    """The printed report: the rows with a goal, the other rows, growth, notes and machine."""
+    parts = tables(found.rows)
     if found.growth:
         parts.append(table(GROWTH_HEAD, [point_cells(point) for point in found.growth]))
     machine = ", ".join(f"{name} {value}" for name, value in found.machine.items())
@@ -154,10 +167,14 @@ def report(found: Results) -> str:
     return "\n\n".join([*parts, "\n".join(notes)])
 
 
-def _value_text(own: list[float], postgres: list[float]) -> str:
-    text = _number(statistics.median(own))
-    share = statistics.median(postgres) if postgres else 0.0
-    return f"{text} (+{_number(share)})" if share else text
+def _value_text(part: str, own: list[float], postgres: list[float]) -> str:
+    """The values that the ratio compares. What it leaves out is in brackets."""
+    text, share = _number(statistics.median(own)), _number(statistics.median(postgres or [0.0]))
+    if part == POSTGRES:
+        return share
+    if share == "0":
+        return text
+    return f"{text} + {share}" if part == WHOLE else f"{text} (+{share})"
 
 
 def _number(value: float) -> str:

@@ -69,7 +69,8 @@ class Database:
     def __init__(self, dsn: str, postgres: int) -> None:
         self.dsn, self.postgres = dsn, postgres
         migrate.apply(dsn)
-        self.token = self._reportd("token", "create", "--name", f"bench {os.getpid()}")
+        name = f"bench {os.getpid()}"
+        self.token = self._reportd("token", "create", "--name", name, "--role", "admin")  # of administration's pages
 
     def token_of(self, project: str) -> str:
         """Creates a project and a token for it."""

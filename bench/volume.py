@@ -42,7 +42,7 @@ FROM (
            CASE WHEN attempt = 2 THEN 'Passed'
                 WHEN failed THEN 'Failed' WHEN h BETWEEN 400 AND 409 THEN 'Skipped' ELSE 'Passed' END AS status,
            CASE WHEN n = 0 AND m.r >= :runs - greatest(60, :runs / 20) THEN 2000 WHEN n = 1 THEN 200 WHEN n = 2 THEN 20
-                ELSE 9 END AS steps,
+                ELSE :steps END AS steps,
            floor(power(abs(hashint8(m.r * 7919 + n + 1)) % 10000 / 10000.0, 3) * {_ERRORS})::int AS error
     FROM made_runs m JOIN projects p ON p.name = m.project CROSS JOIN generate_series(0, m.results - 1) AS n
     CROSS JOIN LATERAL (SELECT abs(hashint8(m.r * 10007 + n)) % 1000 AS h) AS drawn
@@ -146,8 +146,11 @@ FROM {_EACH} WHERE m.status = 'Failed'
 ]
 
 
-def fill(database: Database, runs: int) -> float:
-    """Inserts `runs` runs with all that belongs to them, without files; the seconds that it took."""
+def fill(database: Database, runs: int, steps: int = 9) -> float:
+    """Inserts `runs` runs with all that belongs to them, without files; the seconds that it took.
+
+    `steps`: of most results.
+    """
     started = time.monotonic()
     with psycopg.connect(database.dsn) as connection:
         connection.execute(
@@ -159,7 +162,7 @@ def fill(database: Database, runs: int) -> float:
             for n, (text, group) in enumerate(_errors()):
                 rows.write_row((n, text, group.fingerprint, group.error_type, group.stable_text, group.sample))
         for statement in _FILL:
-            connection.execute(statement.replace(":runs", f"{runs}::int").encode())
+            connection.execute(statement.replace(":runs", f"{runs}::int").replace(":steps", str(steps)).encode())
     with psycopg.connect(database.dsn, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")  # otherwise autovacuum might start during a measurement
         connection.execute("CHECKPOINT")

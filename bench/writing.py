@@ -9,7 +9,7 @@ from bench import servers
 from bench.load import Load
 from bench.measure import Contenders, Measured, in_turn, insert_alone, make_cases, measure, values_of
 from bench.processes import BenchError, Server
-from bench.results import Row
+from bench.results import POSTGRES, WHOLE, Row
 from bench.run import Run
 from bench.servers import Database
 
@@ -18,14 +18,14 @@ ARTIFACTS_OF_A_CASE = 10
 
 def batch(run: Run) -> list[Row]:
     """A batch of 10 × 200 KB, compared with the floor and with the FastAPI peer."""
-    floor = Row("batch", "batch of 10 × 200 KB", "CPU s/GB", "floor", 1.5)
-    peer = _peer_row("batch", "batch of 10 × 200 KB", "CPU s/GB", 2)
+    floor = Row("batch", "batch of 10 × 200 KB", "CPU s/GB", "floor", 2, part=WHOLE)
+    peer = _peer_row("batch", "batch of 10 × 200 KB", "CPU s/GB", 2.5)
     return _batch(run, floor, peer, 10, 200_000, 240)
 
 
 def large(run: Run) -> list[Row]:
     """A batch of 1 × 8 MB, compared with the floor and with the FastAPI peer; no goal."""
-    floor = Row("large", "batch of 1 × 8 MB", "CPU s/GB", "floor")
+    floor = Row("large", "batch of 1 × 8 MB", "CPU s/GB", "floor", part=WHOLE)
     peer = _peer_row("large", "batch of 1 × 8 MB", "CPU s/GB", None)
     return _batch(run, floor, peer, 1, 8_000_000, 60)
 
@@ -40,12 +40,12 @@ def _batch(run: Run, floor: Row, peer: Row, files: int, size: int, requests: int
             paths = [f"{case}/artifacts/batch" for case in cases]
             load = Load(server.port, "batch", paths, count, server.token, files=files, size=size)
             measured = measure(server, load)
-            _check_linked(run.database, cases, count * files)
+            check_linked(run.database, cases, count * files)
             return measured
 
         def to_floor(count: int) -> Measured:
             measured = measure(limit, Load(limit.port, "batch", ["/"], count, files=files, size=size))
-            _empty(folder / "floor")
+            empty(folder / "floor")
             return measured
 
         contenders: Contenders = {
@@ -60,7 +60,8 @@ def _batch(run: Run, floor: Row, peer: Row, files: int, size: int, requests: int
 
 def small(run: Run) -> list[Row]:
     """One artifact of 2 KB, compared with a bare handler with one insert and with the FastAPI peer."""
-    bare = Row("small", "one artifact of 2 KB", "CPU ms", "bare handler, one insert", 1.8)
+    bare = Row("small", "one artifact of 2 KB, server", "CPU ms", "bare handler, one insert", 4)
+    postgres = Row("small", "one artifact of 2 KB, PostgreSQL", "CPU ms", "bare handler, one insert", 6, part=POSTGRES)
     peer = _peer_row("small", "one artifact of 2 KB", "CPU ms", 4)
     with ExitStack() as stack:
         ours, folder = run.ours(stack)
@@ -70,7 +71,7 @@ def small(run: Run) -> list[Row]:
             cases = make_cases(ours, -(-count // ARTIFACTS_OF_A_CASE), ARTIFACTS_OF_A_CASE)
             paths = [f"{case}/artifacts" for case in cases]
             measured = measure(server, Load(server.port, "single", paths, count, server.token, size=2_000))
-            _check_linked(run.database, cases, count)
+            check_linked(run.database, cases, count)
             return measured
 
         def to_bare(count: int) -> Measured:
@@ -84,12 +85,14 @@ def small(run: Run) -> list[Row]:
         }
         found = in_turn(run.rounds, run.count(2000), contenders)
     each = values_of(found, Measured.per_request)
-    return [bare.fill(each["ours"], each["bare"]), peer.fill(each["ours"], each.get("peer", ()))]
+    for row in (bare, postgres):
+        row.fill(each["ours"], each["bare"])
+    return [bare, postgres, peer.fill(each["ours"], each.get("peer", ()))]
 
 
 def steps(run: Run) -> list[Row]:
     """10 steps in one POST, compared with the FastAPI peer."""
-    peer = _peer_row("steps", "10 steps in one POST", "CPU ms", 4)
+    peer = _peer_row("steps", "10 steps in one POST", "CPU ms", 5)
     with ExitStack() as stack:
         ours, folder = run.ours(stack)
 
@@ -109,7 +112,7 @@ def steps(run: Run) -> list[Row]:
 
 def steps50(run: Run) -> list[Row]:
     """50 steps in one POST, compared with the same insert by a script without a server."""
-    row = Row("steps-50", "50 steps in one POST", "rows per CPU s", "asyncpg alone", 0.5, False)
+    row = Row("steps-50", "50 steps in one POST", "rows per CPU s", "asyncpg alone", 0.6, False)
     with ExitStack() as stack:
         ours, _ = run.ours(stack)
 
@@ -127,7 +130,7 @@ def steps50(run: Run) -> list[Row]:
 
 
 def _peer_row(name: str, figure: str, unit: str, goal: float | None) -> Row:
-    return Row(name, f"{figure}, peer's over ours", unit, "FastAPI peer", goal, at_most=False, inverted=True)
+    return Row(name, f"{figure}, peer's over ours", unit, "FastAPI peer", goal, False, True, WHOLE)
 
 
 def add_peer(
@@ -145,7 +148,7 @@ def add_peer(
     return {"peer": partial(send, stack.enter_context(servers.peer(database, folder / "peer", durable)))}
 
 
-def _check_linked(database: Database, cases: list[str], artifacts: int) -> None:
+def check_linked(database: Database, cases: list[str], artifacts: int) -> None:
     """Raises BenchError unless `artifacts` artifacts are linked to the steps of these cases.
 
     Otherwise a server that does not link them would look faster.
@@ -160,6 +163,7 @@ def _check_linked(database: Database, cases: list[str], artifacts: int) -> None:
         raise BenchError(f"{artifacts} artifacts were sent, but {linked} are linked to their steps")
 
 
-def _empty(folder: Path) -> None:
+def empty(folder: Path) -> None:
+    """Removes the files of a folder."""
     for path in folder.iterdir():
         path.unlink()

@@ -12,12 +12,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench import chart, missing, pages, plans, results, volume
-from bench.bodies import Picture, Steps, Upload
+from bench import chart, loop, missing, pages, plans, readme, results, volume
+from bench.bodies import Bundle, Picture, Prepared, Steps, Upload
 from bench.load import Load
 from bench.measure import measure
 from bench.processes import BenchError, Server, cpu_seconds, folder
-from bench.results import Point, Row
+from bench.results import POSTGRES, WHOLE, Point, Row
 from bench.servers import Database
 from server.routes import PAGES, ROUTES
 from server.uploads.content import Inspector
@@ -36,15 +36,28 @@ def test_pictures_are_valid_and_have_about_the_requested_size(size):
     assert 0.85 * size < len(file) < 1.05 * size
 
 
-@pytest.mark.parametrize("single", [False, True])
-def test_a_body_holds_its_files_and_every_file_is_different(single):
-    body = Upload(1 if single else 10, 2_000, single)
+@pytest.mark.parametrize("body", [Upload(10, 2_000), Upload(1, 2_000, single=True), Bundle(5, 2_000, steps=10)])
+def test_a_body_holds_its_files_and_every_file_is_different(body):
     seen = set()
     for serial in range(5):
         sent, files = b"".join(body.pieces(serial, step=3)), body.files(serial)
         assert all(b"\r\n\r\n" + file + b"\r\n--" in sent for file in files)
         seen.update(files)
     assert len(seen) == 5 * len(files)
+
+
+def test_a_bundle_is_one_whole_test_with_a_ref_of_its_own():
+    body, tests = Bundle(5, 2_000, steps=10), []
+    for serial in (1, 2):
+        ((test,),) = json.loads(body.pieces(serial, 0)[0].partition(b"\r\n\r\n")[2]).values()
+        assert (len(test["steps"]), [each["file_index"] for each in test["artifacts"]]) == (10, list(range(5)))
+        tests.append(test)
+    assert tests[0]["client_ref"] != tests[1]["client_ref"]
+
+
+def test_prepared_bodies_belong_to_the_paths():
+    body = Prepared(['{"a": 1}', '{"a": 2}'])
+    assert [body.pieces(serial=7, step=3, path=path) for path in (0, 1)] == [[b'{"a": 1}'], [b'{"a": 2}']]
 
 
 def test_a_body_of_steps_is_json():
@@ -68,6 +81,19 @@ def test_a_body_of_steps_is_json():
 def test_the_verdict_of_a_row_is_the_ratio_of_the_medians(row, ours, theirs, ratio, met):
     row.fill([(value, 0.5) for value in ours], [(value, 0.0) for value in theirs])
     assert (row.ratio, row.met) == (pytest.approx(ratio) if ratio else None, met)
+
+
+@pytest.mark.parametrize(
+    ("part", "ratio", "ours", "theirs"),
+    [
+        ("server", 1.5, "3 (+2) CPU ms", "bare 2 (+0.5)"),
+        (POSTGRES, 4, "2 CPU ms", "bare 0.5"),
+        (WHOLE, 2, "3 + 2 CPU ms", "bare 2 + 0.5"),
+    ],
+)
+def test_a_row_compares_servers_or_postgresql_or_both(part, ratio, ours, theirs):
+    row = Row("a", "artifact", "CPU ms", "bare", part=part).fill([(3, 2), (1, 9), (4, 1)], [(2, 0.5)])
+    assert row.ratio == pytest.approx(ratio) and results.cells(row)[1:3] == (ours, theirs)
 
 
 def test_the_table_shows_verdicts_and_missing_measurements():
@@ -97,8 +123,21 @@ def test_results_are_saved_as_json_and_drawn_as_svg(tmp_path):
     assert kept["machine"]["cores"] and kept["commit"] and kept["date"] and len(kept["growth"]) == 2
     drawing = ElementTree.fromstring(chart.draw(kept["rows"]))
     shown = [text.text for text in drawing.iter("{http://www.w3.org/2000/svg}text")]
-    assert shown[:-1] == ["Batch of 10 × 200 KB: CPU s/GB", "reportd", "2", "floor", "1", "<peer>", "5"]
+    assert shown[:-1] == ["Batch of 10 × 200 KB: CPU s/GB", "reportd", "2.25", "floor", "1", "<peer>", "5.5"]
     assert "not there" in results.report(found)
+
+
+def test_the_readme_has_the_latest_results_and_a_word_on_each_missed_goal():
+    found = json.loads((ROOT / "bench" / "results" / "latest.json").read_text("utf-8"))
+    text = readme.README.read_text("utf-8")
+    assert readme.with_results(text, found) == text, "run `python -m bench.readme`"
+    said = text.partition("## What keeps a figure from its goal")[2]
+    assert not [row["name"] for row in found["rows"] if row["met"] is False and f"- `{row['name']}`" not in said]
+
+
+def test_the_longest_piece_of_work_is_the_shortest_of_its_attempts():
+    output = "\n  25.0 ms  steps put: <Handle a: b>\n  12.5 ms  steps put: <Handle>.\n   3.1 ms  /files/1: <Handle>"
+    assert loop.longest_of(output) == {"steps put": 12.5, "/files/1": 3.1}
 
 
 def test_an_unexpected_reply_aborts_a_measurement():
@@ -136,13 +175,17 @@ def test_the_temporary_folder_is_removed_after_an_exception():
     assert not path.exists()
 
 
-def test_one_row_runs_from_end_to_end(tmp_path):
+def test_some_rows_run_from_end_to_end(tmp_path):
     output = tmp_path / "results.json"
-    command = [sys.executable, "-m", "bench", "--quick", "--only", "steps-50", "--output", str(output)]
+    names = ["steps-50", "bundle", "whole-test", "second-run"]
+    command = [sys.executable, "-m", "bench", "--quick", "--only", *names, "--output", str(output)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    (row,) = json.loads(output.read_text("utf-8"))["rows"]
-    assert row["ours"][0] > 0 and row["theirs"][0] > 0 and not row["missing"]
+    rows = json.loads(output.read_text("utf-8"))["rows"]
+    assert list(dict.fromkeys(row["name"] for row in rows)) == names
+    for row in rows:
+        if "peer" not in row["compared"] or not row["missing"]:  # what the peer is made of may not be installed
+            assert row["ours"][0] > 0 and row["theirs"][0] > 0 and not row["missing"], row
     assert "50 steps in one POST" in done.stdout and "asyncpg alone" in done.stdout
 
 
