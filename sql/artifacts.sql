@@ -18,8 +18,9 @@ WHERE test_case_result_id = $1 AND dedupe_key = ANY($2::bytea[])
 -- name: lock
 -- Locks the test case like steps.insert_many. Returns which dedupe keys exist, and which paths are in use. A path in
 -- removed_files is in use, too: a delayed unlink would delete the new file. Paths contain the test case's id, so only
--- its own rows can have them. No row when another writer committed while this waited: then the caller locks with
--- test_cases.lock and runs this again.
+-- its own rows can have them. `expected`: whether expected_artifacts.delete_arrived must follow. One row for each step
+-- with a number in $5 or a name in $6, as in steps.matching; one without a step when there is none. No row when another
+-- writer committed while this waited: then the caller locks with test_cases.lock and runs this again.
 WITH seen AS (
     SELECT id, xmin AS version FROM test_case_results WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
 ), target AS (
@@ -27,42 +28,43 @@ WITH seen AS (
     WHERE c.id = seen.id AND c.xmin = seen.version
     RETURNING c.project_id
 )
-SELECT project_id,
+SELECT target.project_id,
        ARRAY(SELECT dedupe_key FROM test_artifacts
              WHERE test_case_result_id = $1 AND dedupe_key = ANY($3::bytea[])) AS known,
        ARRAY(SELECT storage_path FROM test_artifacts WHERE test_case_result_id = $1 AND storage_path = ANY($4::text[])
              UNION ALL
              SELECT storage_path FROM removed_files WHERE storage_path = ANY($4::text[])) AS taken,
-       EXISTS (SELECT FROM test_step_results WHERE test_case_result_id = $1) AS has_steps
+       EXISTS (SELECT FROM expected_artifacts WHERE test_case_result_id = $1) AS expected,
+       step.test_case_result_id, step.id, step.iteration_number, step.step_number, step.name, step.screenshot_pinned,
+       shot.id AS shown, shot.iteration_number AS shown_iteration, shot.step_number AS shown_number,
+       coalesce(shot.link_name, shot.file_name) AS shown_name, shot.artifact_category AS shown_category
 FROM target
+LEFT JOIN (SELECT *, CASE WHEN link_name[1] = screenshot_path THEN link_name[2]
+                          ELSE regexp_replace(screenshot_path, '^.*[/\\]', '') END AS name
+           FROM test_step_results WHERE test_case_result_id = $1) AS step
+    ON step.step_number = ANY($5::int[]) OR step.name = ANY($6::text[])
+LEFT JOIN test_artifacts shot ON shot.id = step.screenshot_artifact_id
 
 -- name: insert_many
--- Of the result $1 or, in a bundle, each of its own. Assigns each artifact to the step with its iteration and number. steps.link and steps.own_artifacts decide the
--- rest afterwards. What was expected has come: mostly there is nothing to delete, and no statement of its own for it.
-WITH came AS (
-    DELETE FROM expected_artifacts e
-    USING json_to_recordset($2::json) AS c(test_case_result_id uuid, checksum text, file_name text)
-    WHERE e.test_case_result_id = coalesce(c.test_case_result_id, $1)
-      AND (e.checksum = c.checksum OR (e.checksum = '' AND e.file_name = c.file_name))
+-- New artifacts ($1), and the steps that show them now ($2), each with its screenshot ($3). Returns when.
+WITH shown AS (
+    UPDATE test_step_results SET screenshot_artifact_id = ($3::uuid[])[array_position($2::uuid[], id)],
+                                 updated_at = CURRENT_TIMESTAMP
+    WHERE id = ANY($2)
 )
 INSERT INTO test_artifacts (
     id, test_case_result_id, step_result_id, artifact_type, artifact_category, step_number, iteration_number,
     file_name, file_size, mime_type, text_encoding, checksum, storage_path, description, dedupe_key, captured_at,
     link_name)
-SELECT n.id, coalesce(n.test_case_result_id, $1), s.id, n.artifact_type, n.artifact_category, n.step_number, n.iteration_number,
-       n.file_name, n.file_size, n.mime_type, n.text_encoding, n.checksum, n.storage_path, n.description,
-       decode(n.dedupe_key, 'hex'), n.captured_at, n.link_name
-FROM json_to_recordset($2::json) AS n(
-    id uuid, test_case_result_id uuid, artifact_type text, artifact_category text, step_number int, iteration_number int, file_name text,
-    file_size bigint, mime_type text, text_encoding text, checksum text, storage_path text, description text,
-    dedupe_key text, captured_at timestamptz, link_name text)
-LEFT JOIN test_step_results s ON s.test_case_result_id = coalesce(n.test_case_result_id, $1)
-    AND s.iteration_number = n.iteration_number AND s.step_number = n.step_number
-ORDER BY n.id
-RETURNING dedupe_key, id, test_case_result_id, step_result_id, artifact_type, artifact_category, step_number,
-          iteration_number, file_name, file_size, mime_type, text_encoding, checksum,
-          'artifacts/' || storage_path AS storage_path, description, '/api/v1/reports/artifacts/' || id || '/download' AS download_url,
-          captured_at, uploaded_at, created_at
+SELECT id, test_case_result_id, step_result_id, artifact_type, artifact_category, step_number, iteration_number,
+       file_name, file_size, mime_type, text_encoding, checksum, storage_path, description, decode(dedupe_key, 'hex'),
+       captured_at, link_name
+FROM json_to_recordset($1::json) AS n(
+    id uuid, test_case_result_id uuid, step_result_id uuid, artifact_type text, artifact_category text, step_number int,
+    iteration_number int, file_name text, file_size bigint, mime_type text, text_encoding text, checksum text,
+    storage_path text, description text, dedupe_key text, captured_at timestamptz, link_name text)
+ORDER BY id
+RETURNING created_at
 
 -- name: by_id
 SELECT a.id, a.test_case_result_id, a.step_result_id, a.artifact_type, a.artifact_category, a.step_number,

@@ -14,8 +14,13 @@ ORDER BY n.test_case_result_id, n.checksum, n.file_name
 ON CONFLICT (test_case_result_id, checksum, file_name) DO UPDATE
 SET reason = EXCLUDED.reason, file_size = EXCLUDED.file_size
 
+-- name: delete_arrived
+-- What has come to the result $1: the checksums $2 with the file names $3.
+DELETE FROM expected_artifacts
+WHERE test_case_result_id = $1 AND (checksum = ANY($2::text[]) OR (checksum = '' AND file_name = ANY($3::text[])))
+
 -- name: of_run
--- At most $2 files. artifacts.insert_many deletes the rows of what arrives; servers of older versions, which may still
+-- At most $2 files. delete_arrived deletes the rows of what arrives; servers of older versions, which may still
 -- run while this one is brought in, do not.
 SELECT e.test_case_result_id, c.test_id, nullif(e.file_name, '') AS file_name, nullif(e.checksum, '') AS checksum,
        e.file_size, e.reason

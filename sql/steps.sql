@@ -83,6 +83,17 @@ FROM unnest($1::uuid[], $2::int[], $3::int[]) AS sent(case_id, iteration_number,
 JOIN test_step_results s ON s.test_case_result_id = sent.case_id AND s.iteration_number = sent.iteration_number
     AND s.step_number = sent.step_number
 
+-- name: matching
+-- The steps of these results ($1) with a number in $2 or a name in $3, and what they show: see reports/linking.py.
+SELECT step.test_case_result_id, step.id, step.iteration_number, step.step_number, step.name, step.screenshot_pinned,
+       shot.id AS shown, shot.iteration_number AS shown_iteration, shot.step_number AS shown_number,
+       coalesce(shot.link_name, shot.file_name) AS shown_name, shot.artifact_category AS shown_category
+FROM (SELECT *, CASE WHEN link_name[1] = screenshot_path THEN link_name[2]
+                     ELSE regexp_replace(screenshot_path, '^.*[/\\]', '') END AS name
+      FROM test_step_results WHERE test_case_result_id = ANY($1::uuid[])) AS step
+LEFT JOIN test_artifacts shot ON shot.id = step.screenshot_artifact_id
+WHERE step.step_number = ANY($2::int[]) OR step.name = ANY($3::text[])
+
 -- name: replace_many
 -- An existing step keeps its id, creation time and pinned screenshot. All other columns get the values that were sent.
 INSERT INTO test_step_results AS old (
@@ -140,19 +151,13 @@ FROM gone
 -- with its step number. If several match, the category decides (error, after, none, others), then age (oldest first).
 -- File names are equal when they are in Unicode form C and without percent-encoding, which link_name has (NULL: it is
 -- the same). The link_name of a step has the path that it belongs to: older servers change only the path.
--- Updates the written steps ($2) and those that the written artifacts ($3) match, and returns them with their former
--- screenshot. Needs the test case's lock: otherwise it misses the rows of a concurrent writer.
-WITH sent AS (
-    SELECT iteration_number, step_number, coalesce(link_name, file_name) AS file_name FROM test_artifacts
-    WHERE test_case_result_id = $1 AND id = ANY($3::uuid[]) AND artifact_type = 'screenshot'
-), step AS (
-    SELECT id, iteration_number, step_number, file_name, screenshot_artifact_id, screenshot_pinned
-    FROM (SELECT *, CASE WHEN link_name[1] = screenshot_path THEN link_name[2]
-                         ELSE regexp_replace(screenshot_path, '^.*[/\\]', '') END AS file_name
-          FROM test_step_results WHERE test_case_result_id = $1) AS s
-    WHERE id IN (SELECT unnest($2::uuid[]))
-       OR (iteration_number, step_number) IN (SELECT iteration_number, step_number FROM sent)
-       OR (iteration_number, file_name) IN (SELECT iteration_number, file_name FROM sent)
+-- Updates the written steps ($2). reports/linking.py decides the same for new artifacts. Needs the test case's lock:
+-- otherwise it misses the rows of a concurrent writer.
+WITH step AS (
+    SELECT id, iteration_number, step_number,
+           CASE WHEN link_name[1] = screenshot_path THEN link_name[2]
+                ELSE regexp_replace(screenshot_path, '^.*[/\\]', '') END AS file_name
+    FROM test_step_results WHERE test_case_result_id = $1 AND id IN (SELECT unnest($2::uuid[]))
 ), shot AS (
     SELECT id, iteration_number, step_number, coalesce(link_name, file_name) AS file_name,
            CASE WHEN artifact_category = 'error' THEN 0 WHEN artifact_category = 'after' THEN 1
@@ -173,12 +178,10 @@ WITH sent AS (
     FROM step
     FULL JOIN named ON named.iteration_number = step.iteration_number AND named.file_name = step.file_name
     FULL JOIN numbered ON numbered.iteration_number = step.iteration_number AND numbered.step_number = step.step_number
-), shown AS (
-    UPDATE test_step_results s SET screenshot_artifact_id = best.artifact_id, updated_at = CURRENT_TIMESTAMP
-    FROM best
-    WHERE s.id = best.id AND NOT s.screenshot_pinned AND s.screenshot_artifact_id IS DISTINCT FROM best.artifact_id
 )
-SELECT id, screenshot_artifact_id AS former FROM step
+UPDATE test_step_results s SET screenshot_artifact_id = best.artifact_id, updated_at = CURRENT_TIMESTAMP
+FROM best
+WHERE s.id = best.id AND NOT s.screenshot_pinned AND s.screenshot_artifact_id IS DISTINCT FROM best.artifact_id
 
 -- name: own_artifacts
 -- An artifact belongs to the step with its iteration and step number, else to the first step that shows it. Decides

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from server.database.rows import encode
 from server.errors import ArtifactNotFound, CaseNotFound
 from server.ids import bucket_of, new_ids
 from server.observe.audit import Action, Actor, Subject, record
-from server.reports import listing, steps, test_cases
+from server.reports import linking, listing, steps, test_cases
 from server.reports.words import ArtifactType, Category, Moment, TextEncoding
 from server.storage.disk import Placement, Removal
 from server.storage.paths import relative_paths
@@ -21,6 +22,8 @@ from server.storage.stage import Stage
 from server.uploads.content import extension
 from server.uploads.names import link_name
 from server.uploads.plan import Accepted
+
+_STEP = 4  # the first column of artifacts.lock that is one of linking.Step
 
 
 @dataclass(slots=True)
@@ -115,6 +118,7 @@ class _Row(Struct, omit_defaults=True):
     """A row for the query artifacts.insert_many."""
 
     id: UUID
+    test_case_result_id: UUID
     artifact_type: str
     iteration_number: int
     file_name: str
@@ -129,7 +133,16 @@ class _Row(Struct, omit_defaults=True):
     description: str | None = None
     captured_at: datetime | None = None
     link_name: str | None = None
-    test_case_result_id: UUID | None = None
+    step_result_id: UUID | None = None
+
+    def columns(self, stored_at: datetime) -> tuple[Any, ...]:
+        """The columns of Artifact, once it is stored."""
+        return (
+            *(self.id, self.test_case_result_id, self.step_result_id, self.artifact_type, self.artifact_category),
+            *(self.step_number, self.iteration_number, self.file_name, self.file_size, self.mime_type),
+            *(self.text_encoding, self.checksum, f"artifacts/{self.storage_path}", self.description),
+            *(f"/api/v1/reports/artifacts/{self.id}/download", self.captured_at, stored_at, stored_at),
+        )
 
 
 async def by_id(where: Any, artifact_id: UUID, scope: UUID | None) -> Artifact:
@@ -179,7 +192,8 @@ async def delete(connection: Any, artifact_id: UUID, scope: UUID | None, actor: 
     gone = await connection.fetchrow(SQL.artifacts.delete, artifact_id)
     if gone is None:
         raise ArtifactNotFound()
-    await steps.link(connection, case_id, showing, [])
+    if showing:
+        await steps.link(connection, case_id, showing, [])
     subject = Subject("artifact", artifact_id, found["file_name"], found["project_id"])
     await record(connection, Action.ARTIFACT_DELETED, actor, subject, test_case_result_id=case_id)
     return Removal(*gone)
@@ -197,8 +211,11 @@ async def save(
     ids = new_ids(bucket_of(case_id), len(accepted))
     today = datetime.now(UTC)
     paths = [_paths(today, case_id, item, artifact_id) for item, artifact_id in zip(accepted, ids, strict=True)]
-    project_id, known_keys, taken, has_steps = await _lock(connection, case_id, scope, accepted, paths)
-    known = await _known(connection, case_id, known_keys)
+    locked = await _lock(connection, case_id, scope, accepted, paths)
+    project_id, taken, known = locked[0]["project_id"], set(locked[0]["taken"]), dict[bytes, tuple[Any, ...]]()
+    if keys := locked[0]["known"]:
+        found = await connection.fetch(SQL.artifacts.duplicates, case_id, keys)
+        known = {key: tuple(columns) for key, *columns in found}
     duplicates = {item.dedupe_key: item for item in accepted if item.dedupe_key in known}
     # If one request contains the same file twice, the first one is stored.
     added: dict[bytes, _New] = {}
@@ -211,12 +228,14 @@ async def save(
     placements += [_existing(known[key], item, project_id) for key, item in duplicates.items()]
     published = await stage.publish(placements)
     if added:
-        rows = [_row(new, path) for new, path in zip(added.values(), published, strict=False)]
-        inserted = await connection.fetch(SQL.artifacts.insert_many, case_id, encode(rows))
-        known |= {key: tuple(columns) for key, *columns in inserted}
-        owned = {row["id"] for row in inserted if row["step_result_id"] is not None}
-        if has_steps and await steps.link(connection, case_id, [], [new.id for new in added.values()], owned):
-            known |= await _known(connection, case_id, list(added))
+        rows = [_row(new, path, case_id) for new, path in zip(added.values(), published, strict=False)]
+        stored = await _insert(
+            connection, rows, [linking.Step(*row[_STEP:]) for row in locked if row[_STEP] is not None]
+        )
+        known |= dict(zip(added, stored, strict=True))
+        if locked[0]["expected"]:
+            arrived = [row.checksum for row in rows], [row.file_name for row in rows]
+            await connection.execute(SQL.expected_artifacts.delete_arrived, case_id, *arrived)
     return _in_order(accepted, known, set(duplicates))
 
 
@@ -224,7 +243,7 @@ async def save_new(
     connection: Any, stage: Stage, project_id: UUID, sent: Sequence[tuple[UUID, Sequence[Accepted]]]
 ) -> list[list[Saved]]:
     """As save(), for several test cases that this transaction has inserted, which have neither artifacts nor pinned
-    screenshots; the results have their order. One statement for all, and one for each test case with screenshots."""
+    screenshots; the results have their order. Two statements for all."""
     today, added = datetime.now(UTC), dict[tuple[UUID, bytes], _New]()
     for case_id, accepted in sent:
         for artifact_id, item in zip(new_ids(bucket_of(case_id), len(accepted)), accepted, strict=True):
@@ -234,37 +253,41 @@ async def save_new(
         return [[] for _ in sent]
     published = await stage.publish([_placement(new.item, new.paths, project_id) for new in added.values()])
     rows = [_row(new, path, case_id) for ((case_id, _), new), path in zip(added.items(), published, strict=True)]
-    known: dict[UUID, dict[bytes, tuple[Any, ...]]] = {case_id: {} for case_id, _ in sent}
-    shots: dict[UUID, set[UUID]] = {}
-    for key, *columns in await connection.fetch(SQL.artifacts.insert_many, None, encode(rows)):
-        known[columns[1]][key] = tuple(columns)
-        shots.setdefault(columns[1], set())
-        if columns[2] is not None:
-            shots[columns[1]].add(columns[0])
-    for case_id, owned in shots.items():
-        made = [row[0] for row in known[case_id].values()]
-        if await steps.link(connection, case_id, [], made, owned):
-            known[case_id] |= await _known(connection, case_id, list(known[case_id]))
+    numbers = [row.step_number for row in rows if row.step_number is not None]
+    cases = [case_id for case_id, _ in sent]
+    matching = await connection.fetch(SQL.steps.matching, cases, numbers, linking.names_of(rows))
+    known: dict[UUID, dict[bytes, tuple[Any, ...]]] = {case_id: {} for case_id in cases}
+    stored = await _insert(connection, rows, [linking.Step(*row) for row in matching])
+    for (case_id, key), columns in zip(added, stored, strict=True):
+        known[case_id][key] = columns
     return [_in_order(accepted, known[case_id], set()) for case_id, accepted in sent]
 
 
 async def _lock(
     connection: Any, case_id: UUID, scope: UUID | None, accepted: Sequence[Accepted], paths: Iterable[list[str]]
-) -> tuple[UUID, list[bytes], set[str], bool]:
-    """Locks the test case. Returns its project, which of the dedupe keys exist, which of the paths are in use, and
-    whether it has steps. Raises CaseNotFound."""
+) -> list[Any]:
+    """Locks the test case. Returns the rows of artifacts.lock, of which there is at least one. Raises CaseNotFound."""
     keys, wanted = [item.dedupe_key for item in accepted], [path for candidates in paths for path in candidates]
-    row = await connection.fetchrow(SQL.artifacts.lock, case_id, scope, keys, wanted)
-    if row is None:
+    numbers = [item.fields.step_number for item in accepted if item.fields.step_number is not None]
+    names = [link_name(item.file.file_name) or item.file.file_name for item in accepted]
+    query = partial(connection.fetch, SQL.artifacts.lock, case_id, scope, keys, wanted, numbers, names)
+    rows: list[Any] = await query()
+    if not rows:
         await test_cases.lock(connection, case_id, scope)  # another writer committed in between; now no other can
-        row = await connection.fetchrow(SQL.artifacts.lock, case_id, scope, keys, wanted)
-    return row["project_id"], row["known"], set(row["taken"]), row["has_steps"]
+        rows = await query()
+    return rows
 
 
-async def _known(connection: Any, case_id: UUID, keys: Sequence[bytes]) -> dict[bytes, tuple[Any, ...]]:
-    """The columns of Artifact by dedupe key."""
-    rows = await connection.fetch(SQL.artifacts.duplicates, case_id, keys) if keys else []
-    return {key: tuple(columns) for key, *columns in rows}
+async def _insert(connection: Any, rows: Sequence[_Row], matching: Iterable[linking.Step]) -> list[tuple[Any, ...]]:
+    """Inserts new artifacts, and links them with the steps that match them. Returns the columns of Artifact of each."""
+    links = linking.choose(matching, rows)
+    for row in rows:
+        row.step_result_id = links.owners.get(row.id)
+    shown, shots = list(links.shown), list(links.shown.values())
+    stored_at = await connection.fetchval(SQL.artifacts.insert_many, encode(rows), shown, shots)
+    for case_id, displaced in links.displaced.items():
+        await connection.execute(SQL.steps.own_artifacts, case_id, displaced, [])
+    return [row.columns(stored_at) for row in rows]
 
 
 def _in_order(accepted: Sequence[Accepted], known: dict[bytes, tuple[Any, ...]], seen: set[bytes]) -> list[Saved]:
@@ -300,10 +323,11 @@ def _existing(row: tuple[Any, ...], item: Accepted, project_id: UUID) -> Placeme
     return replace(_placement(item, [stored], project_id), existing=True)
 
 
-def _row(new: _New, storage_path: str, case_id: UUID | None = None) -> _Row:
-    item = new.item
+def _row(new: _New, storage_path: str, case_id: UUID) -> _Row:
+    item, at = new.item, new.item.fields.captured_at
     return _Row(
         id=new.id,
+        test_case_result_id=case_id,
         artifact_type=item.fields.artifact_type,
         iteration_number=item.iteration_number,
         file_name=item.file.file_name,
@@ -316,7 +340,6 @@ def _row(new: _New, storage_path: str, case_id: UUID | None = None) -> _Row:
         step_number=item.fields.step_number,
         text_encoding=item.text_encoding,
         description=item.fields.description,
-        captured_at=item.fields.captured_at,
+        captured_at=at and datetime.combine(at.date(), at.timetz()),  # orjson encodes no subclass of datetime
         link_name=link_name(item.file.file_name),
-        test_case_result_id=case_id,
     )

@@ -76,9 +76,8 @@ async def save(
     """Stores the results, the files of each, and which are missing; the result has their order. Call it within a
     transaction.
 
-    The number of statements does not depend on the number of results, unless these have screenshots. Rows of new
-    results are locked by nobody else. Those of repeated ones are locked in the order of their ids. Raises
-    SuiteRunNotFound, StorageFull, StorageAway.
+    The number of statements does not depend on the number of results. Rows of new results are locked by nobody else.
+    Those of repeated ones are locked in the order of their ids. Raises SuiteRunNotFound, StorageFull, StorageAway.
     """
     project_id = await connection.fetchval(SQL.suite_runs.project_of, run_id, scope)
     if project_id is None:
@@ -96,7 +95,7 @@ async def save(
         if some:
             result.saved = await artifacts.save(connection, stage, result.id, scope, some)
         elif absent:
-            await test_cases.lock(connection, result.id, scope)
+            await test_cases.touch(connection, result.id, scope)
     await shards.expect(connection, run_id, [(result.id, absent) for _, result, _, absent in every])
     if unknown:
         await grouping.add(connection, unknown, groups)

@@ -1,6 +1,6 @@
 """Steps in the database, and the screenshots linked to them."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 from uuid import UUID
@@ -243,21 +243,11 @@ async def replace_many(
     return ids, len(set(fresh) & set(ids)), len(gone)
 
 
-async def link(
-    connection: Any, case_id: UUID, steps: Sequence[UUID], artifacts: Sequence[UUID], owned: Collection[UUID] = ()
-) -> bool:
-    """Recomputes links after a write of steps or artifacts, while the test case is locked.
-
-    First it chooses the screenshots of `steps`, and of the steps that `artifacts` match. Then it assigns artifacts to
-    steps. `owned`: the artifacts that already belong to the step of their number. Returns whether any artifact may
-    belong to another step now; usually not, because a new screenshot goes to a step that showed none.
-    """
-    written, rows = set(steps), await connection.fetch(SQL.steps.link, case_id, steps, artifacts)
-    changed = [row["id"] for row in rows if row["former"] is not None or row["id"] in written]
-    unowned = [artifact for artifact in artifacts if artifact not in owned]
-    if changed or unowned:
-        await connection.execute(SQL.steps.own_artifacts, case_id, changed, unowned)
-    return bool(changed or unowned)
+async def link(connection: Any, case_id: UUID, steps: Sequence[UUID], artifacts: Sequence[UUID]) -> None:
+    """Recomputes links after a write of steps, while the test case is locked: chooses the screenshots of `steps`, then
+    assigns their artifacts, and `artifacts`, to steps."""
+    await connection.execute(SQL.steps.link, case_id, steps)
+    await connection.execute(SQL.steps.own_artifacts, case_id, steps, artifacts)
 
 
 async def update(

@@ -390,7 +390,7 @@ async def test_a_run_that_is_deleted_meanwhile_is_a_404(client, send, rows, stor
     assert counts(rows) == [0] * 6 and stored_files() == []
 
 
-@pytest.mark.parametrize("broken", ["steps.insert_new", "artifacts.insert_many", "steps.link", "errors.add"])
+@pytest.mark.parametrize("broken", ["steps.insert_new", "artifacts.insert_many", "steps.matching", "errors.add"])
 async def test_a_failed_statement_leaves_neither_rows_nor_files(
     client, send, rows, storage, stored_files, monkeypatch, broken
 ):

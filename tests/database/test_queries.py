@@ -46,6 +46,8 @@ def fields(kind):
 
 
 RUN = fields(suite_runs.SuiteRun)[:-2]  # the counts come from another query
+MATCHING = ["test_case_result_id", "id", "iteration_number", "step_number", "name", "screenshot_pinned", "shown"]
+MATCHING += ["shown_iteration", "shown_number", "shown_name", "shown_category"]
 COUNTS = ["suite_run_id", *fields(suite_runs.TestCounts), "total_duration_ms"]
 # Rows are unpacked by position: the columns of a query must be in the order of the dataclass fields.
 COLUMNS = {
@@ -60,6 +62,7 @@ COLUMNS = {
     "steps.portion": ["shown", "bytes", "iteration_number", "step_number"],
     "steps.insert_many": fields(steps.Step),
     "steps.by_ids": fields(steps.Step),
+    "steps.matching": MATCHING,
     "steps.prune": ["iteration_number", "artifact_ids"],
     "steps.counts": ["total_steps", "passed_steps", "failed_steps", "skipped_steps", "pending_steps", "matching"],
     "steps.illustrated": [
@@ -68,8 +71,8 @@ COLUMNS = {
     "steps.replace_many": ["id", "iteration_number", "step_number"],
     "artifacts.by_id": fields(artifacts.Artifact),
     "artifacts.for_case": [*fields(artifacts.Artifact), "last_iteration", "last_step", "last", "bytes"],
-    "artifacts.insert_many": ["dedupe_key", *fields(artifacts.Artifact)],
-    "artifacts.lock": ["project_id", "known", "taken", "has_steps"],
+    "artifacts.insert_many": ["created_at"],
+    "artifacts.lock": ["project_id", "known", "taken", "expected", *MATCHING],
     "artifacts.delete": fields(Removal),
     "artifacts.remove_of_run": fields(Removal),
     "artifacts.duplicates": ["dedupe_key", *fields(artifacts.Artifact)],
@@ -242,7 +245,7 @@ async def test_linking_a_large_test_case_is_linear(connection, rows, large_case)
     """Without statistics, the planner expects a single step in the test case."""
     steps_of = [row["id"] for row in rows("SELECT id FROM test_step_results")]
     artifacts_of = [row["id"] for row in rows("SELECT id FROM test_artifacts")]
-    touched = await touched_by(connection, SQL.steps.link, large_case, steps_of, artifacts_of)
+    touched = await touched_by(connection, SQL.steps.link, large_case, steps_of)
     assert touched < 60 * 1400, touched
     assert len(rows("SELECT FROM test_step_results WHERE screenshot_artifact_id IS NOT NULL")) == 400
     touched = await touched_by(connection, SQL.steps.own_artifacts, large_case, steps_of, artifacts_of)
@@ -251,9 +254,10 @@ async def test_linking_a_large_test_case_is_linear(connection, rows, large_case)
 
 
 async def test_a_small_upload_links_only_its_own_steps(connection, rows, large_case):
-    (new,) = rows("SELECT id FROM test_artifacts WHERE step_number = 7")
-    await touched_by(connection, SQL.steps.link, large_case, [], [new["id"]])
-    assert len(rows("SELECT FROM test_step_results WHERE screenshot_artifact_id IS NOT NULL")) == 1
+    found = await connection.fetch(SQL.steps.matching, [large_case], [7], ["407.png"])
+    assert sorted(row["step_number"] for row in found) == [7, 407]
+    touched = await touched_by(connection, SQL.steps.matching, [large_case], [7], ["407.png"])
+    assert touched < 3 * 1400, touched
 
 
 EVERY = 0, 0, 2**31 - 1, 2**31 - 1, None  # arguments of `illustrated`: the bounds, and no limit of bytes
@@ -267,7 +271,7 @@ async def test_listing_a_large_test_case_is_linear(connection, rows, large_case)
 
 async def link_all(connection, rows, case):
     steps_of = [row["id"] for row in rows("SELECT id FROM test_step_results")]
-    await connection.fetch(SQL.steps.link, case, steps_of, [])
+    await connection.fetch(SQL.steps.link, case, steps_of)
     await connection.execute(SQL.steps.own_artifacts, case, steps_of, [])
 
 

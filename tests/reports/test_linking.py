@@ -5,11 +5,11 @@ import asyncio
 import random
 from contextlib import suppress
 from dataclasses import dataclass
+from types import SimpleNamespace
 from unicodedata import normalize
 from urllib.parse import unquote
 from uuid import UUID
 
-import orjson
 import pytest
 
 from server.api.steps import StepPatch
@@ -17,7 +17,7 @@ from server.bodies.steps import NewStep
 from server.database.queries import SQL, data_folder
 from server.errors import CaseNotFound, StepsExist
 from server.ids import new_id, new_ids
-from server.reports import artifacts, steps, suite_runs, test_cases
+from server.reports import artifacts, linking, steps, suite_runs, test_cases
 from server.uploads.names import link_name
 
 RANKS = {"error": 0, "after": 1, None: 2, "before": 3, "checkpoint": 3}
@@ -114,16 +114,19 @@ class History:
         ids = new_ids(0, self.draw.randint(1, 3))
         async with self.connection.transaction():
             await test_cases.touch(self.connection, self.case, None)
-            inserted = await self.connection.fetch(
-                SQL.artifacts.insert_many, self.case, orjson.dumps([self.artifact(artifact) for artifact in ids])
-            )
-            owned = {row["id"] for row in inserted if row["step_result_id"] is not None}
-            await steps.link(self.connection, self.case, [], ids, owned)
+            await self.store([self.artifact(artifact) for artifact in ids])
+
+    async def store(self, new):
+        rows = [artifacts._Row(**fields) for fields in new]
+        numbers = [row.step_number for row in rows if row.step_number is not None]
+        found = await self.connection.fetch(SQL.steps.matching, [self.case], numbers, linking.names_of(rows))
+        await artifacts._insert(self.connection, rows, [linking.Step(*row) for row in found])
 
     def artifact(self, artifact_id):
         number, name = self.draw.choice([None, 1, 2, 3, 4, 5]), self.draw.choice(NAMES)
         return {
-            "id": str(artifact_id),
+            "id": artifact_id,
+            "test_case_result_id": self.case,
             "artifact_type": self.draw.choice(["screenshot", "screenshot", "screenshot", "log"]),
             "artifact_category": self.draw.choice([None, "error", "after", "before", "checkpoint"]),
             "step_number": number,
@@ -192,7 +195,7 @@ async def test_the_link_name_of_a_former_path_is_ignored(connect, new_case, rows
     for name in ("a b.png", "c.png"):
         shot = {**history.artifact(new_id(0)), "artifact_type": "screenshot", "step_number": None}
         shot |= {"iteration_number": 1, "file_name": name, "link_name": None}
-        await connection.fetch(SQL.artifacts.insert_many, case, orjson.dumps([shot]))
+        await history.store([shot])
     (step,) = rows("SELECT id FROM test_step_results")
     for path, expected in (("a%20b.png", "a b.png"), ("x/c.png", "c.png"), (None, None)):
         rows("UPDATE test_step_results SET screenshot_path = %s", path)
@@ -281,16 +284,15 @@ async def test_steps_show_the_screenshots_of_the_upload_that_they_waited_for(con
     history = History(one, case, random.Random(1))
     held = one.transaction()
     await held.start()
-    (row,) = await one.fetch(SQL.artifacts.lock, case, None, [], [])
-    assert not row["has_steps"]
+    assert await one.fetch(SQL.artifacts.lock, case, None, [], [], [], [])
     shot = {**history.artifact(new_id(0)), "artifact_type": "screenshot", "step_number": 1, "iteration_number": 1}
-    await one.fetch(SQL.artifacts.insert_many, case, orjson.dumps([shot]))
+    await history.store([shot])
     waiting = asyncio.create_task(insert(other, case, numbered(1)))
     await until_blocked(one)
     await held.commit()
     first, *_ = await waiting
     found = rows("SELECT screenshot_artifact_id::text AS shown FROM test_step_results WHERE id = %s", first)
-    assert found == [{"shown": shot["id"]}]
+    assert found == [{"shown": str(shot["id"])}]
     assert rows("SELECT step_result_id FROM test_artifacts") == [{"step_result_id": first}]
 
 
@@ -299,11 +301,13 @@ async def test_an_upload_sees_the_steps_that_it_waited_for(connect, new_case):
     case = new_case()
     held = one.transaction()
     await held.start()
-    await steps.insert_many(one, case, None, numbered(1), [1])
-    waiting = asyncio.create_task(artifacts._lock(other, case, None, [], []))
+    (first, *_) = await steps.insert_many(one, case, None, numbered(1), [1])
+    fields, file = SimpleNamespace(step_number=1), SimpleNamespace(file_name="x.png")
+    upload = SimpleNamespace(dedupe_key=b"", fields=fields, file=file)
+    waiting = asyncio.create_task(artifacts._lock(other, case, None, [upload], []))
     await until_blocked(one)
     await held.commit()
-    assert (await waiting)[-1]
+    assert [row["id"] for row in await waiting] == [first]
 
 
 @pytest.mark.parametrize("writer", ["steps", "artifacts"])
