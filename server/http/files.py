@@ -4,9 +4,12 @@ import asyncio
 import re
 import socket
 import struct
+import threading
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
@@ -21,6 +24,8 @@ from server.storage.paths import leads_out
 MISSING = Counter("reportd_content_missing", "Downloads of artifacts whose file is missing or has the wrong size")
 
 CHUNK = 256 << 10  # bytes of a download in memory at a time
+_SMALL = 64 << 10  # bytes of a download that is read, and sent with its headers by one write
+_AT_ONCE = 1 << 20  # bytes that a thread of the storage may send
 _RANGE = re.compile(r"bytes=(?:([0-9]+)-([0-9]*)|-([0-9]+))")
 _BEYOND = 1 << 62  # larger than any file
 
@@ -61,8 +66,13 @@ async def reply(
 async def _reply(
     request: web.Request, artifact_id: UUID, stored: Stored, headers: Mapping[str, str], status: int, span: Span
 ) -> web.StreamResponse:
-    """Send a small file with one read and one write, a large one in parts: each is read after the previous was sent."""
+    """Send a small file with one read and one write, a large one by the kernel as far as the socket takes it, and the
+    rest in parts: each is read after the previous was sent."""
     storage, path, size = request.app[SERVICES].storage, stored.storage_path, stored.file_size
+    if request.method == "GET" and span.count > _SMALL:
+        file = _File(status=status, headers=headers)
+        if await file.send(request, stored, span):
+            return file
     first = await storage.read(path, size, span.start, 0 if request.method == "HEAD" else min(span.count, CHUNK))
     if first is None:
         MISSING.inc()
@@ -74,6 +84,46 @@ async def _reply(
     rest = storage.parts(path, size, span.start + len(first), span.start + span.count, CHUNK)
     await send(request, response, span.count, first, rest)
     return response
+
+
+class _File(web.StreamResponse):
+    """The reply with a stored file, whose headers and first bytes a thread of the storage sends."""
+
+    _send_headers_immediately = False  # aiohttp's name
+
+    async def send(self, request: web.Request, stored: Stored, span: Span) -> bool:
+        """Send `span` of the file. False, with nothing sent, when it is missing, or when earlier replies wait for the
+        client."""
+        transport, call, storage = request.transport, request[CALL], request.app[SERVICES].storage
+        if transport is None or transport.is_closing() or transport.get_write_buffer_size():
+            return False
+        self.content_length = span.count
+        writer: Any = await self.prepare(request)
+        head, writer._headers_buf, writer._headers_written = writer._headers_buf, None, True
+        what = stored.storage_path, stored.file_size, span.start, min(span.count, _AT_ONCE), head
+        sock: socket.socket = transport.get_extra_info("socket")
+        # Who acquires it first decides: the thread to send, or this coroutine that the thread may not send any more.
+        acquire = partial(threading.Lock().acquire, blocking=False)
+        try:
+            # A duplicate: the number of the transport's own descriptor may soon be that of another connection.
+            sent = await storage.send(*what, sock.dup(), acquire)
+        except BaseException:
+            if not acquire():  # the thread may send at any time, so no other reply can be sent
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+                reset(request)
+            raise
+        if sent is None:
+            return False
+        if sent < len(head):
+            transport.write(head[sent:])
+        writer.output_size += sent
+        call.sent = max(0, sent - len(head))
+        rest = storage.parts(
+            stored.storage_path, stored.file_size, span.start + call.sent, span.start + span.count, CHUNK
+        )
+        await send(request, self, span.count, b"", rest)
+        return True
 
 
 def headers_of(stored: Stored, cache_control: str, attachment: bool) -> dict[str, str]:
@@ -164,7 +214,8 @@ async def send(
 ) -> None:
     """Send the headers of a reply of `count` bytes (None: not known), then `first`, then the parts of `rest`.
 
-    Not by the kernel's sendfile: it would read the disk on the event loop, where a stalled disk blocks every request.
+    Bytes of the body that the call counts as sent already are in neither.
+
     A client that takes longer than `body_timeout` for 256 KiB is disconnected. If the reply cannot be sent to its end,
     the connection is reset, so that no client takes a part of it for the whole.
     """
@@ -177,9 +228,9 @@ async def send(
         await response.prepare(request)
         if request.method == "HEAD" or request.transport is None:
             return
-        call.sent = 0
-        part: bytes | None = first
+        call.sent = call.sent or 0
         try:
+            part: bytes | None = first or (b"" if call.sent == count else await _next(request, rest))
             while part:
                 await _write(request, response, part)
                 part = first = b""  # released before the next one is made

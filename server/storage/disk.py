@@ -9,9 +9,10 @@ import logging
 import math
 import os
 import shutil
+import socket
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -309,6 +310,38 @@ class Disk:
             return os.pread(descriptor, count, start)
         finally:
             os.close(descriptor)
+
+    def send(
+        self,
+        storage_path: str,
+        size: int,
+        start: int,
+        count: int,
+        head: bytes,
+        to: socket.socket,
+        may_begin: Callable[[], bool],
+    ) -> int | None:
+        """Sends `head`, then `count` bytes of the stored file from offset `start`, as far as a socket takes them
+        without waiting; nothing when `may_begin()` is False. Returns how many bytes of both; None if open() does.
+
+        The kernel sends the file, so that this process does not copy it. After an error, the caller sends the rest, and
+        meets the error again.
+        """
+        descriptor = self.open(storage_path, size)
+        if descriptor is None:
+            return None
+        sent, end = 0, len(head) + count
+        try:
+            if may_begin():
+                sent = part = to.send(head, socket.MSG_MORE)
+                while part and len(head) <= sent < end:  # 0: the file was truncated
+                    part = os.sendfile(to.fileno(), descriptor, start + sent - len(head), end - sent)
+                    sent += part
+        except OSError as error:
+            LOG.debug("sending a file from the disk stopped after %d of %d bytes: %r", sent, end, error)
+        finally:
+            os.close(descriptor)
+        return sent
 
     def _absolute(self, relative: str) -> str:
         if leads_out(relative):  # only in a row that reportd did not write: a restore, or manual SQL

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import socket
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future
@@ -147,6 +148,27 @@ class Storage:
         if found is None and await self.has_to_look_again(storage_path, size):
             found = await self.run(self._read, storage_path, size, start, count)
         return found
+
+    async def send(
+        self,
+        storage_path: str,
+        size: int,
+        start: int,
+        count: int,
+        head: bytes,
+        to: socket.socket,
+        may_begin: Callable[[], bool],
+    ) -> int | None:
+        """Disk.send() in a thread, which goes on when this raises: then `may_begin` must return False from now on, or
+        it has begun. Closes `to`."""
+        try:
+            self.admit()
+            call = self.submit(self.disk.send, storage_path, size, start, count, head, to, may_begin)
+        except BaseException:
+            to.close()
+            raise
+        call.add_done_callback(lambda _: to.close())
+        return await self.outcome(call)
 
     async def has_to_look_again(self, storage_path: str, size: int) -> bool:
         """Whether a file that did not have this size has to be looked at again. Then waits a second, if it still has

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from aiohttp import ClientPayloadError, ClientSession, DummyCookieJar
+from aiohttp import ClientConnectionError, ClientPayloadError, ClientSession, DummyCookieJar
 
 from server.http.middleware import SAFE_HEADERS
 from server.storage.disk import Disk
@@ -284,7 +284,7 @@ async def test_files_are_closed_after_a_download(client, send, storage):
 
 
 async def test_a_disk_error_during_a_download_closes_the_connection(client, send, monkeypatch):
-    artifact = await send(b"0123456789" * 100_000, "a.txt", "text/plain")
+    artifact = await send(b"0123456789" * 1_000_000, "a.txt", "text/plain")
 
     class Broken(io.FileIO):
         def read(self, size=-1):
@@ -300,7 +300,91 @@ async def test_a_disk_error_during_a_download_closes_the_connection(client, send
             with pytest.raises(ClientPayloadError):
                 body = await reply.read()
                 assert b"HTTP/1.1" not in body
-    assert (await fetch(client, artifact))[2] == b"0123456789" * 100_000
+    assert (await fetch(client, artifact))[2] == b"0123456789" * 1_000_000
+
+
+@pytest.mark.parametrize("sent", [0, 10, 1_000_000, None])
+async def test_what_the_socket_does_not_take_at_once_is_sent_afterwards(client, send, monkeypatch, sent):
+    """0 and 10: not even the head of the reply. None: everything."""
+    content = os.urandom(75_000).hex().encode()
+    artifact, real, calls = await send(content, "a.txt", "text/plain"), os.sendfile, []
+
+    def send_head_only(self, path, size, start, count, head, to, may_begin):
+        assert may_begin()
+        return to.send((head + content[start : start + count])[: min(sent, len(head) + 5)])
+
+    def sendfile(*arguments):
+        calls.append(arguments)
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "sendfile", sendfile)
+        if sent is not None:
+            patch.setattr(Disk, "send", send_head_only)
+        assert (await fetch(client, artifact))[2] == content
+        status, headers, body = await fetch(client, artifact, Range="bytes=1000-99999")
+        assert (status, headers["Content-Range"], body) == (206, "bytes 1000-99999/150000", content[1000:100_000])
+    assert bool(calls) == (sent is None)
+
+
+@pytest.mark.parametrize("error", [errno.EAGAIN, errno.EIO, errno.EINVAL])
+@pytest.mark.parametrize("before", [0, 70_000])
+async def test_a_file_that_the_kernel_cannot_send_is_read(client, send, monkeypatch, error, before):
+    content = os.urandom(75_000).hex().encode()
+    artifact, real = await send(content, "a.txt", "text/plain"), os.sendfile
+
+    def sendfile(to, descriptor, start, count):
+        if start >= before:
+            raise OSError(error, os.strerror(error))
+        return real(to, descriptor, start, min(count, before - start))
+
+    monkeypatch.setattr(os, "sendfile", sendfile)
+    for _ in range(2):
+        assert (await fetch(client, artifact))[2] == content
+
+
+@pytest.mark.parametrize("stalls", ["open", "sendfile"])
+async def test_a_disk_that_stalls_before_and_after_the_head_of_a_reply_was_sent(
+    start, send, client, monkeypatch, stalls
+):
+    """A thread that wakes up later must send nothing: the connection may carry another reply by then."""
+    content = os.urandom(75_000).hex().encode()
+    artifact, over, ended = (
+        await send(content, "a.txt", "text/plain"),
+        threading.Event(),
+        threading.Event(),
+    )
+    impatient = await start(artifacts={"file_timeout": 0.5})
+    where, name = (os, "sendfile") if stalls == "sendfile" else (Disk, "open")
+    real, send_now = getattr(where, name), Disk.send
+
+    def stalled(*arguments):
+        over.wait(60)
+        return real(*arguments)
+
+    def noted(*arguments):
+        try:
+            return send_now(*arguments)
+        finally:
+            ended.set()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(where, name, stalled)
+        patch.setattr(Disk, "send", noted)
+        try:
+            if stalls == "open":
+                assert (await fetch(impatient, artifact))[0] == 503
+            else:
+                with pytest.raises((ClientPayloadError, ClientConnectionError)):
+                    await fetch(impatient, artifact)
+            other = asyncio.create_task(impatient.get("/healthz"))
+            await asyncio.sleep(0)
+        finally:
+            over.set()
+        assert await asyncio.to_thread(ended.wait, 30)
+        assert (await other).status == 200
+    assert await (await impatient.get("/healthz")).json() == {"status": "ok"}
+    assert (await fetch(impatient, artifact))[2] == content
 
 
 async def test_a_file_that_shrinks_during_a_download_closes_the_connection(client, send, storage):
@@ -503,7 +587,7 @@ async def test_a_disk_that_stalls_during_a_download_ends_the_reply(start, monkey
     run = (await (await client.post("/api/v1/reports/suite-runs", json={"name": "x"})).json())["id"]
     cases = f"/api/v1/reports/suite-runs/{run}/test-cases"
     case = (await (await client.post(cases, json={"name": "x"})).json())["id"]
-    body = single(b"0123456789" * 100_000, "a.txt", "text/plain", artifact_type="log")
+    body = single(b"0123456789" * 1_000_000, "a.txt", "text/plain", artifact_type="log")
     url = f"/api/v1/reports/test-case-results/{case}/artifacts"
     sent = await (await client.post(url, data=body, headers={"Content-Type": CONTENT_TYPE})).json()
 
