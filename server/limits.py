@@ -40,17 +40,15 @@ class Admission:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    @contextlib.contextmanager
-    def request(self) -> Iterator[None]:
-        """Count a request as in progress: a graceful shutdown waits for it."""
+    def begin_request(self) -> None:
+        """Count a request as in progress, until end_request(): a graceful shutdown waits for it."""
         self.requests += 1
         self._idle.clear()
-        try:
-            yield
-        finally:
-            self.requests -= 1
-            if not self.requests:
-                self._idle.set()
+
+    def end_request(self) -> None:
+        self.requests -= 1
+        if not self.requests:
+            self._idle.set()
 
     async def drained(self, timeout: float) -> None:
         """Wait until no request is in progress, at most `timeout` seconds."""

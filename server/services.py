@@ -90,7 +90,6 @@ class Call:
     refusal: Refusal | None = None  # makes the replies of errors, if the route's are not JSON
     csrf_token: str = ""  # of a form, which cannot send the header
     slot: UploadSlot | None = None
-    until_sent: AsyncExitStack = field(default_factory=AsyncExitStack)  # is closed when the reply has been sent
     idempotency_key: str | None = None
     body_hash: bytes = b""  # SHA-256 of a JSON body
     warnings: list[Problem] = field(default_factory=list)  # the values of the body that were repaired
@@ -99,6 +98,19 @@ class Call:
     # Of a streamed reply: the bytes of its body sent so far, and whether the client disconnected before its end.
     sent: int | None = None
     client_left: bool = False
+    _until_sent: AsyncExitStack | None = None  # most requests need none
+
+    @property
+    def until_sent(self) -> AsyncExitStack:
+        """What is entered here is left when the reply has been sent."""
+        if self._until_sent is None:
+            self._until_sent = AsyncExitStack()
+        return self._until_sent
+
+    async def close(self) -> None:
+        """The reply has been sent."""
+        if self._until_sent is not None:
+            await self._until_sent.aclose()
 
     @property
     def scope(self) -> UUID | None:

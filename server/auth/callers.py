@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
 
 from server.auth.roles import Role
-from server.auth.tokens import hash_of
+from server.auth.tokens import hash_of, is_cookie, is_token
 from server.database.pool import Pool
 from server.database.queries import SQL
 from server.errors import Overloaded
@@ -80,24 +81,29 @@ class Callers(dict[bytes, tuple[Caller, float]]):
 
     async def by_token(self, pool: Pool, token: str, again: Any = None) -> Caller | None:
         """The caller with this token; None when it is not valid. `again`: a connection, to look it up without cache."""
-        return await self._find(pool, hash_of(token), b"t", again)
+        return await self._find(pool, token, b"t", is_token, again)
 
     async def by_cookie(self, pool: Pool, cookie: str, again: Any = None) -> Caller | None:
         """The caller of this session; None when it is not valid. `again`: as in by_token."""
-        return await self._find(pool, hash_of(cookie), b"s", again)
+        return await self._find(pool, cookie, b"s", is_cookie, again)
 
     def evict(self, cookie: str) -> None:
         """Evict a session that has ended. Other workers accept its cookie until their entry expires, 5 s at most."""
         self.pop(hash_of(cookie) + b"s", None)
 
-    async def _find(self, pool: Pool, secret_hash: bytes, kind: bytes, again: Any) -> Caller | None:
+    async def _find(
+        self, pool: Pool, secret: str, kind: bytes, has_format: Callable[[str], bool], again: Any
+    ) -> Caller | None:
         # The kind is part of the key: otherwise a cached token would be accepted as a cookie, and the reverse.
+        secret_hash = hash_of(secret)
         key = secret_hash + kind
-        if again is not None:
-            return await self._look_up(again, secret_hash, key)
-        cached = self.get(key)
+        cached = self.get(key) if again is None else None
         if cached is not None and cached[1] > time.monotonic():
             return cached[0]
+        if not has_format(secret):
+            return None
+        if again is not None:
+            return await self._look_up(again, secret_hash, key)
         if (lookup := self.lookups.get(key)) is not None:
             return await asyncio.shield(lookup)  # cancelling one waiter must not cancel the shared lookup
         future = self.lookups[key] = asyncio.get_running_loop().create_future()

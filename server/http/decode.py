@@ -79,6 +79,8 @@ def from_text(values: Mapping[str, str], wanted: type[T], warnings: list[Problem
     A form is repaired and appends to `warnings`. A query, without `warnings`, is not: it would find other things.
     """
     present = {name: text for name, text in values.items() if text != ""}
+    if not present:
+        return _converted(present, wanted, strict=False)
     if warnings is None:
         check_text(present)
     return from_plain(present, wanted, warnings, strict=False)
@@ -86,8 +88,12 @@ def from_text(values: Mapping[str, str], wanted: type[T], warnings: list[Problem
 
 def from_plain(value: object, wanted: type[T], warnings: list[Problem] | None, strict: bool = True) -> T:
     """Decoded JSON or a form's values as `wanted`, repaired unless `warnings` is None. Raises Invalid."""
+    return _converted(repaired(value, wanted, warnings), wanted, strict)
+
+
+def _converted(value: object, wanted: type[T], strict: bool) -> T:
     try:
-        return msgspec.convert(repaired(value, wanted, warnings), wanted, strict=strict, dec_hook=decode_hook)
+        return msgspec.convert(value, wanted, strict=strict, dec_hook=decode_hook)
     except msgspec.ValidationError as error:
         raise Invalid(problem_of(error, wanted, not strict)) from None
 

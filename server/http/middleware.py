@@ -2,15 +2,16 @@
 
 import asyncio
 import logging
+import os
 import re
 import time
-import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
+from multidict import CIMultiDict
 from prometheus_client import Counter, Histogram
 
 from server.database.errors import as_report_error
@@ -30,7 +31,7 @@ REQUESTS = Counter(
 SECONDS = Histogram(
     "reportd_request_seconds",
     "Time from receiving a request's headers until its reply is ready; until the last byte is sent for replies above "
-    "256 KiB, such as downloads",
+    "256 KiB and downloads above 64 KiB",
     ["method", "route"],
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
@@ -44,16 +45,18 @@ _RECEIVED, _SENT = BODY_BYTES.labels("received"), BODY_BYTES.labels("sent")
 REQUEST_LOG = logging.getLogger("reportd.requests")
 
 # Security headers of every reply. Pages and downloads set a Content-Security-Policy of their own.
-SAFE_HEADERS = {
-    "Server": "reportd",
-    "X-Content-Type-Options": "nosniff",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "Permissions-Policy": (
-        "accelerometer=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), microphone=(), midi=(), "
-        "payment=(), usb=()"
-    ),
-}
+SAFE_HEADERS = CIMultiDict(
+    {
+        "Server": "reportd",
+        "X-Content-Type-Options": "nosniff",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Referrer-Policy": "no-referrer",
+        "Permissions-Policy": (
+            "accelerometer=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), microphone=(), midi=(), "
+            "payment=(), usb=()"
+        ),
+    }
+)
 NOTHING_ALLOWED = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _HSTS = "max-age=31536000"
 
@@ -73,14 +76,18 @@ def outermost(origins: Origins) -> Middleware:
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         sent_id = request.headers.get("X-Request-Id", "")
         origin = origins.of(request)
-        request_id = sent_id if _SANE_ID.fullmatch(sent_id) else uuid.uuid4().hex
-        request[CALL] = Call(request_id, origin.remote, origin.secure, origin.host)
-        with request.app[SERVICES].admission.request():
+        request_id = sent_id if _SANE_ID.fullmatch(sent_id) else os.urandom(16).hex()
+        call = request[CALL] = Call(request_id, origin.remote, origin.secure, origin.host)
+        admission = request.app[SERVICES].admission
+        admission.begin_request()
+        try:
+            return await _serve(request, handler, origins, origin)
+        finally:
             try:
-                async with request[CALL].until_sent:
-                    return await _serve(request, handler, origins, origin)
+                await call.close()
             finally:
                 _release_body(request)
+                admission.end_request()
 
     return middleware
 
@@ -152,10 +159,10 @@ def _size_in_memory(request: web.Request, response: web.StreamResponse) -> int:
     """The bytes in memory of a reply that must be sent in parts; 0 for a small reply."""
     if request.method == hdrs.METH_HEAD:
         return 0
-    if isinstance(response, reply.InPortions):
-        return response.held + max(2 * PORTION, len(response.first))
-    body = response.body if isinstance(response, web.Response) else None
-    return len(body) if isinstance(body, bytes) and len(body) > files.CHUNK else 0
+    if isinstance(response, web.Response):
+        body = response.body
+        return len(body) if isinstance(body, bytes) and len(body) > files.CHUNK else 0
+    return response.held + max(2 * PORTION, len(response.first)) if isinstance(response, reply.InPortions) else 0
 
 
 async def _send_large(request: web.Request, response: web.StreamResponse, memory: ReplyMemory) -> web.StreamResponse:

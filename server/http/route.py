@@ -41,6 +41,7 @@ Bound = Callable[[web.Request], Awaitable[Response]]
 
 # Bytes: the fields of all forms are short, and whoever sends one may not have signed in.
 _MAX_FORM_SIZE = 16 << 10
+_ID = re.compile("[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 # The minimum role for each method, unless a route names another; for other methods it is admin.
 _ROLES = {"GET": Role.VIEWER, "POST": Role.UPLOADER, "PUT": Role.UPLOADER, "PATCH": Role.UPLOADER}
@@ -127,15 +128,17 @@ class Route:
 def handlers(routes: Sequence[Route], refusal: Refusal) -> Iterator[tuple[str, str, Bound]]:
     """Method, path and handler of everything to register with aiohttp, also of the 404 and 405 replies, which `refusal`
     makes."""
-    methods: dict[str, list[str]] = {}
+    by_path: dict[str, dict[str, Bound]] = {}
     for route in routes:
         handler = _Bound(route)
         for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
-            methods.setdefault(route.path, []).append(method)
-            yield method, _pattern(route.path), handler.handle
-    # aiohttp's own 404 and 405 send 100 Continue first, and then the client sends its whole body for nothing.
-    for path, allowed in methods.items():
-        yield "*", _pattern(path), _raising(refusal, MethodNotAllowed, {"Allow": ", ".join(sorted(allowed))})
+            by_path.setdefault(route.path, {})[method] = handler.handle
+    # All of a path in turn, so that aiohttp compares it with the path of a request once.
+    for path, methods in by_path.items():
+        for method, handle in methods.items():
+            yield method, _pattern(path), handle
+        # aiohttp's own 404 and 405 send 100 Continue first, and then the client sends its whole body for nothing.
+        yield "*", _pattern(path), _raising(refusal, MethodNotAllowed, {"Allow": ", ".join(sorted(methods))})
     yield "*", "/{anything:.*}", _raising(refusal, RouteNotFound)
 
 
@@ -359,11 +362,7 @@ def _is_set(request: web.Request, query_type: Any, name: str) -> bool:
 
 def _path_id(request: web.Request, name: str) -> UUID:
     text = request.match_info[name]
-    try:
-        found = UUID(text)
-    except ValueError:
-        raise RESOURCES[name][1]() from None
     # UUID() also accepts braces, `urn:uuid:` and no hyphens. A resource has only one address.
-    if str(found) != text.lower():
+    if not _ID.fullmatch(text):
         raise RESOURCES[name][1]()
-    return found
+    return UUID(text)

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct, field
 
 from server.auth import accounts, id_tokens, single_sign_on
 from server.auth.passwords import LONGEST
-from server.auth.tokens import csrf_token, is_token, new_cookie
+from server.auth.tokens import csrf_token, new_cookie
 from server.errors import (
     ClaimsRefused,
     CrossSite,
@@ -162,7 +162,7 @@ async def _with_password(request: web.Request, form: Credentials) -> Response:
 
 async def _with_token(request: web.Request, form: Credentials) -> Response:
     services, call, cookie, secret = request.app[SERVICES], request[CALL], new_cookie(), form.token.strip()
-    call.caller = await services.callers.by_token(services.pool, secret) if is_token(secret) else None
+    call.caller = await services.callers.by_token(services.pool, secret)
     if call.caller is None:
         raise WrongToken()
     async with services.pool.transaction() as connection:
