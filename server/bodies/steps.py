@@ -90,11 +90,12 @@ def check(new: Sequence[NewStep], path: str = "steps") -> None:
     """
     seen = set[tuple[int, int]]()
     for i, step in enumerate(new):
-        if step.position in seen:
+        position = step.position
+        if position in seen:
             raise Invalid(Problem(f"{path}[{i}].step_number", "is sent twice for the same iteration"))
         if not is_below(step.step_number, step.parent_step_number):
             raise Invalid(Problem(f"{path}[{i}].parent_step_number", PARENT_RULE))
-        seen.add(step.position)
+        seen.add(position)
         step.step_type = step.step_type or (step.action if step.action in STEP_TYPES else "other")
 
 

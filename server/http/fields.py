@@ -97,8 +97,7 @@ class _AnyTime(type):
     """The class of Instant: every datetime is an instance. msgspec checks that, and encodes datetimes without a hook,
     but not those of a subclass."""
 
-    def __instancecheck__(cls, value: object) -> bool:
-        return isinstance(value, datetime)
+    __instancecheck__ = datetime.__instancecheck__
 
 
 class Instant(datetime, metaclass=_AnyTime):
