@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CLIENT := .venv-client
+SQUAD := .venv-squad
 TOOLS := client/tests/tools/node_modules
 SHORT := $(addprefix tests/,test_config.py test_wrong_values.py commands/test_console.py reports uploads/test_multipart.py \
 	$(addprefix api/test_,specification.py sync_document.py artifacts.py steps.py suite_runs.py) \
@@ -35,7 +36,7 @@ lint: $(VENV)/installed-test
 chaos: $(VENV)/installed-test
 	CHAOS=long $(BIN)/python -m pytest tests/chaos
 
-bench: $(VENV)/installed-bench
+bench: $(VENV)/installed-bench $(SQUAD)/installed
 	$(BIN)/python -m bench
 
 # What the client costs the tests, and how fast it sends to a server on this machine.
@@ -47,7 +48,7 @@ pictures: $(VENV)/installed-test
 	$(BIN)/python -m docs.pictures
 
 clean:
-	rm -rf $(VENV) $(CLIENT) $(TOOLS) build client/build *.egg-info
+	rm -rf $(VENV) $(CLIENT) $(SQUAD) $(TOOLS) build client/build *.egg-info
 
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -59,6 +60,12 @@ $(VENV)/bin/pip:
 $(CLIENT)/installed: client/pyproject.toml | $(VENV)/bin/pip
 	$(PYTHON) -m venv $(CLIENT)
 	$(CLIENT)/bin/pip install --quiet --disable-pip-version-check -e 'client[test]'
+	@touch $@
+
+# Another product, for the benchmark. Its versions of libraries are not those of the server.
+$(SQUAD)/installed: | $(VENV)/bin/pip
+	$(PYTHON) -m venv $(SQUAD)
+	$(SQUAD)/bin/pip install --quiet --disable-pip-version-check 'squad>=1.98,<2'
 	@touch $@
 
 # The test runners of other languages, whose reports the client reads. Without npm their tests are skipped.

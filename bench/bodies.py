@@ -62,6 +62,7 @@ class Upload:
     """A multipart body: a batch of `files` files, or a single upload of one file."""
 
     content_type = MULTIPART
+    _file_part = b"files"
 
     def __init__(self, files: int, size: int, single: bool = False) -> None:
         self._pictures = [Picture(size) for _ in range(files)]
@@ -72,7 +73,7 @@ class Upload:
         """A body with files that were never sent before. `step` is the step number of a single upload."""
         pieces = self._fields(serial, step)
         for i, picture in enumerate(self._pictures):
-            name = b'name="%s"; filename="step_%03d.png"' % (b"file" if self._single else b"files", i)
+            name = b'name="%s"; filename="step_%03d.png"' % (b"file" if self._single else self._file_part, i)
             pieces += [_head(name, b"Content-Type: image/png\r\n"), picture.head, comment(serial * 1000 + i)]
             pieces += [*picture.tail, b"\r\n"]
         return [*pieces, b"--" + BOUNDARY + b"--\r\n"]
@@ -86,6 +87,15 @@ class Upload:
         if self._single:
             return [part(b'name="artifact_type"', b"screenshot"), part(b'name="step_number"', b"%d" % step)]
         return [self._metadata]
+
+
+class Attachment(Upload):
+    """A multipart body of a test run as SQUAD takes it: a result, and `files` files."""
+
+    _file_part = b"attachment"
+
+    def _fields(self, serial: int, step: int) -> list[bytes]:
+        return [part(b'name="tests"', b'{"orders/order is saved": "pass"}')]
 
 
 class Bundle(Upload):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-_NAMES = ("batch", "large", "small", "steps", "whole-test")
+_NAMES = ("batch", "large", "small", "steps", "whole-test", "squad")
 _WIDTH, _LEFT, _LONGEST = 760, 190, 430
 _TITLE, _BAR, _GAP = 30, 22, 18
 _STYLE = """

@@ -14,7 +14,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 
-from bench.bodies import Body, Bundle, Login, Prepared, Steps, Upload
+from bench.bodies import Attachment, Body, Bundle, Login, Prepared, Steps, Upload
 from bench.check import Sample, check
 
 _IDLE_TIMEOUT = 60.0  # seconds without progress after which a load fails
@@ -30,7 +30,7 @@ class Load:
     """What to send: `requests` requests in all over `connections` connections, to the `paths` in turn."""
 
     port: int
-    kind: str  # batch, single, bundle, steps, json, login or get
+    kind: str  # batch, single, bundle, attachment, steps, json, login or get
     paths: list[str]
     requests: int
     token: str = ""
@@ -204,6 +204,8 @@ def _body(load: Load) -> Body | None:
             return Prepared(load.bodies)
         case "login":
             return Login(load.name, load.password)
+        case "attachment":
+            return Attachment(load.files, load.size)
         case "bundle":
             return Bundle(load.files, load.size, load.steps)
         case _:

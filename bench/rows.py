@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from bench import access, limits, loop, page_rows, reading, viewing, whole_tests, writing
+from bench import access, limits, loop, page_rows, reading, squad, viewing, whole_tests, writing
 from bench.results import Row
 from bench.run import Run
 
@@ -15,6 +15,7 @@ ROWS: dict[str, Callable[[Run], list[Row]]] = {
     "bundle": whole_tests.by_bundle,
     "whole-test": whole_tests.in_calls,
     "second-run": whole_tests.twice,
+    "squad": squad.test_run,
     "read-steps": reading.steps,
     "download": reading.download,
     "result-page": viewing.result_page,

@@ -52,10 +52,15 @@ class Cluster:
 
     def database(self, name: str) -> "Database":
         """A database with the schema and a token. Created, unless the folder has one of this name."""
+        self.create(name)
+        return Database(self._postgres.dsn(name), self.pid)
+
+    def create(self, name: str) -> dict[str, str]:
+        """Creates a database, unless the folder has one of this name; host, port and user of PostgreSQL."""
         with psycopg.connect(self._postgres.dsn("postgres"), autocommit=True) as connection:
             if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).rowcount:
                 connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
-        return Database(self._postgres.dsn(name), self.pid)
+            return {"host": connection.info.host, "port": str(connection.info.port), "user": connection.info.user}
 
     def version(self) -> str:
         """PostgreSQL's version."""
@@ -191,7 +196,7 @@ def nginx(folder: Path, files: Path, behind: Server | None = None) -> Iterator[S
         + f"server {{ listen 127.0.0.1:{port}; {hidden if behind else f'location / {{ alias {files}/; }}'} }} }}\n"
     )
     with process("nginx", [_nginx(), "-p", str(folder), "-c", str(config), "-e", "stderr"]) as running:
-        _wait_until_listening(port)
+        wait_until_listening("nginx", port)
         pids = [running.pid, *(behind.pids if behind else [])]
         yield Server("nginx", port, pids, behind.token if behind else "", behind.postgres if behind else 0)
 
@@ -200,8 +205,9 @@ def _nginx() -> str:
     return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin") or ""
 
 
-def _wait_until_listening(port: int) -> None:
-    for _ in range(100):
+def wait_until_listening(name: str, port: int) -> None:
+    """Waits until a server replies to a request, with any status. Raises BenchError after 30 seconds."""
+    for _ in range(600):
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
         except urllib.error.HTTPError as refused:
@@ -210,4 +216,4 @@ def _wait_until_listening(port: int) -> None:
             time.sleep(0.05)
             continue
         return
-    raise BenchError("nginx did not start within 5 seconds")
+    raise BenchError(f"{name} did not start within 30 seconds")

@@ -42,7 +42,7 @@ def result_page(run: Run) -> list[Row]:
 
         # The handler is much faster and needs more requests, since CPU time is counted in steps of 10 ms.
         contenders = {"ours": partial(read, ours, 1), "bare": partial(read, handler, 20)}
-        found = in_turn(run.rounds, run.count(300), contenders)
+        found = in_turn(run.rounds, run.count(200), contenders)
     each = values_of(found, Measured.per_request)
     return [row.fill(each["ours"], each["bare"])]
 

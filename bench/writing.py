@@ -83,7 +83,7 @@ def small(run: Run) -> list[Row]:
             "bare": to_bare,
             **add_peer(stack, run.database, folder, peer, upload),
         }
-        found = in_turn(run.rounds, run.count(2000), contenders)
+        found = in_turn(run.rounds, run.count(1500), contenders)
     each = values_of(found, Measured.per_request)
     for row in (bare, postgres):
         row.fill(each["ours"], each["bare"])
@@ -103,7 +103,7 @@ def steps(run: Run) -> list[Row]:
 
         found = in_turn(
             run.rounds,
-            run.count(2000),
+            run.count(1500),
             {"ours": partial(post, ours), **add_peer(stack, run.database, folder, peer, post)},
         )
     each = values_of(found, Measured.per_request)

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bench import chart, loop, missing, pages, plans, readme, results, volume
-from bench.bodies import Bundle, Picture, Prepared, Steps, Upload
+from bench.bodies import Attachment, Bundle, Picture, Prepared, Steps, Upload
 from bench.load import Load
 from bench.measure import measure
 from bench.processes import BenchError, Server, cpu_seconds, folder
@@ -36,7 +36,9 @@ def test_pictures_are_valid_and_have_about_the_requested_size(size):
     assert 0.85 * size < len(file) < 1.05 * size
 
 
-@pytest.mark.parametrize("body", [Upload(10, 2_000), Upload(1, 2_000, single=True), Bundle(5, 2_000, steps=10)])
+@pytest.mark.parametrize(
+    "body", [Upload(10, 2_000), Upload(1, 2_000, True), Bundle(5, 2_000, 10), Attachment(2, 2_000)]
+)
 def test_a_body_holds_its_files_and_every_file_is_different(body):
     seen = set()
     for serial in range(5):
