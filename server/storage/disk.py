@@ -12,8 +12,9 @@ import shutil
 import socket
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 from uuid import UUID
@@ -21,6 +22,7 @@ from uuid import UUID
 from server.storage.equal import is_equal
 from server.storage.linked import linked_folders, own_links
 from server.storage.paths import STAGING, THUMB_WIDTHS, content_path, leads_out, thumb_path
+from server.storage.threads import Threads
 from server.storage.walk import stat_or_none
 
 LOG = logging.getLogger("reportd.storage")
@@ -32,6 +34,7 @@ NO_LINK = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDE
 _NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 _TRIES = 20
 _CACHED_FOLDERS = 10_000
+_SYNC_THREADS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,7 @@ class Disk:
         self._root = str(root)
         self._durable = durable
         self._durable_folders: set[str] = set()
+        self._syncs = Threads(_SYNC_THREADS, "sync")
         self._min_free = min_free
         self._available = 0
         self._measured = -math.inf
@@ -112,12 +116,24 @@ class Disk:
             raise OSError(errno.ENOSPC, "free disk space would fall below min_free_bytes", self._root)
         self._available -= size
 
+    def start_sync(self, descriptor: int) -> None:
+        """Starts to write a file's data to the disk, and does not wait."""
+        if self._durable:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def sync(self, descriptor: int) -> None:
         """Makes a file's data durable."""
         if self._durable:
             started = time.perf_counter()
             os.fdatasync(descriptor)
             self.watch.synced("file", time.perf_counter() - started)
+
+    def sync_files(self, descriptors: Sequence[int]) -> list[OSError | None]:
+        """Makes the data of files durable, all at once: one commit of the file system then covers many of them. Returns
+        the error of each."""
+        if not self._durable:
+            return [None] * len(descriptors)
+        return self._syncs.at_once([partial(self.sync, descriptor) for descriptor in descriptors])
 
     def sync_folder(self, folder: str | Path) -> None:
         """Makes the entries of a folder durable."""
@@ -130,15 +146,31 @@ class Disk:
             finally:
                 os.close(descriptor)
 
-    def make_folder(self, folder: str) -> None:
-        """Creates a folder and its parents, and makes their entries durable. Skips folders cached as durable."""
+    def sync_folders(self, folders: Iterable[str], made: Collection[str]) -> None:
+        """Makes the entries of `folders` durable, and those of the folders that make_folder() has added to `made`."""
+        if self._durable:
+            every = {*folders, *map(os.path.dirname, made)}
+            for error in self._syncs.at_once([partial(self.sync_folder, folder) for folder in every]):
+                if error is not None:
+                    raise error
+        if len(self._durable_folders) + len(made) > _CACHED_FOLDERS:
+            self._durable_folders.clear()
+        self._durable_folders.update(made)
+
+    def end(self) -> None:
+        """Ends the threads that sync."""
+        self._syncs.end(0)
+
+    def make_folder(self, folder: str, made: set[str]) -> None:
+        """Creates a folder and its parents. Adds to `made` those that are not known to be durable: sync_folders()
+        must follow."""
         if folder in self._durable_folders or folder == self._root:
             return
         parent = os.path.dirname(folder)
         if parent == self._root:
             # Raises if the disk was unmounted: otherwise files would be written into the empty mount point.
             os.stat(f"{parent}/{STAGING}")
-        self.make_folder(parent)
+        self.make_folder(parent, made)
         try:
             os.mkdir(folder, 0o750)
         except OSError as error:
@@ -147,27 +179,25 @@ class Disk:
                     raise
                 # A DELETE removed it between mkdir and isdir.
                 raise FileNotFoundError(errno.ENOENT, "the folder was removed again", folder) from None
-        self.sync_folder(parent)
-        if len(self._durable_folders) >= _CACHED_FOLDERS:
-            self._durable_folders.clear()
-        self._durable_folders.add(folder)
+        made.add(folder)
 
-    def place(self, item: Placement) -> str:
-        """Moves a staged file to the first candidate path that is free, and returns that relative path.
+    def place(self, item: Placement, made: set[str]) -> str:
+        """Moves a staged file to the first candidate path that is free, and returns that relative path. Adds to `made`
+        what make_folder() does.
 
         New content takes a link and a rename. Content that the project already has is compared with the staged file,
         then takes a link and an unlink: without the comparison, one damaged file would spread to all later uploads of
         the same content. More system calls would cost time: each one releases the GIL and has to wait to get it back.
         """
         if item.existing:
-            self._restore(item)
+            self._restore(item, made)
             return item.candidates[0]
         entry = content_path(item.project_id, item.checksum)
         content = self._absolute(entry)
         known = self._is_intact(entry, item, "content")
         for relative in item.candidates:
             try:
-                linked = self._link(content if known else item.staged, item.staged, self._absolute(relative))
+                linked = self._link(content if known else item.staged, item.staged, self._absolute(relative), made)
             except FileExistsError:
                 continue
             if linked == content:
@@ -348,7 +378,7 @@ class Disk:
             raise FileNotFoundError(errno.ENOENT, "not a path inside the storage folder", relative)
         return f"{self._root}/{relative}"
 
-    def _link(self, source: str, staged: str, final: str) -> str:
+    def _link(self, source: str, staged: str, final: str, made: set[str]) -> str:
         """Creates `final` from `source`, else from `staged`; returns the one that was used.
 
         Never overwrites: raises FileExistsError.
@@ -356,7 +386,7 @@ class Disk:
         folder = os.path.dirname(final)
         for _ in range(_TRIES):
             try:
-                self.make_folder(folder)
+                self.make_folder(folder, made)
                 return _link_or_move(source, staged, final)
             except FileNotFoundError:
                 # Race condition: a DELETE removed the empty folder, or the content entry with the last link to it.
@@ -365,13 +395,13 @@ class Disk:
                 source = staged
         raise FileNotFoundError(errno.ENOENT, "the folder was removed again on every attempt", folder)
 
-    def _restore(self, item: Placement) -> None:
+    def _restore(self, item: Placement, made: set[str]) -> None:
         final = self._absolute(item.candidates[0])
         if self._is_intact(item.candidates[0], item, "artifact"):
             self.discard(item.staged)
             return
         self._durable_folders.clear()
-        self.make_folder(os.path.dirname(final))
+        self.make_folder(os.path.dirname(final), made)
         os.replace(item.staged, final)
 
     def _is_intact(self, relative: str, item: Placement, what: Literal["artifact", "content"]) -> bool:

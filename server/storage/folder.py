@@ -91,6 +91,7 @@ class Storage:
         """
         if self._threads.end(_CLOSE_SECONDS):
             self.own_staging.close()
+        self.disk.end()
 
     @property
     def stalled(self) -> bool:

@@ -95,20 +95,20 @@ class Stage:
         return paths
 
     def _publish(self, items: Sequence[Placement]) -> list[str]:
-        paths = []
+        paths, made = list[str](), set[str]()
         taken = {file.storage_path for file in self._published}
         for item in items:
             if not item.existing:
                 # Files of one upload with the same bytes may be names of one inode. The disk takes such a name for its
                 # own when a link fails because it exists, and two artifacts would get one path.
                 item = replace(item, candidates=[path for path in item.candidates if path not in taken])
-            paths.append(self._storage.disk.place(item))
+            paths.append(self._storage.disk.place(item, made))
             self._staged.pop(item.staged, None)
             if not item.existing:
                 taken.add(paths[-1])
                 self._published.append(Removal(paths[-1], item.project_id, item.checksum))
-        for folder in {os.path.dirname(path) for path in paths}:
-            self._storage.disk.sync_folder(f"{self._storage.root}/{folder}")
+        folders = {f"{self._storage.root}/{os.path.dirname(path)}" for path in paths}
+        self._storage.disk.sync_folders(folders, made)
         return paths
 
     def _clean(self, unpublish: bool) -> None:

@@ -1,7 +1,7 @@
 """A thread pool for blocking disk calls, which may never return."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from functools import partial
 from queue import SimpleQueue
@@ -43,6 +43,14 @@ class Threads(Executor):
         self._calls.put((future, partial(work, *args, **kwargs)))
         return future
 
+    def at_once(self, calls: Sequence[Callable[[], None]]) -> list[OSError | None]:
+        """Runs the calls at the same time, the last one in the calling thread. Returns the error of each. Blocks."""
+        if not calls:
+            return []
+        started = [self.submit(_error_of, call) for call in calls[:-1]]
+        own = _error_of(calls[-1])
+        return [*(future.result() for future in started), own]
+
     def stuck(self, seconds: float) -> bool:
         """Whether every thread has been in its call for longer than this."""
         if len(self._began) < len(self._threads):
@@ -77,3 +85,11 @@ class Threads(Executor):
                     future.set_result(result)
             del call, future, work  # otherwise an idle thread would keep the objects of its last call alive
             result = None
+
+
+def _error_of(call: Callable[[], None]) -> OSError | None:
+    try:
+        call()
+    except OSError as error:
+        return error
+    return None

@@ -55,12 +55,12 @@ class StagedFile:
     """One file part: its staged file on disk, and its size, checksum and verdict once it is sealed."""
 
     __slots__ = (
-        "_descriptor",
         "_hash",
         "_inspector",
         "_limit",
         "_stage",
         "checksum",
+        "descriptor",
         "file_name",
         "index",
         "known",
@@ -79,7 +79,7 @@ class StagedFile:
         self.path = stage.new_path(self.close)
         self._limit = limit
         self._stage = stage
-        self._descriptor = -1
+        self.descriptor = -1
         self._hash = hashlib.sha256()
         self._inspector = Inspector(self.file_name, part.content_type)
 
@@ -108,26 +108,29 @@ class StagedFile:
         if not self.size:
             self.refusal = EMPTY
 
-    def write(self, views: list[memoryview]) -> None:
+    def write(self, views: list[memoryview], last: bool) -> None:
         """Write bytes to the staged file. Blocking. A full disk refuses this file; other OSErrors are raised."""
         try:
             self._stage.disk.ensure_space(sum(map(len, views)))
-            if self._descriptor < 0:
-                self._descriptor = self._stage.create(self.path)
-            _write_all(self._descriptor, views)
+            if self.descriptor < 0:
+                self.descriptor = self._stage.create(self.path)
+            _write_all(self.descriptor, views)
+            if last:
+                self._stage.disk.start_sync(self.descriptor)
         except OSError as error:
             if error.errno not in FULL:
                 raise
             self.refusal = STORAGE_FULL
 
-    def seal(self) -> None:
-        """Sync and close an accepted file, or remove a refused one. Blocking. A full disk refuses the file."""
+    def seal(self, error: OSError | None) -> None:
+        """Close an accepted file, or remove a refused one. Blocking. `error`: of its sync. A full disk refuses it."""
         if self.refusal is None:
             try:
-                self._stage.disk.sync(self._descriptor)
+                if error is not None:
+                    raise error
                 self.close()  # may report a delayed write error, also that the disk is full
-            except OSError as error:
-                if error.errno not in FULL:
+            except OSError as failed:
+                if failed.errno not in FULL:
                     raise
                 self.refusal = STORAGE_FULL
         if self.refusal is not None:
@@ -135,9 +138,9 @@ class StagedFile:
 
     def close(self) -> None:
         """Close the file descriptor."""
-        if self._descriptor >= 0:
+        if self.descriptor >= 0:
             # Reset it first: Linux frees the number even when close() fails, and it may soon belong to another file.
-            descriptor, self._descriptor = self._descriptor, -1
+            descriptor, self.descriptor = self.descriptor, -1
             os.close(descriptor)
 
 
@@ -173,9 +176,9 @@ async def receive(
             else:
                 memory.hold(reception.held + reception.fields)
             if reception.window_is_full or (memory.is_tight and reception.held >= _SMALL_WINDOW):
-                await stage.run(_write_window, reception.window())
+                await stage.run(_write_window, stage, reception.window())
         reception.end()
-        await stage.run(_write_window, reception.window())
+        await stage.run(_write_window, stage, reception.window())
     return reception.form
 
 
@@ -189,13 +192,16 @@ def _write_all(descriptor: int, views: list[memoryview]) -> None:
             views[0] = views[0][written:]
 
 
-def _write_window(window: list[_Piece]) -> None:
-    """Write a window to the staged files, and seal the files that end in it. Runs in a thread."""
+def _write_window(stage: Stage, window: list[_Piece]) -> None:
+    """Write a window to the staged files, and sync and seal the files that end in it. Runs in a thread."""
     for piece in window:
         if piece.views and piece.file.refusal is None:
-            piece.file.write(piece.views)
-        if piece.ends:
-            piece.file.seal()
+            piece.file.write(piece.views, piece.ends)
+    ended = [piece.file for piece in window if piece.ends]
+    written = [file for file in ended if file.refusal is None]
+    errors = dict(zip(written, stage.disk.sync_files([file.descriptor for file in written]), strict=True))
+    for file in ended:
+        file.seal(errors.get(file))
 
 
 class _Reception:

@@ -979,7 +979,7 @@ async def test_removing_a_content_entry_during_an_upload_is_harmless(tmp_path):
             staged = tmp_path / f"staged-{number}"
             staged.write_bytes(content)
             name = f"2026/01/24/{UUID(int=number)}/a.png"
-            assert disk.place(Placement(str(staged), len(content), checksum, project, [name])) == name
+            assert disk.place(Placement(str(staged), len(content), checksum, project, [name]), set()) == name
             assert (tmp_path / name).read_bytes() == content and not staged.exists()
     finally:
         stop.set()

@@ -121,7 +121,7 @@ async def test_each_call_of_an_upload_fails_once(open_storage, fault, monkeypatc
             before = {}
             if scenario == "known":
                 other = Placement(stage_other(storage), 5, sha256(b"small"), OURS, ["other/1.txt"])
-                before = {storage.disk.place(other): b"small"}
+                before = {storage.disk.place(other, set()): b"small"}
             existing = scenario == "damaged"
             if existing:
                 await upload(storage)
