@@ -220,6 +220,7 @@ def _jobs_for_all(services: Services) -> tuple[Job, ...]:
             await asyncio.sleep(0.1)
 
     return (
+        partial(pool.fetchval, SQL.audit.make_months),
         partial(pool.fetchval, SQL.idempotency.make_days),
         partial(pool.fetchval, SQL.idempotency.drop_days, config.api.idempotency_hours),
         partial(until_done, SQL.idempotency.sweep, config.api.idempotency_hours),

@@ -48,3 +48,11 @@ WHERE ($1::uuid IS NULL OR e.project_id = $1)
   AND ($7::uuid IS NULL OR e.id < $7)
 ORDER BY e.id DESC
 LIMIT $8
+
+-- name: make_months
+-- The partitions of this month (UTC) and the next two.
+SELECT make_audit_months()
+
+-- name: drop_months
+-- Those that ended $1 ago.
+SELECT name, entries FROM drop_audit_months(CURRENT_TIMESTAMP - $1::interval)

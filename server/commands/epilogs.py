@@ -72,8 +72,9 @@ example:
   reportd demo --remove"""
 
 AUDIT = """\
-example:
-  reportd audit --action suite_run.deleted --since 7d"""
+examples:
+  reportd audit --action suite_run.deleted --since 7d
+  reportd audit --drop-older-than 104w"""
 
 REGROUP = """\
 Servers may run meanwhile, but no older ones: they would leave failures without

@@ -140,6 +140,10 @@ def _openapi(options: argparse.Namespace) -> None:
 
 
 def _audit(options: argparse.Namespace) -> None:
+    if options.drop_older_than is not None:
+        with_database(options, lambda connection: audit.drop(connection, options.drop_older_than))
+        return
+
     def work(connection: Any) -> Awaitable[None]:
         return audit.show(
             connection,
@@ -341,3 +345,5 @@ def _add_audit(commands: Any) -> None:
     added.add_argument("--limit", type=_count, default=100, metavar="N", help="the newest N entries (default: 100)")
     text = "print one JSON object per line, with the fields of GET /api/v1/audit"
     added.add_argument("--json", action="store_true", help=text)
+    text = "instead remove the months of entries that ended AGE ago, like 104w; needs the account that owns the tables"
+    added.add_argument("--drop-older-than", type=audit.droppable, metavar="AGE", help=text)

@@ -50,6 +50,7 @@ class Action(StrEnum):
     LOGOUT = "logout"
     LINK_CREATED = "link.created"
     LINK_REVOKED = "link.revoked"
+    AUDIT_DROPPED = "audit.dropped"
 
 
 @dataclass(frozen=True, slots=True)
