@@ -21,6 +21,7 @@ import aiofiles
 from server.errors import StorageFull, Unavailable
 from server.storage.disk import FULL, Disk, Removal
 from server.storage.marker import read_marker
+from server.storage.shared_view import is_shared
 from server.storage.staging import Staging
 from server.storage.threads import Threads, in_thread
 
@@ -170,6 +171,15 @@ class Storage:
             raise
         call.add_done_callback(lambda _: to.close())
         return await self.outcome(call)
+
+    async def ensure_missing(self, made: float) -> None:
+        """Raises StorageAway when a missing file, which was stored at `made` (Unix time), may be there for other hosts.
+
+        A network file system may cache which files a folder has, and a mount that was cut off from its servers learns
+        of the files of other hosts some seconds after it can write again. An older file is lost.
+        """
+        if abs(time.time() - made) <= _LATELY_SECONDS and await self.run(is_shared, self.root):
+            raise StorageAway()
 
     async def has_to_look_again(self, storage_path: str, size: int) -> bool:
         """Whether a file that did not have this size has to be looked at again. Then waits a second, if it still has
