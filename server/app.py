@@ -53,7 +53,8 @@ def create_app(config: Config) -> web.Application:
     }
     app = web.Application(middlewares=[outermost(Origins(config.server))], handler_args=connections)
     files = config.artifacts
-    storage = Storage(files.storage_path, files.durability, files.file_timeout, files.min_free_bytes)
+    sizes = files.file_timeout, files.min_free_bytes
+    storage = Storage(files.storage_path, files.durability, *sizes, hard_links=files.hard_links)
     storage.disk.watch = DiskWatch()
     fetcher = Fetcher()
     trusted = {rule.issuer for rule in config.auth.ci} | ({config.auth.oidc.issuer} if config.auth.oidc.on else set())

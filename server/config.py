@@ -115,6 +115,7 @@ class ArtifactsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     )
     batch_max_files: Annotated[int, Meta(ge=1, le=1000)] = 50
     durability: Literal["full", "none"] = "full"
+    hard_links: bool = True
     file_timeout: Seconds = 30.0
     min_free_bytes: Size = Size(256 << 20)
     cache_control: str = "public, max-age=31536000"

@@ -337,6 +337,7 @@ def test_every_key_can_be_set_by_the_environment():
         "REPORTD_ARTIFACTS_ALLOWED_TYPES": "image/png, image/gif,",
         "REPORTD_ARTIFACTS_BATCH_MAX_FILES": "7",
         "REPORTD_ARTIFACTS_DURABILITY": "none",
+        "REPORTD_ARTIFACTS_HARD_LINKS": "false",
         "REPORTD_ARTIFACTS_FILE_TIMEOUT": "5",
         "REPORTD_ARTIFACTS_MIN_FREE_BYTES": "1GB",
         "REPORTD_ARTIFACTS_CACHE_CONTROL": "private, no-cache",
@@ -369,6 +370,7 @@ def test_every_key_can_be_set_by_the_environment():
     assert flat == {
         **values,
         "REPORTD_SERVER_PORT": 0,
+        "REPORTD_ARTIFACTS_HARD_LINKS": False,
         "REPORTD_SERVER_WORKERS": 4,
         "REPORTD_SERVER_ONE_CORE_EACH": False,
         "REPORTD_SERVER_SHUTDOWN_TIMEOUT": 1.5,

@@ -60,7 +60,8 @@ def import_archive(options: argparse.Namespace) -> None:
 
 async def _save(importing: Import, dsn: str, config: Config) -> Imported:
     files = config.artifacts
-    storage = Storage(files.storage_path, files.durability, files.file_timeout, files.min_free_bytes)
+    sizes = files.file_timeout, files.min_free_bytes
+    storage = Storage(files.storage_path, files.durability, *sizes, hard_links=files.hard_links)
     pool = await open_pool(msgspec.structs.replace(config.database, dsn=dsn))
     await storage.start()
     try:

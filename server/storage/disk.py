@@ -88,17 +88,21 @@ class _NoWatch:
 
 
 class Disk:
-    """One storage folder. `durable` False skips every fsync; `min_free` bytes stay free. Raises OSError."""
+    """One storage folder. `durable` False skips every fsync; `min_free` bytes stay free. Raises OSError.
+
+    Without `hard_links` no file gets a second name, and equal content is stored several times.
+    """
 
     watch: Watch = _NoWatch()
 
-    def __init__(self, root: Path, durable: bool, min_free: int = 0) -> None:
+    def __init__(self, root: Path, durable: bool, min_free: int = 0, hard_links: bool = True) -> None:
         # Plain strings: every uploaded file passes through here, and each Path object costs microseconds.
         self._root = str(root)
         self._durable = durable
         self._durable_folders: set[str] = set()
         self._syncs = Threads(_SYNC_THREADS, "sync")
         self._min_free = min_free
+        self._hard_links = hard_links
         self._available = 0
         self._measured = -math.inf
         self.undiscarded: set[str] = set()  # staged files that discard() could not unlink yet
@@ -194,7 +198,7 @@ class Disk:
             return item.candidates[0]
         entry = content_path(item.project_id, item.checksum)
         content = self._absolute(entry)
-        known = self._is_intact(entry, item, "content")
+        known = self._hard_links and self._is_intact(entry, item, "content")
         for relative in item.candidates:
             try:
                 linked = self._link(content if known else item.staged, item.staged, self._absolute(relative), made)
@@ -202,7 +206,7 @@ class Disk:
                 continue
             if linked == content:
                 self.watch.linked(item.size)
-            if known or not _moved(item.staged, content):
+            if self._hard_links and (known or not _moved(item.staged, content)):
                 self.discard(item.staged)
             return relative
         raise FileExistsError(errno.EEXIST, "all candidate paths exist already", item.candidates[-1])
@@ -220,7 +224,9 @@ class Disk:
             self.undiscarded.add(staged)
 
     def has(self, project_id: UUID, checksum: str, size: int) -> bool:
-        """Whether a project has a content entry with this SHA-256 and size. Its bytes are not read."""
+        """Whether a project has a content entry with this SHA-256 and size, to link to. Its bytes are not read."""
+        if not self._hard_links:
+            return False
         try:
             found = os.lstat(self._absolute(content_path(project_id, checksum)))
         except (FileNotFoundError, NotADirectoryError):
@@ -233,6 +239,8 @@ class Disk:
         None when the project has no such entry, or one of another size. From here on a DELETE of the last artifact
         with these bytes only removes other names of them.
         """
+        if not self._hard_links:
+            return None
         entry = content_path(project_id, checksum)
         try:
             os.link(self._absolute(entry), staged)
@@ -387,7 +395,10 @@ class Disk:
         for _ in range(_TRIES):
             try:
                 self.make_folder(folder, made)
-                return _link_or_move(source, staged, final)
+                if self._hard_links:
+                    return _link_or_move(source, staged, final)
+                _move(staged, final)
+                return staged
             except FileNotFoundError:
                 # Race condition: a DELETE removed the empty folder, or the content entry with the last link to it.
                 os.lstat(staged)  # raises if the whole disk was unmounted

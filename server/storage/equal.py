@@ -8,19 +8,21 @@ _CHUNK = 256 << 10
 _NO_FILE = {errno.ENOENT, errno.ENOTDIR}
 # This process or machine has no descriptor or memory left, which says nothing about the file.
 _NO_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+# A mount by FUSE or NFS that broke, which says nothing about the file either.
+_AWAY = {errno.ENOTCONN, errno.ECONNABORTED, errno.ESTALE, errno.ETIMEDOUT}
 
 
 def is_equal(stored: str, staged: str, size: int) -> bool | None:
     """Whether a stored file has the bytes of the staged file, which is `size` bytes long. None: there is no such file.
 
     False also for what cannot be read (a bad sector) and for what is not a regular file: nothing may link to it.
-    Raises OSError when the staged file cannot be read.
+    Raises OSError when the staged file cannot be read, or the file system is away.
     """
     try:
         # O_NOFOLLOW: reportd creates no symbolic links. O_NONBLOCK: open() of a FIFO must not wait for a writer.
         descriptor = os.open(stored, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
-        if error.errno in _NO_RESOURCES:
+        if error.errno in _NO_RESOURCES | _AWAY:
             raise
         return None if error.errno in _NO_FILE else False
     try:
@@ -50,8 +52,10 @@ def _have_equal_bytes(stored: int, received: int, size: int) -> bool:
 
 
 def _read(descriptor: int, count: int) -> bytes:
-    """The next `count` bytes; fewer when the file is damaged."""
+    """The next `count` bytes; fewer when the file is damaged. Raises OSError when the file system is away."""
     try:
         return os.read(descriptor, count)
-    except OSError:
+    except OSError as error:
+        if error.errno in _AWAY:
+            raise
         return b""

@@ -44,13 +44,19 @@ class Storage:
     """One storage folder. Call start() before use and stop() at the end; open() and close() are the blocking forms.
 
     `file_timeout`: seconds that one disk call may take. `min_free_bytes`: bytes to keep free on the disk.
+    `hard_links`: see Disk.
     """
 
     def __init__(
-        self, root: str | Path, durability: str = "full", file_timeout: float = 30.0, min_free_bytes: int = 0
+        self,
+        root: str | Path,
+        durability: str = "full",
+        file_timeout: float = 30.0,
+        min_free_bytes: int = 0,
+        hard_links: bool = True,
     ) -> None:
         self.root = Path(root)
-        self.disk = Disk(self.root, durability == "full", min_free_bytes)
+        self.disk = Disk(self.root, durability == "full", min_free_bytes, hard_links)
         self._seconds = file_timeout
         self._threads = Threads(_THREADS, "storage")
         self.is_ours = True  # False while ownership.py has not verified that the folder is this database's

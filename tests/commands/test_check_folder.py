@@ -121,7 +121,7 @@ BROKEN = {
     "a rename that does nothing": ({"replace": lambda source, path: None}, {ALL[3]: "unusable"}),
     "no fsync of files": ({"fsync": only(lambda mode: mode == 0o100000)}, {ALL[4]: "unusable"}),
     "no fsync of folders": ({"fsync": only(lambda mode: mode == 0o040000)}, {ALL[5]: "unusable"}),
-    "removed bytes are gone": ({"unlink": truncated}, {ALL[6]: "broken"}),
+    "removed bytes are gone": ({"unlink": truncated}, {ALL[6]: "broken", ALL[18]: "broken"}),
     "short names": ({"open": short}, {ALL[7]: "broken"}),
     "no space figures": ({"statvfs": lambda path: os.statvfs_result([0] * 10)}, {ALL[8]: "unusable"}),
     "no locks": ({"flock": refuse(errno.ENOLCK)}, {ALL[9]: "broken", ALL[16]: "broken"}),
@@ -191,6 +191,26 @@ def test_a_lock_that_the_other_mount_does_not_see(tried, mounts):
 
     code, results = tried(open=opened, flock=flock)
     assert code == 0 and [text for text, result in results.items() if result["state"] != "kept"] == [ALL[16]]
+
+
+def test_a_mount_that_loses_a_file_with_one_of_its_names(tried, mounts):
+    """As SeaweedFS: it knows a file only by the name by which it has found it first."""
+    lost: set[int] = set()
+
+    def unlink(path: str) -> None:
+        found = os.lstat(path)
+        if found.st_nlink > 1:
+            lost.add(found.st_ino)
+        Path(path).unlink()
+
+    def opened(path: str, flags: int, mode: int = 0o777) -> int:
+        if path.startswith(f"{mounts[1]}/") and not flags & os.O_CREAT and os.lstat(path).st_ino in lost:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+        return os.open(path, flags, mode)
+
+    code, results = tried(unlink=unlink, open=opened)
+    assert code == 0 and [text for text, result in results.items() if result["state"] != "kept"] == [ALL[18]]
+    assert results[ALL[18]]["found"] == "they are not found" and "hard_links = false" in results[ALL[18]]["then"]
 
 
 def test_another_folder_is_not_the_second_mount(tried, tmp_path):

@@ -15,7 +15,7 @@ import pytest
 
 from server.errors import MalformedBody, OutcomeUnknown, StorageFull
 from server.limits import Admission
-from server.storage.disk import Placement, Removal, Watch
+from server.storage.disk import Disk, Placement, Removal, Watch
 from server.storage.folder import Storage, StorageAway
 from server.storage.paths import content_path
 from server.storage.stage import Stage
@@ -251,13 +251,13 @@ async def test_a_cache_entry_that_is_no_readable_file_is_not_linked(storage, wat
     assert list(storage.staging.iterdir()) == []
 
 
-def fail_reads(monkeypatch, file: Path) -> None:
-    """Reading this file fails like a bad sector."""
+def fail_reads(monkeypatch, file: Path, number: int = errno.EIO) -> None:
+    """Reading this file fails, by default like a bad sector."""
     read = os.read
 
     def failing(descriptor, count):
         if os.readlink(f"/proc/self/fd/{descriptor}") == str(file):  # noqa: PTH115
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
+            raise OSError(number, os.strerror(number))
         return read(descriptor, count)
 
     monkeypatch.setattr(os, "read", failing)
@@ -273,18 +273,28 @@ async def test_a_staged_file_that_cannot_be_read_back_fails_the_request(storage,
     assert artifact_files(storage) == {first: b"the same"} and watch.damages == []
 
 
-async def test_too_many_open_files_are_no_damage(storage, watch, monkeypatch):
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOTCONN, errno.ESTALE])
+async def test_too_many_open_files_and_a_broken_mount_are_no_damage(storage, watch, monkeypatch, number):
     first = await publish(storage, b"the same", "a/1.txt")
     opened = os.open
 
     def failing(path, *args, **options):
         if "/.content/" in str(path):
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            raise OSError(number, os.strerror(number))
         return opened(path, *args, **options)
 
     monkeypatch.setattr(os, "open", failing)
     with pytest.raises(StorageAway):
         await publish(storage, b"the same", "a/2.txt")
+    assert artifact_files(storage) == {first: b"the same"} and watch.damages == []
+
+
+async def test_a_mount_that_breaks_while_content_is_read_is_no_damage(storage, watch, monkeypatch):
+    first = await publish(storage, b"the same", "a/1.txt")
+    fail_reads(monkeypatch, storage.root / content_path(OURS, sha256(b"the same")), errno.ENOTCONN)
+    with pytest.raises(StorageAway):
+        await publish(storage, b"the same", "a/2.txt")
+    monkeypatch.undo()
     assert artifact_files(storage) == {first: b"the same"} and watch.damages == []
 
 
@@ -678,9 +688,13 @@ async def test_concurrent_publishing_and_removing_in_one_folder(storage):
 # --- file systems without hard links ------------------------------------------------------------------------
 
 
-@pytest.fixture
-def no_links(monkeypatch) -> None:
-    """Simulates a file system without hard links. Like Linux, it looks up both paths before it returns EPERM."""
+@pytest.fixture(params=["refused", "by the setting"])
+def no_links(request, monkeypatch, storage) -> None:
+    """A file system without hard links, or `hard_links = false`. Like Linux, it looks up both paths before EPERM."""
+    if request.param == "by the setting":
+        storage.disk = Disk(storage.root, durable=False, hard_links=False)
+        monkeypatch.setattr(os, "link", None)
+        return
 
     def refusing(source, target, **_):
         os.stat(source)  # noqa: PTH116
@@ -698,6 +712,18 @@ async def test_without_hard_links_files_are_published_under_their_names(storage,
     with pytest.raises(StorageAway):
         await publish(storage, b"3", *candidates)
     assert files_below(storage.root) == {candidates[0]: b"1", candidates[1]: b"2", "other/a.txt": b"1"}
+
+
+async def test_with_the_setting_no_file_gets_a_second_name_and_clients_send_each(open_storage):
+    storage = open_storage()
+    stored = await publish(storage, b"1", "a/1.txt")
+    storage.disk = Disk(storage.root, durable=False, hard_links=False)
+    assert await publish(storage, b"1", "a/2.txt") == "a/2.txt"
+    assert (storage.root / "a/2.txt").stat().st_nlink == 1 and inode(storage, stored) != inode(storage, "a/2.txt")
+    assert not storage.disk.has(OURS, sha256(b"1"), 1)
+    assert storage.disk.adopt(OURS, sha256(b"1"), 1, str(storage.staging / "0")) is None
+    await storage.remove([Removal(path, OURS, sha256(b"1")) for path in (stored, "a/2.txt")])
+    assert artifact_files(storage) == {} and contents(storage) == []
 
 
 async def test_without_hard_links_an_exception_removes_everything_published(storage, no_links):

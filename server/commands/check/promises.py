@@ -161,6 +161,30 @@ def _gone(trial: Trial) -> str:
     return trial.until(lambda: not trial.exists(trial.there + name), "it is still seen")
 
 
+def _other_names(trial: Trial) -> None:
+    """SeaweedFS keeps for each mount only the first name by which it has found a file."""
+    names = [trial.name() for _ in range(3)]
+    trial.write(trial.here + names[0])
+    for name in names[1:]:
+        try:
+            trial.calls.link(trial.here + names[0], trial.here + name)
+        except OSError:
+            return  # no hard links at all: see _link
+    for name in names:
+        trial.until(lambda: trial.exists(trial.there + name), "a new file is not seen")  # noqa: B023
+        trial.read(trial.there + name)
+    trial.calls.unlink(trial.here + names[0])
+    try:
+        trial.until(lambda: not trial.exists(trial.there + names[0]), "its removal is not seen")
+    except Broken:
+        return  # see _gone
+    try:
+        if {trial.read(trial.there + name) for name in names[1:]} != {CONTENT}:
+            raise Broken("they have other bytes")
+    except FileNotFoundError:
+        raise Broken("they are not found") from None
+
+
 def _size(trial: Trial) -> str:
     name = trial.name()
     trial.write(trial.here + name, b"x")
@@ -221,6 +245,7 @@ _ENDS = "A download ends early when its artifact is deleted meanwhile."
 _LOCK = "Staged files of a process that was killed are removed after an hour, not at once."
 _ROWS = "Nothing is lost: names come from the database, under the lock of the test case."
 _AGAIN = "reportd looks again after a second, before it says that a file is damaged."
+_UNSHARED = "Set [artifacts] hard_links = false. Else files are 410 through a mount, after equal ones were deleted."
 _LONGER = "For a while, a deleted file can still be read through the other mount."
 
 OF_ONE_MOUNT = (
@@ -244,4 +269,5 @@ OF_TWO_MOUNTS = (
     Promise("one of two new files with one name wins", _race_of_creates, _ROWS, False),
     Promise("a lock is held once by both mounts", _lock_through_both, "Rows show which processes live.", False),
     Promise("both mounts have one clock", _clock_of_both, "Synchronise the clocks of the hosts (NTP).", False),
+    Promise("a file keeps its other names when one is removed", _other_names, _UNSHARED, False),
 )
