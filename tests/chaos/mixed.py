@@ -13,7 +13,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class Mixed:
         self._tally, self._random = tally, chance
         self._serials = itertools.count()
         self._lock = threading.Lock()
+        self._clients: list[Future[None]] = []
         self.slowest = 0.0  # seconds that a request took
         self.run = self._create_run()
         self._cases = self._create_cases(8)
@@ -61,18 +62,27 @@ class Mixed:
                 actions[turn % len(actions)]()
 
         with ThreadPoolExecutor(clients) as threads:
-            futures = [threads.submit(client, number) for number in range(clients)]
+            self._clients = [threads.submit(client, number) for number in range(clients)]
             try:
                 yield
             finally:
                 stop.set()
-        for future in futures:
-            future.result()
+        self._raise_errors()
+
+    def _raise_errors(self) -> None:
+        for client in self._clients:
+            if client.done():
+                client.result()
 
     def wait_for_writes(self, count: int = 10) -> None:
-        """Returns when so many more writes are acknowledged."""
+        """Returns when so many more writes are acknowledged. Raises the error of a client."""
         wanted = len(self._acknowledged) + count
-        wait_for(lambda: len(self._acknowledged) >= wanted, lambda: str(self.statuses))
+
+        def are_enough() -> bool:
+            self._raise_errors()
+            return len(self._acknowledged) >= wanted
+
+        wait_for(are_enough, lambda: str(self.statuses))
 
     def gap(self, since: float) -> float:
         """The longest time without an acknowledged write from the moment `since` on, in seconds."""
@@ -224,16 +234,16 @@ class Mixed:
                     with self._lock:
                         self._acknowledged.append(ended)
                 return reply
-            assert reply is None or _may_pass(reply), (method, path, reply.status, reply.body)
+            assert reply is None or _may_pass(reply), (method, path, reply.status, reply.body, dict(reply.headers))
             assert ended < deadline, (method, path, self.statuses)
             time.sleep(_PAUSE)
         raise AssertionError("no host")
 
 
 def _may_pass(reply: Reply) -> bool:
-    """Whether a request that got this reply is to be repeated. 502: HAProxy has lost its server."""
-    if reply.status == 502:
-        return "X-Request-Id" not in reply.headers
+    """Whether a request that got this reply is to be repeated. Replies without an X-Request-Id are HAProxy's own."""
+    if "X-Request-Id" not in reply.headers:
+        return reply.status in (502, 503, 504)
     return reply.status in (409, 503) and "Retry-After" in reply.headers
 
 

@@ -59,6 +59,8 @@ def test_nothing_is_lost_when_the_primary_changes(tmp_path, effort, tally):
         with serving(tmp_path / "last", dsn, token, **own):  # unlinks what the others could not
             wait_for_removals(dsn)
         load.verify(storage, dsn)
+        backup = reportd("backup", str(tmp_path / "backup"), **{**own, "REPORTD_DATABASE_DSN": dsn})
+        assert backup.returncode == 0, backup
         for fault, (bound, _) in FAULTS.items():
             assert tally.values[f"longest gap when {fault.__name__}, seconds"] < bound, tally.values
 

@@ -67,20 +67,22 @@ class Node:
             return None
         return json.loads(text) if text.startswith(b"{") else text.decode()
 
-    def processes(self) -> list[int]:
+    def processes(self, program: str = "") -> list[int]:
+        """Those of one program, like postgres, or all."""
         found = []
-        for entry in Path("/proc").iterdir():
+        for entry in Path("/proc").glob("[0-9]*"):
             try:
-                if entry.name.isdecimal() and (entry / "cwd").readlink().is_relative_to(self.folder):
+                is_own = (entry / "cwd").readlink().is_relative_to(self.folder)
+                if is_own and program in ("", (entry / "comm").read_text().strip()):
                     found.append(int(entry.name))
             except OSError:  # it has just ended, or is a kernel thread
                 continue
         return found
 
-    def signal(self, number: int) -> None:
-        """To each process of the node, also to those that it starts meanwhile."""
+    def signal(self, number: int, program: str = "") -> None:
+        """To each of these processes, also to those that are started meanwhile."""
         reached: set[int] = set()
-        while new := set(self.processes()) - reached:
+        while new := set(self.processes(program)) - reached:
             for pid in new:
                 try:
                     os.kill(pid, number)
