@@ -22,7 +22,10 @@ _OLD_PRIMARY = (asyncpg.ReadOnlySQLTransactionError, TimeoutError, OutcomeUnknow
 _QUEUE_PER_CONNECTION = 25
 # Every statement can use an index. But for a table that is still tiny, PostgreSQL plans a sequential scan, and caches
 # that plan until the table is analyzed. Without this, uploads to a new database get ever slower for minutes.
-_SESSION = "SET enable_seqscan = off; SET jit = off"
+_SESSION = "SET enable_seqscan = off; SET jit = off;"
+# PostgreSQL ends the session of a host without power or network after 10 seconds. Its default is two hours, in which a
+# transaction that had just begun would keep the row of its test case locked for all other hosts.
+_SESSION += "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_user_timeout = 10000"
 # How long a connection may be passed from request to request before asyncpg's pool gets it back.
 _KEEP_SECONDS = 1.0
 

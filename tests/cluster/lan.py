@@ -49,7 +49,7 @@ def site(folder: Path, **environment: str) -> Iterator[Site]:
         lan = stack.enter_context(network(folder, "database", "files", "front", "alpha", "beta"))
         stack.enter_context(lan.inside())
         database, files, front, *rest = lan.hosts
-        dsn = _postgresql(database, folder)
+        dsn = postgresql(database, folder)
         token = an_admin(dsn)
         weed = stack.enter_context(seaweedfs(folder / "weed", host=files.address, prefix=files.prefix()))
         hosts = {host.name: host for host in rest}
@@ -76,7 +76,7 @@ def site(folder: Path, **environment: str) -> Iterator[Site]:
         yield Site(dsn, database, files, hosts, mounts, servers, serve, proxy, proxy.before(servers["alpha"]))
 
 
-def _postgresql(host: Host, folder: Path) -> str:
+def postgresql(host: Host, folder: Path) -> str:
     """Starts PostgreSQL with a migrated database; its DSN."""
     host.run("install", "--directory", "--owner=postgres", _DATA)
     options = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"]

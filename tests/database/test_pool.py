@@ -10,6 +10,7 @@ import asyncpg
 import psycopg
 import pytest
 
+from server import app
 from server.config import DatabaseConfig
 from server.database import migrate
 from server.database.errors import as_report_error
@@ -93,8 +94,15 @@ async def test_terminated_connections_are_replaced(client, dsn):
             await asyncio.sleep(0.01)
 
 
-async def test_a_refused_write_on_a_demoted_primary_replaces_all_connections(client, dsn):
+async def test_a_refused_write_on_a_demoted_primary_replaces_all_connections(start, make_token, monkeypatch, dsn):
     """The sessions of a demoted primary stay open and can read. Only a refused write reveals the demotion."""
+
+    async def idle(application):
+        yield
+
+    for part in ("_heartbeat", "_sweeper"):  # their writes are refused, too
+        monkeypatch.setattr(app, part, idle)
+    client = await start(token=make_token())
     name = dsn.partition("?")[0].rpartition("/")[2]
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
