@@ -1,4 +1,4 @@
-"""Draws the CPU time of uploads and steps as an SVG bar chart for light and dark pages.
+"""Draws the CPU time of uploads, steps and whole tests as an SVG bar chart for light and dark pages.
 
 `python -m bench.chart results.json > chart.svg`
 """
@@ -43,7 +43,7 @@ def draw(rows: Sequence[dict[str, Any]]) -> str:
     y += _GAP
     size = f'width="{_WIDTH}" height="{y}" viewBox="0 0 {_WIDTH} {y}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">'
-    title = "<title>Server CPU time of uploads and of steps; shorter is better</title>"
+    title = "<title>CPU time of uploads, steps and whole tests; shorter is better</title>"
     return "\n".join([head, title, f"<style>{_STYLE}</style>", *parts, "</svg>"]) + "\n"
 
 

@@ -2,7 +2,7 @@
 
 It uses FastAPI, aiofiles, SQLAlchemy 2 and uvicorn. `python -m bench.peer_fastapi --dsn DSN --storage FOLDER
 [--durable]` prints its port and serves until its standard input is closed. It uses the database tables of a reportd,
-which also creates the test cases, and a separate storage folder.
+which also creates the runs and, for most rows, the test case results, and a separate storage folder.
 
 It is tuned as the documentation of its parts advises: uvloop and httptools, no access log, replies serialized by
 Pydantic models (FastAPI's advice since it deprecated ORJSONResponse), a connection pool, one transaction per request,
