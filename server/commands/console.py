@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+import asyncpg
+
 from server.commands import settings, up
 from server.config import masked_dsn
 from server.database.hosts import connector
@@ -127,6 +129,10 @@ async def connect(dsn: str, **settings: Any) -> Any:
     except (OSError, TimeoutError) as error:
         reason = error.strerror or str(error) if isinstance(error, OSError) else ""
         raise unreachable(dsn, reason or "timeout") from error
+    except asyncpg.TargetServerAttributeNotMatched as error:
+        raise unreachable(
+            dsn, "none of its hosts is what target_session_attrs asks for: is there a primary?"
+        ) from error
 
 
 def unreachable(dsn: str, reason: str) -> Refused:

@@ -68,6 +68,13 @@ def test_without_a_database_the_message_says_how_to_name_one(reportd, tmp_path, 
     assert "secret" not in done.stderr
 
 
+def test_without_a_primary_the_message_says_so(command, dsn, monkeypatch):
+    """As during a failover, when all hosts of the DSN are standbys."""
+    monkeypatch.setenv("REPORTD_DATABASE_DSN", f"{dsn}&target_session_attrs=standby")
+    code, output, errors = command("token", "list")
+    assert code != 0 and output == "" and "Traceback" not in errors and "is there a primary?" in errors
+
+
 def test_verify_finds_the_server_and_its_token(reportd, running_here):
     done = reportd("verify")
     assert done.returncode == 0, done.stdout + done.stderr
