@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 
-from bench import chart, missing, pages, readme, results
+from bench import chart, cluster, missing, pages, readme, results
 from bench.growth import growth
 from bench.processes import CHECKOUT, BenchError
 from bench.results import Results
@@ -29,7 +29,7 @@ _ORDER.insert(_ORDER.index("memory"), GROWTH)
 def main() -> int:
     """Exit code 0 when everything was measured, whatever the values; 1 after an error."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # runs the clean-up
-    for name, part in {"pages": pages, "missing": missing}.items():
+    for name, part in {"cluster": cluster, "pages": pages, "missing": missing}.items():
         if sys.argv[1:2] == [name]:
             return _explained(lambda part=part: part.main(sys.argv[2:]))
     options = _parser().parse_args()

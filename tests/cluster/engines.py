@@ -153,13 +153,14 @@ class Host:
     def serving(self, name: str, dsn: str, token: str, *options: str, **environment: str) -> Iterator[UpServer]:
         """Runs `reportd serve` on this host, with the folder `name` of the mount as its storage folder.
 
-        `data`/artifacts of the server is the storage folder as the test sees it.
+        `data`/artifacts of the server is the storage folder as the test sees it. Without hard links, as SeaweedFS
+        needs it: its mounts may lose the other names of a file when one is removed.
         """
         data = self.folder / f"{name}-{next(_numbers)}"
         data.mkdir()
         (data / "artifacts").symlink_to(self.mount.outside / name)
-        environment = {"REPORTD_ARTIFACTS_STORAGE_PATH": str(self.mount.at / name), **environment}
-        with serving(data, dsn, token, *options, prefix=self.own.prefix, **environment) as server:
+        own = {"REPORTD_ARTIFACTS_STORAGE_PATH": str(self.mount.at / name), "REPORTD_ARTIFACTS_HARD_LINKS": "false"}
+        with serving(data, dsn, token, *options, prefix=self.own.prefix, **(own | environment)) as server:
             yield server
 
 
