@@ -42,7 +42,11 @@ def test_run(run: Run) -> list[Row]:
         return [row]
     with ExitStack() as stack:
         ours, folder = run.ours(stack)
-        theirs = stack.enter_context(_squad(run.cluster, folder / "squad"))
+        try:
+            theirs = stack.enter_context(_squad(run.cluster, folder / "squad"))
+        except (BenchError, subprocess.TimeoutExpired) as error:  # no fault of reportd: the other rows go on
+            row.missing = f"did not start: {str(error).splitlines()[-1][:80]}"
+            return [row]
 
         def bundle(count: int) -> Measured:
             path = f"{make_run(ours)}/bundle"
