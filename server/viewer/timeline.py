@@ -83,21 +83,25 @@ def _since(origin: datetime | None, moment: datetime) -> int:
 def steps(axis: Axis, rows: Sequence[Any]) -> list[tuple[str, str]]:
     """The lane of the steps: status and path. A step that is wide enough ends with a gap."""
     columns: list[str | None] = [None] * COLUMNS
-    order = list(_HEIGHTS)
+    places = {status: list[tuple[int, int]]() for status in _HEIGHTS}
     ends = set()
     for span in axis.spans:
         status = rows[span.at].status
-        if status not in _HEIGHTS:
+        if status not in places:
             continue
         first, last = axis.column(span.start), axis.column(span.end)
         if last - first >= 6:
             last -= 1
             ends.add(last)
-        for column in range(first, last + 1):
-            known = columns[column]
-            if known is None or order.index(status) < order.index(known):
-                columns[column] = status
-    return [(status, path) for status in order if (path := _bars(columns, status, ends))]
+        places[status].append((first, last + 1))
+    for status in reversed(places):  # what wins is drawn last
+        reach = 0
+        for first, behind in sorted(places[status]):
+            if behind > reach:  # else others of this status have its columns already
+                first = max(first, reach)
+                columns[first:behind] = [status] * (behind - first)
+                reach = behind
+    return [(status, path) for status in places if (path := _bars(columns, status, ends))]
 
 
 def _bars(columns: Sequence[str | None], status: str, ends: set[int]) -> str:

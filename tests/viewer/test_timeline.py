@@ -69,6 +69,12 @@ def test_a_lane_of_any_number_of_steps_is_small():
     assert sum(len(path) for _, path in network([(at, at, at % 2 == 0) for at in range(1000)])[0]) < 20_000
 
 
+def test_steps_that_all_last_as_long_as_the_axis_are_one_bar():
+    """20,000 of them: to paint each column for each of them would take seconds."""
+    rows = [row(number, 0, 1000) for number in range(20_000)]
+    assert steps(axis(rows), rows) == [("Passed", f"M0 10h{COLUMNS - 1}v14h-{COLUMNS - 1}z")]
+
+
 def test_requests_at_the_same_time_lie_in_six_rows():
     lane, left = network([(0, 10, False)] * 8 + [(20, 30, True)])
     assert left == 2 and dict(lane)["Passed"].count("M") == 6 and dict(lane)["Failed"] == "M20 0h11v3h-11z"
