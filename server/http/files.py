@@ -103,12 +103,16 @@ class _File(web.StreamResponse):
         writer: Any = await self.prepare(request)
         head, writer._headers_buf, writer._headers_written = writer._headers_buf, None, True
         what = stored.storage_path, stored.file_size, span.start, min(span.count, _AT_ONCE), head
-        sock: socket.socket = transport.get_extra_info("socket")
         # Who acquires it first decides: the thread to send, or this coroutine that the thread may not send any more.
         acquire = partial(threading.Lock().acquire, blocking=False)
+        sock: socket.socket = transport.get_extra_info("socket")
         try:
             # A duplicate: the number of the transport's own descriptor may soon be that of another connection.
-            sent = await storage.send(*what, sock.dup(), acquire)
+            to = sock.dup()
+        except OSError:  # out of descriptors
+            return False
+        try:
+            sent = await storage.send(*what, to, acquire)
         except BaseException:
             if not acquire():  # the thread may send at any time, so no other reply can be sent
                 with suppress(OSError):

@@ -343,6 +343,17 @@ async def test_a_file_that_the_kernel_cannot_send_is_read(client, send, monkeypa
         assert (await fetch(client, artifact))[2] == content
 
 
+async def test_a_download_without_a_descriptor_for_the_kernel_is_read(client, send, monkeypatch):
+    content = os.urandom(75_000).hex().encode()
+    artifact = await send(content, "a.txt", "text/plain")
+
+    def full(self):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("asyncio.trsock.TransportSocket.dup", full)
+    assert (await fetch(client, artifact))[2] == content
+
+
 @pytest.mark.parametrize("stalls", ["open", "sendfile"])
 async def test_a_disk_that_stalls_before_and_after_the_head_of_a_reply_was_sent(
     start, send, client, monkeypatch, stalls
