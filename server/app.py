@@ -13,6 +13,7 @@ from server.background import running
 from server.config import Config
 from server.database.pool import open_pool
 from server.database.queries import SQL
+from server.database.standby import Standby
 from server.http.fetch import Fetcher
 from server.http.middleware import add_headers, outermost
 from server.http.origin import Origins
@@ -74,7 +75,18 @@ def create_app(config: Config) -> web.Application:
         app.router.add_route(method, path, handler, expect_handler=defer_continue)
     app.on_response_prepare.append(add_headers)
     app.on_cleanup.append(lambda _: fetcher.close())
-    parts = (_threads, _storage, _database, _heartbeat, _own_folder, _thumbnails, _observer, _sweeper, _webhooks)
+    parts = (
+        _threads,
+        _storage,
+        _database,
+        _standby,
+        _heartbeat,
+        _own_folder,
+        _thumbnails,
+        _observer,
+        _sweeper,
+        _webhooks,
+    )
     app.cleanup_ctx.extend(parts)
     return app
 
@@ -96,6 +108,19 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
     services.pool = await open_pool(services.config.database)
     yield
     await services.pool.close(_CLOSE_SECONDS)
+
+
+async def _standby(app: web.Application) -> AsyncIterator[None]:
+    """Read from the standby of `[database] read_dsn` while it is usable, if there is one."""
+    services = app[SERVICES]
+    if not services.config.database.read_dsn:
+        yield
+        return
+    services.standby = standby = Standby(services.config.database, services.pool)
+    await standby.open()
+    async with running("check of the standby", standby.watch):
+        yield
+    await standby.close(_CLOSE_SECONDS)
 
 
 async def _heartbeat(app: web.Application) -> AsyncIterator[None]:

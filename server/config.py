@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
+import psycopg
 from msgspec import Meta, Struct, field
+from psycopg.conninfo import conninfo_to_dict
 
 from server.hooks import WebhookConfig, WebhookEvent, is_url, problem_of
 from server.trust import CiRule, Oidc
@@ -49,6 +51,7 @@ KNOWN_TYPES = (
     "video/x-matroska",
 )
 UNIX = "unix"  # in trusted_proxies: every proxy that connects through a unix socket
+_SESSIONS_FOR_READS = ("any", "standby", "prefer-standby", "read-only")  # target_session_attrs
 _ORIGIN = re.compile(r"https?://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:]+\])(:[1-9][0-9]{0,4})?")  # RFC 6454, 6.2
 _UNITS = {
     "": 1,
@@ -91,6 +94,7 @@ class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 class DatabaseConfig(Struct, frozen=True, forbid_unknown_fields=True):
     dsn: str = "postgresql://reportd@localhost/reportd"
+    read_dsn: str = ""
     pool_size: Positive = 10
     prepared_statements: bool = True
     pool_timeout: Seconds = 10.0
@@ -195,7 +199,8 @@ def load(
 def masked(config: Config) -> dict[str, Any]:
     """The effective configuration as plain values, with secrets masked, for `reportd config`."""
     plain: dict[str, Any] = msgspec.to_builtins(config, enc_hook=int)
-    plain["database"]["dsn"] = masked_dsn(config.database.dsn)
+    for key in ("dsn", "read_dsn"):
+        plain["database"][key] = masked_dsn(plain["database"][key])
     if not config.webhooks:
         del plain["webhooks"]  # TOML has no empty list of sections
     for hook, shown in zip(config.webhooks, plain.get("webhooks", []), strict=True):
@@ -353,6 +358,26 @@ def _check(config: Config) -> None:
             )
     if not config.database.dsn.startswith(("postgresql://", "postgres://")):
         raise ConfigError("database.dsn: must start with postgresql:// or postgres://")
+    if config.database.read_dsn:
+        _check_read_dsn(config.database.read_dsn)
+
+
+def _check_read_dsn(dsn: str) -> None:
+    try:
+        found = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:  # whose text may have the password
+        found = {"port": "wrong"}
+    ports = [port for port in str(found.get("port", "")).split(",") if port]
+    if not dsn.startswith(("postgresql://", "postgres://")) or not all(port.isdigit() for port in ports):
+        raise ConfigError(
+            "database.read_dsn: must be empty, or like "
+            "postgresql://reportd@alpha,beta/reportd?target_session_attrs=standby"
+        )
+    if (wanted := found.get("target_session_attrs", "any")) not in _SESSIONS_FOR_READS:
+        raise ConfigError(
+            f"database.read_dsn: target_session_attrs={wanted} is never a standby. Allowed: "
+            f"{', '.join(_SESSIONS_FOR_READS)}"
+        )
 
 
 def _checked(webhooks: Sequence[WebhookConfig]) -> list[WebhookConfig]:

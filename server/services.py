@@ -17,6 +17,8 @@ from server.auth.passwords import Passwords
 from server.auth.signing_keys import SigningKeys
 from server.config import Config
 from server.database.pool import Pool
+from server.database.reads import Reads
+from server.database.standby import Standby
 from server.errors import Problem, ReportError
 from server.limits import Admission, UploadSlot
 from server.observe.audit import Actor
@@ -36,7 +38,7 @@ Refusal = Callable[[web.Request, ReportError], web.StreamResponse]
 
 @dataclass(slots=True)
 class Services:
-    """The parts of the server that all requests share. `pool` is set at startup."""
+    """The parts of the server that all requests share. `pool` and `standby` are set at startup."""
 
     config: Config
     routes: Sequence[Any]  # http.route.Route, for the OpenAPI document
@@ -53,6 +55,11 @@ class Services:
     passwords: Passwords = field(default_factory=Passwords)
     load: Load = field(default_factory=Load)
     pool: Pool = field(init=False)
+    standby: Standby | None = None  # None without `[database] read_dsn`
+
+    def reads(self) -> Reads:
+        """Where a request to a route with `reading` reads from."""
+        return self.pool if self.standby is None else self.standby.reads()
 
     def observe_load(self) -> None:
         """Update the metrics of uploads, connections and refused requests."""
@@ -86,6 +93,7 @@ class Call:
     started: float = field(default_factory=time.perf_counter)
     caller: Caller | None = None  # None: the route needs no caller
     is_admin: bool = False  # whether the caller is admin of any project, even where `caller` is narrowed to another
+    reads: Reads = field(init=False)  # the database, for what only reads: the route decides which one
     shared: Shared | None = None  # the target of the evidence link, if the caller opened one
     refusal: Refusal | None = None  # makes the replies of errors, if the route's are not JSON
     csrf_token: str = ""  # of a form, which cannot send the header

@@ -8,7 +8,17 @@ import pytest
 
 from server import config
 from server.commands import settings
-from server.config import CLIENT_NAMES, KNOWN_TYPES, Config, ConfigError, load, masked, parse_size, to_toml
+from server.config import (
+    CLIENT_NAMES,
+    KNOWN_TYPES,
+    Config,
+    ConfigError,
+    DatabaseConfig,
+    load,
+    masked,
+    parse_size,
+    to_toml,
+)
 from server.uploads import content
 
 MIB = 1 << 20
@@ -162,6 +172,22 @@ def test_a_file_changes_only_the_keys_that_it_contains(from_toml):
         ("[database]\nprepared_statements = 0", ["database.prepared_statements", "true or false"]),
         ('[database]\ndsn = "mysql://x"', ["database.dsn", "postgresql://"]),
         ("[database]\ndsn = 5", ["database.dsn", "a string"]),
+        *(
+            (f'[database]\nread_dsn = "{wrong}"', ["database.read_dsn", "like postgresql://reportd@alpha,beta/reportd"])
+            for wrong in (
+                "mysql://x",
+                "host=alpha",
+                " ",
+                "postgresql://u:hunter2@[::1/x",
+                "postgresql://u@h:port/x",
+                "postgresql://u@h:1:2/x",
+                "postgresql://u@h/x?target=standby",
+            )
+        ),
+        *(
+            (f'[database]\nread_dsn = "postgresql://h/x?target_session_attrs={wrong}"', [wrong, "prefer-standby"])
+            for wrong in ("primary", "read-write", "replica")
+        ),
         ('[artifacts]\nmax_file_size = "10 apples"', ["artifacts.max_file_size", "10MiB"]),
         ("[artifacts]\nmax_file_size = 0", ["artifacts.max_file_size", "1 byte to 1 PiB"]),
         ("[artifacts]\nmax_file_size = 1.5", ["artifacts.max_file_size", "10MiB"]),
@@ -266,7 +292,7 @@ def test_a_file_changes_only_the_keys_that_it_contains(from_toml):
 )
 def test_an_error_in_the_file_names_the_key_and_the_allowed_values(from_toml, text, words):
     sentence = refusal(from_toml, text)
-    assert [word for word in words if word not in sentence] == [], sentence
+    assert [word for word in words if word not in sentence] == [] and "hunter2" not in sentence, sentence
 
 
 def test_the_environment_overrides_single_keys_of_a_table_in_a_section(from_toml):
@@ -326,6 +352,7 @@ def test_every_key_can_be_set_by_the_environment():
         "REPORTD_SERVER_ALLOWED_ORIGINS": "https://front.example, http://[::1]:5173",
         "REPORTD_SERVER_PUBLIC_URL": "https://reports.example/all",
         "REPORTD_DATABASE_DSN": "postgres://u:p@h/d",
+        "REPORTD_DATABASE_READ_DSN": "postgres://u:p@h,i/d",
         "REPORTD_DATABASE_POOL_SIZE": "3",
         "REPORTD_DATABASE_PREPARED_STATEMENTS": "false",
         "REPORTD_DATABASE_POOL_TIMEOUT": "2",
@@ -385,6 +412,7 @@ def test_every_key_can_be_set_by_the_environment():
         "REPORTD_SERVER_ALLOWED_HOSTS": ["reports.example", "[::1]"],
         "REPORTD_SERVER_ALLOWED_ORIGINS": ["https://front.example", "http://[::1]:5173"],
         "REPORTD_DATABASE_DSN": "postgres://u:***@h/d",
+        "REPORTD_DATABASE_READ_DSN": "postgres://u:***@h,i/d",
         "REPORTD_DATABASE_POOL_SIZE": 3,
         "REPORTD_DATABASE_PREPARED_STATEMENTS": False,
         "REPORTD_DATABASE_POOL_TIMEOUT": 2.0,
@@ -538,7 +566,8 @@ def test_wrong_sizes_are_refused(written):
     ],
 )
 def test_secrets_are_masked_and_the_rest_is_shown(dsn, shown):
-    assert masked(load(environ={"REPORTD_DATABASE_DSN": dsn}))["database"]["dsn"] == shown
+    found = masked(Config(database=DatabaseConfig(dsn=dsn, read_dsn=dsn)))["database"]
+    assert (found["dsn"], found["read_dsn"]) == (shown, shown)
 
 
 def test_a_printed_configuration_can_be_loaded_again(tmp_path):

@@ -20,10 +20,10 @@ async def show(request: web.Request, suite_id: UUID) -> Response:
     it is sent, so its length is not known before; if it cannot be completed, the connection is reset. `reportd import`
     reads it into another server.
     """
-    services = request.app[SERVICES]
-    async with services.pool.acquire() as connection:
+    reads = request[CALL].reads
+    async with reads.acquire() as connection:
         run = await archives.run(connection, suite_id, request[CALL].scope)
-    export = Export(services.pool, services.storage, run)
+    export = Export(reads, request.app[SERVICES].storage, run)
     parts = export.parts()
     headers = {
         "Content-Type": "application/zip",

@@ -46,7 +46,7 @@ async def index(request: web.Request, case_id: UUID, query: ArtifactFilter) -> R
     array = reply.wants_array(request, query.shape)
     limit, offset = (None, 0) if array and not query.requested else (query.size, query.offset)
     filters = (query.artifact_type, query.step_number, query.iteration_number, query.artifact_category)
-    async with request.app[SERVICES].pool.acquire() as connection:
+    async with request[CALL].reads.acquire() as connection:
         total, items = await artifacts.of_case(connection, case_id, request[CALL].scope, filters, limit, offset)
     if array:
         return await reply.array(request, items, total)

@@ -14,7 +14,7 @@ from server.http.idempotency import once
 from server.http.reply import Response
 from server.reports import checkpoints, test_cases
 from server.reports.checkpoints import Appended, CheckpointPage
-from server.services import CALL, SERVICES
+from server.services import CALL
 
 
 class NewCheckpoints(Struct):
@@ -49,7 +49,7 @@ async def index(request: web.Request, case_id: UUID, query: CheckpointFilter) ->
     `per_page` is 100 by default and at most 500.
     """
     filters = (query.step_number, query.iteration_number)
-    async with request.app[SERVICES].pool.acquire() as connection:
+    async with request[CALL].reads.acquire() as connection:
         total, items = await checkpoints.of_case(
             connection, case_id, request[CALL].scope, filters, query.size, query.offset
         )

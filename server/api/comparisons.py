@@ -9,7 +9,7 @@ from server.http import reply
 from server.http.reply import Response
 from server.reports import comparisons, marks, run_comparisons
 from server.reports.comparisons import LastGreen
-from server.services import CALL, SERVICES
+from server.services import CALL
 
 
 class OtherResult(Struct, rename={"other": "with"}):
@@ -31,9 +31,9 @@ async def last_green(request: web.Request, case_id: UUID) -> Response:
     Of the 500 results of the test before this one, it is the newest that passed: with the same browser if there is one,
     then on the same branch, else on the project's main branch, else on any. `last_green` is null when none passed.
     """
-    pool = request.app[SERVICES].pool
-    head = await comparisons.of_case(pool, case_id, request[CALL].scope)
-    found = await comparisons.last_green(pool, head)
+    reads = request[CALL].reads
+    head = await comparisons.of_case(reads, case_id, request[CALL].scope)
+    found = await comparisons.last_green(reads, head)
     same = None if found is None else found.browser == head.browser
     return reply.ok(LastGreen(case_id, found, same, comparisons.SEARCHED))
 
@@ -47,8 +47,8 @@ async def first_difference(request: web.Request, case_id: UUID, query: OtherResu
     `no_difference` or `too_long`. `limited` names the limits that cut the comparison: `steps` (5,000 of each result),
     `entries` (2,000 log entries), `alignment` (1,000 steps that differ), `time` (2 s).
     """
-    pool, scope = request.app[SERVICES].pool, request[CALL].scope
-    return reply.ok(await comparisons.first_difference(pool, case_id, scope, query.other))
+    reads, scope = request[CALL].reads, request[CALL].scope
+    return reply.ok(await comparisons.first_difference(reads, case_id, scope, query.other))
 
 
 async def show(request: web.Request, case_id: UUID, query: ComparisonFilter) -> Response:
@@ -58,8 +58,8 @@ async def show(request: web.Request, case_id: UUID, query: ComparisonFilter) -> 
     on one side. With `differing=true`, only rows with differences are listed. `first_difference` is an index in `rows`.
     `compared_with` is null when there is no last green. For `limited` see first-difference; `rows` is one more.
     """
-    pool, scope = request.app[SERVICES].pool, request[CALL].scope
-    return reply.ok(await comparisons.of_results(pool, case_id, scope, query.other, query.differing))
+    reads, scope = request[CALL].reads, request[CALL].scope
+    return reply.ok(await comparisons.of_results(reads, case_id, scope, query.other, query.differing))
 
 
 async def show_runs(request: web.Request, suite_id: UUID, query: RunFilter) -> Response:
@@ -71,8 +71,8 @@ async def show_runs(request: web.Request, suite_id: UUID, query: RunFilter) -> R
     have at most 500 tests, `counts` has their lengths. `limited` names the limits that were reached: `tests` (10,000 of
     each run), `lists`. `error_changed`, of a test that failed in both, is whether its error is in another group.
     """
-    pool, base = request.app[SERVICES].pool, query.base.value if query.base else "previous"
-    return reply.ok(await run_comparisons.compare(pool, suite_id, request[CALL].scope, base))
+    reads, base = request[CALL].reads, query.base.value if query.base else "previous"
+    return reply.ok(await run_comparisons.compare(reads, suite_id, request[CALL].scope, base))
 
 
 async def show_marks(request: web.Request, suite_id: UUID) -> Response:
@@ -85,4 +85,4 @@ async def show_marks(request: web.Request, suite_id: UUID) -> Response:
     second longer. All but `flaky_here` are computed for tests that failed or were flaky, from their last 150 results;
     for 100 tests at most, then `limited` has `marked`.
     """
-    return reply.ok(await marks.of_run(request.app[SERVICES].pool, suite_id, request[CALL].scope))
+    return reply.ok(await marks.of_run(request[CALL].reads, suite_id, request[CALL].scope))

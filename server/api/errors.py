@@ -14,7 +14,7 @@ from server.http.reply import Response
 from server.reports import errors
 from server.reports.errors import ErrorPage
 from server.reports.scope import only_project, projects_named
-from server.services import CALL, SERVICES
+from server.services import CALL
 
 _FINGERPRINT = re.compile("[0-9a-f]{32}")
 
@@ -34,7 +34,7 @@ async def index(request: web.Request, query: ErrorFilter) -> Response:
     `since` leaves out errors that were not seen again since then. `limit` is 100 by default and at most 500;
     `next_cursor` of the reply is the `cursor` of the next page.
     """
-    async with request.app[SERVICES].pool.acquire() as connection:
+    async with request[CALL].reads.acquire() as connection:
         projects = await projects_named(connection, query.project, request[CALL].known_caller.projects())
         items, last = await errors.page(connection, projects, query.before, query.size, query.since)
     return reply.ok(ErrorPage(items, cursor_of(last) if last else None))
@@ -47,7 +47,7 @@ async def show(request: web.Request, query: InProject) -> Response:
     last 90 days, and at most 10,000 results of them.
     """
     fingerprint = request.match_info["fingerprint"]
-    async with request.app[SERVICES].pool.acquire() as connection:
+    async with request[CALL].reads.acquire() as connection:
         project_id = await only_project(connection, query.project, request[CALL].known_caller.projects())
         if project_id is None or not _FINGERPRINT.fullmatch(fingerprint):
             raise ErrorNotFound()
@@ -59,5 +59,5 @@ async def index_of_run(request: web.Request, suite_id: UUID) -> Response:
 
     A test counts by its last attempt. `truncated` says whether there are more errors than the reply has.
     """
-    async with request.app[SERVICES].pool.acquire() as connection:
+    async with request[CALL].reads.acquire() as connection:
         return reply.ok(await errors.of_run(connection, suite_id, request[CALL].scope))

@@ -75,7 +75,7 @@ async def index_console(request: web.Request, case_id: UUID, query: ConsoleFilte
     `per_page` is 100 by default and at most 500.
     """
     filters = (query.step_number, query.iteration_number, query.level)
-    async with request.app[SERVICES].pool.acquire() as connection:
+    async with request[CALL].reads.acquire() as connection:
         total, items = await logs.console_of_case(
             connection, case_id, request[CALL].scope, filters, query.size, query.offset
         )
@@ -89,7 +89,7 @@ async def index_network(request: web.Request, case_id: UUID, query: NetworkFilte
     500.
     """
     filters = (query.step_number, query.iteration_number, query.status_min, query.resource_type)
-    async with request.app[SERVICES].pool.acquire() as connection:
+    async with request[CALL].reads.acquire() as connection:
         total, items = await logs.network_of_case(
             connection, case_id, request[CALL].scope, filters, query.size, query.offset
         )

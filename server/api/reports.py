@@ -7,7 +7,7 @@ from aiohttp import web
 from server.http import reply
 from server.http.reply import Response
 from server.reports import reports
-from server.services import CALL, SERVICES
+from server.services import CALL
 
 
 async def show(request: web.Request, case_id: UUID) -> Response:
@@ -16,5 +16,5 @@ async def show(request: web.Request, case_id: UUID) -> Response:
     Each list has at most 2,000 entries; `truncated` is true when there are more. Console and network log entries are
     only counted. What is more than 1 MiB of a list is read while it is sent, after the snapshot.
     """
-    report = await reports.gather(request.app[SERVICES].pool, case_id, request[CALL].scope)
+    report = await reports.gather(request[CALL].reads, case_id, request[CALL].scope)
     return await reply.listed(request, report, reports.lists(report))

@@ -9,7 +9,7 @@ from server.http.fields import Name100, Text255
 from server.http.reply import Response
 from server.reports import search
 from server.reports.scope import projects_named
-from server.services import CALL, SERVICES
+from server.services import CALL
 
 
 class SearchFilter(Struct):
@@ -30,6 +30,6 @@ async def show(request: web.Request, query: SearchFilter) -> Response:
     """
     if not query.q.strip():
         raise Invalid(Problem("q", "must have a word"))
-    async with request.app[SERVICES].pool.acquire() as connection:
+    async with request[CALL].reads.acquire() as connection:
         projects = await projects_named(connection, query.project, request[CALL].known_caller.projects())
         return reply.ok(await search.find(connection, projects, query.q.strip(), query.kinds))

@@ -149,7 +149,7 @@ async def index(request: web.Request, case_id: UUID, query: StepFilter) -> Respo
     array = reply.wants_array(request, query.shape)
     limit, offset = (query.size, query.offset) if array and query.requested else (None, 0)
     filters = (query.iteration_number, query.status)
-    async with request.app[SERVICES].pool.acquire() as connection:
+    async with request[CALL].reads.acquire() as connection:
         counts, matching, items = await steps.of_case(
             connection, case_id, request[CALL].scope, filters, limit, offset, query.include_artifacts
         )

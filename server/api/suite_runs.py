@@ -98,7 +98,7 @@ async def index(request: web.Request, query: SuiteRunFilter) -> Response:
     `started_at`. `limit` is 100 by default and at most 500; `next_cursor` of the reply is the `cursor` of the next
     page.
     """
-    async with request.app[SERVICES].pool.acquire() as connection:
+    async with request[CALL].reads.acquire() as connection:
         items, more = await suite_runs.page(
             connection,
             request[CALL].known_caller.projects(),

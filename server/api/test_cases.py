@@ -84,7 +84,7 @@ async def index(request: web.Request, suite_id: UUID, query: TestCaseFilter) -> 
 
     `q` selects names that contain this text, ignoring case. `per_page` is 100 by default and at most 500.
     """
-    async with request.app[SERVICES].pool.acquire() as connection:
+    async with request[CALL].reads.acquire() as connection:
         total, cases = await test_cases.of_run(
             connection, suite_id, request[CALL].scope, query.status, query.q, query.size, query.offset
         )

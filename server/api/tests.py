@@ -10,7 +10,7 @@ from server.http.reply import Response
 from server.reports import tests
 from server.reports.scope import only_project
 from server.reports.tests import TestHistory
-from server.services import CALL, SERVICES
+from server.services import CALL
 
 
 class HistoryFilter(CursorPage, kw_only=True):
@@ -29,7 +29,7 @@ async def show(request: web.Request, query: HistoryFilter) -> Response:
     at most 500; `next_cursor` of the reply is the `cursor` of the next page.
     """
     filters = query.branch, query.browser, query.environment
-    async with request.app[SERVICES].pool.acquire() as connection:
+    async with request[CALL].reads.acquire() as connection:
         project_id = await only_project(connection, query.project, request[CALL].known_caller.projects())
         if project_id is None:
             raise TestNotFound()

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Any
 from uuid import UUID
 
 import orjson
@@ -12,6 +11,7 @@ from server.archive import names
 from server.archive.pages import Pages, Text
 from server.archive.zip_stream import HELD, ZipStream
 from server.background import aside
+from server.database.reads import Reads
 from server.reports import archives
 from server.reports.archives import Kept, Run
 from server.storage.folder import Storage
@@ -31,12 +31,12 @@ class FileCut(Exception):
 class Export:
     """The archive of one run. `held`: about how many bytes are in memory until it is sent."""
 
-    def __init__(self, pool: Any, storage: Storage, run: Run) -> None:
-        self._pool, self._storage, self._run = pool, storage, run
+    def __init__(self, reads: Reads, storage: Storage, run: Run) -> None:
+        self._reads, self._storage, self._run = reads, storage, run
         self._zip = ZipStream(run.created_at)
         self._sent: dict[bytes, str] = {}  # the names of the files in the archive, by checksum
         self._gone: dict[bytes, str] = {}  # likewise, of files that the server does not have any more
-        self._pages = Pages(pool, run.id, self._sent)
+        self._pages = Pages(reads, run.id, self._sent)
         self.held = _PER_RESULT * run.results + _PER_FILE * run.artifacts
 
     async def parts(self) -> AsyncGenerator[bytes, None]:
@@ -45,7 +45,7 @@ class Export:
         yield await self._whole(names.ABOUT, orjson.dumps(about, option=orjson.OPT_APPEND_NEWLINE))
         yield await self._whole(names.RUN, self._run.item.encode() + b"\n")
         number = 0
-        async for items, ids in archives.results(self._pool, self._run.id):
+        async for items, ids in archives.results(self._reads, self._run.id):
             number += 1
             yield await self._items(names.results(number), items)
             for case_id in ids:
@@ -54,7 +54,7 @@ class Export:
                         yield part
         for name in archives.OF_RUN:
             number = 0
-            async for items in archives.listed(self._pool, name, self._run.id):
+            async for items in archives.listed(self._reads, name, self._run.id):
                 number += 1
                 yield await self._items(names.of_run(name, number), items)
         async with aclosing(self._packed_pages(self._pages.of_run())) as parts:
@@ -72,11 +72,11 @@ class Export:
         """A result: its lists, and those of its files that no earlier result has."""
         for name in archives.LISTS:
             number = 0
-            async for items in archives.listed(self._pool, name, case_id):
+            async for items in archives.listed(self._reads, name, case_id):
                 number += 1
                 yield await self._items(names.listed(case_id, name, number), items)
         number, images = 0, dict[UUID, str]()
-        async for items, files in archives.artifacts(self._pool, case_id):
+        async for items, files in archives.artifacts(self._reads, case_id):
             number += 1
             yield await self._items(names.listed(case_id, "artifacts", number), items)
             for file in files:

@@ -11,6 +11,7 @@ from uuid import UUID
 from server.archive import names
 from server.archive.addresses import ArchivePages, Lists, Places
 from server.background import aside
+from server.database.reads import Reads
 from server.reports import archives, overview, results, run_comparisons, run_pages, shards
 from server.reports.panels import At, Panel
 from server.reports.results import CUT, ROWS, Asked, Head
@@ -62,13 +63,13 @@ class Pages:
     """The pages of one archive. `files`: the names of its files by checksum, those of a result before its pages;
     `used`: the names of the static files that the pages need."""
 
-    def __init__(self, pool: Any, run_id: UUID, files: Mapping[bytes, str]) -> None:
-        self._pool, self._run_id, self._files = pool, run_id, files
+    def __init__(self, reads: Reads, run_id: UUID, files: Mapping[bytes, str]) -> None:
+        self._reads, self._run_id, self._files = reads, run_id, files
         self.used: set[str] = set()
 
     async def of_result(self, case_id: UUID, images: dict[UUID, str]) -> AsyncGenerator[tuple[str, Text], None]:
         """The names of the pages of a result, and their texts. `images`: the names of its files by their ids."""
-        starts = await archives.page_starts(self._pool, case_id, ROWS)
+        starts = await archives.page_starts(self._reads, case_id, ROWS)
         first = await self._result(case_id, None)
         places = Places(case_id, starts, first.panel.step.at if first.panel else None)
         opening, to = {At(each.number, each.opens) for each in first.iterations}, self._addresses("../", images, places)
@@ -99,7 +100,8 @@ class Pages:
         return ArchivePages(up, images, self._files, self.used, places)
 
     async def _result(self, case_id: UUID, at: At | None) -> results.Result:
-        return await results.of_case(self._pool, case_id, None, Asked(str(at) if at else None, logs=1), CUT)
+        asked = Asked(str(at) if at else None, logs=1)
+        return await self._reads.attempt(partial(results.of_case, self._reads, case_id, None, asked, CUT))
 
     async def _text(self, result: results.Result, name: str, to: ArchivePages) -> Text:
         """The page, with the panels of all its steps at the end."""
@@ -110,12 +112,15 @@ class Pages:
             iteration, head = result.panel.step.iteration, result.head
             for start in range(0, len(result.rows), _PANELS):
                 ats = [At(iteration, row.number) for row in result.rows[start : start + _PANELS]]
-                found = await archives.panels_of(self._pool, head.id, ats, CUT)
+                found = await archives.panels_of(self._reads, head.id, ats, CUT)
                 yield await aside(_PANEL * len(found), _kept, found, head, to)
         yield _END + end
 
     async def _run_values(self, asked: run_pages.Asked) -> dict[str, Any]:
-        async with self._pool.acquire() as connection:
+        return await self._reads.attempt(partial(self._read_run, asked))
+
+    async def _read_run(self, asked: run_pages.Asked) -> dict[str, Any]:
+        async with self._reads.acquire() as connection:
             listed = await overview.one(connection, self._run_id, None)
             compared = await run_comparisons.by_id(connection, self._run_id, None)
             values = await run_pages.values(connection, compared, listed.counts, asked, history=False)

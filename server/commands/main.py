@@ -55,7 +55,7 @@ from server.observe.audit import Action
 
 _REFUSED = (Refused, NameTaken, ByProvider)
 _PRIVATE = (embedded.EmbeddedError, clients.NoClients, up.InUse)
-_EXPECTED = (*_REFUSED, *_PRIVATE, ConfigError, serve.OldSchema, OSError, psycopg.Error)
+_EXPECTED = (*_REFUSED, *_PRIVATE, ConfigError, serve.OldSchema, serve.OtherDatabase, OSError, psycopg.Error)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,6 +90,7 @@ def _serve(options: argparse.Namespace) -> None:
     loaded = settings.load(options.config, overrides={"server": given})
     log.set_up(loaded.log)
     serve.check_schema(loaded)
+    serve.check_standby(loaded)
     serve.log_size(loaded)
     if loaded.server.workers == 1:
         asyncio.run(serve.run(loaded, _ready, service=service))

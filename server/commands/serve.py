@@ -17,6 +17,7 @@ from aiohttp import web
 from server.commands.systemd import Service
 from server.config import Config, ServerConfig
 from server.database import migrate
+from server.database.queries import SQL
 from server.errors import StorageFull
 from server.http.accept import Acceptor, max_connections, raise_descriptor_limit
 from server.limits import Admission
@@ -49,6 +50,10 @@ class OldSchema(Exception):
     """The database schema is older than this server: run `reportd migrate` first."""
 
 
+class OtherDatabase(Exception):
+    """[database] read_dsn leads to another database than dsn: it must be a standby of the same PostgreSQL."""
+
+
 def check_schema(config: Config) -> None:
     """Raise OldSchema when migrations are missing. Blocking.
 
@@ -62,6 +67,23 @@ def check_schema(config: Config) -> None:
         return
     if missing:
         raise OldSchema(f"{OldSchema.__doc__} Missing: {', '.join(missing)}")
+
+
+def check_standby(config: Config) -> None:
+    """Raise OtherDatabase when read_dsn is not of the same database as dsn. Blocking.
+
+    When one of them is unreachable, the server compares them later, and does not use the standby until then.
+    """
+    database, found = config.database, []
+    for dsn in (database.dsn, database.read_dsn) if database.read_dsn else ():
+        try:
+            with psycopg.connect(dsn, connect_timeout=5) as connection:
+                found.append(connection.execute(SQL.standby.identity).fetchone())
+        except psycopg.OperationalError as error:
+            LOG.warning("cannot compare the databases of dsn and read_dsn yet: %s", error)
+            return
+    if len(set(found)) > 1:
+        raise OtherDatabase(OtherDatabase.__doc__)
 
 
 def check_storage(config: Config) -> None:
@@ -82,6 +104,8 @@ def log_size(config: Config) -> None:
         LOG.info("1 worker, %d database connections", connections)
     else:
         LOG.info("%d workers, %d database connections each, %d in all", workers, connections, workers * connections)
+    if config.database.read_dsn:
+        LOG.info("%d connections to the standby", workers * (connections + 1))
 
 
 def listen(config: ServerConfig, service: Service) -> list[socket.socket]:

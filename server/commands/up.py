@@ -40,7 +40,7 @@ def settings(data: Path, config_file: Path | None, listening: dict[str, Any]) ->
     return load(
         config_file,
         defaults={"artifacts": {"storage_path": str(data / "artifacts")}},
-        overrides={"database": {"dsn": postgres(data).dsn()}, "server": {**listening, "workers": 1}},
+        overrides={"database": {"dsn": postgres(data).dsn(), "read_dsn": ""}, "server": {**listening, "workers": 1}},
     )
 
 

@@ -1,9 +1,9 @@
 """The connection pool for PostgreSQL with a timeout for every wait, and its transactions. Independent of the schema."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import orjson
@@ -12,6 +12,8 @@ from server.config import DatabaseConfig
 from server.database.errors import LOST, UNAVAILABLE
 from server.database.hosts import connector
 from server.errors import OutcomeUnknown, Overloaded
+
+T = TypeVar("T")
 
 # A rollback, or the cancellation of a statement, may take this long; then its connection is dropped.
 _ROLLBACK_SECONDS = 2.0
@@ -183,6 +185,10 @@ class Pool:
             except LOST as error:
                 raise OutcomeUnknown() from error
 
+    async def attempt(self, work: Callable[[], Awaitable[T]]) -> T:
+        """`work()`, see reads.py."""
+        return await work()
+
     async def execute(self, query: str, *arguments: Any) -> str:
         async with self.acquire() as connection:
             return str(await connection.execute(query, *arguments))
@@ -204,10 +210,16 @@ class Pool:
         with suppress(*LOST):
             async with asyncio.timeout(seconds):
                 self._generation += 1
-                if self._keeping is not None:
-                    self._keeping.cancel()
                 await self._give_back()
                 await self._pool.close()
+        self.terminate()
+
+    def terminate(self) -> None:
+        """Drops every connection at once, also those in use."""
+        self._generation += 1
+        if self._keeping is not None:
+            self._keeping.cancel()
+        self._kept.clear()
         self._pool.terminate()
 
     @asynccontextmanager
@@ -241,8 +253,13 @@ class _Limit:
         self._semaphore.release()
 
 
-async def open_pool(config: DatabaseConfig) -> Pool:
-    """A pool of at most `pool_size` connections. Opens none yet, so the server can start before the database."""
+async def open_pool(
+    config: DatabaseConfig, admit: Callable[[Any], Awaitable[None]] | None = None, **options: Any
+) -> Pool:
+    """A pool of at most `pool_size` connections. Opens none yet, so the server can start before the database.
+
+    `admit` raises when a new connection must not be used. `options` are those of asyncpg.connect.
+    """
 
     async def keep_session(connection: Any) -> None:
         """Replaces asyncpg's RESET ALL after every use: settings are changed only within transactions (SET LOCAL)."""
@@ -255,6 +272,8 @@ async def open_pool(config: DatabaseConfig) -> Pool:
         await connection.set_type_codec("json", schema="pg_catalog", **codec)
         if config.prepared_statements:  # otherwise each execution is planned for the current table sizes
             await connection.execute(_SESSION)
+        if admit is not None:
+            await admit(connection)
 
     pool = await asyncpg.create_pool(
         config.dsn,
@@ -269,6 +288,7 @@ async def open_pool(config: DatabaseConfig) -> Pool:
         reset=keep_session,
         init=set_up,
         server_settings={"application_name": "reportd", "timezone": "UTC"},
+        **options,
     )
     return Pool(pool, config)
 

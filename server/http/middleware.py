@@ -78,7 +78,7 @@ def outermost(origins: Origins) -> Middleware:
         origin = origins.of(request)
         request_id = sent_id if _SANE_ID.fullmatch(sent_id) else os.urandom(16).hex()
         call = request[CALL] = Call(request_id, origin.remote, origin.secure, origin.host)
-        admission = request.app[SERVICES].admission
+        call.reads, admission = request.app[SERVICES].pool, request.app[SERVICES].admission
         admission.begin_request()
         try:
             return await _serve(request, handler, origins, origin)

@@ -124,8 +124,8 @@ async def listed(
     text = encode(value)
     if all(each.whole for each in lists):
         return raw(200, text, headers)
-    pool = request.app[SERVICES].pool
-    parts = [each.portions(pool, _Items()) for each in lists if not each.whole]
+    reads = request[CALL].reads
+    parts = [each.portions(reads, _Items()) for each in lists if not each.whole]
     return await in_portions(text, parts, {**_JSON, **(headers or {})})
 
 

@@ -97,6 +97,7 @@ class Route:
     access: Access = Access()
     upload: Upload | None = None
     once: bool = True  # whether a POST accepts an Idempotency-Key
+    reading: bool = False  # whether its handler only reads, by Call.reads, and so much that a standby should do it
     max_json: int | None = None  # limit of its JSON body in bytes, if lower than `[api] max_json_size`
     refusal: Refusal | None = None  # makes the replies of errors, if they are not JSON
     # Only for the OpenAPI document:
@@ -248,8 +249,11 @@ class _Bound:
             # A small body is decoded before the resource is looked up, which saves a query, and 404 still comes first.
             await must_exist(request, arguments)
             raise
+        call = request[CALL]
+        if self._route.reading:
+            call.reads = request.app[SERVICES].reads()
         try:
-            response = await self._route.handler(request, **arguments)
+            response = await call.reads.attempt(partial(self._route.handler, request, **arguments))
         except ReportError as error:
             if error.status < 500:  # 404 comes first
                 await must_exist(request, arguments)
@@ -257,8 +261,8 @@ class _Bound:
         if REPLAYED in response.headers:
             await must_exist(request, arguments)  # the resource may have been deleted since the first reply
         # Also to a replayed reply, which is stored without them: the same body has the same warnings.
-        if request[CALL].warnings and response.status < 300:
-            reply.add_warnings(response, request[CALL].warnings)
+        if call.warnings and response.status < 300:
+            reply.add_warnings(response, call.warnings)
         return response
 
     def _read_head(self, request: web.Request, arguments: dict[str, Any]) -> None:

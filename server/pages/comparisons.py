@@ -14,7 +14,7 @@ from server.http.reply import Response
 from server.reports import comparisons, run_comparisons, run_tests, side_by_side
 from server.reports.run_comparisons import BaseRun, ChangedTest, RunComparison
 from server.reports.scope import name_and_main_branch, project_within
-from server.services import CALL, SERVICES
+from server.services import CALL
 from server.viewer import render
 from server.viewer.filters import FilteredAddress
 
@@ -61,10 +61,10 @@ class RunsQuery(Struct, kw_only=True):
 
 async def show_results(request: web.Request, case_id: UUID, query: ResultsQuery) -> Response:
     """Two results of a test, step by step."""
-    pool, other = request.app[SERVICES].pool, query.other.value if query.other else None
-    head, base = await comparisons.both(pool, case_id, request[CALL].scope, other)
-    shown = await side_by_side.read(pool, head, base, query.diff)
-    project, _ = await name_and_main_branch(pool, head.project_id)
+    reads, other = request[CALL].reads, query.other.value if query.other else None
+    head, base = await comparisons.both(reads, case_id, request[CALL].scope, other)
+    shown = await side_by_side.read(reads, head, base, query.diff)
+    project, _ = await name_and_main_branch(reads, head.project_id)
     draw = partial(
         render.page,
         "compared_results.html",
@@ -79,14 +79,14 @@ async def show_results(request: web.Request, case_id: UUID, query: ResultsQuery)
 
 async def show_runs(request: web.Request, query: RunsQuery) -> Response:
     """What changed from one run to another."""
-    pool, base = request.app[SERVICES].pool, query.base.value if query.base else "previous"
-    scope = await project_within(pool, "suite_id", query.head, request[CALL].known_caller.projects())
-    found = await run_comparisons.compare(pool, query.head, scope, base)
+    reads, base = request[CALL].reads, query.base.value if query.base else "previous"
+    scope = await project_within(reads, "suite_id", query.head, request[CALL].known_caller.projects())
+    found = await run_comparisons.compare(reads, query.head, scope, base)
     lists = _lists(found)
     most = _LISTED if query.list is None else run_comparisons.MAX_LISTED * 2
     shown = {name: tests[:most] for name, (_, tests) in lists.items() if query.list in (None, name)}
     failed = [side.test_case_result_id for tests in shown.values() for test in tests for side in _failures(test)]
-    async with pool.acquire() as connection:
+    async with reads.acquire() as connection:
         steps = await run_tests.failed_steps(connection, failed)
         project, main_branch = await name_and_main_branch(connection, scope)
     draw = partial(

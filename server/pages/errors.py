@@ -16,7 +16,7 @@ from server.http.reply import Response
 from server.reports import errors, overview
 from server.reports.errors import ErrorDay
 from server.reports.scope import projects_named
-from server.services import CALL, SERVICES
+from server.services import CALL
 from server.viewer import render
 from server.viewer.filters import FilteredAddress
 
@@ -35,7 +35,7 @@ async def index(request: web.Request, query: ErrorsQuery) -> Response:
     if "" in request.query.values():  # of a form that was sent with empty fields: the address is to be short
         return html.see_other(here(cursor=query.cursor))
     visible, before = request[CALL].known_caller.projects(), CursorPage(cursor=query.cursor).before
-    async with request.app[SERVICES].pool.acquire() as connection:
+    async with request[CALL].reads.acquire() as connection:
         projects = await overview.projects(connection, visible)
         chosen = await projects_named(connection, query.project, visible)
         found, last = await errors.page(connection, chosen, before, _LISTED)
@@ -48,7 +48,7 @@ async def show(request: web.Request) -> Response:
     """One error."""
     project, fingerprint = request.match_info["project"], request.match_info["fingerprint"]
     async with (
-        request.app[SERVICES].pool.acquire() as connection,
+        request[CALL].reads.acquire() as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
         found = await projects_named(connection, project, request[CALL].known_caller.projects())

@@ -55,12 +55,12 @@ class _Shown:
 
 async def show(request: web.Request, case_id: UUID, artifact_id: UUID, query: FileQuery) -> Response:
     """The page of a file."""
-    services = request.app[SERVICES]
-    head = await results.head_of(services.pool, case_id, request[CALL].scope)
-    file = await result_files.of_case(services.pool, case_id, artifact_id)
-    shown = await _of_kind(services.storage, file, query)
+    reads, storage = request[CALL].reads, request.app[SERVICES].storage
+    head = await results.head_of(reads, case_id, request[CALL].scope)
+    file = await result_files.of_case(reads, case_id, artifact_id)
+    shown = await _of_kind(storage, file, query)
     if shown.kind == "video" and file.captured_at is not None and not shown.missing:
-        shown.steps = _seekable(await results.rows_of(services.pool, case_id, file.iteration), file)
+        shown.steps = _seekable(await results.rows_of(reads, case_id, file.iteration), file)
     here = FilteredAddress.of(request.path, request.query, query.__struct_fields__)
     values = {"head": head, "file": file, "shown": shown, "query": query, "here": here, "painter": ansi.Painter()}
     status = 410 if shown.missing else 200

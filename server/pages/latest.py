@@ -10,7 +10,7 @@ from server.http.fields import AnyRunStatus, IndexedText, Name100
 from server.http.reply import Response
 from server.reports import suite_runs
 from server.reports.scope import projects_named
-from server.services import CALL, SERVICES
+from server.services import CALL
 from server.viewer import render
 from server.viewer.filters import FilteredAddress
 
@@ -25,7 +25,7 @@ class LatestQuery(Struct):
 async def show(request: web.Request, query: LatestQuery) -> Response:
     """Leads to the newest run with these values."""
     here = FilteredAddress.of("/runs", request.query, LatestQuery.__struct_fields__)
-    async with request.app[SERVICES].pool.acquire() as connection:
+    async with request[CALL].reads.acquire() as connection:
         projects = await projects_named(connection, query.project, request[CALL].known_caller.projects())
         name, branch = query.name or None, query.branch or None
         found, _ = await suite_runs.page(connection, projects, None, 1, name=name, branch=branch, status=query.status)

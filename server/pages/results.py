@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 from server.http import html
 from server.http.reply import Response
 from server.reports import comparisons, greens, marks, overview, results
-from server.services import CALL, SERVICES
+from server.services import CALL
 from server.viewer import render, result_page
 
 _AT_ONCE = 1_000  # steps that are compared with the last green before the page is sent
@@ -46,20 +46,20 @@ class ResultQuery(Struct):
 
 async def show(request: web.Request, case_id: UUID, query: ResultQuery) -> Response:
     """The page of a result."""
-    pool, scope = request.app[SERVICES].pool, request[CALL].scope
+    reads, scope = request[CALL].reads, request[CALL].scope
     if query.part is not None:
-        return await _live(request, await results.progress(pool, case_id, scope), query.steps)
+        return await _live(request, await results.progress(reads, case_id, scope), query.steps)
     cut = results.WHOLE if query.whole else results.CUT
-    result = await results.of_case(pool, case_id, scope, query.asked(), cut)
+    result = await results.of_case(reads, case_id, scope, query.asked(), cut)
     if not result.head.finished:
-        result.quiet = (await overview.quiet(pool, [result.head.run_id])).get(result.head.run_id)
+        result.quiet = (await overview.quiet(reads, [result.head.run_id])).get(result.head.run_id)
     failed, steps = result.head.status == "Failed", sum(each.steps for each in result.iterations)
     difference = (
-        await comparisons.first_difference(pool, case_id, scope, None) if failed and steps <= _AT_ONCE else None
+        await comparisons.first_difference(reads, case_id, scope, None) if failed and steps <= _AT_ONCE else None
     )
-    mark = await marks.of_result(pool, result.head.run_id, result.outcome())
+    mark = await marks.of_result(reads, result.head.run_id, result.outcome())
     at = result.panel.step.at if result.panel and query.beside == "green" else None
-    green = await greens.of_step(pool, case_id, at) if result.panel else None
+    green = await greens.of_step(reads, case_id, at) if result.panel else None
     late = failed and steps > _AT_ONCE
     draw = partial(result_page.draw, result, query, green=green, difference=difference, late=late, marks=mark, cut=cut)
     length = result.length + (result.panel.length if result.panel else 0)
@@ -69,7 +69,7 @@ async def show(request: web.Request, case_id: UUID, query: ResultQuery) -> Respo
 async def _live(request: web.Request, now: results.Progress, shown: int) -> Response:
     """The status of a result and its run, attempts, and how many steps are not in the page."""
     run = now.head.run_id
-    quiet = None if now.head.finished else (await overview.quiet(request.app[SERVICES].pool, [run])).get(run)
+    quiet = None if now.head.finished else (await overview.quiet(request[CALL].reads, [run])).get(run)
     hours = quiet and quiet // timedelta(hours=1)
     version = now.head.status, now.head.run_status, now.attempts, now.steps, hours
     draw = partial(
@@ -80,8 +80,8 @@ async def _live(request: web.Request, now: results.Progress, shown: int) -> Resp
 
 async def show_difference(request: web.Request, case_id: UUID) -> Response:
     """The first difference of a result with many steps: for the scripts of its page, and as a page of its own."""
-    pool, scope = request.app[SERVICES].pool, request[CALL].scope
-    head = await results.head_of(pool, case_id, scope)
-    difference = await comparisons.first_difference(pool, case_id, scope, None)
+    reads, scope = request[CALL].reads, request[CALL].scope
+    head = await results.head_of(reads, case_id, scope)
+    difference = await comparisons.first_difference(reads, case_id, scope, None)
     name = "difference.html" if html.is_fragment(request) else "difference_page.html"
     return await html.page(request, partial(render.page, name, head=head, difference=difference), fragments=True)

@@ -11,7 +11,7 @@ from server.http.fields import Name100, Text255
 from server.http.reply import Response
 from server.reports import overview, search
 from server.reports.scope import projects_named
-from server.services import CALL, SERVICES
+from server.services import CALL
 from server.viewer import render
 from server.viewer.filters import FilteredAddress
 
@@ -27,7 +27,7 @@ class SearchQuery(Struct):
 async def show(request: web.Request, query: SearchQuery) -> Response:
     """The errors, tests and selectors that fit best. Without a text, only the form."""
     text, visible, found = query.q.strip(), request[CALL].known_caller.projects(), None
-    async with request.app[SERVICES].pool.acquire() as connection:
+    async with request[CALL].reads.acquire() as connection:
         projects = await overview.projects(connection, visible)
         if len(text) >= LEAST:
             chosen = await projects_named(connection, query.project or None, visible)

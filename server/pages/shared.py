@@ -17,7 +17,7 @@ from msgspec import Meta, Struct
 
 from server.auth.evidence_links import Shared
 from server.background import aside
-from server.database.pool import Pool
+from server.database.reads import Reads
 from server.errors import CaseNotFound, Invalid, Problem, ReportError
 from server.http import files, html, reply
 from server.http.fields import IndexedText, Page
@@ -110,7 +110,7 @@ async def show_case(request: web.Request, case_id: UUID, query: ResultQuery) -> 
 
     The report has no artifacts except images. Browsers get HTML and programs JSON, by the `Accept` header.
     """
-    if not await links.covers_case(request.app[SERVICES].pool, request[CALL].known_caller.id, case_id):
+    if not await links.covers_case(request[CALL].reads, request[CALL].known_caller.id, case_id):
         raise CaseNotFound()
     return await _case(request, case_id, query)
 
@@ -138,7 +138,7 @@ async def _show_run(request: web.Request, suite_id: UUID, query: SharedQuery) ->
     if query.status == "Flaky":
         raise Invalid(Problem("status", "Flaky is a filter of the HTML page only"))
     scope, url = request[CALL].scope, _shared(request).url
-    async with request.app[SERVICES].pool.acquire() as connection:
+    async with request[CALL].reads.acquire() as connection:
         run = await suite_runs.by_id(connection, suite_id, scope)
         total, cases = await test_cases.of_run(
             connection, suite_id, scope, query.status, query.q, query.size, query.offset
@@ -157,7 +157,7 @@ async def _run_page(request: web.Request, suite_id: UUID, query: SharedQuery) ->
     scope, url = request[CALL].scope, _shared(request).url
     here = FilteredAddress.of(url, request.query, ("status", "q", "tag", "error", "group", "cursor"))
     asked = run_pages.Asked(query.status, query.q, query.tag, query.error, query.group, query.cursor)
-    async with request.app[SERVICES].pool.acquire() as connection:
+    async with request[CALL].reads.acquire() as connection:
         run = await overview.one(connection, suite_id, scope)
         compared = await run_comparisons.by_id(connection, suite_id, scope)
         values = await run_pages.values(connection, compared, run.counts, asked, history=False)
@@ -193,9 +193,9 @@ _HANDLERS: Mapping[str, Callable[[web.Request, UUID, SharedQuery], Awaitable[Res
 async def _case(request: web.Request, case_id: UUID, query: SharedQuery | ResultQuery) -> Response:
     if html.preferred(request):
         return await _case_page(request, case_id, query)
-    pool, shared = request.app[SERVICES].pool, _shared(request)
-    report = await reports.gather(pool, case_id, request[CALL].scope, _IMAGES)
-    limits = _Limits(pool, case_id, shared.url)
+    reads, shared = request[CALL].reads, _shared(request)
+    report = await reports.gather(reads, case_id, request[CALL].scope, _IMAGES)
+    limits = _Limits(reads, case_id, shared.url)
     shown, images, points = reports.lists(report)
     await shown.changed(limits.steps)
     await images.changed(limits.artifacts)
@@ -205,16 +205,16 @@ async def _case(request: web.Request, case_id: UUID, query: SharedQuery | Result
 
 async def _case_page(request: web.Request, case_id: UUID, query: SharedQuery | ResultQuery) -> Response:
     """The page of a result, as far as the link covers it."""
-    pool, shared = request.app[SERVICES].pool, _shared(request)
+    reads, shared = request[CALL].reads, _shared(request)
     cut = _WHOLE if query.whole else results.CUT
     asked = results.Asked(query.step, query.files, only_images=True)
-    result = await results.of_case(pool, case_id, request[CALL].scope, asked, cut)
+    result = await results.of_case(reads, case_id, request[CALL].scope, asked, cut)
     only = case_id if shared.kind == "test_case_result" else None
     if only:
         result.attempts, result.previous_failed, result.next_failed = [], None, None
     points = [*result.checkpoints, *(result.panel.checkpoints if result.panel else [])]
     named = {each.image for each in result.rows} | {each.screenshot for each in points}
-    images = await links.images_among(pool, case_id, [each for each in named if each])
+    images = await links.images_among(reads, case_id, [each for each in named if each])
     for row in result.rows:
         row.image = row.image if str(row.image) in images else None
     for point in points:
@@ -225,12 +225,14 @@ async def _case_page(request: web.Request, case_id: UUID, query: SharedQuery | R
 
 async def show_step(request: web.Request, case_id: UUID, query: StepQuery) -> Response:
     """The page of one step of a result that an evidence link covers."""
-    pool, shared = request.app[SERVICES].pool, _shared(request)
-    if not await links.covers_case(pool, request[CALL].known_caller.id, case_id):
+    reads, shared = request[CALL].reads, _shared(request)
+    if not await links.covers_case(reads, request[CALL].known_caller.id, case_id):
         raise CaseNotFound()
     at, scope = request.match_info["at"], request[CALL].scope
-    head, panel = await results.panel(pool, case_id, scope, at, _WHOLE, only_images=True)
-    images = await links.images_among(pool, case_id, [each.screenshot for each in panel.checkpoints if each.screenshot])
+    head, panel = await results.panel(reads, case_id, scope, at, _WHOLE, only_images=True)
+    images = await links.images_among(
+        reads, case_id, [each.screenshot for each in panel.checkpoints if each.screenshot]
+    )
     for point in panel.checkpoints:
         point.screenshot = point.screenshot if str(point.screenshot) in images else None
     shown = stage(panel, query.view, query.beside, series=True)
@@ -254,8 +256,8 @@ class _Limits:
     """Removes what the link does not cover from portions of a report, and replaces the URLs of images by URLs of the
     link."""
 
-    def __init__(self, pool: Pool, case_id: UUID, url: str) -> None:
-        self._pool, self._case_id, self._url = pool, case_id, url
+    def __init__(self, reads: Reads, case_id: UUID, url: str) -> None:
+        self._reads, self._case_id, self._url = reads, case_id, url
 
     async def artifacts(self, items: Any) -> list[dict[str, Any]]:
         return [{**each, "download_url": self._address(each)} for each in await _plain(items)]
@@ -264,7 +266,7 @@ class _Limits:
         """Steps or checkpoints without screenshots that are no images."""
         entries: list[dict[str, Any]] = await _plain(items)
         wanted = [UUID(each["screenshot_artifact_id"]) for each in entries if each["screenshot_artifact_id"]]
-        images = await links.images_among(self._pool, self._case_id, wanted) if wanted else set()
+        images = await links.images_among(self._reads, self._case_id, wanted) if wanted else set()
         for each in entries:
             if each["screenshot_artifact_id"] not in images:
                 each["screenshot_artifact_id"] = None

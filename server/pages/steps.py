@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 from server.http import html
 from server.http.reply import Response
 from server.reports import greens, results
-from server.services import CALL, SERVICES
+from server.services import CALL
 from server.viewer import render
 from server.viewer.stage import stage
 
@@ -25,11 +25,11 @@ class StepQuery(Struct):
 
 async def show(request: web.Request, case_id: UUID, query: StepQuery) -> Response:
     """The panel of a step for the scripts of the page; for everybody else a small page."""
-    pool, scope, at = request.app[SERVICES].pool, request[CALL].scope, request.match_info["at"]
+    reads, scope, at = request[CALL].reads, request[CALL].scope, request.match_info["at"]
     fragment = html.is_fragment(request)
     cut = results.CUT if fragment else results.WHOLE
-    head, panel = await results.panel(pool, case_id, scope, at, cut)
-    green = await greens.of_step(pool, case_id, panel.step.at if query.beside == "green" else None)
+    head, panel = await results.panel(reads, case_id, scope, at, cut)
+    green = await greens.of_step(reads, case_id, panel.step.at if query.beside == "green" else None)
     shown = stage(panel, query.view, query.beside, green)
     name = "panel.html" if fragment else "step.html"
     draw = partial(render.page, name, head=head, panel=panel, stage=shown)

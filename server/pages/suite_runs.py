@@ -21,7 +21,7 @@ from server.reports.overview import Known, ListedRun
 from server.reports.run_tests import State
 from server.reports.shards import Completeness
 from server.reports.suite_runs import SuiteRun
-from server.services import CALL, SERVICES
+from server.services import CALL
 from server.viewer import render
 from server.viewer.filters import FilteredAddress
 
@@ -82,7 +82,7 @@ async def index(request: web.Request, query: RunQuery) -> Response:
     if "" in request.query.values():  # of a form that was sent with empty fields: the address is to be short
         return html.see_other(here(cursor=query.cursor))
     visible = request[CALL].known_caller.projects()
-    async with request.app[SERVICES].pool.acquire() as connection:
+    async with request[CALL].reads.acquire() as connection:
         projects = await overview.projects(connection, visible)
         chosen = _chosen(projects, query.project, visible)
         before = CursorPage(cursor=query.cursor).before
@@ -153,7 +153,7 @@ async def show(request: web.Request, suite_id: UUID, query: TestQuery) -> Respon
     if "" in request.query.values():
         return html.see_other(here(cursor=query.cursor))
     asked = run_pages.Asked(query.status, query.q, query.tag, query.error, query.group, query.cursor)
-    async with request.app[SERVICES].pool.acquire() as connection:
+    async with request[CALL].reads.acquire() as connection:
         run = await overview.one(connection, suite_id, request[CALL].scope)
         whole = await shards.of_run(connection, suite_id, request[CALL].scope, run.counts.total)
         if query.part is not None:

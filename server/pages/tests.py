@@ -14,7 +14,7 @@ from server.http.fields import IndexedText, Name100, RequiredText
 from server.http.reply import Response
 from server.reports import marks, tests
 from server.reports.scope import name_and_main_branch, only_project
-from server.services import CALL, SERVICES
+from server.services import CALL
 from server.viewer import render
 from server.viewer.filters import FilteredAddress
 
@@ -37,7 +37,7 @@ async def show(request: web.Request, query: HistoryQuery) -> Response:
         return html.see_other(here(cursor=query.cursor))
     filters, before = (query.branch, query.browser, query.environment), CursorPage(cursor=query.cursor).before
     async with (
-        request.app[SERVICES].pool.acquire() as connection,
+        request[CALL].reads.acquire() as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
         project_id = await only_project(connection, query.project, request[CALL].known_caller.projects())

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from server.database.queries import SQL
+from server.database.reads import Reads
 from server.errors import SuiteRunNotFound
 from server.reports import panels
 from server.reports.panels import At, Panel
@@ -93,11 +94,15 @@ async def page_starts(where: Any, case_id: UUID, rows: int) -> list[At]:
     return [At(*row) for row in await where.fetch(SQL.archives.page_starts, case_id, rows)]
 
 
-async def panels_of(pool: Any, case_id: UUID, ats: Sequence[At], cut: int) -> list[Panel]:
+async def panels_of(reads: Reads, case_id: UUID, ats: Sequence[At], cut: int) -> list[Panel]:
     """The steps at these places, those that are there."""
-    async with pool.acquire() as connection:
-        found = [await panels.of_step(connection, case_id, at, cut) for at in ats]
-    return [each for each in found if each is not None]
+
+    async def read() -> list[Panel]:
+        async with reads.acquire() as connection:
+            found = [await panels.of_step(connection, case_id, at, cut) for at in ats]
+        return [each for each in found if each is not None]
+
+    return await reads.attempt(read)
 
 
 async def checksums_of(connection: Any, ids: Sequence[UUID]) -> dict[UUID, bytes]:

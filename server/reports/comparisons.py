@@ -10,8 +10,8 @@ from server.background import aside
 from server.compare import differences, sentences
 from server.compare.differences import Comparison, Difference, first_failure
 from server.compare.steps import Entry, Side, Step, Texts, TooLong
-from server.database.pool import Pool
 from server.database.queries import SQL
+from server.database.reads import Reads
 from server.errors import CaseNotFound
 from server.reports.words import Moment, Status
 
@@ -130,10 +130,10 @@ async def last_green(where: Any, head: ComparedResult) -> ComparedResult | None:
     return None if row is None else ComparedResult(*row)
 
 
-async def compare(pool: Pool, head: ComparedResult, base: ComparedResult) -> Compared:
+async def compare(reads: Reads, head: ComparedResult, base: ComparedResult) -> Compared:
     """Compares two results, most of the time in a thread. Reads at most 5,000 steps of each."""
     async with (
-        pool.acquire() as connection,
+        reads.acquire() as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
         loaded = [await _load(connection, each.id) for each in (base, head)]
@@ -142,21 +142,21 @@ async def compare(pool: Pool, head: ComparedResult, base: ComparedResult) -> Com
     texts = Texts(SECONDS)
     try:
         comparison = await aside(_work([before, after]), differences.compare, before, after, texts)
-        comparison = await _confirmed(pool, head, comparison, texts)
+        comparison = await _confirmed(reads, head, comparison, texts)
     except TooLong:
         return Compared(base, head, None, ids, [*limited, "time"])
     return Compared(base, head, comparison, ids, limited if comparison.exact else [*limited, "alignment"])
 
 
-async def first_difference(pool: Pool, case_id: UUID, scope: UUID | None, other: UUID | None) -> FirstDifference:
+async def first_difference(reads: Reads, case_id: UUID, scope: UUID | None, other: UUID | None) -> FirstDifference:
     """The first difference of a result from another one of its project, by default its last green. Raises CaseNotFound.
 
     `reason` says why there is no row: `never_passed`, `too_long`, `no_steps`, `no_difference`.
     """
-    head, base = await both(pool, case_id, scope, other)
+    head, base = await both(reads, case_id, scope, other)
     if base is None:
         return FirstDifference(case_id, None, None, None, None, "never_passed", [])
-    compared = await compare(pool, head, base)
+    compared = await compare(reads, head, base)
     found = compared.comparison
     if found is None:
         return FirstDifference(case_id, base, None, None, None, "too_long", compared.limited)
@@ -168,16 +168,16 @@ async def first_difference(pool: Pool, case_id: UUID, scope: UUID | None, other:
 
 
 async def of_results(
-    pool: Pool, case_id: UUID, scope: UUID | None, other: UUID | None, differing: bool
+    reads: Reads, case_id: UUID, scope: UUID | None, other: UUID | None, differing: bool
 ) -> ResultComparison:
     """The rows of a comparison, at most 2,000; with `differing`, only those with differences.
 
     None of them when there is no last green to compare with. Raises CaseNotFound.
     """
-    head, base = await both(pool, case_id, scope, other)
+    head, base = await both(reads, case_id, scope, other)
     if base is None:
         return ResultComparison(case_id, None, 0, 0, None, [], [])
-    compared = await compare(pool, head, base)
+    compared = await compare(reads, head, base)
     rows = compared.comparison.rows if compared.comparison else []
     wanted = [at for at, row in enumerate(rows) if row.differences or not differing]
     first = differences.first_difference(compared.comparison) if compared.comparison else None
@@ -211,14 +211,14 @@ async def _load(connection: Any, case_id: UUID) -> tuple[Side, list[UUID], bool,
     return Side(steps, entries), ids, len(rows) > MAX_STEPS, max(len(console), len(requests)) > MAX_ENTRIES
 
 
-async def _confirmed(pool: Pool, head: ComparedResult, found: Comparison, texts: Texts) -> Comparison:
+async def _confirmed(reads: Reads, head: ComparedResult, found: Comparison, texts: Texts) -> Comparison:
     """Without differences in time that are usual for the last 10 greens; they are read only for such differences."""
     if not found.slow:
         return found
     place = head.project_id, head.test_id, head.id, head.browser
     wanted = {where[:2] for where in found.slow.values()}
     iterations, types = {iteration for iteration, _ in wanted}, {key[0] for _, key in wanted}
-    async with pool.acquire() as connection:
+    async with reads.acquire() as connection:
         greens = [row["id"] for row in await connection.fetch(SQL.comparisons.greens, *place)]
         rows = await connection.fetch(SQL.comparisons.durations, greens, list(iterations), list(types), _MAX_DURATIONS)
     results = [

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from server.database.pool import Pool
+from server.database.reads import Reads
 
 PORTION = 1 << 20  # bytes of text; the queries have the same number, and count at least 500 for each row
 MOST_ROWS = PORTION // 500 + 1  # so that a query does not look at many more rows than it returns
@@ -52,7 +52,7 @@ class Listing:
         self._first = replace(self._first, items=await change(self._first.items))
         self._changes.append(change)
 
-    async def portions(self, pool: Pool, encode: Callable[[Any], Awaitable[bytes]]) -> AsyncGenerator[bytes, None]:
+    async def portions(self, reads: Reads, encode: Callable[[Any], Awaitable[bytes]]) -> AsyncGenerator[bytes, None]:
         """The items of one portion after the other, encoded. While one is sent, neither its rows nor a connection to
         the database are kept."""
         portion: Portion | None = self._first
@@ -62,11 +62,14 @@ class Listing:
             items, portion = [portion.items], None
             yield await encode(items.pop())
             if self._left > 0:
-                portion = await self._next(pool, after)
+                portion = await self._next(reads, after)
 
-    async def _next(self, pool: Pool, after: Key) -> Portion:
-        async with pool.acquire() as connection:
-            found = await self._fetch(connection, after, min(self._left, MOST_ROWS), 0)
+    async def _next(self, reads: Reads, after: Key) -> Portion:
+        async def fetch() -> Portion:
+            async with reads.acquire() as connection:
+                return await self._fetch(connection, after, min(self._left, MOST_ROWS), 0)
+
+        found = await reads.attempt(fetch)
         for change in self._changes:
             found = replace(found, items=await change(found.items))
         return found

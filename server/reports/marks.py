@@ -10,8 +10,8 @@ from server.background import aside
 from server.compare import marks
 from server.compare.marks import Attempt
 from server.compare.runs import Outcome
-from server.database.pool import Pool
 from server.database.queries import SQL
+from server.database.reads import Reads
 from server.ids import first_id, time_of
 from server.reports import run_comparisons
 from server.reports.run_comparisons import MAX_TESTS, ComparedRun
@@ -84,10 +84,10 @@ class RunMarks:
     limited: list[str]
 
 
-async def of_run(pool: Pool, run_id: UUID, scope: UUID | None) -> RunMarks:
+async def of_run(reads: Reads, run_id: UUID, scope: UUID | None) -> RunMarks:
     """The tests of a run that have a mark, as of this run; those that failed first. Raises SuiteRunNotFound."""
     async with (
-        pool.acquire() as connection,
+        reads.acquire() as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
         run = await run_comparisons.by_id(connection, run_id, scope)
@@ -122,10 +122,10 @@ async def for_tests(
     return await aside(1_000 * sum(map(len, known.values())), marked)
 
 
-async def of_result(pool: Pool, run_id: UUID, test: Outcome) -> Marks:
+async def of_result(reads: Reads, run_id: UUID, test: Outcome) -> Marks:
     """The marks of one result of a run, as of this run. Raises SuiteRunNotFound."""
     async with (
-        pool.acquire() as connection,
+        reads.acquire() as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
         run = await run_comparisons.by_id(connection, run_id, None)

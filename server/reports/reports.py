@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from server.database.pool import Pool
 from server.database.queries import SQL
+from server.database.reads import Reads
 from server.reports import artifacts, checkpoints, steps, test_cases
 from server.reports.artifacts import Artifact
 from server.reports.checkpoints import Checkpoint
@@ -26,12 +26,12 @@ class Report:
     truncated: bool
 
 
-async def gather(pool: Pool, case_id: UUID, scope: UUID | None, types: str | None = None) -> Report:
+async def gather(reads: Reads, case_id: UUID, scope: UUID | None, types: str | None = None) -> Report:
     """The report, with the artifacts whose MIME type starts with `types` (None: all). Its lists are Listings, from one
     snapshot except for what is more than a portion. Raises CaseNotFound."""
     # One snapshot: otherwise a report could show half of a concurrent PUT.
     async with (
-        pool.acquire() as connection,
+        reads.acquire() as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
         case = await test_cases.by_id(connection, case_id, scope)

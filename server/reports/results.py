@@ -11,8 +11,8 @@ import msgspec
 
 from server.compare import missing
 from server.compare.runs import Outcome
-from server.database.pool import Pool
 from server.database.queries import SQL
+from server.database.reads import Reads
 from server.errors import CaseNotFound, StepNotFound
 from server.reports import panels
 from server.reports.panels import At, Checkpoint, ConsoleEntry, File, NetworkEntry, Panel, listed
@@ -186,9 +186,9 @@ class Result:
         return Outcome(head.id, head.test_id, head.browser, head.name, status, head.duration_ms, flaky_here=again)
 
 
-async def of_case(pool: Pool, case_id: UUID, scope: UUID | None, asked: Asked, cut: int) -> Result:
+async def of_case(reads: Reads, case_id: UUID, scope: UUID | None, asked: Asked, cut: int) -> Result:
     """The page of a result. Raises CaseNotFound."""
-    async with _snapshot(pool) as connection:
+    async with _snapshot(reads) as connection:
         head = await _head(connection, case_id, scope, cut)
         result = await _surroundings(connection, head, asked)
         at = At.parse(asked.step) if asked.step else None
@@ -222,10 +222,10 @@ async def progress(where: Any, case_id: UUID, scope: UUID | None) -> Progress:
 
 
 async def panel(
-    pool: Pool, case_id: UUID, scope: UUID | None, asked: str, cut: int, only_images: bool = False
+    reads: Reads, case_id: UUID, scope: UUID | None, asked: str, cut: int, only_images: bool = False
 ) -> tuple[Head, Panel]:
     """One step of a result. `only_images`: as of Asked. Raises CaseNotFound, StepNotFound."""
-    async with _snapshot(pool) as connection:
+    async with _snapshot(reads) as connection:
         head = await _head(connection, case_id, scope, 1)
         at = At.parse(asked)
         found = await panels.of_step(connection, case_id, at, cut, only_images) if at else None
@@ -248,15 +248,15 @@ async def _logs(connection: Any, result: Result, asked: Asked) -> Logs:
 
 
 @asynccontextmanager
-async def _snapshot(pool: Pool) -> AsyncIterator[Any]:
+async def _snapshot(reads: Reads) -> AsyncIterator[Any]:
     """A connection whose statements all see the same state: otherwise a page could show half of a concurrent PUT."""
-    async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+    async with reads.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
         yield connection
 
 
-async def head_of(pool: Pool, case_id: UUID, scope: UUID | None) -> Head:
+async def head_of(reads: Reads, case_id: UUID, scope: UUID | None) -> Head:
     """The result and its run, without long texts. Raises CaseNotFound."""
-    return await _head(pool, case_id, scope, 1)
+    return await _head(reads, case_id, scope, 1)
 
 
 async def _head(connection: Any, case_id: UUID, scope: UUID | None, cut: int) -> Head:

@@ -7,8 +7,8 @@ from uuid import UUID
 from server.background import aside
 from server.compare import runs
 from server.compare.runs import Change, Changes, Outcome
-from server.database.pool import Pool
 from server.database.queries import SQL
+from server.database.reads import Reads
 from server.errors import SuiteRunNotFound
 from server.reports.words import Moment, RunStatus, Status
 
@@ -120,14 +120,14 @@ async def tests(where: Any, run_id: UUID, limit: int = MAX_TESTS) -> list[Outcom
 
 
 async def compare(
-    pool: Pool, run_id: UUID, scope: UUID | None, base: UUID | Literal["previous", "main"]
+    reads: Reads, run_id: UUID, scope: UUID | None, base: UUID | Literal["previous", "main"]
 ) -> RunComparison:
     """Compares a run with `base`, a run of the same project, by its id or as previous() and on_main() choose it.
 
     Without such a run, each test that failed is a new failure. Raises SuiteRunNotFound.
     """
     async with (
-        pool.acquire() as connection,
+        reads.acquire() as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
         head = await by_id(connection, run_id, scope)

@@ -6,8 +6,8 @@ from typing import Any
 from uuid import UUID
 
 from server.compare import differences, folds, sentences
-from server.database.pool import Pool
 from server.database.queries import SQL
+from server.database.reads import Reads
 from server.reports import comparisons
 from server.reports.comparisons import Compared, ComparedResult, ComparedRow
 
@@ -63,17 +63,17 @@ class SideBySide:
         return self.told[place] if 0 <= place < len(self.told) else None
 
 
-async def read(pool: Pool, head: ComparedResult, base: ComparedResult | None, chosen: str | None) -> SideBySide:
+async def read(reads: Reads, head: ComparedResult, base: ComparedResult | None, chosen: str | None) -> SideBySide:
     """The comparison of two results. `chosen`: the name of the row to look at, by default the first difference."""
     shown = SideBySide(head, base)
     if base is None:
         return shown
-    compared = await comparisons.compare(pool, head, base)
+    compared = await comparisons.compare(reads, head, base)
     shown.limited = compared.limited
     if compared.comparison is None:
         return shown
     _arrange(shown, compared, chosen)
-    await _add_pictures(pool, shown.parts)
+    await _add_pictures(reads, shown.parts)
     return shown
 
 
@@ -128,14 +128,14 @@ def _fold(compared: Compared, names: Sequence[str], positions: range, drawn: ran
     return Folded(sort, len(positions), grey, pictured, lines)
 
 
-async def _add_pictures(pool: Pool, parts: Iterable[Line | Folded]) -> None:
+async def _add_pictures(reads: Reads, parts: Iterable[Line | Folded]) -> None:
     """Reads the pictures of rows that differ in something that can be seen."""
     lines = [line for part in parts for line in ([part] if isinstance(part, Line) else part.lines)]
     wanted = [line for line in lines if line.tells or any(each.kind == "picture" for each in line.row.differences)]
     steps = [step.id for line in wanted for step in (line.row.base, line.row.head) if step is not None]
     if not steps:
         return
-    async with pool.acquire() as connection:
+    async with reads.acquire() as connection:
         rows = await connection.fetch(SQL.comparisons.pictures, steps)
     found = {row["id"]: (row["picture"], row["checksum"]) for row in rows}
     for line in wanted:
