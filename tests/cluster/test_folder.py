@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import psycopg
 import pytest
 
 from server.commands.check import promises
+from server.storage.marker import MARKER
 from tests.chaos.clients import Ledger, files, make_cases, picture, staged
 from tests.cluster.engines import Host
 from tests.forms import CONTENT_TYPE, single
@@ -73,6 +75,17 @@ def upload(server: UpServer, case: str, content: bytes, name: str = "a.png") -> 
 def finished(sock: object, rest: bytes) -> bytes:
     sock.sendall(rest)
     return sock.recv(12)
+
+
+def test_two_first_starts_at_once_agree_on_the_folder(start, hosts, tmp_path, rows):
+    """Both may have written a marker file; the row decides, and both must find its id from then on."""
+    with ThreadPoolExecutor(2) as threads:
+        alpha, beta = threads.map(start, (0, 1))
+    (case,) = make_cases(alpha, 1)
+    assert [upload(server, case, picture("x"), f"{server.port}.png").status for server in (alpha, beta)] == [201, 201]
+    (own,) = rows("SELECT id FROM storage_folder")
+    for host in hosts:
+        assert (host.mount.outside / tmp_path.name / MARKER).read_text().strip() == str(own["id"])
 
 
 # --- staged files --------------------------------------------------------------------------------------------

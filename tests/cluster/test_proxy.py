@@ -12,7 +12,7 @@ from tests.chaos.clients import Ledger, check, files, make_cases, staged
 from tests.cluster.engines import HAProxy, haproxy
 from tests.up_server import UpServer, end, half_an_upload, wait_for
 
-MIN_BATCHES = 40  # acknowledged, before and after a fault
+MIN_BATCHES = 25  # acknowledged, before and after a fault
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_nothing_is_lost_when_one_of_two_servers_is_killed(proxy, servers, start
     cases = make_cases(outside)
     for number in range(effort.times(2, 20)):
         killed = number % 2
-        with ledger.uploading(outside, cases):
+        with ledger.uploading(outside, cases, clients=2):
             acknowledge(ledger, MIN_BATCHES)
             time.sleep(effort.random.uniform(0, 0.2))
             os.killpg(servers[killed].process.pid, signal.SIGKILL)
@@ -83,7 +83,7 @@ def test_nothing_is_lost_when_one_of_two_servers_is_killed(proxy, servers, start
 def test_a_restart_of_one_server_after_the_other_fails_no_request(proxy, servers, start, compare, effort, tally):
     outside, ledger = proxy.before(servers[0]), Ledger(tally)
     cases = make_cases(outside)
-    with ledger.uploading(outside, cases):
+    with ledger.uploading(outside, cases, clients=2):
         for number in range(effort.times(2, 20)):
             acknowledge(ledger, MIN_BATCHES)
             restarted = number % 2

@@ -1,6 +1,7 @@
 """Two servers on two hosts, with one database and one folder: what one has done counts on the other."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -148,6 +149,13 @@ def test_a_deleted_run_is_gone_on_both_while_one_uploads_to_it(pair, rows):
         assert deleted.status == 204 and sent.status in {201, 404}, (deleted, sent)
         assert [server.ask("GET", f"{RUNS}/{run['id']}").status for server in (pair.alpha, pair.beta)] == [404, 404]
         assert rows("SELECT FROM test_artifacts WHERE test_case_result_id = %s", id) == []
+
+
+def test_both_report_the_space_of_one_folder(pair):
+    """So the figures of several hosts are not to be added up."""
+    pattern = re.compile(r"^reportd_storage_size_bytes (\S+)$", re.MULTILINE)
+    sizes = {pattern.search(server.ask("GET", "/metrics").body.decode())[1] for server in (pair.alpha, pair.beta)}
+    assert len(sizes) == 1, sizes
 
 
 # --- people --------------------------------------------------------------------------------------------------
