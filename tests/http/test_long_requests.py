@@ -65,7 +65,8 @@ NAMES = list(uploads(""))
 
 
 def written(rows):
-    tables = ("suite_runs", "test_case_results", "test_step_results", "test_artifacts", "idempotency_keys")
+    tables = ("suite_runs", "test_case_results", "test_step_results", "test_artifacts")
+    tables += ("idempotency_keys", "idempotency_replies")
     counts = {table: rows(f"SELECT count(*) AS n FROM {table}")[0]["n"] for table in tables}
     return counts, rows("SELECT status FROM test_case_results")
 
