@@ -23,16 +23,18 @@ from tests.cluster.programs import free_ports, required
 from tests.up_server import wait_for
 
 PROGRAMS = Path("/usr/lib/postgresql/15/bin")
+# The interface of etcd's version 2. With that of version 3, a leader of Debian's Patroni 3.0.2 that was stopped for
+# longer than `ttl` may overwrite the key of its successor: both take writes, and those of the successor are lost.
 _CONFIG = """
 scope: reports
 name: {name}
 restapi: {{listen: '127.0.0.1:{rest}', connect_address: '127.0.0.1:{rest}'}}
-etcd3: {{hosts: [{etcd}]}}
+etcd: {{hosts: [{etcd}]}}
 bootstrap:
   dcs:
     ttl: 20
     loop_wait: 5
-    retry_timeout: 5
+    retry_timeout: 7
     synchronous_mode: true
     postgresql: {{use_pg_rewind: true, use_slots: true}}
   initdb: [{{encoding: UTF8}}, {{locale: C}}, data-checksums]
@@ -187,6 +189,7 @@ def _start_etcd(cluster: Patroni, members: Sequence[tuple[Path, int, int]]) -> N
     pace = ("--heartbeat-interval=300", "--election-timeout=3000")
     for folder, client, peer in members:
         options = [f"--name={folder.name}", f"--data-dir={folder}/data", f"--initial-cluster={everybody}", *pace]
+        options.append("--enable-v2=true")
         for what, port in (("client", client), ("peer", peer)):
             options.append(f"--listen-{what}-urls=http://127.0.0.1:{port}")
             word = "advertise-client" if what == "client" else "initial-advertise-peer"
