@@ -11,8 +11,9 @@
         alpha.unplug(); alpha.plug_in()                   # the cable to all
         alpha.die(); alpha.boot()                         # a power cut: all processes at once; the disks stay
 
-Each host has its own process ids, host name, network, /run, /dev/shm, and its own copy of /etc, /opt, /srv, /usr/local
-and /var (an overlay in memory, which `boot` finds again). Everything else is that of the machine.
+Each host has its own process ids, host name, network, /run, /dev/shm, and its own copy of /etc, /opt, /root, /srv,
+/usr/local and /var (an overlay in memory, which `boot` finds again). Everything else is that of the machine, but for
+its watchdog and its command modprobe.
 
 A host lives as long as its process 1, which ends when a pipe from the test process closes. The kernel then kills all
 processes of the host and removes its network and mounts. So nothing is left, even when the test process is killed.
@@ -31,7 +32,7 @@ import pytest
 from tests.cluster.processes import Process, first_child
 from tests.up_server import PATIENCE, wait_for
 
-_OWN = ("etc", "opt", "srv", "usr/local", "var")  # of each host; the rest is shared with the machine
+_OWN = ("etc", "opt", "root", "srv", "usr/local", "var")  # of each host; the rest is shared with the machine
 _NOWHERE = "02:00:00:00:00:00"  # a hardware address that no host has
 _CLONE_NEWNET = 0x40000000
 _LAN = """
@@ -54,6 +55,9 @@ done
 mount -t tmpfs -o mode=755 tmpfs /run
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 mkdir -m 1777 /run/lock
+for machine in /dev/watchdog* /sbin/modprobe; do
+    [ ! -e "$machine" ] || mount --bind /bin/true "$machine"
+done
 ip link set lo up
 echo ready
 cat || true
