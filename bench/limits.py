@@ -87,15 +87,18 @@ def _growth(run: Run, size: int, count: int) -> float:
 
 
 def readers(run: Run) -> list[Row]:
-    """Peak memory above idle while 150 clients of an evidence link request its report and read nothing."""
+    """Peak memory above idle while 150 clients request a report and read nothing: of an evidence link, and by token."""
     count = 20 if run.quick else 150
-    found = [_held_by_readers(run, count) for _ in range(min(run.rounds, _ROUNDS))]
-    size = f"{found[0][1] / 2**20:.1f} MiB"
-    row = Row("readers", f"{count} readers of a report of {size} who do not read, peak above idle", "MiB", "", 64)
-    return [row.fill([(growth, 0.0) for growth, _ in found])]
+    rows = []
+    for by_link in (True, False):
+        found = [_held_by_readers(run, count, by_link) for _ in range(min(run.rounds, _ROUNDS))]
+        figure = f"{count} readers of a report of {found[0][1] / 2**20:.1f} MiB who do not read, peak above idle"
+        row = Row("readers", figure, "MiB", "", 64) if by_link else Row("readers", f"{figure}, by token", "MiB", "")
+        rows.append(row.fill([(growth, 0.0) for growth, _ in found]))
+    return rows
 
 
-def _held_by_readers(run: Run, count: int) -> tuple[float, int]:
+def _held_by_readers(run: Run, count: int, by_link: bool) -> tuple[float, int]:
     """Peak memory during the requests minus memory before them, in MiB, of a new server; the size of the report."""
     with ExitStack() as stack:
         ours, _ = run.ours(stack)
@@ -103,8 +106,11 @@ def _held_by_readers(run: Run, count: int) -> tuple[float, int]:
         for first in (0, 1000):  # 2,000 steps of 4 KB
             steps = [{"step_number": first + i, "step_type": "other", "error_message": "e" * 4000} for i in range(1000)]
             call(ours, "POST", f"{case}/steps/bulk", {"steps": steps})
-        link = call(ours, "POST", "/api/v1/reports/links", {"test_case_result_id": case.rpartition("/")[2]})["url"]
-        size = len(fetch(ours, "GET", link))
+        path, headers = f"{case}/report", f"Host: 127.0.0.1\r\nAuthorization: Bearer {ours.token}\r\n"
+        if by_link:
+            wanted = {"test_case_result_id": case.rpartition("/")[2]}
+            path, headers = call(ours, "POST", "/api/v1/reports/links", wanted)["url"], "Host: 127.0.0.1\r\n"
+        size = len(fetch(ours, "GET", path))
         (pid,) = ours.pids
         reset_peak(pid)
         idle = memory(pid, "VmRSS")
@@ -112,7 +118,7 @@ def _held_by_readers(run: Run, count: int) -> tuple[float, int]:
             client = stack.enter_context(socket.socket())
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.connect(("127.0.0.1", ours.port))
-            client.sendall(f"GET {link} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+            client.sendall(f"GET {path} HTTP/1.1\r\n{headers}\r\n".encode())
         peak, since = memory(pid, "VmHWM"), time.monotonic()
         while time.monotonic() - since < _STEADY:
             time.sleep(0.2)
