@@ -90,6 +90,11 @@ def test_the_limits_of_the_files_agree():
     assert given.server.allowed_hosts == re.findall(r"hdr Host (\S+)", HAPROXY)
 
 
+def test_patroni_uses_the_interface_of_etcd_that_compares():
+    assert re.search("^etcd:$", PATRONI, re.MULTILINE) and "\netcd3:" not in PATRONI
+    assert "ETCD_ENABLE_V2=true" in (CLUSTER / "etcd.conf").read_text()
+
+
 def test_a_dsn_of_two_hosts_uses_tls_and_the_one_that_takes_writes():
     dsn = config.load(CLUSTER / "config.toml", environ={}).database.dsn
     assert hosts_of(dsn) == [("alpha", 5432), ("beta", 5432)]
