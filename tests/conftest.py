@@ -257,3 +257,15 @@ def case_url(make_case) -> Callable[..., Any]:
         return f"/api/v1/reports/test-case-results/{await make_case(**fields)}"
 
     return make
+
+
+@pytest.fixture
+def only_requests(monkeypatch):
+    """Servers that a test starts after this fixture have no background jobs: otherwise a sweep or heartbeat uses a
+    connection, or changes rows, at no certain time."""
+
+    async def nothing(app):
+        yield
+
+    for part in ("_sweeper", "_heartbeat"):
+        monkeypatch.setattr(f"server.app.{part}", nothing)

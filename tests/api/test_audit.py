@@ -352,7 +352,7 @@ def all_rows(rows):
     return {row["name"]: rows(line.format(row["name"])) for row in names}
 
 
-async def test_a_rollback_removes_the_entry(ci, things, rows, monkeypatch):
+async def test_a_rollback_removes_the_entry(only_requests, ci, things, rows, monkeypatch):
     """Each request fails after its entry was written: in a later statement, or at the commit."""
     run, case, artifact = await things()
     before = all_rows(rows)
@@ -377,7 +377,7 @@ async def test_a_rollback_removes_the_entry(ci, things, rows, monkeypatch):
     assert all_rows(rows) == before
 
 
-async def test_an_action_whose_entry_cannot_be_written_fails(ci, things, rows, command, stored_files):
+async def test_an_action_whose_entry_cannot_be_written_fails(only_requests, ci, things, rows, command, stored_files):
     run, case, artifact = await things()
     assert command("token", "create", "--name", "mine")[0] == 0
     before, files = all_rows(rows), stored_files()

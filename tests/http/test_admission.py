@@ -42,17 +42,6 @@ def new_case():
     return make
 
 
-@pytest.fixture
-def only_requests(monkeypatch):
-    """Otherwise a sweep or heartbeat of the server is one more that waits for a connection, at no certain time."""
-
-    async def nothing(app):
-        yield
-
-    for part in ("_sweeper", "_heartbeat"):
-        monkeypatch.setattr(f"server.app.{part}", nothing)
-
-
 class Half:
     """An upload whose first half is sent. With `lively`, one more byte every 0.1 s: it does not count as slow."""
 
