@@ -242,9 +242,8 @@ class Mixed:
 
 def _may_pass(reply: Reply) -> bool:
     """Whether a request that got this reply is to be repeated. Replies without an X-Request-Id are HAProxy's own."""
-    if "X-Request-Id" not in reply.headers:
-        return reply.status in (502, 503, 504)
-    return reply.status in (409, 503) and "Retry-After" in reply.headers
+    own = (409, 503) if "X-Request-Id" in reply.headers else (502, 503, 504)
+    return reply.status in own and "Retry-After" in reply.headers
 
 
 def wait_for_removals(dsn: str) -> None:

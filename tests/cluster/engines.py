@@ -7,6 +7,7 @@ free ones of this machine, also for servers in another network namespace.
 
 import itertools
 import json
+import re
 import shlex
 import socket
 import subprocess
@@ -19,7 +20,7 @@ from uuid import uuid4
 
 from tests.chaos.mounts import Namespace, namespace
 from tests.cluster.programs import LOOPBACK, Program, ask, free_ports, required
-from tests.up_server import UpServer, serving, wait_for
+from tests.up_server import CHECKOUT, UpServer, serving, wait_for
 
 _numbers = itertools.count()
 
@@ -176,38 +177,17 @@ def host(folder: Path, weed: SeaweedFS, name: str) -> Iterator[Host]:
             yield Host(folder, own, mount)
 
 
-# What HAProxy says while it has no server, in the shape of our own errors.
-_AWAY = """HTTP/1.1 503 Service Unavailable\r
-Content-Type: application/json\r
-Retry-After: 2\r
-Connection: close\r
-\r
-{"detail": "No server answers right now.", "code": "unavailable"}"""
-_HAPROXY = """
-global
-  stats socket {socket} mode 600 level admin
-defaults
-  mode http
-  timeout connect 3s
-  timeout client 90s
-  timeout server 90s
-listen reports
-  bind {address}
-  balance leastconn
-  option httpchk GET /readyz
-  option redispatch
-  retries 2
-  retry-on conn-failure
-  option forwardfor
-  http-request set-header X-Forwarded-Proto http
-  errorfile 503 {error}
-  option srvtcpka
-  srvtcpka-idle 5s
-  srvtcpka-intvl 2s
-  srvtcpka-cnt 3
-  default-server inter 500ms fall 2 rise 2 tcp-ut 10s
-{servers}
-"""
+def _configuration(address: str, stats: Path, servers: Mapping[str, str]) -> str:
+    """deploy/cluster/haproxy.cfg with these addresses, without TLS, and without what needs a system's folders."""
+    deployed = (CHECKOUT / "deploy/cluster/haproxy.cfg").read_text("utf-8")
+    settings, _, reports = deployed.partition("\nfrontend local\n")
+    reports = "listen reports\n" + reports.partition("\nlisten reports\n")[2]
+    kept = [line for line in reports.splitlines() if not re.match(r" +(bind|server) ", line)]
+    kept.insert(1, f"    bind {address}")
+    kept += [f"    server {name} {where}" for name, where in servers.items()]  # last: default-server is for those below
+    settings = re.sub(r"^ +(log|user|group|chroot|stats socket) .*$", "", settings, flags=re.MULTILINE)
+    settings = settings.replace("\nglobal\n", f"\nglobal\n    stats socket {stats} mode 600 level admin\n")
+    return "\n".join([settings, *kept, ""])
 
 
 class HAProxy(Program):
@@ -217,10 +197,7 @@ class HAProxy(Program):
         folder.mkdir()
         self.address = f"{host}:{free_ports(1)[0]}"
         self._socket, config = folder / "socket", folder / "haproxy.cfg"
-        lines = "\n".join(f"  server {name} {address} check" for name, address in servers.items())
-        error = folder / "503.http"
-        error.write_text(_AWAY, newline="")
-        config.write_text(_HAPROXY.format(socket=self._socket, address=self.address, servers=lines, error=error))
+        config.write_text(_configuration(self.address, self._socket, servers))
         super().__init__(
             [required("haproxy"), "-db", "-f", str(config)], folder / "log", lambda: self.states() and True, prefix
         )

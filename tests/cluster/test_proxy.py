@@ -104,7 +104,7 @@ def test_an_upload_in_progress_ends_well_after_its_server_was_marked_as_down(pro
             server.process.send_signal(signal.SIGTERM)
         wait_for(lambda: set(proxy.states().values()) == {"DOWN"}, proxy.log.read_text)
         refused = proxy.before(servers[0]).ask("GET", "/readyz")
-        assert (refused.status, refused.headers["Retry-After"], refused.json()["code"]) == (503, "2", "unavailable")
+        assert (refused.status, refused.headers["Retry-After"], refused.json()["code"]) == (503, "2", "no_server")
         sock.sendall(rest)
         assert sock.recv(12) == b"HTTP/1.1 201"
     assert [end(server.process) for server in servers] == [0, 0]
