@@ -34,22 +34,24 @@ class Threads(Executor):
         self._began: dict[int, float] = {}  # when each thread that is in a call began it (monotonic)
 
     def submit(self, work: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Queues `work(*args)` for the next free thread."""
+        """Queues `work(*args)` for the next free thread. Raises RuntimeError when the machine allows no thread."""
         if not self._started:
-            self._started = True
-            for thread in self._threads:
-                thread.start()
+            self._start()
         future: Future[R] = Future()
         self._calls.put((future, partial(work, *args, **kwargs)))
         return future
 
     def at_once(self, calls: Sequence[Callable[[], None]]) -> list[OSError | None]:
-        """Runs the calls at the same time, the last one in the calling thread. Returns the error of each. Blocks."""
+        """Runs the calls at the same time, the last one in the calling thread, which then also runs those that no other
+        thread has begun. Returns the error of each. Blocks."""
         if not calls:
             return []
-        started = [self.submit(_error_of, call) for call in calls[:-1]]
+        try:
+            queued = [(self.submit(_error_of, call), call) for call in calls[:-1]]
+        except RuntimeError:
+            return [_error_of(call) for call in calls]
         own = _error_of(calls[-1])
-        return [*(future.result() for future in started), own]
+        return [*(_error_of(call) if future.cancel() else future.result() for future, call in queued), own]
 
     def stuck(self, seconds: float) -> bool:
         """Whether every thread has been in its call for longer than this."""
@@ -68,6 +70,19 @@ class Threads(Executor):
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
+
+    def _start(self) -> None:
+        """Starts the threads, or some of them when the machine allows no more."""
+        self._started = True
+        for number, thread in enumerate(self._threads):
+            try:
+                thread.start()
+            except RuntimeError:
+                if number:
+                    del self._threads[number:]
+                    return
+                self._started = False
+                raise
 
     def _work(self, number: int) -> None:
         result: Any = None
