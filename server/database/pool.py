@@ -124,8 +124,7 @@ class Pool:
         self._generation += 1
         await self._pool.expire_connections()
         while self._kept:
-            if not _is_lost(connection := self._kept.pop()):
-                connection.terminate()  # a goodbye could wait for the old primary
+            drop(self._kept.pop())
 
     @asynccontextmanager
     async def acquire_for_files(self) -> AsyncIterator[Any]:
@@ -298,6 +297,12 @@ def _compact(jsonb: str) -> orjson.Fragment:
     return orjson.Fragment(jsonb if len(jsonb) <= len("{}") else orjson.dumps(orjson.loads(jsonb)))
 
 
+def drop(connection: Any) -> None:
+    """Closes a connection at once: a goodbye could wait for a database that does not answer."""
+    with suppress(asyncpg.InterfaceError):  # it is lost, and asyncpg's pool has taken it back already
+        connection.terminate()
+
+
 def _is_lost(connection: Any) -> bool:
     try:
         return bool(connection.is_closed())
@@ -318,7 +323,7 @@ async def _commit(connection: Any, current: Any, seconds: float) -> None:
         await asyncio.wait((commit,), timeout=seconds)
     finally:
         if not commit.done():
-            connection.terminate()
+            drop(connection)
     await commit
 
 
@@ -328,4 +333,4 @@ async def _roll_back(connection: Any, current: Any) -> None:
         async with asyncio.timeout(_ROLLBACK_SECONDS):
             await current.rollback()
     except UNAVAILABLE:
-        connection.terminate()
+        drop(connection)

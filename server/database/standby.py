@@ -9,7 +9,7 @@ request reads from the primary.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from server.config import DatabaseConfig
 from server.database.errors import LOST, UNAVAILABLE
-from server.database.pool import Pool, open_pool
+from server.database.pool import Pool, drop, open_pool
 from server.database.queries import SQL
 from server.errors import Overloaded
 
@@ -131,8 +131,7 @@ class Standby:
                     await self._wait_until_replayed(connection, position)
                 yield connection
             except LOST:
-                with suppress(asyncpg.InterfaceError):  # it was dropped already, by _renew
-                    connection.terminate()  # otherwise its release would wait for the standby
+                drop(connection)  # otherwise its release would wait for the standby
                 raise
 
     def failed(self, error: Exception) -> str:

@@ -314,3 +314,47 @@ async def test_a_cancelled_statement_does_not_disturb_the_next_one(dsn):
             assert await pool.fetchval("SELECT 1") == 1
     finally:
         await pool.close(5)
+
+
+@pytest.mark.parametrize("error", [KeyError, TimeoutError, asyncio.CancelledError])
+async def test_a_connection_that_is_lost_during_a_rollback_does_not_hide_the_error(dsn, error):
+    """A TimeoutError that is hidden would leave the other connections to a primary that hangs in use."""
+    pool = await open_pool(DatabaseConfig(dsn=dsn, pool_size=2))
+    try:
+        async with pool.acquire() as one, pool.acquire() as other:
+            before = {await each.fetchval("SELECT pg_backend_pid()") for each in (one, other)}
+        with pytest.raises(error):
+            async with pool.transaction() as connection:
+                await connection.execute("SELECT 1")
+                connection.terminate()
+                raise error
+        async with pool.acquire() as one, pool.acquire() as other:
+            after = {await each.fetchval("SELECT pg_backend_pid()") for each in (one, other)}
+        assert len(before & after) == (0 if error is TimeoutError else 1)
+        assert pool.in_use == 0
+    finally:
+        await pool.close(5)
+
+
+async def test_a_request_that_is_cancelled_while_its_connection_is_lost_ends_as_cancelled(dsn, monkeypatch):
+    pool, settled = await open_pool(DatabaseConfig(dsn=dsn, pool_size=1)), []
+
+    async def lose(self):
+        self._connection.terminate()
+        asyncio.get_running_loop().call_soon(task.cancel)
+        await asyncio.Event().wait()
+
+    async def insert():
+        async with pool.transaction(settled.append) as connection:
+            await connection.execute("INSERT INTO projects (name) VALUES ('y')")
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(asyncpg.transaction.Transaction, "commit", lose)
+            task = asyncio.create_task(insert())
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert settled == [True]
+        assert await pool.fetchval("SELECT count(*) FROM projects WHERE name = 'y'") == 0
+    finally:
+        await pool.close(5)
