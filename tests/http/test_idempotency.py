@@ -161,14 +161,15 @@ def twin(request, dsn, rows, client):
     with psycopg.connect(dsn) as connection:
         if request.param == "newer":
             connection.execute("SELECT pg_advisory_xact_lock(uuid_hash(%s), hashtext('k'))", [caller["id"]])
-            keep = "INSERT INTO idempotency_replies (caller_id, key, fingerprint, status) VALUES (%s, 'k', 'x', 201)"
+            stored = caller["id"], "k", b"x", 201, None
+            connection.keep = lambda: psycopg.RawCursor(connection).execute(SQL.idempotency.keep, stored)
         else:
             connection.execute((data_folder("migrations") / "0045_drop_idempotency_trigger.rollback.sql").read_text())
             connection.commit()
             claim = "INSERT INTO idempotency_keys (caller_id, key, fingerprint) VALUES (%s, 'k', 'x')"
             connection.execute(claim, [caller["id"]])
             keep = "UPDATE idempotency_keys SET status = 201 WHERE caller_id = %s"
-        connection.keep = lambda: connection.execute(keep, [caller["id"]])
+            connection.keep = lambda: connection.execute(keep, [caller["id"]])
         yield connection
         connection.rollback()
 
