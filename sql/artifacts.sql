@@ -48,9 +48,9 @@ LEFT JOIN test_artifacts shot ON shot.id = step.screenshot_artifact_id
 -- name: insert_many
 -- New artifacts ($1), and the steps that show them now ($2), each with its screenshot ($3). Returns when.
 WITH shown AS (
-    UPDATE test_step_results SET screenshot_artifact_id = ($3::uuid[])[array_position($2::uuid[], id)],
-                                 updated_at = CURRENT_TIMESTAMP
-    WHERE id = ANY($2)
+    UPDATE test_step_results s SET screenshot_artifact_id = now.screenshot_id, updated_at = CURRENT_TIMESTAMP
+    FROM unnest($2::uuid[], $3::uuid[]) AS now(id, screenshot_id)
+    WHERE s.id = now.id
 )
 INSERT INTO test_artifacts (
     id, test_case_result_id, step_result_id, artifact_type, artifact_category, step_number, iteration_number,
