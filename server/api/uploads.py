@@ -16,8 +16,9 @@ from server.http.idempotency import once, partial_failure
 from server.http.reply import Response
 from server.http.route import Incoming, must_exist
 from server.http.uploads import content_hash, count, failed_files, plan_files, receive_form, stage_known_of_case
-from server.reports import artifacts
-from server.reports.artifacts import BatchUploaded, Saved, SentArtifact
+from server.reports import saving
+from server.reports.artifacts import BatchUploaded, SentArtifact
+from server.reports.saving import Saved
 from server.services import CALL, SERVICES
 from server.storage.stage import Stage
 from server.uploads.plan import Entry, Refused
@@ -51,7 +52,7 @@ async def create(request: web.Request, case_id: UUID, incoming: Incoming) -> Res
         saved: list[Saved] = []
 
         async def work(connection: Any) -> web.Response:
-            saved.extend(await artifacts.save(connection, stage, case_id, request[CALL].scope, planned.accepted))
+            saved.extend(await saving.save(connection, stage, case_id, request[CALL].scope, planned.accepted))
             return reply.created(SentArtifact(*[*saved[0].row, saved[0].duplicate]))
 
         response = await once(request, work, partial(content_hash, form), stage.settle)
@@ -86,7 +87,7 @@ async def create_batch(request: web.Request, case_id: UUID, incoming: Incoming) 
         saved: list[Saved] = []
 
         async def work(connection: Any) -> web.Response:
-            saved.extend(await artifacts.save(connection, stage, case_id, request[CALL].scope, planned.accepted))
+            saved.extend(await saving.save(connection, stage, case_id, request[CALL].scope, planned.accepted))
             return _batch_reply(saved, planned.refused)
 
         response = await once(request, work, partial(content_hash, form), stage.settle)

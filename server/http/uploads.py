@@ -13,7 +13,8 @@ from server.errors import CaseNotFound
 from server.http import decode
 from server.http.route import Incoming
 from server.observe.metrics import RESENT
-from server.reports.artifacts import FailedFile, Saved
+from server.reports.artifacts import FailedFile
+from server.reports.saving import Saved
 from server.reports.scope import project_of
 from server.services import CALL, SERVICES
 from server.storage.stage import Stage

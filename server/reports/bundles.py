@@ -12,8 +12,9 @@ from server.database.queries import SQL
 from server.database.rows import encode_many
 from server.errors import SuiteRunNotFound
 from server.ids import bucket_of, new_ids
-from server.reports import artifacts, checkpoints, grouping, logs, shards, steps, test_cases
-from server.reports.artifacts import BatchArtifact, FailedFile, Saved
+from server.reports import checkpoints, grouping, logs, saving, shards, steps, test_cases
+from server.reports.artifacts import BatchArtifact, FailedFile
+from server.reports.saving import Saved
 from server.storage.stage import Stage
 from server.uploads.expected import Expected
 from server.uploads.plan import Accepted
@@ -87,13 +88,13 @@ async def save(
     every = list(zip(sent, stored, files, missing, strict=True))
     new, repeated = [item for item in every if item[1].is_new], [item for item in every if not item[1].is_new]
     await _insert_below(connection, [(each, result) for each, result, *_ in new])
-    saved = await artifacts.save_new(connection, stage, project_id, [(result.id, some) for _, result, some, _ in new])
+    saved = await saving.save_new(connection, stage, project_id, [(result.id, some) for _, result, some, _ in new])
     for (_, result, *_), own in zip(new, saved, strict=True):
         result.saved = own
     await _find_steps(connection, [(each, result) for each, result, *_ in repeated])
     for _, result, some, absent in sorted(repeated, key=lambda item: item[1].id):
         if some:
-            result.saved = await artifacts.save(connection, stage, result.id, scope, some)
+            result.saved = await saving.save(connection, stage, result.id, scope, some)
         elif absent:
             await test_cases.touch(connection, result.id, scope)
     await shards.expect(connection, run_id, [(result.id, absent) for _, result, _, absent in every])

@@ -19,7 +19,7 @@ from server.database.pool import _SESSION
 from server.database.queries import SQL, data_folder
 from server.errors import CaseNotFound, StepsExist
 from server.ids import new_id, new_ids
-from server.reports import artifacts, linking, steps, suite_runs, test_cases
+from server.reports import artifacts, linking, saving, steps, suite_runs, test_cases
 from server.uploads.names import link_name
 
 RANKS = {"error": 0, "after": 1, None: 2, "before": 3, "checkpoint": 3}
@@ -119,10 +119,10 @@ class History:
             await self.store([self.artifact(artifact) for artifact in ids])
 
     async def store(self, new):
-        rows = [artifacts._Row(**fields) for fields in new]
+        rows = [saving._Row(**fields) for fields in new]
         numbers = [row.step_number for row in rows if row.step_number is not None]
         found = await self.connection.fetch(SQL.steps.matching, [self.case], numbers, linking.names_of(rows))
-        await artifacts._insert(self.connection, rows, [linking.Step(*row) for row in found])
+        await saving._insert(self.connection, rows, [linking.Step(*row) for row in found])
 
     def artifact(self, artifact_id):
         number, name = self.draw.choice([None, 1, 2, 3, 4, 5]), self.draw.choice(NAMES)
@@ -327,7 +327,7 @@ async def test_an_upload_sees_the_steps_that_it_waited_for(connect, new_case):
     (first, *_) = await steps.insert_many(one, case, None, numbered(1), [1])
     fields, file = SimpleNamespace(step_number=1), SimpleNamespace(file_name="x.png")
     upload = SimpleNamespace(dedupe_key=b"", fields=fields, file=file)
-    waiting = asyncio.create_task(artifacts._lock(other, case, None, [upload], []))
+    waiting = asyncio.create_task(saving._lock(other, case, None, [upload], []))
     await until_blocked(one)
     await held.commit()
     assert [row["id"] for row in await waiting] == [first]
@@ -346,7 +346,7 @@ async def test_a_writer_that_waited_for_a_test_case_does_not_deadlock_with_a_del
             if writer == "steps":
                 await steps.insert_many(other, case, None, numbered(1), [1])
             else:
-                await artifacts._lock(other, case, None, [], [])
+                await saving._lock(other, case, None, [], [])
 
     async def delete(run):
         async with third.transaction():
