@@ -22,6 +22,7 @@ from server.uploads.refusals import EMPTY, STORAGE_FULL, Refusal, too_large
 
 WINDOW = 1 << 20
 _SMALL_WINDOW = 64 << 10  # when memory is tight
+_MOST_OPEN = 32  # files of a window: each has a descriptor until it is synced
 _MAX_VIEWS = 512  # of one window: otherwise a client that sends single bytes makes a long list of views
 MAX_METADATA = 1 << 20
 MAX_FIELD = 64 << 10
@@ -194,14 +195,24 @@ def _write_all(descriptor: int, views: list[memoryview]) -> None:
 
 def _write_window(stage: Stage, window: list[_Piece]) -> None:
     """Write a window to the staged files, and sync and seal the files that end in it. Runs in a thread."""
+    written: list[StagedFile] = []
     for piece in window:
         if piece.views and piece.file.refusal is None:
             piece.file.write(piece.views, piece.ends)
-    ended = [piece.file for piece in window if piece.ends]
-    written = [file for file in ended if file.refusal is None]
-    errors = dict(zip(written, stage.disk.sync_files([file.descriptor for file in written]), strict=True))
-    for file in ended:
-        file.seal(errors.get(file))
+        if piece.ends and piece.file.refusal is None:
+            written.append(piece.file)
+        elif piece.ends:
+            piece.file.seal(None)  # now: the next files may fit on the disk without it
+        if len(written) == _MOST_OPEN:
+            _sync_and_seal(stage, written)
+            written = []
+    _sync_and_seal(stage, written)
+
+
+def _sync_and_seal(stage: Stage, files: list[StagedFile]) -> None:
+    errors = stage.disk.sync_files([file.descriptor for file in files])
+    for file, error in zip(files, errors, strict=True):
+        file.seal(error)
 
 
 class _Reception:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -916,6 +917,38 @@ async def test_a_small_file_fits_after_a_file_too_large_for_the_disk(open_storag
         assert sizes == {"a/0.txt": 1 << 20, "a/2.txt": 1000}
     finally:
         storage.close()
+
+
+async def test_a_file_that_did_not_fit_makes_room_for_the_next_one(open_storage, small_disk):
+    """The last bytes of the first file and the whole second one arrive together."""
+    storage = open_storage(small_disk / "artifacts", durability="full")
+    try:
+        async with Stage(storage) as stage:
+            too_big, fits = await receive(stage, b"a" * (3 << 20), b"b" * 1_047_000)
+            assert [too_big.refusal, fits.refusal] == [STORAGE_FULL, None]
+            assert [len(content) for content in files_below(storage.staging).values()] == [1_047_000]
+    finally:
+        storage.close()
+
+
+async def test_many_small_files_are_never_open_all_at_once(open_storage, monkeypatch):
+    """They arrive together, and each needs a descriptor until it is synced."""
+    storage, most, real = open_storage(durability="full"), 0, os.fdatasync
+
+    def fdatasync(descriptor):
+        nonlocal most
+        with suppress(OSError):  # another thread has closed one
+            opened = [os.path.realpath(each) for each in Path("/proc/self/fd").iterdir()]
+            most = max(most, sum(each.startswith(f"{storage.staging}/") for each in opened))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    rules = receiving.Rules(frozenset({"file"}), max_file_size=4 << 20, max_files=199, max_total=64 << 20, too_many="")
+    async with Stage(storage) as stage:
+        files = await receive(stage, *(str(number).encode() for number in range(199)), rules=rules)
+        assert 1 < most <= 32
+        assert [file.refusal for file in files] == [None] * 199 and {file.descriptor for file in files} == {-1}
+        assert sorted(files_below(storage.staging).values()) == sorted(str(number).encode() for number in range(199))
 
 
 async def test_checking_a_full_disk_leaves_no_file(open_storage, small_disk):
