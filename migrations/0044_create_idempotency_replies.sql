@@ -13,15 +13,23 @@ CREATE TABLE idempotency_replies (
 ) PARTITION BY RANGE (created_at);
 
 -- SECURITY DEFINER: the server's account may own no table. lock_timeout: requests queue behind a lock that waits.
+-- datestyle: in the others, bounds have abbreviations of time zones, which are not read as they were written.
 -- LIKE and ATTACH, because CREATE TABLE … PARTITION OF would lock all requests out.
-CREATE FUNCTION make_idempotency_days() RETURNS VOID LANGUAGE plpgsql SECURITY DEFINER SET lock_timeout = '100ms' AS $$
+CREATE FUNCTION make_idempotency_days() RETURNS VOID LANGUAGE plpgsql SECURITY DEFINER
+SET lock_timeout = '100ms' SET datestyle = 'ISO' AS $$
 DECLARE
+    today DATE := (CURRENT_TIMESTAMP AT TIME ZONE 'UTC')::date;
     day DATE;
     name TEXT;
 BEGIN
-    -- One process at a time, beside requests. ONLY: autovacuum has this lock on partitions for minutes.
-    LOCK TABLE ONLY idempotency_replies IN SHARE UPDATE EXCLUSIVE MODE;
-    FOR day IN SELECT (CURRENT_TIMESTAMP AT TIME ZONE 'UTC')::date + n FROM generate_series(0, 2) AS n LOOP
+    -- One process at a time, beside requests. ONLY: autovacuum has this lock on partitions for minutes. Today's is made
+    -- between requests: one that is storing its reply could find it, and yet not be able to use it.
+    IF to_regclass('idempotency_replies_' || to_char(today, 'YYYYMMDD')) IS NULL THEN
+        LOCK TABLE ONLY idempotency_replies IN SHARE ROW EXCLUSIVE MODE;
+    ELSE
+        LOCK TABLE ONLY idempotency_replies IN SHARE UPDATE EXCLUSIVE MODE;
+    END IF;
+    FOR day IN SELECT today + n FROM generate_series(0, 2) AS n LOOP
         name := 'idempotency_replies_' || to_char(day, 'YYYYMMDD');
         CONTINUE WHEN to_regclass(name) IS NOT NULL;
         EXECUTE format('CREATE TABLE %I (LIKE idempotency_replies INCLUDING DEFAULTS,'

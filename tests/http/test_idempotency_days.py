@@ -1,6 +1,7 @@
 """Stored replies by day: dropped with their day, found over midnight, kept without a partition and in an upgrade."""
 
 import asyncio
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -187,6 +188,37 @@ def test_autovacuum_of_a_day_holds_up_neither(dsn, rows, days, drop, make_day):
         vacuum.execute(f"LOCK TABLE {name(today())} IN SHARE UPDATE EXCLUSIVE MODE")
         rows(SQL.idempotency.make_days)
         assert drop(48) == 1 and len(days()) == 3
+
+
+def test_today_is_made_between_requests_that_store_a_reply(dsn, rows, days, make_day):
+    """Such a request could find the new table, but routes its row by the partitions that it knows."""
+    keep = uuid.UUID(int=1), "k", b"x", 201, None
+    with psycopg.connect(dsn) as request:
+        psycopg.RawCursor(request).execute(SQL.idempotency.keep, keep)
+        with pytest.raises(errors.LockNotAvailable):
+            rows(SQL.idempotency.make_days)
+        request.commit()
+        make_day(0)
+        psycopg.RawCursor(request).execute(SQL.idempotency.keep, (keep[0], "later", *keep[2:]))
+        rows(SQL.idempotency.make_days)  # of the next days only
+    assert days() == [name(today(shift)) for shift in (0, 1, 2)]
+    assert len(rows("SELECT FROM idempotency_replies")) == len(rows("SELECT FROM idempotency_keys")) == 1
+
+
+@pytest.mark.parametrize("style", ["SQL, DMY", "Postgres, MDY", "German"])
+def test_days_begin_at_midnight_utc_whatever_the_session_calls_it(dsn, rows, style):
+    """Before PostgreSQL 18, IST was read as the time of Israel."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(f"SET datestyle = '{style}'")
+        connection.execute("SET timezone = 'Asia/Kolkata'")
+        connection.execute(SQL.idempotency.make_days)
+        connection.execute("SET timezone = 'UTC'; SET datestyle = 'ISO'")
+        bounds = connection.execute(
+            "SELECT pg_get_expr(c.relpartbound, c.oid) FROM pg_class c JOIN pg_inherits i ON i.inhrelid = c.oid"
+            " WHERE i.inhparent = 'idempotency_replies'::regclass AND c.relname = %s",
+            [name(today())],
+        ).fetchone()
+    assert bounds == (f"FOR VALUES FROM ('{today()} 00:00:00+00') TO ('{today(1)} 00:00:00+00')",)
 
 
 def test_several_hosts_may_make_and_drop_days_at_once(dsn, rows, days, make_day):
