@@ -12,7 +12,7 @@ from server.http.fields import Name100, Text255
 from server.http.reply import Response
 from server.reports import insights
 from server.reports.scope import name_and_main_branch, only_project
-from server.services import CALL
+from server.services import CALL, SERVICES
 
 
 class InsightsFilter(Struct):
@@ -32,7 +32,8 @@ async def show(request: web.Request, query: InsightsFilter) -> Response:
     each of the last `days`, over the newest 200 runs. Without `project`: the caller's only project, else `default`.
     """
     now = datetime.now(UTC)
-    async with request[CALL].reads.acquire() as connection:
+    where = insights.place(query.show, request.app[SERVICES].pool, request[CALL].reads)
+    async with where.acquire() as connection:
         project_id = await only_project(connection, query.project, request[CALL].known_caller.projects())
         if project_id is None:
             raise Invalid(Problem("project", "names no project that you may see"))

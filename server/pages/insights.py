@@ -11,7 +11,7 @@ from server.http import html
 from server.http.fields import Name100, Text255
 from server.http.reply import Response
 from server.reports import insights, overview
-from server.services import CALL
+from server.services import CALL, SERVICES
 from server.viewer import render
 from server.viewer.filters import FilteredAddress
 
@@ -28,7 +28,8 @@ async def show(request: web.Request, query: InsightsQuery) -> Response:
     here, now = FilteredAddress.of(request.path, request.query, InsightsQuery.__struct_fields__), datetime.now(UTC)
     if "" in request.query.values():  # of a form that was sent with empty fields: the address is to be short
         return html.see_other(here())
-    async with request[CALL].reads.acquire() as connection:
+    where = insights.place(query.show, request.app[SERVICES].pool, request[CALL].reads)
+    async with where.acquire() as connection:
         projects = await overview.projects(connection, request[CALL].known_caller.projects())
         name = query.project or next(iter(projects), None)
         found = None

@@ -14,6 +14,7 @@ from server.background import aside
 from server.compare import marks as rules
 from server.compare.marks import Attempt
 from server.database.queries import SQL
+from server.database.reads import Reads
 from server.ids import first_id
 from server.reports import marks, run_tests
 from server.reports.marks import FlakyMark
@@ -135,6 +136,11 @@ class Insights:
     slow: list[SlowTest] | None = None
     trends: list[Day] | None = None
     limited: bool = False
+
+
+def place(show: Show, primary: Reads, reads: Reads) -> Reads:
+    """Where find() must read: selectors are counted when they are first asked for, and a standby cannot store that."""
+    return primary if show == "selectors" else reads
 
 
 async def find(

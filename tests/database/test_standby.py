@@ -232,6 +232,16 @@ async def test_every_route_that_reads_works_on_a_standby(reader, made, route: Ro
     assert counts(_READS)["standby"] > before
 
 
+@pytest.mark.parametrize("path", [f"{API}/insights", "/insights"])
+async def test_selectors_that_nobody_has_asked_for_are_counted_in_the_primary(reader, made, path):
+    pool = reader.app[SERVICES].pool
+    await pool.execute("DELETE FROM selector_uses")
+    with counted(_FALLBACKS):
+        reply = await reader.get(f"{path}?show=selectors", headers={"Accept": "text/html"})
+        assert reply.status == 200
+    assert await pool.fetchval("SELECT count(*) FROM selector_uses") > 0
+
+
 async def test_without_a_standby_everything_reads_from_the_pool(client):
     services = client.app[SERVICES]
     assert services.standby is None and services.reads() is services.pool
