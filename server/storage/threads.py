@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from functools import partial
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -30,7 +30,7 @@ class Threads(Executor):
     def __init__(self, number: int, name: str) -> None:
         self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._threads = [Thread(target=self._work, args=(n,), name=f"{name}_{n}", daemon=True) for n in range(number)]
-        self._started = False
+        self._starting, self._started = Lock(), False
         self._began: dict[int, float] = {}  # when each thread that is in a call began it (monotonic)
 
     def submit(self, work: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
@@ -73,16 +73,18 @@ class Threads(Executor):
 
     def _start(self) -> None:
         """Starts the threads, or some of them when the machine allows no more."""
-        self._started = True
-        for number, thread in enumerate(self._threads):
-            try:
-                thread.start()
-            except RuntimeError:
-                if number:
+        with self._starting:
+            if self._started:
+                return
+            for number, thread in enumerate(self._threads):
+                try:
+                    thread.start()
+                except RuntimeError:
+                    if not number:
+                        raise
                     del self._threads[number:]
-                    return
-                self._started = False
-                raise
+                    break
+            self._started = True
 
     def _work(self, number: int) -> None:
         result: Any = None

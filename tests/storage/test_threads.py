@@ -84,3 +84,19 @@ async def test_a_call_that_no_thread_has_begun_is_made_by_the_caller():
     assert all(each.result(PATIENCE) for each in busy)
     assert threads.end(PATIENCE)
     assert len(made) == CALLS  # none of them a second time
+
+
+async def test_several_uploads_may_be_the_first_at_once():
+    all_here = threading.Barrier(3)
+
+    class Met(Threads):
+        def _start(self) -> None:
+            all_here.wait(PATIENCE)  # each of them has found that no thread is started
+            super()._start()
+
+    threads = Met(2, "sync")
+    first = [asyncio.to_thread(threads.submit, threading.get_ident) for _ in range(3)]
+    async with asyncio.timeout(PATIENCE):
+        for future in await asyncio.gather(*first):
+            assert await asyncio.wrap_future(future)
+    assert threads.end(PATIENCE)
