@@ -456,6 +456,16 @@ async def test_missing_content_is_a_410_logged_and_counted(soon, client, send, s
         assert reply.status == 200
 
 
+@pytest.mark.parametrize("some_id", [uuid.UUID(int=0), uuid.UUID("e8a1f4c2-7b1d-4c3e-9f00-5d2a6b7c8d9e")])
+async def test_missing_content_is_a_410_whatever_the_id(client, send, storage, rows, some_id):
+    """Ids of rows that reportd did not make, as the column's default: their time may lie after the year 9999."""
+    artifact = await send(b"x", "a.txt", "text/plain")
+    (storage / artifact["storage_path"].removeprefix("artifacts/")).unlink()
+    rows("UPDATE test_artifacts SET id = %s WHERE id = %s", some_id, artifact["id"])
+    url = artifact["download_url"].replace(artifact["id"], str(some_id))
+    assert (await fetch(client, {"download_url": url}))[0] == 410
+
+
 async def made(client, url: str) -> int:
     """The status of a GET, not that of a thumbnail which is still being made."""
     while (status := (await client.get(url)).status) == 202:
