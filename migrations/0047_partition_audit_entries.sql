@@ -102,7 +102,14 @@ DECLARE
     until UUID;
     name TEXT;
 BEGIN
-    LOCK TABLE ONLY audit_entries IN SHARE UPDATE EXCLUSIVE MODE;  -- one at a time
+    -- One at a time. A month that has begun is made between entries: one on its way to audit_entries_other would
+    -- find that it must not be there any more.
+    IF first_audit_id(CURRENT_TIMESTAMP + INTERVAL '1 day')
+       < (SELECT max(bound::text)::uuid FROM audit_partitions()) THEN
+        LOCK TABLE ONLY audit_entries IN SHARE UPDATE EXCLUSIVE MODE;
+    ELSE
+        LOCK TABLE ONLY audit_entries IN SHARE ROW EXCLUSIVE MODE;
+    END IF;
     since := coalesce((SELECT max(bound::text)::uuid FROM audit_partitions()), first_audit_id('epoch'));
     FOR n IN 1..3 LOOP
         name := 'audit_entries_' || to_char(month, 'YYYY_MM');

@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from uuid import UUID
 
 import psycopg
@@ -134,6 +135,33 @@ def test_a_request_that_reads_does_not_wait_for_a_new_month(dsn, rows, partition
         request.execute(INSERT, [new_id(0)])
     rows(SQL.audit.make_months)
     assert len(partitions()) == 5
+
+
+def test_a_month_that_has_begun_is_made_between_entries(dsn, rows, add, partitions, end_first):
+    """An entry for which no month was made yet could else neither be there nor in audit_entries_other."""
+    end_first(-90)
+    failed = []
+
+    def write(_):
+        for _ in range(150):
+            try:
+                add()
+            except errors.CheckViolation as error:
+                failed.append(error)
+
+    with psycopg.connect(dsn) as request, ThreadPoolExecutor(2) as pool:
+        request.execute(INSERT, [UUID(int=1)])  # in another partition
+        with pytest.raises(errors.LockNotAvailable):
+            rows(SQL.audit.make_months)
+        request.commit()
+        writing = pool.map(write, range(2))
+        while len(partitions()) < 5:
+            with suppress(errors.LockNotAvailable):
+                rows(SQL.audit.make_months)
+        list(writing)
+        request.execute(INSERT, [UUID(int=2)])
+        rows(SQL.audit.make_months)  # nothing, or a month to come: beside entries
+    assert failed == []
 
 
 # --- the upgrade -----------------------------------------------------------------------------------------------
