@@ -32,14 +32,14 @@ class Weed(Program):
         folder.mkdir(parents=True)
         self._port, grpc = free_ports(2)
         self.address = f"{host}:{self._port}.{grpc}"
-        self._http = f"{host}:{self._port}"
+        self.http = f"{host}:{self._port}"
         self._socket = Path(f"/tmp/seaweedfs-{kind}-grpc-{grpc}.sock")
         own = {"ip": host, "ip.bind": host, "port": self._port, "port.grpc": grpc}
         started = {"master": "/cluster/status", "volume": "/healthz", "filer": "/healthz"}[kind]
         super().__init__(_weed(kind, own | options), folder / "log", lambda: self.ask(started) or True, prefix)
 
     def ask(self, path: str, body: bytes | None = None) -> bytes:
-        return ask(self._http, path, body)
+        return ask(self.http, path, body)
 
     def end(self) -> None:
         """Kills it for good. Its socket is in a folder that outlives the test."""

@@ -7,6 +7,7 @@ commands of the same name, in /usr/local/bin of each host:
 - `apt-get`: nothing. The programs are those of this machine; the test is skipped without them.
 - `git clone` and `pull`, `python3 -m venv`, `pip install`: /opt/reportd/src is this checkout, and
   /opt/reportd/venv/bin/reportd runs it with the Python of the tests. tests/test_package.py installs the package.
+  SeaweedFS's `weed` is that of the tests' environment.
 - `ssh` and `scp`: what they would do on the other host is done there when the block has ended.
 
 The disk at /srv/brick, which the page takes for granted, is a folder in memory.
@@ -22,9 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster.hosts import Host, Lan
+from tests.cluster.programs import found
 from tests.up_server import CHECKOUT, PATIENCE
 
 README = CHECKOUT / "deploy/cluster/README.md"
+SEAWEEDFS = CHECKOUT / "deploy/cluster/seaweedfs/README.md"
 _HOST = "(?:alpha|beta|gamma)"
 _WHERE = re.compile(rf"\b[Oo]n\s+({_HOST}(?:(?:,\s+then\s+on\s+|,\s+|\s+and\s+){_HOST})*):")
 _REPORTD = f"""#!/bin/sh
@@ -35,7 +38,8 @@ _REPLACED = {
     "apt-get": "",
     "git": f"[ $1 = pull ] || {{ [ $1 = clone ]; mkdir -p /opt/reportd; ln -sfn '{CHECKOUT}' /opt/reportd/src; }}",
     "python3": """[ "$1 $2" = "-m venv" ]
-mkdir -p "$3/bin" && cp /usr/local/share/reportd "$3/bin/" && ln -sf /bin/true "$3/bin/pip"
+mkdir -p "$3/bin" && ln -sf /bin/true "$3/bin/pip"
+ln -sf /usr/local/share/reportd /usr/local/share/weed "$3/bin/"
 """,
     "ssh": 'host=$1; shift; echo "umask 077; $*" >> "$MAIL/$host"',
     "scp": r"""[ "$1" != -p ] || shift
@@ -60,10 +64,10 @@ class Block:
     text: str
 
 
-def blocks(section: str) -> list[Block]:
+def blocks(section: str, page: Path = README) -> list[Block]:
     """Those of a section of the page that say where they are run."""
-    page = README.read_text("utf-8")
-    (part,) = re.findall(rf"^## {re.escape(section)}\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
+    text = page.read_text("utf-8")
+    (part,) = re.findall(rf"^## {re.escape(section)}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
     found, end = [], 0
     for block in re.finditer(r"^( *)```bash\n(.*?)^ *```$", part, re.DOTALL | re.MULTILINE):
         where = _WHERE.findall(part[end : block.start()])
@@ -94,6 +98,9 @@ class Guide:
         host.run("systemd-tmpfiles", "--create", "haproxy.conf", "postgresql-common.conf", check=False)
         host.path("/usr/local/share/reportd").write_text(_REPORTD)
         host.path("/usr/local/share/reportd").chmod(0o755)
+        if weed := found("weed"):  # 150 MB: not copied
+            host.path("/usr/local/share/weed").touch()
+            host.run("mount", "--bind", weed, "/usr/local/share/weed")
         for name, script in _REPLACED.items():
             command = host.path(f"/usr/local/bin/{name}")
             command.write_text(f"#!/bin/sh\nset -e\n{script}\n")

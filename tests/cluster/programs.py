@@ -21,12 +21,17 @@ LOOPBACK = "127.0.0.1"
 _UNTIL_WE_END = ["setpriv", "--pdeathsig", "KILL", "--"]
 
 
+def found(program: str) -> str | None:
+    """The path of a program, or None where it is not installed."""
+    return shutil.which(program, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin:/sbin")
+
+
 def required(program: str) -> str:
     """The path of a program. Skips the test without it; fails it if REQUIRE_ENGINES is in the environment."""
-    found = shutil.which(program, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin:/sbin")
-    if not found:
+    path = found(program)
+    if not path:
         (pytest.fail if os.environ.get("REQUIRE_ENGINES") else pytest.skip)(f"no {program} is installed")
-    return found
+    return path
 
 
 def free_ports(count: int, address: str = LOOPBACK) -> list[int]:

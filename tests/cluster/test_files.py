@@ -11,7 +11,7 @@ import pytest
 
 from server import config
 from server.database.hosts import hosts_of
-from tests.cluster.guide import README, blocks
+from tests.cluster.guide import README, SEAWEEDFS, blocks
 from tests.cluster.programs import required
 from tests.test_deploy import ANALYZE, DEPLOY, installed
 from tests.up_server import ENVIRONMENT
@@ -20,6 +20,9 @@ CLUSTER = DEPLOY / "cluster"
 HAPROXY = (CLUSTER / "haproxy.cfg").read_text("utf-8")
 PATRONI = (CLUSTER / "patroni.yml").read_text("utf-8")
 GUIDE = README.read_text("utf-8")
+WEED = SEAWEEDFS.parent
+PAGES = [GUIDE, SEAWEEDFS.read_text("utf-8")]
+FILES = [path for path in CLUSTER.rglob("*") if path.is_file()]
 # Where the guide installs what the units need.
 DROP_INS = {"etcd.conf": "etcd", "patroni.conf": "patroni", "reportd.conf": "reportd"}
 
@@ -29,20 +32,26 @@ def number(text: str, key: str) -> int:
 
 
 @installed
-def test_systemd_takes_the_units_and_drop_ins(tmp_path):
+@pytest.mark.parametrize("files", ["glusterfs-files.service", "seaweedfs/seaweedfs-files.service"])
+def test_systemd_takes_the_units_and_drop_ins(files, tmp_path):
     """With Debian's units for etcd and Patroni, as far as they are installed."""
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
 
     def put(source: Path, name: str) -> None:
-        text = re.sub(r"(?<=[=+-])/\S+/(reportd|glusterfs|patroni|etcd|modprobe)\b", str(program), source.read_text())
+        text = re.sub(
+            r"(?<=[=+-])/\S+/(reportd|glusterfs|patroni|etcd|modprobe|weed|haproxy)\b", str(program), source.read_text()
+        )
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
 
     for unit in ("reportd.service", "reportd.socket"):
         put(DEPLOY / unit, unit)
-    put(CLUSTER / "glusterfs-files.service", "reportd-files.service")
+    put(CLUSTER / files, "reportd-files.service")
+    for unit in WEED.glob("*.service"):
+        if unit.name != "seaweedfs-files.service":
+            put(unit, unit.name)
     put(CLUSTER / "reportd-socket.conf", "reportd.socket.d/cluster.conf")
     for file, unit in DROP_INS.items():
         packaged = Path(f"/lib/systemd/system/{unit}.service")
@@ -58,7 +67,7 @@ def test_systemd_takes_the_units_and_drop_ins(tmp_path):
         text=True,
         timeout=120,
     )
-    ours = [line for line in done.stderr.splitlines() if str(tmp_path) in line or "reportd" in line]
+    ours = [line for line in done.stderr.splitlines() if str(tmp_path) in line or "reportd" in line or "weed" in line]
     assert ours == [] and done.returncode == 0, done.stderr
 
 
@@ -71,6 +80,39 @@ def test_haproxy_takes_its_configuration_without_a_warning(tmp_path):
     check = [required("haproxy"), "-c", "-f", str(tmp_path / "haproxy.cfg")]
     done = subprocess.run(check, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "WARNING" not in done.stdout + done.stderr, done.stderr
+
+
+def test_haproxy_takes_the_filers_way_to_the_database_without_a_warning(tmp_path):
+    text = (WEED / "haproxy.cfg").read_text("utf-8")
+    line = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x"]
+    subprocess.run(
+        [*line, "-keyout", tmp_path / "key", "-out", tmp_path / "ca.pem"], check=True, capture_output=True, timeout=120
+    )
+    for name, new in {"/etc/ssl/cluster": str(tmp_path), " alpha:": " 192.0.2.11:", " beta:": " 192.0.2.12:"}.items():
+        assert name in text
+        text = text.replace(name, new)
+    (tmp_path / "haproxy.cfg").write_text(text)
+    check = [required("haproxy"), "-c", "-f", str(tmp_path / "haproxy.cfg")]
+    done = subprocess.run(check, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "WARNING" not in done.stdout + done.stderr, done.stderr
+
+
+def test_seaweedfs_syncs_keeps_two_copies_and_tells_its_makers_nothing():
+    units = {unit.name: unit.read_text("utf-8") for unit in WEED.glob("*.service")}
+    assert "-telemetry=false" in units["seaweedfs-master.service"]
+    assert "-defaultReplication=001" in units["seaweedfs-master.service"]
+    assert "-defaultReplicaPlacement=001" in units["seaweedfs-filer.service"]
+    assert (
+        "\n    -dir=" in units["seaweedfs-files.service"]
+        and " -writebackCache" not in units["seaweedfs-files.service"].partition("ExecStart=")[2]
+    )
+    assert "fs.configure -locationPrefix=/ -fsync=true -apply" in PAGES[1]
+    (store,) = tomllib.loads((WEED / "filer.toml").read_text()).items()
+    assert store[0] == "postgres2" and f"127.0.0.1:{store[1]['port']}\n" in (WEED / "haproxy.cfg").read_text()
+    assert f"hostssl {store[1]['database']} {store[1]['username']} " in PATRONI
+    servers = config.load(CLUSTER / "config.toml", environ={})
+    connections = 2 * (servers.server.workers * servers.database.pool_size + store[1]["connection_max_open"])
+    assert connections < number(PATRONI, "max_connections") * 0.9
 
 
 def test_the_limits_of_the_files_agree():
@@ -110,7 +152,7 @@ def test_haproxy_passes_on_no_header_of_a_client_that_reportd_would_believe():
 
 
 def test_no_password_is_in_the_files():
-    for path in CLUSTER.iterdir():
+    for path in FILES:
         for line in path.read_text("utf-8").splitlines():
             assert not re.search(r"pass(word)?\s*[:=]\s*[\"']?\w", line, re.IGNORECASE), (path.name, line)
     assert tomllib.loads((CLUSTER / "config.toml").read_text())["database"]["dsn"].count(":PASSWORD@") == 1
@@ -118,14 +160,14 @@ def test_no_password_is_in_the_files():
 
 def test_the_guide_is_short_and_names_every_file():
     assert GUIDE.count("\n") < 300
-    for path in CLUSTER.iterdir():
-        assert path.name == "README.md" or path.name in GUIDE, path.name
+    for path in FILES:
+        assert path.name == "README.md" or path.name in PAGES[path.parent == WEED], path.name
     steps = [int(step) for step in re.findall(r"^(\d)\. ", GUIDE, re.MULTILINE)]
     assert all(later == earlier + 1 for earlier, later in pairwise(steps)) and len(blocks("Install")) > 10
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="bash checks the guide's lines")
 def test_the_guides_commands_are_shell():
-    for block in re.findall(r"```bash\n(.*?)```", GUIDE, re.DOTALL):
+    for block in re.findall(r"```bash\n(.*?)```", "".join(PAGES), re.DOTALL):
         done = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, (block, done.stderr)

@@ -10,24 +10,23 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from server.config import load
 from tests.chaos.clients import Batch, Ledger, make_cases
-from tests.cluster.guide import Guide, blocks
-from tests.cluster.hosts import Host, network
+from tests.cluster.guide import Block, Guide, blocks
+from tests.cluster.hosts import Host, Lan, network
 from tests.cluster.programs import required
 from tests.up_server import Reply, UpServer, wait_for
 
-PROGRAMS = ["etcd", "etcdctl", "gluster", "glusterd", "haproxy", "keepalived", "openssl", "patroni", "patronictl"]
+PROGRAMS = ["etcd", "etcdctl", "haproxy", "keepalived", "openssl", "patroni", "patronictl"]
 VIRTUAL = "192.0.2.10"
 CLIENTS = 4
 LIST = "patronictl -c /etc/patroni/config.yml list"
@@ -54,19 +53,28 @@ class Cluster(UpServer):
 
 
 @pytest.fixture
-def cluster(tmp_path, monkeypatch) -> Iterator[tuple[Guide, Any]]:
+def cluster(tmp_path, monkeypatch) -> Iterator[tuple[Guide, Lan]]:
     """Three hosts after all steps of "Install"; this thread is on their network."""
-    for program in PROGRAMS:
+    for program in [*PROGRAMS, "gluster", "glusterd"]:
         required(program)
+    with installed(tmp_path, monkeypatch, blocks("Install")) as found:
+        yield found
+
+
+@contextmanager
+def installed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, steps: Sequence[Block], name: str = "CLUSTER_TRANSCRIPT"
+) -> Iterator[tuple[Guide, Lan]]:
+    """Three hosts after these steps; this thread is on their network. `name`: the variable with a transcript's path."""
     monkeypatch.setenv("SSL_CERT_FILE", "/etc/haproxy/trial.pem")
-    with network(tmp_path, "alpha", "beta", "gamma") as lan:
+    with network(folder, "alpha", "beta", "gamma") as lan:
         guide = Guide(lan)
         began = time.monotonic()
         try:
-            for block in blocks("Install"):
+            for block in steps:
                 guide.follow(block)
             guide.note(f"{time.monotonic() - began:.0f} s from the first step to here")
-            trusted = tmp_path / "trial.pem"
+            trusted = folder / "trial.pem"
             trusted.write_text(lan.hosts[0].path("/etc/haproxy/trial.pem").read_text())
             monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
             with lan.inside():
@@ -74,8 +82,8 @@ def cluster(tmp_path, monkeypatch) -> Iterator[tuple[Guide, Any]]:
         finally:
             for host in lan.hosts:
                 if host.is_on and host.path("/var/log/units").exists():
-                    shutil.copytree(host.path("/var/log/units"), tmp_path / f"log-{host.name}")
-            if path := os.environ.get("CLUSTER_TRANSCRIPT"):
+                    shutil.copytree(host.path("/var/log/units"), folder / f"log-{host.name}")
+            if path := os.environ.get(name):
                 Path(path).write_text("\n".join(guide.transcript) + "\n")
 
 
@@ -128,6 +136,7 @@ class Uploads:
             try:
                 yield
             finally:
+                self._moments.append(time.monotonic())
                 self._stop.set()
         for future in futures:
             future.result()
@@ -135,7 +144,7 @@ class Uploads:
     @property
     def gap(self) -> float:
         """The longest time without an acknowledged batch, in seconds."""
-        return max(later - earlier for earlier, later in pairwise([*self._moments, time.monotonic()]))
+        return max(later - earlier for earlier, later in pairwise(self._moments))
 
 
 def acknowledges_more(ledger: Ledger, count: int = 20) -> None:
@@ -151,6 +160,36 @@ def wait_until_whole(guide: Guide, host: Host) -> None:
     wait_for(lambda: guide.run(host, heal, shown=False).split() == ["3", *["Number", "of", "entries:", "0"]])
 
 
+def one_dies_under_load(guide: Guide, lan: Lan, uploads: Uploads, ledger: Ledger) -> tuple[Host, Host]:
+    """The host that leads the database dies, and the other one takes over. Returns both."""
+    dies = next(host for host in lan.hosts if host.name == leader(guide, lan.hosts[0]))
+    stays = next(host for host in lan.hosts[:2] if host is not dies)
+    guide.note(f"{CLIENTS} clients upload batches to https://reports.example. {dies.name} leads the database, and")
+    guide.note(f"{holder_of(VIRTUAL, lan.hosts).name} has the virtual address. Now {dies.name} dies.")
+    with uploads.running(CLIENTS):
+        acknowledges_more(ledger)
+        dies.die()
+        acknowledges_more(ledger)
+    assert leader(guide, stays) == stays.name and holder_of(VIRTUAL, lan.hosts) is stays
+    guide.note(f"The longest time without an acknowledged upload: {uploads.gap:.1f} s")
+    guide.run(stays, LIST)
+    return dies, stays
+
+
+def compare(guide: Guide, host: Host, ledger: Ledger) -> None:
+    """The rows, and the files that this host sees, are those that were acknowledged."""
+    ledger.compare(host.path("/var/lib/reportd/artifacts"), dsn_of(host))
+    guide.note(
+        f"{len(ledger.acknowledged)} artifacts were acknowledged and are whole. Replies: {dict(ledger.statuses)}"
+    )
+
+
+def turn_on(guide: Guide, host: Host) -> None:
+    host.boot()
+    guide.prepare(host)
+    guide.run(host, "systemctl default")
+
+
 def test_the_steps_make_a_cluster_that_survives_the_death_of_a_host(cluster, tally):
     guide, lan = cluster
     client, ledger = client_of(guide, lan.hosts[0]), Ledger(tally)
@@ -163,29 +202,12 @@ def test_the_steps_make_a_cluster_that_survives_the_death_of_a_host(cluster, tal
     assert set(ledger.statuses) == {201}, ledger.statuses  # no request failed
     wait_until_whole(guide, lan.hosts[0])
 
-    dies = next(host for host in lan.hosts if host.name == leader(guide, lan.hosts[0]))
-    stays = next(host for host in lan.hosts[:2] if host is not dies)
-    guide.note(f"{CLIENTS} clients upload batches to https://reports.example. {dies.name} leads the database, and")
-    guide.note(f"{holder_of(VIRTUAL, lan.hosts).name} has the virtual address. Now {dies.name} dies.")
     uploads = Uploads(client, ledger, cases)
-    with uploads.running(CLIENTS):
-        acknowledges_more(ledger)
-        dies.die()
-        acknowledges_more(ledger)
-        gap = uploads.gap
-    assert leader(guide, stays) == stays.name and holder_of(VIRTUAL, lan.hosts) is stays
+    dies, stays = one_dies_under_load(guide, lan, uploads, ledger)
+    tally.maximum("seconds without an upload", uploads.gap)
     ledger.download(client)
-    ledger.compare(stays.path("/var/lib/reportd/artifacts"), dsn_of(stays))
-    guide.note(
-        f"{len(ledger.acknowledged)} artifacts were acknowledged and are whole. Replies: {dict(ledger.statuses)}"
-    )
-    guide.note(f"The longest time without an acknowledged upload: {gap:.1f} s")
-    tally.maximum("seconds without an upload", gap)
-    guide.run(stays, LIST)
-
-    dies.boot()
-    guide.prepare(dies)
-    guide.run(dies, "systemctl default")
+    compare(guide, stays, ledger)
+    turn_on(guide, dies)
     wait_until_whole(guide, stays)
     guide.note(f"{dies.name} was turned on, and came back by itself.")
     guide.run(stays, LIST)
