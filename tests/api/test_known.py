@@ -387,11 +387,11 @@ async def test_bytes_that_vanish_between_staging_and_linking_are_still_stored(cl
     stage = type(client.app[SERVICES].storage.disk)
     place = stage.place
 
-    def late(self, item):
+    def late(self, *arguments):
         on_disk(storage, holder).unlink(missing_ok=True)
         for entry in (storage / ".content").rglob(sha256(data)):
             entry.unlink()
-        return place(self, item)
+        return place(self, *arguments)
 
     monkeypatch.setattr(stage, "place", late)
     status, body = await send(client, await case_url(), known(data))
