@@ -9,6 +9,7 @@ import pytest
 from tests.chaos.conftest import effort, tally  # noqa: F401
 from tests.cluster.engines import Host, SeaweedFS, host, seaweedfs
 from tests.cluster.programs import required
+from tests.cluster.test_readme import cluster  # noqa: F401
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

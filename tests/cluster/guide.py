@@ -28,7 +28,7 @@ from tests.up_server import CHECKOUT, PATIENCE
 
 README = CHECKOUT / "deploy/cluster/README.md"
 SEAWEEDFS = CHECKOUT / "deploy/cluster/seaweedfs/README.md"
-_HOST = "(?:alpha|beta|gamma)"
+_HOST = "(?:alpha|beta|gamma|delta)"
 _WHERE = re.compile(rf"\b[Oo]n\s+({_HOST}(?:(?:,\s+then\s+on\s+|,\s+|\s+and\s+){_HOST})*):")
 _REPORTD = f"""#!/bin/sh
 cd {shlex.quote(str(CHECKOUT))} && exec {shlex.quote(sys.executable)} -m server "$@"

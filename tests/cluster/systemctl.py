@@ -142,9 +142,18 @@ def restart(name: str, wait: bool) -> int:
     if state(name) != "active" or not _listen_streams(name):
         stop(name)
         return start(name, wait=wait)
+    return _ask_supervisor(name, signal.SIGUSR1)
+
+
+def reload(name: str) -> int:
+    return _ask_supervisor(name, signal.SIGHUP)
+
+
+def _ask_supervisor(name: str, number: int) -> int:
+    """Waits until the unit is active again."""
     supervisor = (STATES / name).read_text().partition(" ")[2]
     (STATES / name).write_text(f"activating {supervisor}")
-    os.kill(int(supervisor), signal.SIGUSR1)
+    os.kill(int(supervisor), number)
     while state(name) == "activating":
         time.sleep(0.02)
     return int(state(name) != "active")
@@ -188,6 +197,7 @@ def main(arguments: list[str]) -> int:
         "start": [begin],
         "stop": [stop],
         "restart": [partial(restart, wait="--no-block" not in arguments)],
+        "reload": [reload],
         "enable": [enable, begin] if "--now" in arguments else [enable],
         "disable": [lambda name: (ENABLED / name).unlink(missing_ok=True) or 0, stop],
         "supervise": [supervise],

@@ -26,7 +26,7 @@ class UnitProcess:
 
     def __init__(self, name: str, settings: dict[str, list[str]], state: Path) -> None:
         self.name, self._settings, self._state = name, settings, state
-        self._stopping = self._restarting = False
+        self._stopping = self._restarting = self._reloading = False
         self._main = 0
         self._notify = f"/run/units/{name}.notify"
 
@@ -37,6 +37,7 @@ class UnitProcess:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGUSR1, self._restart)
+        signal.signal(signal.SIGHUP, self._reload)
         self._sockets = [_listening(stream) for stream in listen_streams]  # with the options of reportd.socket
         numbers = [listening.fileno() for listening in self._sockets]
         assert numbers == list(range(_FIRST_SOCKET, _FIRST_SOCKET + len(numbers))), numbers
@@ -74,6 +75,9 @@ class UnitProcess:
 
     def _restart(self, *_: object) -> None:
         self._restarting = True
+
+    def _reload(self, *_: object) -> None:
+        self._reloading = True
 
     def _is_restarted_after(self, status: int) -> bool:
         how = self._one("Restart", "no")
@@ -134,6 +138,12 @@ class UnitProcess:
             while not self._stopping and not self._restarting:
                 if (status := self._ended()) is not None:
                     return status
+                if self._reloading:
+                    self._reloading = False
+                    self._env["MAINPID"] = str(self._main)
+                    for line in self._settings.get("ExecReload", []):
+                        assert self._run(line) == 0, line
+                    self._report("active")
                 self._is_ready()  # takes further messages
             return self._end()
         finally:
