@@ -1,4 +1,4 @@
-"""The rest of deploy/cluster/README.md, done: a host is replaced, a backup is restored, a host is added."""
+"""The rest of deploy/cluster/README.md: a host returns or is replaced, a backup is restored, a host is added."""
 
 from dataclasses import replace
 
@@ -31,6 +31,31 @@ def do_again(guide: Guide, name: str, *words: str) -> None:
     for word in words:
         (block,) = [block for block in blocks("Install") if word in block.text and "beta" in block.hosts]
         guide.follow(replace(block, hosts=(name,)))
+
+
+@pytest.mark.parametrize("fault", ["dies", "is cut off"])
+def test_the_host_that_led_comes_back_by_itself(cluster, tally, fault):
+    guide, lan = cluster
+    alpha, beta = lan.hosts[:2]
+    client, ledger = client_of(guide, alpha), Ledger(tally)
+    led = next(host for host in lan.hosts if host.name == leader(guide, alpha))
+    uploads = Uploads(client, ledger, make_cases(client))
+    with uploads.running(CLIENTS):
+        acknowledges_more(ledger)
+        led.die() if fault == "dies" else led.unplug()
+        acknowledges_more(ledger)
+        if fault == "dies":
+            led.boot()
+            guide.prepare(led)
+            guide.run(led, "systemctl default")
+        else:
+            led.plug_in()
+        acknowledges_more(ledger)
+    wait_until_whole(guide, led)
+    tally.maximum("seconds without an upload", uploads.gap)
+    ledger.download(client)
+    for host in (alpha, beta):
+        ledger.compare(host.path(FOLDER), dsn_of(host))
 
 
 def test_a_dead_host_is_replaced(cluster, tally):
