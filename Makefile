@@ -34,7 +34,7 @@ lint: $(VENV)/installed-test
 
 # One after the other: some compare times. CHAOS_SEED repeats a run, CHAOS_OUTPUT is a file for the counts.
 chaos: $(VENV)/installed-test
-	CHAOS=long $(BIN)/python -m pytest tests/chaos tests/cluster/test_readme_long.py tests/cluster/test_seaweedfs.py
+	CHAOS=long $(BIN)/python -m pytest tests/chaos tests/cluster
 
 bench: $(VENV)/installed-bench $(SQUAD)/installed
 	$(BIN)/python -m bench

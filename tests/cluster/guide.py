@@ -27,6 +27,7 @@ from tests.cluster.programs import found
 from tests.up_server import CHECKOUT, PATIENCE
 
 README = CHECKOUT / "deploy/cluster/README.md"
+HOSTS_PAGE = CHECKOUT / "deploy/cluster/hosts.md"
 SEAWEEDFS = CHECKOUT / "deploy/cluster/seaweedfs/README.md"
 _HOST = "(?:alpha|beta|gamma|delta)"
 _WHERE = re.compile(rf"\b[Oo]n\s+({_HOST}(?:(?:,\s+then\s+on\s+|,\s+|\s+and\s+){_HOST})*):")

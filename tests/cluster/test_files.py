@@ -11,7 +11,7 @@ import pytest
 
 from server import config
 from server.database.hosts import hosts_of
-from tests.cluster.guide import README, SEAWEEDFS, blocks
+from tests.cluster.guide import HOSTS_PAGE, README, SEAWEEDFS, blocks
 from tests.cluster.programs import required
 from tests.test_deploy import ANALYZE, DEPLOY, installed
 from tests.up_server import ENVIRONMENT
@@ -168,6 +168,6 @@ def test_the_guide_is_short_and_names_every_file():
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="bash checks the guide's lines")
 def test_the_guides_commands_are_shell():
-    for block in re.findall(r"```bash\n(.*?)```", "".join(PAGES), re.DOTALL):
+    for block in re.findall(r"```bash\n(.*?)```", "".join([*PAGES, HOSTS_PAGE.read_text("utf-8")]), re.DOTALL):
         done = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, (block, done.stderr)

@@ -22,6 +22,7 @@ import pytest
 
 from server.config import load
 from tests.chaos.clients import Batch, Ledger, make_cases
+from tests.chaos.conftest import LONG
 from tests.cluster.guide import Block, Guide, blocks
 from tests.cluster.hosts import Host, Lan, network
 from tests.cluster.programs import required
@@ -198,6 +199,7 @@ def turn_on(guide: Guide, host: Host) -> None:
     guide.run(host, "systemctl default")
 
 
+@pytest.mark.skipif(not LONG, reason="minutes: only with CHAOS=long")
 def test_the_steps_make_a_cluster_that_survives_the_death_of_a_host(cluster, tally):
     guide, lan = cluster
     client, ledger = client_of(guide, lan.hosts[0]), Ledger(tally)

@@ -1,4 +1,4 @@
-"""The rest of deploy/cluster/README.md: a host returns or is replaced, a backup is restored, a host is added."""
+"""The rest of deploy/cluster/, done: a host returns or is replaced, a backup is restored, a host is added."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.chaos.clients import BASE, Ledger, make_cases
 from tests.chaos.conftest import LONG, Tally
-from tests.cluster.guide import Guide, blocks
+from tests.cluster.guide import HOSTS_PAGE, Guide, blocks
 from tests.cluster.test_readme import (
     CLIENTS,
     HOSTS,
@@ -72,7 +72,7 @@ def test_a_dead_host_is_replaced(cluster, tally):
         acknowledges_more(ledger)
     beta.boot()
     guide.prepare(beta)
-    forget, identity, join, copy = blocks("Replace a dead host")
+    forget, identity, join, copy = blocks("Replace a dead host", HOSTS_PAGE)
     guide.follow(forget)
     guide.follow(identity)
     do_again(guide, "beta", "git clone", "adduser --system")
@@ -125,7 +125,7 @@ def test_a_host_is_added(cluster, tally):
     guide, lan = cluster
     alpha, beta, delta = (lan.hosts[number] for number in (0, 1, 3))
     client, ledger = client_of(guide, alpha), Ledger(tally)
-    send, add = blocks("Add a host")
+    send, add = blocks("Add a host", HOSTS_PAGE)
     with Uploads(client, ledger, make_cases(client)).running(CLIENTS):
         acknowledges_more(ledger)
         guide.follow(send)
