@@ -217,11 +217,15 @@ class Disk:
         A file that cannot be unlinked is added to `undiscarded`, and Storage.clean() tries again.
         """
         try:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(staged)
-            self.undiscarded.discard(staged)
+            os.unlink(staged)
+        except FileNotFoundError:
+            if not os.path.isdir(os.path.dirname(staged)):  # another folder is mounted, and ours may come back
+                self.undiscarded.add(staged)
+                return
         except OSError:
             self.undiscarded.add(staged)
+            return
+        self.undiscarded.discard(staged)
 
     def has(self, project_id: UUID, checksum: str, size: int) -> bool:
         """Whether a project has a content entry with this SHA-256 and size, to link to. Its bytes are not read."""

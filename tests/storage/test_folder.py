@@ -931,6 +931,18 @@ async def test_a_file_that_did_not_fit_makes_room_for_the_next_one(open_storage,
         storage.close()
 
 
+async def test_a_staged_file_is_removed_when_its_folder_is_back(storage):
+    """Another folder was mounted over ours for a moment."""
+    staged, away = storage.staging / "0", storage.root / "away"
+    staged.write_bytes(b"1")
+    storage.staging.rename(away)
+    storage.disk.discard(str(staged))
+    assert storage.disk.undiscarded == {str(staged)}
+    away.rename(storage.staging)
+    storage.disk.discard(str(staged))
+    assert not staged.exists() and storage.disk.undiscarded == set()
+
+
 async def test_many_small_files_are_never_open_all_at_once(open_storage, monkeypatch):
     """They arrive together, and each needs a descriptor until it is synced."""
     storage, most, real = open_storage(durability="full"), 0, os.fdatasync
