@@ -95,9 +95,11 @@ def send(client, case_url) -> Callable[..., Any]:
 def all_rows(dsn: str) -> dict[str, list[Any]]:
     """Every row of every table, but what servers and checks count and renew beside the requests."""
     left_out = "yoyo_lock|(usage|counted)_days|selector_uses|instances|sweeps|storage_checks"
-    of = f"FROM pg_tables WHERE schemaname = 'public' AND tablename !~ '{left_out}' ORDER BY 1"
+    # A sweep makes partitions. The tables that they are of have their rows.
+    kinds = "relkind IN ('r', 'p') AND NOT relispartition"
+    of = f"FROM pg_class WHERE relnamespace = 'public'::regnamespace AND {kinds} AND relname !~ '{left_out}' ORDER BY 1"
     with psycopg.connect(dsn) as connection:
-        tables = connection.execute(f"SELECT tablename {of}").fetchall()
+        tables = connection.execute(f"SELECT relname::text {of}").fetchall()
         return {
             table: connection.execute(f'SELECT t::text FROM "{table}" t ORDER BY 1').fetchall() for (table,) in tables
         }
