@@ -1,7 +1,7 @@
 """The connection pool for PostgreSQL with a timeout for every wait, and its transactions. Independent of the schema."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
@@ -165,7 +165,7 @@ class Pool:
             settle = settle or (lambda saved: None)
             settle(True)
             try:
-                await _commit(connection, current, self._commit_timeout)
+                await _uncancelled(connection, current.commit(), self._commit_timeout)
             except UNAVAILABLE as error:
                 raise OutcomeUnknown() from error
             except asyncpg.PostgresError:
@@ -174,13 +174,13 @@ class Pool:
 
     @asynccontextmanager
     async def autocommit(self) -> AsyncIterator[Any]:
-        """A connection for a single statement that is its own transaction, which saves two round trips.
+        """Where to `fetch` a single statement that is its own transaction, which saves two round trips.
 
         Raises OutcomeUnknown when the connection is lost while the statement runs: it may have been committed.
         """
         async with self.acquire() as connection:
             try:
-                yield connection
+                yield _SingleStatement(connection, self._commit_timeout)
             except LOST as error:
                 raise OutcomeUnknown() from error
 
@@ -232,6 +232,17 @@ class Pool:
                 self.refused += 1
                 raise Overloaded() from None
             yield
+
+
+class _SingleStatement:
+    """Runs the statement of Pool.autocommit()."""
+
+    def __init__(self, connection: Any, seconds: float) -> None:
+        self._connection, self._seconds = connection, seconds
+
+    async def fetch(self, query: str, *arguments: Any) -> list[Any]:
+        found = await _uncancelled(self._connection, self._connection.fetch(query, *arguments), self._seconds)
+        return list(found)
 
 
 class _Limit:
@@ -310,21 +321,22 @@ def _is_lost(connection: Any) -> bool:
         return True
 
 
-async def _commit(connection: Any, current: Any, seconds: float) -> None:
-    """Commits. When that takes too long, or the request is cancelled, drops the connection.
+async def _uncancelled(connection: Any, work: Coroutine[Any, Any, T], seconds: float) -> T:
+    """Runs a COMMIT, or a statement that commits. When that takes too long, or the request is cancelled, drops the
+    connection.
 
-    asyncpg would ask PostgreSQL to cancel the COMMIT. While that waits for a synchronous standby, PostgreSQL then makes
-    the rows visible, although the standby does not have them. A repeated request would find its Idempotency-Key, and be
-    acknowledged with rows that are lost when the standby becomes the primary.
+    asyncpg would ask PostgreSQL to cancel it. While a commit waits for a synchronous standby, PostgreSQL then makes the
+    rows visible, although the standby does not have them. A repeated request would find them, or its Idempotency-Key,
+    and be acknowledged with rows that are lost when the standby becomes the primary.
     """
-    commit = asyncio.ensure_future(current.commit())
-    commit.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # also if nobody waits any more
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # also if nobody waits any more
     try:
-        await asyncio.wait((commit,), timeout=seconds)
+        await asyncio.wait((task,), timeout=seconds)
     finally:
-        if not commit.done():
+        if not task.done():
             drop(connection)
-    await commit
+    return await task
 
 
 async def _roll_back(connection: Any, current: Any) -> None:

@@ -216,6 +216,40 @@ async def test_rows_that_the_standby_lacks_are_not_acknowledged_to_a_repeated_re
     assert [row["id"] for row in rows("SELECT id::text FROM suite_runs")] == [(await last.json())["id"]]
 
 
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_a_statement_without_a_transaction_is_not_cancelled_while_it_waits_for_the_standby(
+    start, make_token, rows, absent_standby, is_cancelled
+):
+    """Else its rows, which the standby lacks, are visible: a repeated request gets a 409, as if they were safe."""
+    client = await start(token=make_token(), database={"command_timeout": 1.5})
+    run = (await (await client.post(RUNS, json={"name": "x"})).json())["id"]
+    case = (await (await client.post(f"{RUNS}/{run}/test-cases", json={"name": "x"})).json())["id"]
+    url, steps = f"/api/v1/reports/test-case-results/{case}/steps", [{"step_number": 1, "step_type": "click"}]
+    post = partial(client.post, url, json={"steps": steps})
+    absent_standby(True)
+    if is_cancelled:
+
+        async def insert():
+            async with client.app[SERVICES].pool.autocommit() as alone:
+                await alone.fetch("INSERT INTO projects (name) VALUES ('y')")
+
+        task = asyncio.create_task(insert())
+        await asyncio.sleep(0.3)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0.3)
+        assert rows("SELECT FROM projects WHERE name = 'y'") == []
+    else:
+        assert await status_and_code(await post()) == (503, "outcome_unknown")
+        assert rows("SELECT FROM test_step_results") == []
+    absent_standby(False)
+    async with asyncio.timeout(PATIENCE):
+        while (last := await post()).status == 503:
+            await asyncio.sleep(0.1)
+    assert last.status in (201, 409) and len(rows("SELECT FROM test_step_results")) == 1
+
+
 async def test_the_writable_host_of_several_is_used(start, make_token, dsn):
     """A list of hosts as in a failover setup: the first refuses connections, the second is the primary."""
     parts = psycopg.conninfo.conninfo_to_dict(dsn)
