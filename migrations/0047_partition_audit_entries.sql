@@ -133,13 +133,21 @@ END $$;
 -- function has the rights of its caller, unlike make_audit_months.
 CREATE FUNCTION drop_audit_months(before TIMESTAMPTZ) RETURNS TABLE (name TEXT, entries BIGINT) LANGUAGE plpgsql
 SET lock_timeout = '100ms' AS $$
+DECLARE
+    names TEXT[];
+    counts BIGINT[];
 BEGIN
     before := least(before, CURRENT_TIMESTAMP - INTERVAL '30 days');
-    FOR name IN SELECT p.name FROM audit_partitions() AS p WHERE p.bound <= first_audit_id(before) LOOP
+    names := ARRAY(SELECT p.name FROM audit_partitions() AS p WHERE p.bound <= first_audit_id(before));
+    -- All are counted before the first DROP, from which on no entry can be written until the transaction ends.
+    FOREACH name IN ARRAY names LOOP
         EXECUTE format('SELECT count(*) FROM %I', name) INTO entries;
-        EXECUTE format('DROP TABLE %I', name);
-        RETURN NEXT;
+        counts := counts || entries;
     END LOOP;
+    FOREACH name IN ARRAY names LOOP
+        EXECUTE format('DROP TABLE %I', name);
+    END LOOP;
+    RETURN QUERY SELECT * FROM unnest(names, counts);
 END $$;
 
 DO $$

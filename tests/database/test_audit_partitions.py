@@ -13,6 +13,7 @@ from server.commands import audit as commands
 from server.database import migrate
 from server.database.queries import SQL
 from server.ids import lowest_id, new_id, time_of
+from tests.up_server import wait_for
 
 DAY = 86_400
 PARTITIONS = "SELECT name, bound FROM audit_partitions() ORDER BY bound"
@@ -299,6 +300,23 @@ def test_months_in_use_are_not_dropped(command, dsn, monkeypatch, add, places, e
         assert (code, output) == (1, "") and "a backup or a long transaction" in stderr
     assert list(places()) == [old]
     assert command("audit", "--drop-older-than", "52w")[1] == "audit_entries_first: 1 entries dropped\n"
+
+
+def test_months_are_counted_before_the_first_one_is_dropped(dsn, rows, add, partitions, end_first):
+    """Counting takes seconds for a month of millions. After a DROP, each action would wait for that."""
+    end_first(-400, -100, 60)
+    add(-500), add(-300)
+    rows("ALTER FUNCTION drop_audit_months SET lock_timeout = '60s'")
+    locks = "SELECT FROM pg_locks WHERE pid = %s AND relation = %s::regclass AND mode = %s AND granted = %s"
+    with psycopg.connect(dsn) as user, psycopg.connect(dsn) as dropping, ThreadPoolExecutor(1) as pool:
+        user.execute("LOCK TABLE audit_entries_first IN ACCESS SHARE MODE")  # may be counted, but not dropped
+        dropped = pool.submit(lambda: dropping.execute("SELECT * FROM drop_audit_months(now())").fetchall())
+        pid = dropping.info.backend_pid
+        wait_for(lambda: rows(locks, pid, "audit_entries_first", "AccessExclusiveLock", False))
+        assert rows(locks, pid, "audit_entries_part_1", "AccessShareLock", True)
+        user.rollback()
+        assert dropped.result() == [("audit_entries_first", 1), ("audit_entries_part_1", 1)]
+    assert partitions() == ["audit_entries_part_2", "audit_entries_other"]
 
 
 def test_months_whose_entry_cannot_be_written_stay(command, rows, add, places, end_first):
