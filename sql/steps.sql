@@ -227,8 +227,9 @@ GROUP BY c.id
 -- name: illustrated
 -- Like `counts`, plus the steps with their screenshots and artifacts as the JSON array of the reply. JSON built here
 -- costs the server a quarter of loading the rows into Python and encoding them there (bench/README.md). Subqueries, not
--- joins: they find each step's artifacts by an index, even if the planner expects few. row_to_json and array_to_json
--- add no spaces, as the rest of every reply has none; json_agg and json_build_object would.
+-- joins: they find each step's artifacts by an index, even if the planner expects few. They return records, so that one
+-- call of array_to_json makes the JSON of all: JSON in JSON would be copied at each level. array_to_json adds no spaces,
+-- as the rest of every reply has none; json_agg and json_build_object would.
 -- Steps of more than $11 bytes (500 stands for the names and the short values of a step, or of an artifact) are NULL:
 -- they are read in portions, by `portion`, and then by this query with $11 NULL and the bounds of the portion: after
 -- iteration $7 and step number $8, up to $9 and $10. The counts are those within the bounds, too.
@@ -244,7 +245,7 @@ SELECT count(s.id) AS total_steps,
                      + coalesce(octet_length(s.element_selector), 0) + coalesce(octet_length(s.input_value), 0)
                      + coalesce(octet_length(s.expected_value), 0) + coalesce(octet_length(s.actual_value), 0)
                      + coalesce(octet_length(s.error_message), 0) + coalesce(octet_length(s.stack_trace), 0)), 0)
-       THEN array_to_json(ARRAY(SELECT row_to_json(shown) FROM (
+       THEN array_to_json(ARRAY(SELECT shown FROM (
             SELECT p.id, p.test_case_result_id, p.iteration_number, p.step_number, p.parent_step_number, p.step_type,
                    p.action,
                    p.description, p.status, p.duration_ms, p.element_selector, p.element_name, p.element_type,
@@ -254,17 +255,17 @@ SELECT count(s.id) AS total_steps,
                    to_char(p.completed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS completed_at,
                    to_char(p.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS created_at,
                    to_char(p.updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS updated_at,
-                   (SELECT row_to_json(shot) FROM (
+                   (SELECT shot FROM (
                         SELECT a.id, '/api/v1/reports/artifacts/' || a.id || '/download' AS url,
                                '/api/v1/reports/artifacts/' || a.id || '/download' AS download_url,
                                a.file_name, a.file_size
                         FROM test_artifacts a WHERE a.id = p.screenshot_artifact_id) AS shot) AS screenshot,
-                   array_to_json(ARRAY(SELECT row_to_json(owned) FROM (
+                   ARRAY(SELECT owned FROM (
                         SELECT a.id, a.artifact_type, a.artifact_category, a.file_name, a.file_size, a.mime_type,
                                to_char(a.captured_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
                                    AS captured_at,
                                '/api/v1/reports/artifacts/' || a.id || '/download' AS download_url
-                        FROM test_artifacts a WHERE a.step_result_id = p.id ORDER BY a.id) AS owned)) AS artifacts
+                        FROM test_artifacts a WHERE a.step_result_id = p.id ORDER BY a.id) AS owned) AS artifacts
             FROM test_step_results p
             WHERE p.test_case_result_id = $1
               AND ($3::int IS NULL OR p.iteration_number = $3)
