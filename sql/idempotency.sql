@@ -13,6 +13,12 @@ SELECT fingerprint, status, body FROM idempotency_replies WHERE caller_id = $1 A
 UNION ALL
 SELECT fingerprint, status, body FROM idempotency_keys WHERE caller_id = $1 AND key = $2
 
+-- name: confirm
+-- Before a stored reply is sent again: writes to the WAL, so that this COMMIT waits for a synchronous standby, too. The
+-- wait of the COMMIT that stored the reply may have been ended by a restart of PostgreSQL, which shows its rows all the
+-- same. Without this, they could be acknowledged here and lost when the standby becomes the primary.
+SELECT pg_logical_emit_message(TRUE, 'reportd', '')
+
 -- name: keep
 -- In the partition of the day, if there is one: a request must not fail because nobody made it.
 WITH kept AS (

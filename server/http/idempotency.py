@@ -65,7 +65,9 @@ async def _with_key(
     fingerprint = _fingerprint(request, content() if content else call.body_hash)
     await connection.execute(sql.lock, caller, key)
     if (kept := await connection.fetchrow(sql.kept, caller, key)) is not None:
-        return _replay(kept, fingerprint)
+        response = _replay(kept, fingerprint)
+        await connection.execute(sql.confirm)
+        return response
     response = await work(connection)
     if _final(response):
         await connection.execute(sql.keep, caller, key, fingerprint, response.status, response.body)

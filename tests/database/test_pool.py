@@ -216,6 +216,23 @@ async def test_rows_that_the_standby_lacks_are_not_acknowledged_to_a_repeated_re
     assert [row["id"] for row in rows("SELECT id::text FROM suite_runs")] == [(await last.json())["id"]]
 
 
+async def test_a_stored_reply_is_not_sent_again_before_the_standby_has_it(
+    start, make_token, rows, absent_standby, postgres
+):
+    """PostgreSQL shows rows that the standby lacks also when a restart ends the wait of their COMMIT."""
+    client = await start(token=make_token(), database={"command_timeout": 1.5})
+    post = partial(client.post, RUNS, json={"name": "x"}, headers={KEY: "once"})
+    absent_standby(True)
+    assert await status_and_code(await post()) == (503, "outcome_unknown")
+    with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as connection:
+        connection.execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+    assert len(rows("SELECT FROM suite_runs")) == 1
+    assert await status_and_code(await post()) == (503, "outcome_unknown")
+    absent_standby(False)
+    assert (await post()).headers["Idempotent-Replayed"] == "true"
+    assert len(rows("SELECT FROM suite_runs")) == 1
+
+
 @pytest.mark.parametrize("is_cancelled", [False, True])
 async def test_a_statement_without_a_transaction_is_not_cancelled_while_it_waits_for_the_standby(
     start, make_token, rows, absent_standby, is_cancelled
