@@ -4,7 +4,6 @@ import asyncio
 import errno
 import logging
 import os
-import secrets
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Sequence
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from aiohttp import web
 
+from server.commands.process import keep_freed_memory, pin_to_core
 from server.commands.systemd import Service
 from server.config import Config, ServerConfig
 from server.database import migrate
@@ -151,16 +151,6 @@ def _cannot_listen(config: ServerConfig, error: OSError | ValueError) -> str:
     return f"Cannot listen on {config.host}, port {config.port}: {reason}. Choose {option}."
 
 
-def pin_to_core(core: int | None) -> None:
-    """Pin this process to one processor core: `core`, or a random one. Call it from the main thread.
-
-    The GIL lets one thread run at a time, and moving it between cores costs more than a second core gains: a quarter of
-    the processor time of small uploads, a tenth of batches (bench/README.md).
-    """
-    # Random: with a fixed choice, such as one by process id, all containers of a host would share one core.
-    os.sched_setaffinity(0, {secrets.choice(list(os.sched_getaffinity(0))) if core is None else core})
-
-
 def stop_signals(terminal: bool = True) -> set[signal.Signals]:
     """The signals that stop a server. `terminal`: also SIGHUP, when a terminal is closed, unless `nohup` ignores it."""
     hangup = terminal and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
@@ -197,6 +187,7 @@ async def run(
 
     if config.server.one_core_each:
         pin_to_core(core)
+    keep_freed_memory()
     service = service or Service()
     stop = _stop_event(terminal=not sockets)  # gunicorn's workers leave SIGHUP to gunicorn
     limit = max_connections(config, raise_descriptor_limit())
