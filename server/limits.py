@@ -108,9 +108,9 @@ class Admission:
         return Reservation(self)
 
     @property
-    def memory_is_tight(self) -> bool:
-        """Whether more than half of `body_memory` is in use: uploads then write earlier, in smaller windows."""
-        return self.memory * 2 > self._max_memory
+    def spare_memory(self) -> int:
+        """Bytes until half of `body_memory` is in use, below 0 beyond: the fewer, the earlier uploads write."""
+        return self._max_memory // 2 - self.memory
 
     def _grow(self, held: int, size: int) -> None:
         others = self.memory - held
@@ -165,8 +165,8 @@ class Reservation:
         self._held = 0
 
     @property
-    def is_tight(self) -> bool:
-        return self._admission.memory_is_tight
+    def spare(self) -> int:
+        return self._admission.spare_memory
 
     def hold(self, size: int) -> None:
         """Set the reservation to `size` bytes in all, without a check."""

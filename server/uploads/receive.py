@@ -1,6 +1,6 @@
 """Writes the files of a multipart body to disk: each byte is counted, hashed and inspected on arrival, then written.
 
-Writes are buffered: a window of about 1 MiB, which may span several files, goes to a thread in one call. Switching to
+Writes are buffered: a window of 1 to 4 MiB, which may span several files, goes to a thread in one call. Switching to
 a thread costs more than parsing. A request holds about one window in memory, whatever the size of its files.
 """
 
@@ -20,7 +20,8 @@ from server.uploads.multipart import End, Part
 from server.uploads.names import clean_file_name
 from server.uploads.refusals import EMPTY, STORAGE_FULL, Refusal, too_large
 
-WINDOW = 1 << 20
+WINDOW = 4 << 20  # while there is memory for 16 of them
+_USUAL_WINDOW = 1 << 20
 _SMALL_WINDOW = 64 << 10  # when memory is tight
 _MOST_OPEN = 32  # files of a window: each has a descriptor until it is synced
 _MAX_VIEWS = 512  # of one window: otherwise a client that sends single bytes makes a long list of views
@@ -176,11 +177,16 @@ async def receive(
                 memory.grow(reception.held + reception.fields)  # refused when other bodies leave too little
             else:
                 memory.hold(reception.held + reception.fields)
-            if reception.window_is_full or (memory.is_tight and reception.held >= _SMALL_WINDOW):
+            if reception.holds(_window_size(memory.spare)):
                 await stage.run(_write_window, stage, reception.window())
         reception.end()
         await stage.run(_write_window, stage, reception.window())
     return reception.form
+
+
+def _window_size(spare: int) -> int:
+    """The size in bytes of a window that is to be written now, see Reservation.spare."""
+    return min(WINDOW, max(_USUAL_WINDOW, spare // 16)) if spare >= 0 else _SMALL_WINDOW
 
 
 def _write_all(descriptor: int, views: list[memoryview]) -> None:
@@ -232,9 +238,9 @@ class _Reception:
         self._field = ""
         self._text = bytearray()
 
-    @property
-    def window_is_full(self) -> bool:
-        return self.held >= WINDOW or self._views >= _MAX_VIEWS
+    def holds(self, size: int) -> bool:
+        """Whether the current window has `size` bytes, or as many views as a window may have."""
+        return self.held >= size or self._views >= _MAX_VIEWS
 
     def window(self) -> list[_Piece]:
         """Return the current window and begin an empty one."""

@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 from aiohttp.http_exceptions import HttpProcessingError
 
+from server.uploads.receive import WINDOW
 from tests.forms import BOUNDARY, CONTENT_TYPE, a_body, a_field, a_file, a_part, batch, post, single
 from tests.makers import png
 
@@ -333,9 +334,11 @@ async def test_a_client_that_disconnects_during_an_upload_leaves_nothing(
     client, case_url, nothing_stored, stored_files, way
 ):
     case = await case_url()
-    body = batch([(png(300, 300, seed), f"{seed}.png") for seed in range(5)])
+    body = batch([(png(300, 300, seed), f"{seed}.png") for seed in range(24)])
+    sent = body[: len(body) * 4 // 5]
+    assert len(sent) > WINDOW
     async with connect(client) as connection:
-        await connection.send(head(client, f"{case}/artifacts/batch", len(body)) + body[: len(body) * 4 // 5])
+        await connection.send(head(client, f"{case}/artifacts/batch", len(body)) + sent)
         await eventually(lambda: len(stored_files()) >= 3)  # staged files
         if way == "reset":
             connection.writer.transport.abort()

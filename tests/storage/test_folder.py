@@ -21,7 +21,7 @@ from server.storage.folder import Storage, StorageAway
 from server.storage.paths import content_path
 from server.storage.stage import Stage
 from server.uploads import receive as receiving
-from server.uploads.refusals import EMPTY, STORAGE_FULL, too_large
+from server.uploads.refusals import EMPTY, MIB, STORAGE_FULL, too_large
 from tests.forms import BOUNDARY, a_body, a_file
 from tests.up_server import CHECKOUT as ROOT
 
@@ -836,6 +836,26 @@ async def test_an_oversized_file_is_deleted_as_soon_as_it_ends(storage):
         assert big.refusal == too_large(1 << 20) and big.size == 3 << 20
         assert exact.refusal is None and small.refusal is None
         assert sorted(files_below(storage.staging).values()) == [b"y" * (1 << 20), b"z"]
+
+
+@pytest.mark.parametrize(
+    ("in_use", "largest"), [(0, 64 * MIB // 17), (32 * MIB, 32 * MIB // 17), (60 * MIB, MIB), (99 * MIB, MIB // 16)]
+)
+async def test_uploads_write_earlier_while_more_memory_is_in_use(storage, monkeypatch, in_use, largest):
+    write, sizes, chunk = receiving._write_window, [], 16 << 10
+    admission = Admission(2, 128 * MIB)
+    admission.reserve().hold(in_use)
+
+    def recording(stage, window):
+        sizes.append(sum(len(view) for piece in window for view in piece.views))
+        write(stage, window)
+
+    monkeypatch.setattr(receiving, "_write_window", recording)
+    async with Stage(storage) as stage:
+        files = await receive(stage, *[b"x" * MIB] * 8, size=chunk, memory=admission)
+        assert {file.refusal for file in files} == {None}
+    assert largest - 2 * chunk <= max(sizes) <= largest + chunk and sum(sizes) == 8 * MIB
+    assert admission.memory == in_use
 
 
 async def test_a_broken_body_leaves_nothing_staged(storage):
