@@ -358,17 +358,15 @@ def _check(config: Config) -> None:
             )
     if not config.database.dsn.startswith(("postgresql://", "postgres://")):
         raise ConfigError("database.dsn: must start with postgresql:// or postgres://")
+    if (given := _parameters(config.database.dsn)) is not None and not _ports_fit(given):
+        raise ConfigError("database.dsn: must have one port for all of its hosts, or one for each, like a:5432,b:5432")
     if config.database.read_dsn:
         _check_read_dsn(config.database.read_dsn)
 
 
 def _check_read_dsn(dsn: str) -> None:
-    try:
-        found = conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError:  # whose text may have the password
-        found = {"port": "wrong"}
-    ports = [port for port in str(found.get("port", "")).split(",") if port]
-    if not dsn.startswith(("postgresql://", "postgres://")) or not all(port.isdigit() for port in ports):
+    found = _parameters(dsn)
+    if found is None or not dsn.startswith(("postgresql://", "postgres://")) or not _ports_fit(found):
         raise ConfigError(
             "database.read_dsn: must be empty, or like "
             "postgresql://reportd@alpha,beta/reportd?target_session_attrs=standby"
@@ -378,6 +376,19 @@ def _check_read_dsn(dsn: str) -> None:
             f"database.read_dsn: target_session_attrs={wanted} is never a standby. Allowed: "
             f"{', '.join(_SESSIONS_FOR_READS)}"
         )
+
+
+def _parameters(dsn: str) -> dict[str, Any] | None:
+    """The parameters of a DSN; None when libpq cannot read it."""
+    try:
+        return conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:  # whose text may have the password
+        return None
+
+
+def _ports_fit(given: Mapping[str, Any]) -> bool:
+    hosts, ports = (str(given.get(key, "")).split(",") for key in ("host", "port"))
+    return len(ports) in (1, len(hosts)) and all(re.fullmatch("[0-9]*", port) for port in ports)
 
 
 def _checked(webhooks: Sequence[WebhookConfig]) -> list[WebhookConfig]:

@@ -173,6 +173,10 @@ def test_a_file_changes_only_the_keys_that_it_contains(from_toml):
         ('[database]\ndsn = "mysql://x"', ["database.dsn", "postgresql://"]),
         ("[database]\ndsn = 5", ["database.dsn", "a string"]),
         *(
+            (f'[database]\ndsn = "postgresql://{wrong}"', ["database.dsn", "one port for all of its hosts"])
+            for wrong in ("u@a:port/x", "u@a,b/x?port=1,2,3", "u@a,b,c/x?port=1,2", "a,b/x?port=5432,²", "a/x?port=-1")
+        ),
+        *(
             (f'[database]\nread_dsn = "{wrong}"', ["database.read_dsn", "like postgresql://reportd@alpha,beta/reportd"])
             for wrong in (
                 "mysql://x",
@@ -182,6 +186,7 @@ def test_a_file_changes_only_the_keys_that_it_contains(from_toml):
                 "postgresql://u@h:port/x",
                 "postgresql://u@h:1:2/x",
                 "postgresql://u@h/x?target=standby",
+                "postgresql://a,b,c/x?port=1,2",
             )
         ),
         *(
