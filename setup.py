@@ -21,6 +21,7 @@ REQUIRES = [
     "prometheus-client>=0.21,<1",
     "psycopg[binary]>=3.2,<4",  # what yoyo talks to PostgreSQL with
     "yoyo-migrations>=9.0,<10",
+    "zlib-ng>=1,<2; platform_machine in 'x86_64 aarch64 arm64'",  # checksums of PNGs
 ]
 EXTRAS = {
     "bench": [  # what bench/peer_fastapi.py is made of
