@@ -21,6 +21,9 @@ WHERE test_case_result_id = $1 AND dedupe_key = ANY($2::bytea[])
 -- its own rows can have them. `expected`: whether expected_artifacts.delete_arrived must follow. One row for each step
 -- with a number in $5 or a name in $6, as in steps.matching; one without a step when there is none. No row when another
 -- writer committed while this waited: then the caller locks with test_cases.lock and runs this again.
+-- The sub-selects around $5 and $6 hide their lengths: for short arrays, PostgreSQL would expect less than from a plan
+-- for any values, and plan this anew each time. OFFSET 0: while there are few artifacts, it would read all for a hash
+-- join, and keep that plan while they become many.
 WITH seen AS (
     SELECT id, xmin AS version FROM test_case_results WHERE id = $1 AND ($2::uuid IS NULL OR project_id = $2)
 ), target AS (
@@ -42,14 +45,15 @@ FROM target
 LEFT JOIN (SELECT *, CASE WHEN link_name[1] = screenshot_path THEN link_name[2]
                           ELSE regexp_replace(screenshot_path, '^.*[/\\]', '') END AS name
            FROM test_step_results WHERE test_case_result_id = $1) AS step
-    ON step.step_number = ANY($5::int[]) OR step.name = ANY($6::text[])
-LEFT JOIN test_artifacts shot ON shot.id = step.screenshot_artifact_id
+    ON step.step_number = ANY((SELECT $5::int[])::int[]) OR step.name = ANY((SELECT $6::text[])::text[])
+LEFT JOIN LATERAL (SELECT * FROM test_artifacts WHERE id = step.screenshot_artifact_id OFFSET 0) AS shot ON true
 
 -- name: insert_many
--- New artifacts ($1), and the steps that show them now ($2), each with its screenshot ($3). Returns when.
+-- New artifacts ($1), and the steps that show them now ($2), each with its screenshot ($3). Returns when. Sub-selects as
+-- in `lock`.
 WITH shown AS (
     UPDATE test_step_results s SET screenshot_artifact_id = now.screenshot_id, updated_at = CURRENT_TIMESTAMP
-    FROM unnest($2::uuid[], $3::uuid[]) AS now(id, screenshot_id)
+    FROM unnest((SELECT $2::uuid[]), (SELECT $3::uuid[])) AS now(id, screenshot_id)
     WHERE s.id = now.id
 )
 INSERT INTO test_artifacts (
@@ -63,7 +67,6 @@ FROM json_to_recordset($1::json) AS n(
     id uuid, test_case_result_id uuid, step_result_id uuid, artifact_type text, artifact_category text, step_number int,
     iteration_number int, file_name text, file_size bigint, mime_type text, text_encoding text, checksum text,
     storage_path text, description text, dedupe_key text, captured_at timestamptz, link_name text)
-ORDER BY id
 RETURNING created_at
 
 -- name: by_id

@@ -85,14 +85,15 @@ JOIN test_step_results s ON s.test_case_result_id = sent.case_id AND s.iteration
 
 -- name: matching
 -- The steps of these results ($1) with a number in $2 or a name in $3, and what they show: see reports/linking.py.
+-- Sub-selects and OFFSET 0 as in artifacts.lock.
 SELECT step.test_case_result_id, step.id, step.iteration_number, step.step_number, step.name, step.screenshot_pinned,
        shot.id AS shown, shot.iteration_number AS shown_iteration, shot.step_number AS shown_number,
        coalesce(shot.link_name, shot.file_name) AS shown_name, shot.artifact_category AS shown_category
 FROM (SELECT *, CASE WHEN link_name[1] = screenshot_path THEN link_name[2]
                      ELSE regexp_replace(screenshot_path, '^.*[/\\]', '') END AS name
-      FROM test_step_results WHERE test_case_result_id = ANY($1::uuid[])) AS step
-LEFT JOIN test_artifacts shot ON shot.id = step.screenshot_artifact_id
-WHERE step.step_number = ANY($2::int[]) OR step.name = ANY($3::text[])
+      FROM test_step_results WHERE test_case_result_id = ANY((SELECT $1::uuid[])::uuid[])) AS step
+LEFT JOIN LATERAL (SELECT * FROM test_artifacts WHERE id = step.screenshot_artifact_id OFFSET 0) AS shot ON true
+WHERE step.step_number = ANY((SELECT $2::int[])::int[]) OR step.name = ANY((SELECT $3::text[])::text[])
 
 -- name: replace_many
 -- An existing step keeps its id, creation time and pinned screenshot. All other columns get the values that were sent.
