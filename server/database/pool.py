@@ -1,8 +1,8 @@
 """The connection pool for PostgreSQL with a timeout for every wait, and its transactions. Independent of the schema."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
 import asyncpg
@@ -223,15 +223,21 @@ class Pool:
 
     @asynccontextmanager
     async def _within(self, *limits: "_Limit") -> AsyncIterator[None]:
-        async with AsyncExitStack() as entered:
+        entered: list[_Limit] = []
+        try:
             try:
-                async with asyncio.timeout(self._timeout):
+                # No timer where nothing waits: it costs as much as all the rest.
+                async with asyncio.timeout(self._timeout) if any(each.is_reached for each in limits) else nullcontext():
                     for limit in limits:
-                        await entered.enter_async_context(limit)
+                        await limit.enter()
+                        entered.append(limit)
             except TimeoutError:
                 self.refused += 1
                 raise Overloaded() from None
             yield
+        finally:
+            for limit in entered:
+                limit.leave()
 
 
 class _SingleStatement:
@@ -252,14 +258,19 @@ class _Limit:
         self._semaphore = asyncio.Semaphore(max(1, most))
         self.waiting = 0
 
-    async def __aenter__(self) -> None:
+    @property
+    def is_reached(self) -> bool:
+        """Whether enter() would wait."""
+        return self._semaphore.locked()
+
+    async def enter(self) -> None:
         self.waiting += 1
         try:
             await self._semaphore.acquire()
         finally:
             self.waiting -= 1
 
-    async def __aexit__(self, *_: object) -> None:
+    def leave(self) -> None:
         self._semaphore.release()
 
 
@@ -321,7 +332,7 @@ def _is_lost(connection: Any) -> bool:
         return True
 
 
-async def _uncancelled(connection: Any, work: Coroutine[Any, Any, T], seconds: float) -> T:
+async def _uncancelled(connection: Any, work: Awaitable[T], seconds: float) -> T:
     """Runs a COMMIT, or a statement that commits. When that takes too long, or the request is cancelled, drops the
     connection.
 
@@ -329,14 +340,14 @@ async def _uncancelled(connection: Any, work: Coroutine[Any, Any, T], seconds: f
     rows visible, although the standby does not have them. A repeated request would find them, or its Idempotency-Key,
     and be acknowledged with rows that are lost when the standby becomes the primary.
     """
-    task = asyncio.ensure_future(work)
-    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # also if nobody waits any more
+    timer = asyncio.get_running_loop().call_later(seconds, drop, connection)
     try:
-        await asyncio.wait((task,), timeout=seconds)
+        return await work
+    except asyncio.CancelledError:
+        drop(connection)  # ends asyncpg's task that asks for the cancellation, before it has begun
+        raise
     finally:
-        if not task.done():
-            drop(connection)
-    return await task
+        timer.cancel()
 
 
 async def _roll_back(connection: Any, current: Any) -> None:

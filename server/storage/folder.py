@@ -23,7 +23,7 @@ from server.storage.disk import FULL, Disk, Removal
 from server.storage.marker import read_marker
 from server.storage.shared_view import is_shared
 from server.storage.staging import Staging
-from server.storage.threads import Threads, in_thread
+from server.storage.threads import Threads, in_thread, result_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -134,11 +134,14 @@ class Storage:
 
     def submit_anyway(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Like submit(), but without those checks: for work that must run once the disk answers again."""
-        return self._threads.submit(partial(_translate_errors, partial(work, *args, **kwargs)))
+        return self._threads.submit(_translate_errors, partial(work, *args, **kwargs))
 
     async def outcome(self, call: Future[R]) -> R:
         """The result of a queued call. Raises StorageAway after `file_timeout`, and then cancels an unstarted call."""
-        return await self._with_timeout(asyncio.wrap_future(call))
+        try:
+            return await result_of(call, self._seconds)
+        except TimeoutError as error:
+            raise StorageAway() from error
 
     async def descriptor(self, opener: Callable[P, int | None], *args: P.args, **kwargs: P.kwargs) -> int | None:
         """The descriptor that `opener` returns, see run(). When this raises, the thread closes it in the end."""

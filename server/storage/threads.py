@@ -1,8 +1,10 @@
 """A thread pool for blocking disk calls, which may never return."""
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
 from threading import Lock, Thread
@@ -18,6 +20,36 @@ def in_thread(work: Callable[[], R]) -> Future[R]:
     future = threads.submit(work)
     threads.end(0)
     return future
+
+
+async def result_of(call: Future[R], seconds: float) -> R:
+    """The result of a call, awaited on the event loop. Raises TimeoutError after `seconds`. A call that has not started
+    when this raises is cancelled.
+
+    asyncio.timeout() with wrap_future() does the same, and costs a fourth of a call more.
+    """
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+    timer = loop.call_later(seconds, _end, ended, TimeoutError)
+    call.add_done_callback(partial(_wake, loop, ended))
+    try:
+        await ended
+    except BaseException:
+        call.cancel()
+        raise
+    finally:
+        timer.cancel()
+    return call.result()
+
+
+def _wake(loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None], _: Future[Any]) -> None:
+    with suppress(RuntimeError):  # the loop was closed: this call took longer than the shutdown
+        loop.call_soon_threadsafe(_end, ended)
+
+
+def _end(ended: asyncio.Future[None], error: type[Exception] | None = None) -> None:
+    if not ended.done():
+        ended.set_result(None) if error is None else ended.set_exception(error())
 
 
 class Threads(Executor):
