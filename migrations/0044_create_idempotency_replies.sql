@@ -51,7 +51,8 @@ DECLARE
 BEGIN
     LOCK TABLE ONLY idempotency_replies IN SHARE UPDATE EXCLUSIVE MODE;
     FOR name, late IN
-        SELECT days.name, extract(epoch FROM CURRENT_TIMESTAMP - make_interval(hours => greatest(hours, 48)) - days.ended)
+        SELECT days.name,
+               extract(epoch FROM CURRENT_TIMESTAMP - make_interval(hours => greatest(hours, 48)) - days.ended)
         FROM (SELECT c.relname AS name,
                      (to_date(right(c.relname, 8), 'YYYYMMDD') + 1)::timestamp AT TIME ZONE 'UTC' AS ended
               FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
