@@ -2,6 +2,7 @@
 
 -- The next migration makes this table the first partition, up to a bound: the beginning of a month, one to two months
 -- after the newest id and after now. NOT VALID: the next one checks the rows, without a lock that entries wait for.
+SET LOCAL lock_timeout = '2s';  -- entries queue behind a lock that waits, as for a backup: see migrate.apply
 DO $$
 DECLARE
     newest BIGINT;  -- milliseconds, the first 48 bits of an id

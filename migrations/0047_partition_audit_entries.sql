@@ -2,6 +2,7 @@
 
 -- The entries by month, so that `reportd audit --drop-older-than` can drop whole months. Not by day: each page of the
 -- trail would plan and lock 730 tables after two years, see docs/scaling.md. What was here is the first partition.
+SET LOCAL lock_timeout = '2s';  -- entries queue behind a lock that waits, as for a backup: see migrate.apply
 ALTER TABLE audit_entries VALIDATE CONSTRAINT audit_entries_bound;
 ALTER TABLE audit_entries RENAME TO audit_entries_first;
 ALTER INDEX audit_entries_pkey RENAME TO audit_entries_first_pkey;

@@ -1,5 +1,6 @@
 """The database's schema: applies and rolls back migrations/ with yoyo, one process at a time."""
 
+import logging
 import os
 import re
 import time
@@ -15,9 +16,12 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from server.database.queries import SQL, data_folder
 
+LOG = logging.getLogger("reportd")
+
 # The key of the advisory lock that a migrating process holds: `reportd` in ASCII.
 _LOCK = 0x7265706F727464
 _RETRY_SECONDS = 0.1
+_LOCKED_SECONDS = 5.0  # between two attempts to change a table that is in use
 _DROPS = re.compile(r"\d{4}_drop_")
 _CONNECT_SECONDS = 10  # for each of the DSN's hosts
 
@@ -49,13 +53,15 @@ def apply(dsn: str, finish: bool = False) -> list[str]:
     """Applies the missing migrations and returns their ids. Blocking. Raises psycopg.Error.
 
     Older servers keep working: migrations that only drop something are skipped, unless the database is new or `finish`
-    is set (no older server runs any more).
+    is set (no older server runs any more). A migration with a lock_timeout is tried again while another transaction
+    uses its table, as a backup does for hours: if it waited, all requests that use the table would wait behind it.
     """
     with _exclusive(dsn) as (backend, migrations):
         missing = backend.to_apply(migrations)
         if not finish and len(missing) < len(migrations):
             missing = missing.filter(lambda migration: not waits(migration.id))
-        backend.apply_migrations(missing)
+        for migration in missing:
+            _apply(backend, migration)
         return [migration.id for migration in missing]
 
 
@@ -72,6 +78,20 @@ def status(dsn: str) -> list[tuple[str, bool]]:
     with _exclusive(dsn) as (backend, migrations):
         missing = {migration.id for migration in backend.to_apply(migrations)}
         return [(migration.id, migration.id not in missing) for migration in migrations]
+
+
+def _apply(backend: Any, migration: Any) -> None:
+    logged = False
+    while True:
+        try:
+            backend.apply_one(migration)
+            return
+        except psycopg.errors.LockNotAvailable as error:
+            if not logged:
+                reason = str(error).partition("\n")[0]
+                LOG.warning("%s waits for a backup or another long transaction: %s", migration.id, reason)
+                logged = True
+        time.sleep(_LOCKED_SECONDS)
 
 
 @contextmanager

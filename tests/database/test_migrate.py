@@ -47,6 +47,9 @@ INDEXES = """
 
 FUNCTIONS = """
     SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1"""
+AN_ENTRY = """
+    INSERT INTO audit_entries (id, created_at, action, actor_kind, subject_kind)
+    VALUES ('01900000-0000-7000-8000-000000000000', now(), 'logout', 'person', 'user')"""
 TRIGGERS = """
     SELECT tgrelid::regclass::text, tgname, tgenabled, pg_get_triggerdef(oid) FROM pg_trigger
     WHERE NOT tgisinternal AND tgrelid::regclass::text !~ '^_?yoyo' ORDER BY 1, 2"""
@@ -416,6 +419,35 @@ def test_the_default_project_exists(rows):
 
 
 # --- rolling upgrades -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "statement"),
+    [
+        ("0045_drop_idempotency_trigger", "SELECT FROM idempotency_keys"),
+        ("0046_add_audit_bound", AN_ENTRY),
+        ("0047_partition_audit_entries", AN_ENTRY),
+    ],
+)
+def test_requests_go_on_while_an_upgrade_waits_for_a_backup(dsn, monkeypatch, name, statement):
+    """If the upgrade waited for its lock, requests would wait behind it, until a backup of hours has ended."""
+    monkeypatch.setattr(migrate, "_LOCKED_SECONDS", 0.5)
+    undone = migrate.rollback(dsn, 1)
+    while undone[-1] != name:
+        undone += migrate.rollback(dsn, 1)
+    waits = "SELECT 1 FROM pg_locks WHERE NOT granted"
+    with psycopg.connect(dsn) as backup, psycopg.connect(dsn) as request, ThreadPoolExecutor(1) as pool:
+        backup.execute("SELECT FROM audit_entries, idempotency_keys")
+        applied = pool.submit(migrate.apply, dsn, finish=True)
+        try:
+            wait_for(lambda: query(dsn, waits) or applied.done())
+            request.execute("SET lock_timeout = '20s'")
+            request.execute(statement)
+            request.commit()
+            assert not applied.done()
+        finally:
+            backup.rollback()
+        assert sorted(applied.result()) == sorted(undone)
 
 
 @pytest.fixture(scope="session")
