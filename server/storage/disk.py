@@ -166,9 +166,9 @@ class Disk:
         self._syncs.end(0)
 
     def make_folder(self, folder: str, made: set[str]) -> None:
-        """Creates a folder and its parents. Adds to `made` those that are not known to be durable: sync_folders()
-        must follow."""
-        if folder in self._durable_folders or folder == self._root:
+        """Creates a folder and its parents, but those in `made`. Adds to it those that are not known to be durable:
+        sync_folders() must follow."""
+        if folder in self._durable_folders or folder in made or folder == self._root:
             return
         parent = os.path.dirname(folder)
         if parent == self._root:
@@ -185,9 +185,16 @@ class Disk:
                 raise FileNotFoundError(errno.ENOENT, "the folder was removed again", folder) from None
         made.add(folder)
 
-    def place(self, item: Placement, made: set[str]) -> str:
-        """Moves a staged file to the first candidate path that is free, and returns that relative path. Adds to `made`
-        what make_folder() does.
+    def _make_anew(self, folder: str, made: set[str]) -> None:
+        """make_folder(), but also those folders that this process has made before: they may be gone."""
+        self._durable_folders.clear()
+        anew = set[str]()
+        self.make_folder(folder, anew)
+        made |= anew
+
+    def place(self, item: Placement, made: set[str], taken: Collection[str] = ()) -> str:
+        """Moves a staged file to the first candidate path that is free and not in `taken`, and returns that relative
+        path. Adds to `made` what make_folder() does.
 
         New content takes a link and a rename. Content that the project already has is compared with the staged file,
         then takes a link and an unlink: without the comparison, one damaged file would spread to all later uploads of
@@ -200,6 +207,8 @@ class Disk:
         content = self._absolute(entry)
         known = self._hard_links and self._is_intact(entry, item, "content")
         for relative in item.candidates:
+            if relative in taken:
+                continue
             try:
                 linked = self._link(content if known else item.staged, item.staged, self._absolute(relative), made)
             except FileExistsError:
@@ -395,10 +404,10 @@ class Disk:
 
         Never overwrites: raises FileExistsError.
         """
-        folder = os.path.dirname(final)
+        folder, make = final.rpartition("/")[0], self.make_folder
         for _ in range(_TRIES):
             try:
-                self.make_folder(folder, made)
+                make(folder, made)
                 if self._hard_links:
                     return _link_or_move(source, staged, final)
                 _move(staged, final)
@@ -406,8 +415,7 @@ class Disk:
             except FileNotFoundError:
                 # Race condition: a DELETE removed the empty folder, or the content entry with the last link to it.
                 os.lstat(staged)  # raises if the whole disk was unmounted
-                self._durable_folders.clear()
-                source = staged
+                source, make = staged, self._make_anew
         raise FileNotFoundError(errno.ENOENT, "the folder was removed again on every attempt", folder)
 
     def _restore(self, item: Placement, made: set[str]) -> None:
@@ -415,8 +423,7 @@ class Disk:
         if self._is_intact(item.candidates[0], item, "artifact"):
             self.discard(item.staged)
             return
-        self._durable_folders.clear()
-        self.make_folder(os.path.dirname(final), made)
+        self._make_anew(os.path.dirname(final), made)
         os.replace(item.staged, final)
 
     def _is_intact(self, relative: str, item: Placement, what: Literal["artifact", "content"]) -> bool:

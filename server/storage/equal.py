@@ -22,9 +22,11 @@ def is_equal(stored: str, staged: str, size: int) -> bool | None:
         # O_NOFOLLOW: reportd creates no symbolic links. O_NONBLOCK: open() of a FIFO must not wait for a writer.
         descriptor = os.open(stored, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
+        if error.errno in _NO_FILE:  # the usual case
+            return None
         if error.errno in _NO_RESOURCES | _AWAY:
             raise
-        return None if error.errno in _NO_FILE else False
+        return False
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_size != size:

@@ -5,7 +5,6 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
@@ -98,16 +97,14 @@ class Stage:
         paths, made = list[str](), set[str]()
         taken = {file.storage_path for file in self._published}
         for item in items:
-            if not item.existing:
-                # Files of one upload with the same bytes may be names of one inode. The disk takes such a name for its
-                # own when a link fails because it exists, and two artifacts would get one path.
-                item = replace(item, candidates=[path for path in item.candidates if path not in taken])
-            paths.append(self._storage.disk.place(item, made))
+            # Files of one upload with the same bytes may be names of one inode. The disk takes such a name for its own
+            # when a link fails because it exists, and two artifacts would get one path. Therefore `taken`.
+            paths.append(self._storage.disk.place(item, made, taken))
             self._staged.pop(item.staged, None)
             if not item.existing:
                 taken.add(paths[-1])
                 self._published.append(Removal(paths[-1], item.project_id, item.checksum))
-        folders = {f"{self._storage.root}/{os.path.dirname(path)}" for path in paths}
+        folders = {f"{self._storage.root}/{path.rpartition('/')[0]}" for path in paths}
         self._storage.disk.sync_folders(folders, made)
         return paths
 

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -668,6 +669,17 @@ async def test_a_folder_that_is_removed_just_before_the_link_is_created_again(st
     assert races and artifact_files(storage) == {f"{FOLDER}/a.txt": b"1"}
 
 
+async def test_a_folder_is_created_once_for_all_files_of_a_request(storage, monkeypatch):
+    mkdir, made = os.mkdir, []
+    monkeypatch.setattr(os, "mkdir", lambda path, mode=0o777: made.append(path) or mkdir(path, mode))
+    async with Stage(storage) as stage:
+        await stage.publish([stage_file(stage, b"%d" % n, f"{FOLDER}/{n}.txt") for n in range(5)])
+    assert [path for path in made if "/.content" not in path] == [
+        str(storage.root / part) for part in ("2026", "2026/01", "2026/01/24", FOLDER)
+    ]
+    assert len(artifact_files(storage)) == 5
+
+
 async def test_concurrent_publishing_and_removing_in_one_folder(storage):
     async def publish_and_remove(name: str) -> int:
         done = 0
@@ -1105,6 +1117,27 @@ async def test_a_folder_that_was_removed_and_created_again_is_synced_again(open_
     disk_calls.clear()
     await receive_and_publish(storage, name)
     assert ("fsync", str(storage.root / "2026/01/24")) in disk_calls
+
+
+async def test_folders_that_vanish_between_two_files_of_a_request_are_created_and_synced_again(
+    open_storage, disk_calls, monkeypatch
+):
+    storage = open_storage(durability="full")
+    await receive_and_publish(storage, "2026/01/24/other/a.txt")
+    disk_calls.clear()
+    link, races = os.link, []
+
+    def racing(source, target, **options):
+        if target.endswith("b.txt") and not races:
+            races.append(target)
+            shutil.rmtree(storage.root / "2026")
+        link(source, target, **options)
+
+    monkeypatch.setattr(os, "link", racing)
+    await receive_and_publish(storage, f"{FOLDER}/a.txt", f"{FOLDER}/b.txt")
+    assert races and (storage.root / FOLDER / "b.txt").read_bytes() == f"{FOLDER}/b.txt".encode()
+    for folder in ("2026", "2026/01", "2026/01/24", FOLDER):
+        assert ("fsync", str((storage.root / folder).parent)) in disk_calls, folder
 
 
 async def test_a_restored_file_is_synced(open_storage, disk_calls):
