@@ -11,9 +11,11 @@ WHERE s.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 -- $9: the error of the first step that says why it failed, whose iteration and number are $10 and $11; else NULL. It is
 -- the result's error if neither the result nor an earlier step has a message: the order of group_of in
 -- server/compare/failures.py.
+-- Sub-selects hide $3, $7 and $9 from the planner. With their values it would expect less than from a plan for any
+-- values, and in many states of the database plan this anew each time: that takes as long as to execute it.
 WITH seen AS (
     SELECT id, project_id, xmin AS version,
-           $9::bytea IS NOT NULL AND status = 'Failed' AND coalesce(error_message, '') = '' AND NOT EXISTS (
+           (SELECT $9::bytea) IS NOT NULL AND status = 'Failed' AND coalesce(error_message, '') = '' AND NOT EXISTS (
                SELECT FROM test_step_results s
                WHERE s.test_case_result_id = $1 AND s.status = 'Failed' AND s.error_message <> ''
                  AND (s.iteration_number, s.step_number) < ($10::int, $11::int)) AS explained
@@ -27,7 +29,7 @@ WITH seen AS (
     FROM seen
     WHERE c.id = seen.id AND c.xmin = seen.version
       AND NOT EXISTS (SELECT FROM test_step_results s
-                      WHERE s.test_case_result_id = $1 AND s.iteration_number = ANY($3::int[]))
+                      WHERE s.test_case_result_id = $1 AND s.iteration_number = ANY((SELECT $3::int[])::int[]))
       AND ($4::bool OR NOT EXISTS (SELECT FROM test_artifacts a WHERE a.test_case_result_id = $1))
       AND ($4 OR NOT explained
            OR EXISTS (SELECT FROM errors e WHERE e.project_id = seen.project_id AND e.fingerprint = $9))
@@ -56,7 +58,7 @@ WITH seen AS (
               error_message, error_type, stack_trace, screenshot_path, screenshot_artifact_id,
               started_at, completed_at, created_at, updated_at
 )
-SELECT new.* FROM target LEFT JOIN new ON $7::bool ORDER BY new.id
+SELECT new.* FROM target LEFT JOIN new ON (SELECT $7::bool) ORDER BY new.id
 
 -- name: insert_new
 -- The steps ($3) of results that this transaction has inserted: nobody else can see these yet, so nothing is locked or
