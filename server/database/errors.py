@@ -8,7 +8,6 @@ from server.errors import (
     ArtifactNotFound,
     CaseNotFound,
     CheckpointsExist,
-    InProgress,
     Invalid,
     Problem,
     ReportError,
@@ -47,6 +46,8 @@ UNAVAILABLE = (
     asyncpg.ObjectNotInPrerequisiteStateError,  # the database accepts no connections
     asyncpg.InvalidCatalogNameError,  # the database does not exist, during a restore
 )
+# Another transaction uses the same rows.
+_CONFLICTS = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 
 def as_report_error(error: Exception) -> ReportError | None:
@@ -54,9 +55,7 @@ def as_report_error(error: Exception) -> ReportError | None:
     if isinstance(error, asyncpg.IntegrityConstraintViolationError):
         known = _CONSTRAINTS.get(error.constraint_name or "")
         return known() if known else None
-    if isinstance(error, asyncpg.LockNotAvailableError):
-        return InProgress()
-    if isinstance(error, asyncpg.DeadlockDetectedError | asyncpg.SerializationError):
+    if isinstance(error, _CONFLICTS):
         return TryAgain()
     if isinstance(error, asyncpg.DiskFullError):
         return StorageFull()

@@ -28,6 +28,9 @@ _SESSION = "SET enable_seqscan = off; SET jit = off;"
 # PostgreSQL ends the session of a host without power or network after 10 seconds. Its default is two hours, in which a
 # transaction that had just begun would keep the row of its test case locked for all other hosts.
 _SESSION += "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_user_timeout = 10000"
+# A statement that waits for a lock fails before command_timeout: after that, the primary would be taken for one that
+# hangs, all connections would be replaced, and a statement that commits by itself would go on waiting in PostgreSQL.
+_LOCK_SHARE = 0.8
 # How long a connection may be passed from request to request before asyncpg's pool gets it back.
 _KEEP_SECONDS = 1.0
 
@@ -292,7 +295,8 @@ async def open_pool(
         codec: dict[str, Any] = {"encoder": bytes, "decoder": orjson.Fragment, "format": "binary"}
         await connection.set_type_codec("json", schema="pg_catalog", **codec)
         if config.prepared_statements:  # otherwise each execution is planned for the current table sizes
-            await connection.execute(_SESSION)
+            wait = round(_LOCK_SHARE * config.command_timeout * 1000)
+            await connection.execute(f"{_SESSION}; SET lock_timeout = {wait}")
         if admit is not None:
             await admit(connection)
 

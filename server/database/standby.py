@@ -32,8 +32,13 @@ _PAUSES = (0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.0)
 _ANSWER_SECONDS = 1.0  # timeout for a connection to the standby, and for a check of it
 _WATCH_SECONDS = 2.0
 # Failures of a statement that it may not have on the primary. PostgreSQL reports a conflict with the replay of the WAL
-# as a serialization failure, or as a deadlock.
-_CONFLICTS = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.QueryCanceledError)
+# as a serialization failure, or as a deadlock. The replay also holds the locks of the primary's transactions.
+_CONFLICTS = (
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.QueryCanceledError,
+    asyncpg.LockNotAvailableError,
+)
 _FAILURES = (*UNAVAILABLE, *_CONFLICTS)
 _NO_STANDBY = "is not a standby (or not any more)"
 

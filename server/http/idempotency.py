@@ -5,10 +5,11 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import asyncpg
 from aiohttp import web
 
 from server.database.queries import SQL
-from server.errors import Invalid, KeyReused, Problem
+from server.errors import InProgress, Invalid, KeyReused, Problem
 from server.http import reply
 from server.services import CALL, SERVICES
 
@@ -30,8 +31,8 @@ async def once(
     `content()` returns a hash that identifies the request's content, by default that of the JSON body. `settle`, for
     work with files, is called with the transaction's outcome, see Pool.transaction. `one_statement(connection)` is
     tried before `work`: it does the same in one statement, without a transaction when there is no key, and returns None
-    when `work` must do it. Only 2xx replies are stored, except partial failures. Raises KeyReused, and asyncpg's
-    LockNotAvailableError (409) while another request with the key runs.
+    when `work` must do it. Only 2xx replies are stored, except partial failures. Raises KeyReused, and
+    InProgress while another request with the key runs.
     """
     pool, call = request.app[SERVICES].pool, request[CALL]
 
@@ -63,7 +64,10 @@ async def _with_key(
     sql, call = SQL.idempotency, request[CALL]
     caller = call.known_caller.id
     fingerprint = _fingerprint(request, content() if content else call.body_hash)
-    await connection.execute(sql.lock, caller, key)
+    try:
+        await connection.execute(sql.lock, caller, key)
+    except asyncpg.LockNotAvailableError:
+        raise InProgress() from None
     if (kept := await connection.fetchrow(sql.kept, caller, key)) is not None:
         response = _replay(kept, fingerprint)
         await connection.execute(sql.confirm)

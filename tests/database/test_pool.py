@@ -267,6 +267,26 @@ async def test_a_statement_without_a_transaction_is_not_cancelled_while_it_waits
     assert last.status in (201, 409) and len(rows("SELECT FROM test_step_results")) == 1
 
 
+@pytest.mark.parametrize("headers", [{}, {KEY: "once"}])
+async def test_a_statement_that_waits_for_a_lock_ends_before_the_primary_seems_to_hang(
+    start, make_token, rows, dsn, headers
+):
+    """Else one locked row would replace all connections, and leave a session in PostgreSQL that inserts later."""
+    client = await start(token=make_token(), database={"command_timeout": 2.0})
+    run = (await (await client.post(RUNS, json={"name": "x"})).json())["id"]
+    case = (await (await client.post(f"{RUNS}/{run}/test-cases", json={"name": "x"})).json())["id"]
+    url, steps = f"/api/v1/reports/test-case-results/{case}/steps", [{"step_number": 1, "step_type": "click"}]
+    post = partial(client.post, url, json={"steps": steps}, headers=headers)
+    with psycopg.connect(dsn) as other:
+        other.execute("SELECT FROM test_case_results WHERE id = %s FOR UPDATE", [case])
+        before = set(sessions(other))
+        assert await status_and_code(await post()) == (503, "try_again")
+        assert set(sessions(other)) >= before
+        assert not rows("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    assert rows("SELECT FROM test_step_results") == []
+    assert (await post()).status == 201
+
+
 async def test_the_writable_host_of_several_is_used(start, make_token, dsn):
     """A list of hosts as in a failover setup: the first refuses connections, the second is the primary."""
     parts = psycopg.conninfo.conninfo_to_dict(dsn)

@@ -432,6 +432,21 @@ async def test_a_handler_runs_once_more_from_its_beginning(pair):
     assert places == ["standby", "standby", "primary", "primary"]
 
 
+async def test_a_lock_that_the_replay_holds_is_waited_for_as_long_as_any_other(primary, standby, patience):
+    """The primary may have ended that transaction already: then the standby is only behind."""
+    async with watching(primary.dsn(), standby.dsn(), command_timeout=1.0) as found:
+        await until(lambda: found.usable)
+        with psycopg.connect(primary.dsn()) as holding, counted(_FALLBACKS, conflict=1):
+            holding.execute("LOCK numbers IN ACCESS EXCLUSIVE MODE")
+            with psycopg.connect(primary.dsn(), autocommit=True) as other:
+                other.execute("SELECT pg_switch_wal()")  # the lock is in the WAL, which nothing has flushed yet
+            reads = found.reads()
+            reading = asyncio.create_task(reads.fetchval("SELECT count(*) FROM numbers"))
+            await until(lambda: reads._standby is None or reading.done())
+            holding.rollback()
+            assert await reading == 1000
+
+
 async def test_an_error_of_the_handler_is_not_taken_for_one_of_the_standby(pair):
     calls = []
 
