@@ -117,6 +117,7 @@ class Call:
 
     async def close(self) -> None:
         """The reply has been sent."""
+        self.check_again = None  # it refers to the request, which has this: without it, both are freed at once
         if self._until_sent is not None:
             await self._until_sent.aclose()
 
