@@ -220,8 +220,10 @@ class Body:
 
         Raises MalformedBody for broken framing, BodyTimeout when the client is too slow.
         """
+        if self._content.at_eof() and self._content.exception() is None:
+            return b""
         self._waiting_since = since = self._loop.time()
-        if self._timer is None:
+        if self._timer is None and not self._content.is_eof():  # otherwise it waits for nothing
             self._schedule_check(min(1.0, self._budget))
         try:
             while True:

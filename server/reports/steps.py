@@ -185,8 +185,10 @@ async def _inserted(
     )
 
 
-def _link_names(new: Sequence[Sent]) -> list[str | None]:
-    return [link_name(step.screenshot_path) for step in new]
+def _link_names(new: Sequence[Sent]) -> list[str | None] | None:
+    """The link_name of each step. None if no step has one, as usual: asyncpg looks at each element of a list."""
+    names = [link_name(step.screenshot_path) for step in new]
+    return None if names.count(None) == len(names) else names
 
 
 async def insert_new(connection: Any, cases: Sequence[UUID], new: Sequence[Sent]) -> list[UUID]:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from server.bodies.steps import NewStep
 from server.database.pool import _SESSION
 from server.database.queries import SQL
 from server.http import reply
@@ -132,3 +133,11 @@ async def test_the_insert_of_steps_is_not_planned_each_time(connection, case):
         plan = reply.plain(await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE planned{values}"))
         costs.append(plan[0]["Plan"]["Total Cost"])
     assert costs[0] < costs[1] + 20, costs
+
+
+async def test_an_empty_name_in_a_path_is_stored(connection, case):
+    """The decoded name of `a%2F` is empty, which is another name than none."""
+    new = [NewStep(number, "click", screenshot_path=path) for number, path in ((100, "a%2F"), (101, "a.png"))]
+    await steps.insert_many(connection, case, None, new)
+    names = "SELECT link_name FROM test_step_results WHERE test_case_result_id = $1 AND step_number >= 100 ORDER BY 1"
+    assert [row["link_name"] for row in await connection.fetch(names, case)] == [["a%2F", ""], None]
