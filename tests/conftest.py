@@ -68,10 +68,15 @@ def dsn(postgres) -> Iterator[str]:
 
 @pytest.fixture
 def rows(dsn) -> Callable[..., list[dict[str, Any]]]:
-    """rows("SELECT …", parameters…): runs a statement and returns its rows as dicts. Placeholders are psycopg's %s."""
+    """rows("SELECT …", parameters…): runs a statement and returns its rows as dicts. Placeholders are psycopg's %s.
+
+    It blocks the event loop. A server of this test that has locked something then never goes on, so a statement that
+    locks whole tables needs only_requests.
+    """
 
     def query(sql: str, *parameters: Any) -> list[dict[str, Any]]:
-        with psycopg.connect(dsn, autocommit=True, row_factory=psycopg.rows.dict_row) as connection:
+        limit = "-c lock_timeout=60s"  # a test that waits for itself fails
+        with psycopg.connect(dsn, autocommit=True, row_factory=psycopg.rows.dict_row, options=limit) as connection:
             cursor = connection.execute(sql, parameters)
             return cursor.fetchall() if cursor.pgresult.status == ExecStatus.TUPLES_OK else []
 
@@ -262,7 +267,7 @@ def case_url(make_case) -> Callable[..., Any]:
 @pytest.fixture
 def only_requests(monkeypatch):
     """Servers that a test starts after this fixture have no background jobs: otherwise a sweep or heartbeat uses a
-    connection, or changes rows, at no certain time."""
+    connection, changes rows or locks a table, at no certain time."""
 
     async def nothing(app):
         yield

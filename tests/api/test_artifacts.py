@@ -762,7 +762,7 @@ async def test_a_disk_too_full_for_a_hard_link_fails_the_whole_batch(
     assert stored_files() == content_entries(storage) == rows("SELECT FROM test_artifacts") == []
 
 
-async def test_a_failed_transaction_leaves_no_files(client, case_url, storage, stored_files, rows):
+async def test_a_failed_transaction_leaves_no_files(only_requests, client, case_url, storage, stored_files, rows):
     case = await case_url()
     rows("ALTER TABLE test_artifacts ADD CONSTRAINT none CHECK (step_number <> 1)")
     status, _ = await post(client, f"{case}/artifacts/batch", batch([(shot(n), f"{n}.png") for n in range(3)]))

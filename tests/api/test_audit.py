@@ -145,7 +145,7 @@ async def test_creating_a_run_writes_an_entry(ci, who, one):
     assert one() == {"action": "suite_run.created", **who(), **subject, "detail": {}}
 
 
-async def test_deleting_a_run_writes_an_entry(ci, who, one, things, clear):
+async def test_deleting_a_run_writes_an_entry(only_requests, ci, who, one, things, clear):
     run, _, _ = await things()
     clear()
     assert (await ci.delete(f"{RUNS}/{run}", headers=FROM)).status == 204
@@ -153,7 +153,7 @@ async def test_deleting_a_run_writes_an_entry(ci, who, one, things, clear):
     assert one() == {"action": "suite_run.deleted", **who(), **subject, "detail": {}}
 
 
-async def test_deleting_an_artifact_writes_an_entry(ci, who, one, things, clear):
+async def test_deleting_an_artifact_writes_an_entry(only_requests, ci, who, one, things, clear):
     _, case, artifact = await things()
     clear()
     assert (await ci.delete(f"{BASE}/artifacts/{artifact}", headers=FROM)).status == 204
@@ -161,7 +161,7 @@ async def test_deleting_an_artifact_writes_an_entry(ci, who, one, things, clear)
     assert one() == {"action": "artifact.deleted", **who(), **subject, "detail": {"test_case_result_id": case}}
 
 
-async def test_pruning_steps_writes_an_entry(ci, who, one, things, clear):
+async def test_pruning_steps_writes_an_entry(only_requests, ci, who, one, things, clear):
     _, case, _ = await things()
     clear()
     kept = {"steps": [{"step_number": 1}, {"step_number": 7, "iteration_number": 2}]}

@@ -49,7 +49,7 @@ async def test_an_unreachable_database_makes_the_server_unready(config, aiohttp_
     assert (await client.get("/healthz")).status == 200
 
 
-async def test_an_old_schema_makes_the_server_unready_until_it_is_migrated(client, dsn):
+async def test_an_old_schema_makes_the_server_unready_until_it_is_migrated(only_requests, client, dsn):
     names = sorted(migrate.versions())
     first = next(number for number, name in enumerate(names) if migrate.waits(name))
     migrate.rollback(dsn, len(names) - first)
@@ -59,7 +59,7 @@ async def test_an_old_schema_makes_the_server_unready_until_it_is_migrated(clien
     assert await ready(client) == "ready"
 
 
-async def test_a_database_without_migrations_makes_the_server_unready(client, dsn, rows):
+async def test_a_database_without_migrations_makes_the_server_unready(only_requests, client, dsn, rows):
     for table in ("_yoyo_migration", "yoyo_lock", "_yoyo_log", "_yoyo_version"):
         rows(f"DROP TABLE {table}")
     assert await ready(client) == "schema_outdated"
@@ -218,7 +218,7 @@ async def test_damaged_files_are_replaced_and_counted(client, case_url, increase
     assert (await send(first))[1] == (await send(await case_url()))[1] == {}
 
 
-async def test_files_of_a_failed_transaction_are_not_counted(client, case_url, increases, rows):
+async def test_files_of_a_failed_transaction_are_not_counted(only_requests, client, case_url, increases, rows):
     case = await case_url()
     rows("ALTER TABLE test_artifacts ADD CONSTRAINT fails CHECK (file_size < 0) NOT VALID")
     await increases()

@@ -100,7 +100,7 @@ async def test_bulk_keeps_the_order_sent(client, make_run):
     assert (await get(client, f"{BASE}/suite-runs/{run}/test-cases"))["items"] == body["test_cases"]
 
 
-async def test_bulk_is_all_or_nothing(client, make_run, rows):
+async def test_bulk_is_all_or_nothing(only_requests, client, make_run, rows):
     url = f"{BASE}/suite-runs/{await make_run()}/test-cases/bulk"
     cases = [{"name": "good"}, {"name": "good"}, {"name": "bad", "status": "Broken"}]
     reply = await client.post(url, json={"test_cases": cases})

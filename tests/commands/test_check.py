@@ -918,7 +918,7 @@ async def test_a_read_only_storage_is_checked_but_not_repaired(checked, storage)
     assert path.exists()
 
 
-async def test_an_old_schema_is_refused_and_a_newer_one_is_accepted(checked, client, dsn, rows):
+async def test_an_old_schema_is_refused_and_a_newer_one_is_accepted(only_requests, checked, client, dsn, rows):
     rows("INSERT INTO _yoyo_migration (migration_hash, migration_id) VALUES ('x', '9999_of_the_future')")
     assert (await checked())[0] == 0
     rows("DELETE FROM _yoyo_migration WHERE migration_id ~ '^0010'")
