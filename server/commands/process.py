@@ -6,8 +6,8 @@ import secrets
 
 # Parameters of glibc's mallopt().
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_KEPT_MEMORY = 16 << 20  # bytes
-_LARGE_BLOCK = 1 << 20  # bytes
+_KEPT_MEMORY = 64 << 20  # bytes
+_LARGE_BLOCK = 32 << 20  # bytes
 
 
 def pin_to_core(core: int | None) -> None:
@@ -21,10 +21,11 @@ def pin_to_core(core: int | None) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Keep up to 16 MiB of freed memory, apart from blocks above 1 MiB. Without glibc: does nothing.
+    """Keep up to 64 MiB of freed memory, of blocks up to 32 MiB. Without glibc: does nothing.
 
     Otherwise the received bytes of each upload go back to the system when they are written, and the next upload waits
-    for the kernel to clear new pages: a twentieth of the processor time of batches.
+    for the kernel to clear new pages: a twentieth of the processor time of batches. And for a JSON body of 13 MB, the
+    event loop stands still for 20 to 40 ms instead of 8 to 16.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

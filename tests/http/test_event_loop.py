@@ -16,6 +16,7 @@ from asyncio import events
 
 import pytest
 
+from server.commands.process import keep_freed_memory
 from server.storage.paths import THUMBS
 from tests.forms import CONTENT_TYPE, batch, post, single
 from tests.makers import png
@@ -52,6 +53,7 @@ class Watch:
 
 @pytest.fixture
 def watch(monkeypatch):
+    keep_freed_memory()  # as a server does: otherwise each large block needs new pages, which takes the longest
     return Watch(monkeypatch)
 
 
