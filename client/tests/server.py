@@ -99,7 +99,8 @@ class Reports:
 class Proxy:
     """Passes requests on to a server. `script` decides about each: it gets (method, path) and returns None to pass it
     on, a status (with an optional body and headers) to answer itself, `cut` to pass it on and drop the answer, `drop`
-    to close the connection without an answer. `seen` has every request.
+    to close the connection without an answer. `seen` has every request. Requests come in parallel: a script finds the
+    body of its own in `body`, while the last of `bodies` may be that of another.
 
     `older`: the server is one without /limits and what it names. `forgets`: it has no Idempotency-Keys any more, as
     after they were swept."""
@@ -107,6 +108,7 @@ class Proxy:
     def __init__(self, target: str, port: int = 0) -> None:
         self.target, self.script, self.seen = target, lambda method, path: None, []
         self.bodies: list[tuple[str, bytes]] = []
+        self._here = threading.local()
         self.delay = 0.0
         self.older = self.forgets = False
         proxy = self
@@ -128,6 +130,11 @@ class Proxy:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
+    @property
+    def body(self) -> bytes:
+        """Of the request that the script is called for."""
+        return self._here.body
+
     def handle(self, request) -> None:
         length = int(request.headers.get("Content-Length") or 0)
         body = request.rfile.read(length)
@@ -137,6 +144,7 @@ class Proxy:
         path = request.path.removeprefix(API)
         self.seen.append((request.command, path))
         self.bodies.append((path, body))
+        self._here.body = body
         time.sleep(self.delay)
         action = 404 if self.older and path == "/limits" else self.script(request.command, path)
         if action == "drop":

@@ -82,7 +82,7 @@ def test_the_limit_of_a_proxy_is_found_once(record, server, proxy):
     refused = []
 
     def script(method, path):
-        if len(proxy.bodies[-1][1]) > limit:
+        if len(proxy.body) > limit:
             refused.append(path)
             return (413, b"<html>413 Request Entity Too Large</html>")
         return None
@@ -96,7 +96,7 @@ def test_the_limit_of_a_proxy_is_found_once(record, server, proxy):
 
 
 def whole(proxy):
-    return b'"steps"' in proxy.bodies[-1][1] or b'name="files"' in proxy.bodies[-1][1]
+    return b'"steps"' in proxy.body or b'name="files"' in proxy.body
 
 
 def test_tests_that_are_refused_as_a_whole_are_sent_alone_and_the_rest_after_them(spooled, server, proxy):

@@ -38,7 +38,7 @@ def gone(proxy):
             return (200, {"features": ["known"]})
         if path == "/artifacts/missing":
             return (200, {"missing": []})
-        body = proxy.bodies[-1][1]
+        body = proxy.body
         if path.endswith("/batch") and b'"known":true' in body:
             failure = {"file_index": None, "file_name": "x", "error": "gone", "code": "content_missing"}
             failed = [{**failure, "known_index": i} for i in range(body.count(b'"known":true'))]

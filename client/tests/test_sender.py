@@ -182,7 +182,7 @@ def test_a_run_that_was_deleted_meanwhile_is_not_made_again(spooled, server, pro
         if path == "/limits" or path == "/suite-runs" or path == "/artifacts/missing":
             return None
         if created and at == "what belongs to them":
-            return None if proxy.older else (413 if b'"steps"' in proxy.bodies[-1][1] else None)
+            return None if proxy.older else (413 if b'"steps"' in proxy.body else None)
         return (404, {"detail": "Not found", "code": "suite_run_not_found"})
 
     proxy.script = script
@@ -213,7 +213,7 @@ def test_a_used_key_asks_for_a_bug_report(spooled, server, proxy):
 @pytest.mark.parametrize("limit", [1, 3])
 def test_requests_that_are_too_large_are_halved(spooled, server, proxy, calls, limit):
     def script(method, path):
-        body = proxy.bodies[-1][1]
+        body = proxy.body
         if path.endswith(("/bundle", "/test-cases/bulk")) and body.count(b'"test_id"') > limit:
             return 413
         if path.endswith("/batch") and body.count(b'name="files"') > 1:
@@ -228,7 +228,7 @@ def test_requests_that_are_too_large_are_halved(spooled, server, proxy, calls, l
 
 def test_a_single_thing_that_is_too_large_is_refused_and_all_else_arrives(spooled, server, proxy, calls):
     proxy.script = lambda method, path: (
-        (413, {"detail": "too large"}) if b'name="files"' in proxy.bodies[-1][1] else 404 if "missing" in path else None
+        (413, {"detail": "too large"}) if b'name="files"' in proxy.body else 404 if "missing" in path else None
     )
     receipt = resume(spooled(2), server, proxy.url)
     assert sorted(receipt.refused) == [f"tests/{i}: step_{n:03}.png: too large" for i in range(2) for n in (1, 2)]
@@ -341,7 +341,7 @@ def test_files_that_met_a_full_storage_are_sent_later(spooled, server, proxy, ca
             return (507, {"detail": "Storage is full", "failed": [failure, {**failure, "file_index": 1}]})
         if path.endswith("/bundle") and not first:
             first.append(path)
-            body, boundary = proxy.bodies[-1][1], proxy.bodies[-1][1].partition(b"\r\n")[0]
+            body, boundary = proxy.body, proxy.body.partition(b"\r\n")[0]
             value = json.loads(body.split(b"\r\n\r\n", 1)[1].split(b"\r\n" + boundary)[0])
             tests = []
             for test in value["tests"]:

@@ -135,7 +135,7 @@ def test_a_finished_shard_is_never_running_again(record, server, proxy, tmp_path
     states, seen = [], set()
 
     def script(method, path):
-        call = method, path, proxy.bodies[-1][1] if "/shards/" in path else b""
+        call = method, path, proxy.body if "/shards/" in path else b""
         if "/shards/" in path:
             states.append(shown(server.run(receipt.run_id)))
         if call in seen:
@@ -153,7 +153,7 @@ def test_a_finished_shard_is_never_running_again(record, server, proxy, tmp_path
 def test_a_crash_before_the_end_is_continued(record, server, proxy, tmp_path):
     with record(sender="none", run_key="crash", shard="1/2", tests_expected=1) as run, run.test("t"):
         pass
-    proxy.script = lambda method, path: (500, {}) if b"finished_at" in proxy.bodies[-1][1] else None
+    proxy.script = lambda method, path: (500, {}) if b"finished_at" in proxy.body else None
     first = resume(run.spool.folder, server, proxy.url, seconds=2.0)
     assert first.code == 5 and completeness(server, first.run_id)["shards"]["running"] == [1]
     proxy.seen.clear()
@@ -367,7 +367,7 @@ def test_files_of_a_test_that_is_sent_in_parts_are_missing_too(record, server, p
         test.attach(png(1), "shot.png")
 
     proxy.script = lambda method, path: (
-        (413, {"detail": "too large"}) if path.endswith("/bundle") and b'name="files"' in proxy.bodies[-1][1] else None
+        (413, {"detail": "too large"}) if path.endswith("/bundle") and b'name="files"' in proxy.body else None
     )
     receipt = resume(run.spool.folder, server, proxy.url)
     (missing,) = completeness(server, receipt.run_id)["artifacts_missing"]
