@@ -148,12 +148,15 @@ WITH noted AS (
 )
 SELECT storage_path, project_id, checksum FROM noted ORDER BY storage_path LIMIT $2
 
+-- name: queued
+-- The next $2 files of the queue, after the path $1.
+SELECT storage_path FROM removed_files WHERE unlinked_at IS NULL AND storage_path > $1 ORDER BY storage_path LIMIT $2
+
 -- name: removed
--- The next $2 files of the queue, after the path $1. Locked with SKIP LOCKED, so that two processes rarely work on the
+-- Those of the files $1 that are still in the queue. Locked with SKIP LOCKED, so that two processes rarely work on the
 -- same files.
 SELECT storage_path, project_id, checksum FROM removed_files
-WHERE unlinked_at IS NULL AND storage_path > $1
-ORDER BY storage_path LIMIT $2 FOR UPDATE SKIP LOCKED
+WHERE unlinked_at IS NULL AND storage_path = ANY($1::text[]) ORDER BY storage_path FOR UPDATE SKIP LOCKED
 
 -- name: mark_unlinked
 -- The row stays for a day, so that no new file gets this path: a delayed process may still unlink it.

@@ -14,9 +14,10 @@ UNION ALL
 SELECT fingerprint, status, body FROM idempotency_keys WHERE caller_id = $1 AND key = $2
 
 -- name: confirm
--- Before a stored reply is sent again: writes to the WAL, so that this COMMIT waits for a synchronous standby, too. The
--- wait of the COMMIT that stored the reply may have been ended by a restart of PostgreSQL, which shows its rows all the
--- same. Without this, they could be acknowledged here and lost when the standby becomes the primary.
+-- Writes to the WAL, so that this COMMIT waits for a synchronous standby, too: before a stored reply is sent again, and
+-- before queued files are unlinked. The wait of the COMMIT that stored the reply, or deleted the rows of the files, may
+-- have been ended by a restart of PostgreSQL, which shows what it did all the same. Without this, a reply could be
+-- acknowledged, or a file unlinked, whose COMMIT is lost when the standby becomes the primary.
 SELECT pg_logical_emit_message(TRUE, 'reportd', '')
 
 -- name: keep

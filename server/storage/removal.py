@@ -44,14 +44,23 @@ class Removals:
         """
         self.more.clear()
         after = ""
-        while True:
+        while paths := await self._queued(pool, after):
             async with pool.transaction(for_files=True) as connection:
-                rows = await connection.fetch(SQL.artifacts.removed, after, _BATCH)
-                if not rows or not await connection.fetchval(SQL.backup.may_unlink):
+                if not await connection.fetchval(SQL.backup.may_unlink):
                     return
+                rows = await connection.fetch(SQL.artifacts.removed, paths)
                 gone = await self._storage.remove([Removal(*row) for row in rows])
                 await connection.execute(SQL.artifacts.mark_unlinked, gone)
-                after = rows[-1]["storage_path"]
+                after = paths[-1]
+
+    async def _queued(self, pool: Pool, after: str) -> list[str]:
+        """The next paths of the queue. A synchronous standby has their deletion, too: if it had not, and became the
+        primary, there would be rows without a file."""
+        async with pool.transaction() as connection:
+            paths = [row["storage_path"] for row in await connection.fetch(SQL.artifacts.queued, after, _BATCH)]
+            if paths:
+                await connection.execute(SQL.idempotency.confirm)
+            return paths
 
     async def _remove(self, batch: Sequence[Removal]) -> list[str]:
         gone = await self._storage.remove(batch)

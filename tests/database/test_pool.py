@@ -17,6 +17,10 @@ from server.database.errors import as_report_error
 from server.database.pool import open_pool
 from server.errors import OutcomeUnknown, TryAgain, Unavailable
 from server.services import SERVICES
+from tests.api.test_artifacts import on_disk
+from tests.forms import post as sent
+from tests.forms import single
+from tests.makers import png
 from tests.up_server import PATIENCE, wait_for
 
 RUNS = "/api/v1/reports/suite-runs"
@@ -231,6 +235,29 @@ async def test_a_stored_reply_is_not_sent_again_before_the_standby_has_it(
     absent_standby(False)
     assert (await post()).headers["Idempotent-Replayed"] == "true"
     assert len(rows("SELECT FROM suite_runs")) == 1
+
+
+async def test_a_deleted_file_is_not_unlinked_before_the_standby_has_its_deletion(
+    start, make_token, rows, absent_standby, postgres, storage
+):
+    """Else a standby that becomes the primary has the row, and its download is a 410."""
+    client = await start(token=make_token(), database={"command_timeout": 1.5})
+    run = (await (await client.post(RUNS, json={"name": "x"})).json())["id"]
+    case = (await (await client.post(f"{RUNS}/{run}/test-cases", json={"name": "x"})).json())["id"]
+    url = f"/api/v1/reports/test-case-results/{case}/artifacts"
+    _, artifact = await sent(client, url, single(png(8, 8)))
+    services, file = client.app[SERVICES], on_disk(storage, artifact)
+    absent_standby(True)
+    assert await status_and_code(await client.delete(f"{RUNS}/{run}")) == (503, "outcome_unknown")
+    with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as connection:
+        connection.execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+    assert rows("SELECT FROM test_artifacts") == []
+    with pytest.raises(OutcomeUnknown):
+        await services.removals.drain(services.pool)
+    assert file.exists()
+    absent_standby(False)
+    await services.removals.drain(services.pool)
+    assert not file.exists()
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
