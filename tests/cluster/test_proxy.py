@@ -119,3 +119,10 @@ def test_the_address_of_a_client_is_that_before_a_trusted_proxy(start, tmp_path,
         assert proxy.before(server).ask("GET", "/api/v1/reports/suite-runs").status == 200
     warned = "sent X-Forwarded-For, which is ignored: [server] trusted_proxies does not list" in server.log.read_text()
     assert warned is not trusted
+
+
+def test_the_metrics_of_a_host_are_not_at_the_address_of_the_cluster(proxy, servers):
+    """Whatever the path is written like: reportd decodes it."""
+    for path in ("/metrics", "/metrics?x", "/%6Detrics", "/%6d%65trics?x", "/metric%73"):
+        assert [server.ask("GET", path).status for server in servers] == [200, 200]
+        assert proxy.before(servers[0]).ask("GET", path).status == 403, path
