@@ -120,6 +120,14 @@ SELECT a.storage_path, a.file_name, a.file_size, a.mime_type,
 FROM test_artifacts a JOIN test_case_results c ON c.id = a.test_case_result_id
 WHERE a.id = $1 AND ($2::uuid IS NULL OR c.project_id = $2)
 
+-- name: imported_at
+-- When the run of an artifact was imported here, in Unix time. Its rows have the times of the server that it was on.
+SELECT extract(epoch FROM max(e.created_at))::float8
+FROM test_artifacts a
+JOIN test_case_results c ON c.id = a.test_case_result_id
+JOIN audit_entries e ON e.subject_id = c.suite_run_id AND e.action = 'suite_run.imported'
+WHERE a.id = $1
+
 -- name: case_of
 -- The artifact's test case, if the caller may see it. Name and project are for the audit entry of its deletion.
 SELECT a.test_case_result_id, a.file_name, c.project_id

@@ -17,8 +17,7 @@ from aiohttp import HttpVersion11, web
 from prometheus_client import Counter
 
 from server.errors import ContentMissing, RangeNotSatisfiable
-from server.ids import seconds_of
-from server.reports.downloads import Stored
+from server.reports.downloads import Stored, stored_at
 from server.services import CALL, LOG, SERVICES
 from server.storage.paths import leads_out
 
@@ -76,7 +75,7 @@ async def _reply(
             return file
     first = await storage.read(path, size, span.start, 0 if request.method == "HEAD" else min(span.count, CHUNK))
     if first is None:
-        await storage.ensure_missing(seconds_of(artifact_id))
+        await storage.ensure_missing(await stored_at(request.app[SERVICES].pool, artifact_id))
         MISSING.inc()
         LOG.error("artifact %s: the file is missing or not %d bytes long", artifact_id, size)
         raise ContentMissing()

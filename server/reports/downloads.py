@@ -6,6 +6,7 @@ from uuid import UUID
 
 from server.database.queries import SQL
 from server.errors import ArtifactNotFound
+from server.ids import seconds_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,11 @@ async def of_artifact(where: Any, artifact_id: UUID, scope: UUID | None) -> Stor
 async def of_link(where: Any, link_id: UUID, artifact_id: UUID) -> Stored:
     """The file of an artifact that an evidence link covers. Raises ArtifactNotFound."""
     return _stored(await where.fetchrow(SQL.links.covered_artifact, link_id, artifact_id))
+
+
+async def stored_at(where: Any, artifact_id: UUID) -> float:
+    """About when the file of an artifact was stored here, in Unix time: an imported one has its first id."""
+    return await where.fetchval(SQL.artifacts.imported_at, artifact_id) or seconds_of(artifact_id)
 
 
 def _stored(row: Any) -> Stored:

@@ -156,8 +156,10 @@ async def test_a_second_import_changes_nothing(saved, other, full_run):  # noqa:
     assert len(other.rows("SELECT FROM audit_entries")) == 1
 
 
-async def test_an_archive_of_the_import_has_the_same_manifest(saved, other, full_run, config, aiohttp_client):  # noqa: F811
-    other("import", saved)
+@pytest.fixture
+async def there(saved, other, config, aiohttp_client):
+    """A client of that other server, which has imported the run."""
+    assert other("import", saved)[0] == 0
     token = new_token()
     with psycopg.connect(other.dsn, autocommit=True) as connection:
         insert = "INSERT INTO tokens (name, token_hash, role) VALUES ('x', %s, 'viewer')"
@@ -165,11 +167,25 @@ async def test_an_archive_of_the_import_has_the_same_manifest(saved, other, full
     artifacts = msgspec.structs.replace(config.artifacts, storage_path=str(other.folder))
     database = msgspec.structs.replace(config.database, dsn=other.dsn)
     app = create_app(msgspec.structs.replace(config, artifacts=artifacts, database=database))
-    there = await aiohttp_client(app, headers={"Authorization": f"Bearer {token}"})
+    return await aiohttp_client(app, headers={"Authorization": f"Bearer {token}"})
+
+
+async def test_an_archive_of_the_import_has_the_same_manifest(saved, there, full_run):  # noqa: F811
     archive = await archive_of(there, full_run)
     with zipfile.ZipFile(saved) as first:
         assert archive.read(MANIFEST).decode() == first.read(MANIFEST).decode()
         assert archive.namelist() == first.namelist()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_a_file_that_was_imported_a_moment_ago_is_not_lost(there, other, monkeypatch, shared):
+    """It may only be missing here, on the mount of another host. The artifact itself is old: it keeps its id."""
+    monkeypatch.setattr("server.reports.downloads.seconds_of", lambda artifact_id: 0.0)
+    monkeypatch.setattr("server.storage.folder.is_shared", lambda root: shared)
+    artifact = other.rows("SELECT id, storage_path FROM test_artifacts LIMIT 1")[0]
+    (other.folder / artifact["storage_path"]).unlink()
+    reply = await there.get(f"/api/v1/reports/artifacts/{artifact['id']}/download")
+    assert reply.status == (503 if shared else 410)
 
 
 async def test_a_project_is_created_and_may_be_named(saved, other):
