@@ -25,7 +25,6 @@ MISSING = Counter("reportd_content_missing", "Downloads of artifacts whose file 
 
 CHUNK = 256 << 10  # bytes of a download in memory at a time
 _SMALL = 64 << 10  # bytes of a download that is read, and sent with its headers by one write
-_AT_ONCE = 1 << 20  # bytes that a thread of the storage may send
 _RANGE = re.compile(r"bytes=(?:([0-9]+)-([0-9]*)|-([0-9]+))")
 _BEYOND = 1 << 62  # larger than any file
 
@@ -101,7 +100,7 @@ class _File(web.StreamResponse):
         self.content_length = span.count
         writer: Any = await self.prepare(request)
         head, writer._headers_buf, writer._headers_written = writer._headers_buf, None, True
-        what = stored.storage_path, stored.file_size, span.start, min(span.count, _AT_ONCE), head
+        path, size = stored.storage_path, stored.file_size
         # Who acquires it first decides: the thread to send, or this coroutine that the thread may not send any more.
         acquire = partial(threading.Lock().acquire, blocking=False)
         sock: socket.socket = transport.get_extra_info("socket")
@@ -111,22 +110,21 @@ class _File(web.StreamResponse):
         except OSError:  # out of descriptors
             return False
         try:
-            sent = await storage.send(*what, to, acquire)
+            done = await storage.send(path, size, span.start, span.count, head, to, acquire)
         except BaseException:
             if not acquire():  # the thread may send at any time, so no other reply can be sent
                 with suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
                 reset(request)
             raise
-        if sent is None:
+        if done is None:
             return False
+        sent, file = done
         if sent < len(head):
             transport.write(head[sent:])
         writer.output_size += sent
         call.sent = max(0, sent - len(head))
-        rest = storage.parts(
-            stored.storage_path, stored.file_size, span.start + call.sent, span.start + span.count, CHUNK
-        )
+        rest = storage.parts(path, size, span.start + call.sent, span.start + span.count, CHUNK, file)
         await send(request, self, span.count, b"", rest)
         return True
 
@@ -231,7 +229,7 @@ async def send(
         elif request.version < HttpVersion11:
             response.force_close()  # HTTP/1.0 has no chunks: the body ends with the connection
         await response.prepare(request)
-        if request.method == "HEAD" or request.transport is None:
+        if request.method == "HEAD":
             return
         call.sent = call.sent or 0
         try:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from io import FileIO
 from pathlib import Path
 from typing import Literal, Protocol
 from uuid import UUID
@@ -35,6 +36,7 @@ _NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 _TRIES = 20
 _CACHED_FOLDERS = 10_000
 _SYNC_THREADS = 16
+_AT_ONCE = 1 << 20  # bytes of a file that a thread may send
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,9 +373,10 @@ class Disk:
         head: bytes,
         to: socket.socket,
         may_begin: Callable[[], bool],
-    ) -> int | None:
+    ) -> tuple[int, FileIO | None] | None:
         """Sends `head`, then `count` bytes of the stored file from offset `start`, as far as a socket takes them
-        without waiting; nothing when `may_begin()` is False. Returns how many bytes of both; None if open() does.
+        without waiting, and at most 1 MiB; nothing when `may_begin()` is False. Returns how many bytes of both, and the
+        open file at its next byte, unless that was all; None if open() does.
 
         The kernel sends the file, so that this process does not copy it. After an error, the caller sends the rest, and
         meets the error again.
@@ -381,7 +384,7 @@ class Disk:
         descriptor = self.open(storage_path, size)
         if descriptor is None:
             return None
-        sent, end = 0, len(head) + count
+        sent, end = 0, len(head) + min(count, _AT_ONCE)
         try:
             if may_begin():
                 sent = part = to.send(head, socket.MSG_MORE)
@@ -390,9 +393,11 @@ class Disk:
                     sent += part
         except OSError as error:
             LOG.debug("sending a file from the disk stopped after %d of %d bytes: %r", sent, end, error)
-        finally:
+        if sent == len(head) + count:
             os.close(descriptor)
-        return sent
+            return sent, None
+        os.lseek(descriptor, start + max(0, sent - len(head)), os.SEEK_SET)
+        return sent, FileIO(descriptor)
 
     def _absolute(self, relative: str) -> str:
         if leads_out(relative):  # only in a row that reportd did not write: a restore, or manual SQL

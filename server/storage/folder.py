@@ -12,11 +12,13 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
+from io import FileIO
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID, uuid4
 
 import aiofiles
+from aiofiles.threadpool import wrap
 
 from server.errors import StorageFull, Unavailable
 from server.storage.disk import FULL, Disk, Removal
@@ -169,9 +171,9 @@ class Storage:
         head: bytes,
         to: socket.socket,
         may_begin: Callable[[], bool],
-    ) -> int | None:
+    ) -> tuple[int, FileIO | None] | None:
         """Disk.send() in a thread, which goes on when this raises: then `may_begin` must return False from now on, or
-        it has begun. Closes `to`."""
+        it has begun. Closes `to`. Who gets an open file has to begin parts() with it, which closes it."""
         try:
             self.admit()
             call = self.submit(self.disk.send, storage_path, size, start, count, head, to, may_begin)
@@ -179,7 +181,11 @@ class Storage:
             to.close()
             raise
         call.add_done_callback(lambda _: to.close())
-        return await self.outcome(call)
+        try:
+            return await self.outcome(call)
+        except BaseException:
+            call.add_done_callback(_close_rest)
+            raise
 
     async def ensure_missing(self, made: float) -> None:
         """Raises StorageAway when a missing file, which was stored at `made` (Unix time), may be there for other hosts.
@@ -204,24 +210,30 @@ class Storage:
         await asyncio.sleep(_LOOK_AGAIN_SECONDS)
         return True
 
-    async def parts(self, storage_path: str, size: int, start: int, end: int, most: int) -> AsyncGenerator[bytes, None]:
+    async def parts(
+        self, storage_path: str, size: int, start: int, end: int, most: int, opened: FileIO | None = None
+    ) -> AsyncGenerator[bytes, None]:
         """Yields the bytes of the stored file from `start` to `end`, at most `most` at a time.
 
         Ends early if the file is missing or truncated. All parts are read from one descriptor, so deleting the file
-        meanwhile does not truncate them. The caller must close the generator (contextlib.aclosing). Raises StorageAway.
+        meanwhile does not truncate them: that of `opened`, a file that is open at `start` already. The caller must
+        close the generator (contextlib.aclosing). Raises StorageAway.
         """
-        self.admit()
-        opener = partial(self._open, storage_path, size)
+        file: Any
+        if opened is not None:
+            file = wrap(opened, executor=self._threads)
+        else:
+            self.admit()
+            opener = partial(self._open, storage_path, size, start)
+            try:
+                opening = aiofiles.open(storage_path, "rb", buffering=0, opener=opener, executor=self._threads)
+                file = await self._with_timeout(opening)
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                raise StorageAway() from error
+        call: asyncio.Future[Any] | None = None
         try:
-            opening = aiofiles.open(storage_path, "rb", buffering=0, opener=opener, executor=self._threads)
-            file = await self._with_timeout(opening)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise StorageAway() from error
-        call: asyncio.Future[Any] = asyncio.ensure_future(file.seek(start))
-        try:
-            await self._with_timeout(asyncio.shield(call))
             while start < end:
                 call = asyncio.ensure_future(file.read(min(end - start, most)))
                 if not (part := await self._with_timeout(asyncio.shield(call))):
@@ -286,11 +298,12 @@ class Storage:
         except TimeoutError as error:
             raise StorageAway() from error
 
-    def _open(self, storage_path: str, size: int, *_: object) -> int:
+    def _open(self, storage_path: str, size: int, start: int, *_: object) -> int:
         """The opener for aiofiles. Raises FileNotFoundError when Disk.open() returns None."""
         descriptor = self.disk.open(storage_path, size)
         if descriptor is None:
             raise FileNotFoundError(storage_path)
+        os.lseek(descriptor, start, os.SEEK_SET)
         return descriptor
 
     def _read(self, storage_path: str, size: int, start: int, count: int) -> bytes | None:
@@ -308,16 +321,22 @@ class Storage:
             self.disk.discard(str(probe))
 
 
-async def _close(file: Any, call: asyncio.Future[Any]) -> None:
+async def _close(file: Any, call: asyncio.Future[Any] | None) -> None:
     """Closes a file once its last call has ended: closed earlier, its descriptor could be reused under that call."""
-    with contextlib.suppress(Exception):
-        await asyncio.shield(call)
+    if call is not None:
+        with contextlib.suppress(Exception):
+            await asyncio.shield(call)
     await file.close()
 
 
 def _close_result(call: Future[int | None]) -> None:
     if not call.cancelled() and call.exception() is None and (descriptor := call.result()) is not None:
         os.close(descriptor)
+
+
+def _close_rest(call: Future[tuple[int, FileIO | None] | None]) -> None:
+    if not call.cancelled() and call.exception() is None and (sent := call.result()) and sent[1] is not None:
+        sent[1].close()
 
 
 def _translate_errors(work: Callable[[], R]) -> R:

@@ -276,6 +276,11 @@ async def test_files_are_closed_after_a_download(client, send, storage):
     await fetch(client, artifact, "HEAD")
     reply = await client.get(artifact["download_url"])
     reply.close()
+    await closed(path)
+
+
+async def closed(path) -> None:
+    """Waits until no file descriptor is for the file any more."""
     for _ in range(500):
         if not open_copies(path):
             return
@@ -283,23 +288,56 @@ async def test_files_are_closed_after_a_download(client, send, storage):
     pytest.fail("the file is still open")
 
 
-async def test_a_disk_error_during_a_download_closes_the_connection(client, send, monkeypatch):
+async def test_a_file_is_closed_when_its_client_leaves_before_the_first_byte(client, send, storage, monkeypatch):
+    artifact, real, left = await send(big_png()), Disk.send, threading.Event()
+
+    def late(*arguments):
+        left.wait(60)
+        return real(*arguments)
+
+    monkeypatch.setattr(Disk, "send", late)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await client.get(artifact["download_url"])
+    await asyncio.sleep(0.1)  # the server notices
+    left.set()
+    await asyncio.sleep(0.1)
+    await closed(storage / artifact["storage_path"].removeprefix("artifacts/"))
+
+
+def no_more_descriptors(self):
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+@pytest.fixture(params=["the kernel", "reads"])
+def files_are(request, monkeypatch):
+    """files_are(kind): stored files are opened as a kind of FileIO. The kernel sends their beginning, or it is read."""
+
+    def opened(kind):
+        monkeypatch.setattr("server.storage.disk.FileIO", kind)
+        monkeypatch.setattr(
+            "aiofiles.threadpool.sync_open", lambda path, mode, *_, opener, **__: kind(path, opener=opener)
+        )
+        if request.param == "reads":
+            monkeypatch.setattr("asyncio.trsock.TransportSocket.dup", no_more_descriptors)
+
+    return opened
+
+
+async def test_a_disk_error_during_a_download_closes_the_connection(client, send, monkeypatch, files_are):
     artifact = await send(b"0123456789" * 1_000_000, "a.txt", "text/plain")
 
     class Broken(io.FileIO):
         def read(self, size=-1):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    def broken(path, mode, *_, opener, **__):
-        return Broken(path, mode, opener=opener)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("aiofiles.threadpool.sync_open", broken)
-        async with asyncio.timeout(3):
-            reply = await client.get(artifact["download_url"])
-            with pytest.raises(ClientPayloadError):
-                body = await reply.read()
-                assert b"HTTP/1.1" not in body
+    files_are(Broken)
+    async with asyncio.timeout(3):
+        reply = await client.get(artifact["download_url"])
+        with pytest.raises(ClientPayloadError):
+            body = await reply.read()
+            assert b"HTTP/1.1" not in body
+    monkeypatch.undo()
     assert (await fetch(client, artifact))[2] == b"0123456789" * 1_000_000
 
 
@@ -311,7 +349,10 @@ async def test_what_the_socket_does_not_take_at_once_is_sent_afterwards(client, 
 
     def send_head_only(self, path, size, start, count, head, to, may_begin):
         assert may_begin()
-        return to.send((head + content[start : start + count])[: min(sent, len(head) + 5)])
+        done = to.send((head + content[start : start + count])[: min(sent, len(head) + 5)])
+        file = io.FileIO(self.open(path, size))
+        file.seek(start + max(0, done - len(head)))
+        return done, file
 
     def sendfile(*arguments):
         calls.append(arguments)
@@ -325,6 +366,22 @@ async def test_what_the_socket_does_not_take_at_once_is_sent_afterwards(client, 
         status, headers, body = await fetch(client, artifact, Range="bytes=1000-99999")
         assert (status, headers["Content-Range"], body) == (206, "bytes 1000-99999/150000", content[1000:100_000])
     assert bool(calls) == (sent is None)
+
+
+async def test_a_file_that_is_deleted_while_it_is_sent_is_sent_to_its_end(client, send, storage, monkeypatch):
+    """From the same descriptor: not that of another file, which has got its name."""
+    content = os.urandom(1_000_000).hex().encode()
+    artifact, real = await send(content, "a.txt", "text/plain"), os.sendfile
+    path = storage / artifact["storage_path"].removeprefix("artifacts/")
+
+    def sendfile(to, descriptor, start, count):
+        if path.exists():
+            path.unlink()
+            return real(to, descriptor, start, 1000)
+        raise BlockingIOError
+
+    monkeypatch.setattr(os, "sendfile", sendfile)
+    assert (await fetch(client, artifact))[2] == content
 
 
 @pytest.mark.parametrize("error", [errno.EAGAIN, errno.EIO, errno.EINVAL])
@@ -347,16 +404,13 @@ async def test_a_download_without_a_descriptor_for_the_kernel_is_read(client, se
     content = os.urandom(75_000).hex().encode()
     artifact = await send(content, "a.txt", "text/plain")
 
-    def full(self):
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-    monkeypatch.setattr("asyncio.trsock.TransportSocket.dup", full)
+    monkeypatch.setattr("asyncio.trsock.TransportSocket.dup", no_more_descriptors)
     assert (await fetch(client, artifact))[2] == content
 
 
 @pytest.mark.parametrize("stalls", ["open", "sendfile"])
 async def test_a_disk_that_stalls_before_and_after_the_head_of_a_reply_was_sent(
-    start, send, client, monkeypatch, stalls
+    start, send, client, storage, monkeypatch, stalls
 ):
     """A thread that wakes up later must send nothing: the connection may carry another reply by then."""
     content = os.urandom(75_000).hex().encode()
@@ -396,6 +450,7 @@ async def test_a_disk_that_stalls_before_and_after_the_head_of_a_reply_was_sent(
         assert (await other).status == 200
     assert await (await impatient.get("/healthz")).json() == {"status": "ok"}
     assert (await fetch(impatient, artifact))[2] == content
+    await closed(storage / artifact["storage_path"].removeprefix("artifacts/"))
 
 
 async def test_a_file_that_shrinks_during_a_download_closes_the_connection(client, send, storage):
@@ -591,7 +646,7 @@ async def test_a_token_is_not_accepted_as_a_cookie_or_the_other_way_round(client
     assert (await browser("GET", url, f"{name}={token}"))[0] == 401
 
 
-async def test_a_disk_that_stalls_during_a_download_ends_the_reply(start, monkeypatch):
+async def test_a_disk_that_stalls_during_a_download_ends_the_reply(start, files_are):
     """The blocked thread holds only its own file, and closes it once the disk responds."""
     client = await start(artifacts={"file_timeout": 1.0})
     over, closed = threading.Event(), threading.Event()
@@ -612,10 +667,7 @@ async def test_a_disk_that_stalls_during_a_download_ends_the_reply(start, monkey
     url = f"/api/v1/reports/test-case-results/{case}/artifacts"
     sent = await (await client.post(url, data=body, headers={"Content-Type": CONTENT_TYPE})).json()
 
-    def opened(path, mode, *_, opener, **__):
-        return Stalled(path, mode, opener=opener)
-
-    monkeypatch.setattr("aiofiles.threadpool.sync_open", opened)
+    files_are(Stalled)
     try:
         async with asyncio.timeout(10):
             reply = await client.get(sent["download_url"])
