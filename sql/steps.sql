@@ -350,6 +350,7 @@ UPDATE test_step_results s SET (step_number, parent_step_number, iteration_numbe
     screenshot_pinned = s.screenshot_pinned OR $2::jsonb ? 'screenshot_artifact_id', updated_at = CURRENT_TIMESTAMP,
     link_name = CASE WHEN $3::text IS NULL THEN s.link_name ELSE ARRAY[$2::jsonb->>'screenshot_path', $3] END
 WHERE s.id = $1
+RETURNING id, step_number, screenshot_artifact_id
 
 -- name: shown
 SELECT id, step_number, screenshot_artifact_id FROM test_step_results WHERE id = $1

@@ -26,9 +26,8 @@ class Sent(grouping.SentStep, Protocol):
     def screenshot_path(self) -> str | None: ...
 
 
-# The fields that decide which screenshot a step shows, and which artifacts belong to it.
 _START, _END = (0, 0), (2**31 - 1, 2**31 - 1)  # places before and after every step: iteration, step number
-_DECIDE_LINKS = {"step_number", "iteration_number", "screenshot_path", "screenshot_artifact_id"}
+_POSITION = "step_number", "iteration_number"
 
 
 @dataclass(slots=True)
@@ -265,21 +264,24 @@ async def update(
         raise StepNotFound()
     _, undecided = await test_cases.touch_or_lock(connection, case_id, scope)
     sent = asdict(patch)
-    if isinstance(sent.get("screenshot_artifact_id"), UUID):
-        await _must_be_of_case(connection, sent["screenshot_artifact_id"], case_id, scope)
     found = await by_ids(connection, case_id, [step_id])
     if not found:  # the step was deleted since case_of
         raise StepNotFound()
+    shown, pinned, path = found[0].screenshot_artifact_id, sent["screenshot_artifact_id"], sent["screenshot_path"]
+    if isinstance(pinned, UUID) and pinned != shown:
+        await _must_be_of_case(connection, pinned, case_id, scope)
     prepare(found[0])
-    path = sent["screenshot_path"]
     name = link_name(path) if isinstance(path, str) else None
-    await connection.execute(SQL.steps.update, step_id, encode(patch).decode(), name)
-    if any(sent[name] is not UNSET for name in _DECIDE_LINKS & sent.keys()):
-        shown = found[0].screenshot_artifact_id
+    row = await connection.fetchrow(SQL.steps.update, step_id, encode(patch).decode(), name)
+    moved = any(sent[name] is not UNSET for name in _POSITION)
+    if pinned is UNSET and (moved or path is not UNSET):
         await link(connection, case_id, [step_id], [shown] if shown else [])
+        row = await connection.fetchrow(SQL.steps.shown, step_id)
+    elif moved or pinned not in (UNSET, shown):  # `link` would leave the screenshot as it is
+        await connection.execute(SQL.steps.own_artifacts, case_id, [step_id], [shown] if shown else [])
     if undecided:
         await grouping.refresh(connection, [case_id])
-    return tuple(await connection.fetchrow(SQL.steps.shown, step_id))
+    return tuple(row)
 
 
 async def _must_be_of_case(connection: Any, artifact_id: UUID, case_id: UUID, scope: UUID | None) -> None:

@@ -6,6 +6,8 @@ import uuid
 import pytest
 from aiohttp import FormData
 
+from server.database.queries import SQL
+from server.services import SERVICES
 from tests.forms import post, single
 from tests.makers import png
 
@@ -453,6 +455,28 @@ async def test_a_patch_of_number_or_path_shows_another_screenshot(client, one_st
     assert (await reply.json())["screenshot_artifact_id"] == second
     reply = await client.patch(url, json={"step_number": 1, "status": "Passed"})  # pinned
     assert (await reply.json())["screenshot_artifact_id"] == second
+
+
+async def test_a_patch_decides_links_only_when_it_may_change_one(client, one_step, rows):
+    """A client may link screenshots by itself: each PATCH then has the one that the step shows already."""
+    case, url = one_step
+    first, second = [await send_png(client, case, n, f"{n}.png", step_number=n) for n in (1, 2)]
+    assert (await shown(client, case))[1, 1] == first
+
+    async def linking(**fields):
+        """Which of the statements that decide links the server has prepared after this PATCH."""
+        assert (await client.patch(url, json=fields)).status == 200
+        async with client.app[SERVICES].pool.acquire() as connection:
+            known = {row[0] for row in await connection.fetch("SELECT statement FROM pg_prepared_statements")}
+        return [name for name in ("link", "own_artifacts") if getattr(SQL.steps, name) in known]
+
+    assert await linking(status="Failed", duration_ms=5) == []
+    assert await linking(screenshot_artifact_id=first) == []
+    assert await linking(screenshot_artifact_id=second) == ["own_artifacts"]
+    assert await linking(screenshot_artifact_id=first, step_number=2) == ["own_artifacts"]
+    owners = rows("SELECT id::text, step_result_id::text AS step FROM test_artifacts")
+    assert {each["id"]: each["step"] for each in owners} == dict.fromkeys((first, second), url.rpartition("/")[2])
+    assert await linking(screenshot_path="1.png") == ["link", "own_artifacts"]
 
 
 async def test_a_patch_does_not_store_a_password(client, one_step, start, rows):
