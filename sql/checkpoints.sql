@@ -39,4 +39,7 @@ ORDER BY seq
 
 -- name: own_artifacts
 -- Which of the artifacts in $2 belong to the test case: a checkpoint may show no other screenshot.
-SELECT id FROM test_artifacts WHERE test_case_result_id = $1 AND id = ANY($2::uuid[])
+-- OFFSET 0 as in steps.by_ids.
+SELECT id FROM unnest((SELECT $2::uuid[])) AS wanted(wanted_id)
+CROSS JOIN LATERAL (SELECT id, test_case_result_id FROM test_artifacts WHERE id = wanted_id OFFSET 0) AS artifact
+WHERE test_case_result_id = $1

@@ -1,7 +1,7 @@
 -- name: sources
 -- What the results ($1) say about their failures, cut to $2 characters of a message and $3 of a stack trace, each with
 -- the first failed step that has a message; see group_of in server/compare/failures.py. Only a result without a message
--- needs it, or one that may lose it ($4).
+-- needs it, or one that may lose it ($4). The sub-selects of this file are as in artifacts.lock.
 SELECT c.id, c.status, c.error_fingerprint, c.error_type, left(c.error_message, $2::int) AS error_message,
        left(c.stack_trace, $3::int) AS stack_trace, s.error_type AS step_error_type,
        left(s.error_message, $2::int) AS step_error_message
@@ -12,13 +12,13 @@ LEFT JOIN LATERAL (
       AND status = 'Failed' AND error_message <> ''
     ORDER BY iteration_number, step_number LIMIT 1
 ) AS s ON true
-WHERE c.id = ANY($1::uuid[])
+WHERE c.id = ANY((SELECT $1::uuid[])::uuid[])
 ORDER BY c.id
 
 -- name: assign
 -- Also when nothing changes: the new version of the row is that of `touch`, see sql/test_cases.sql.
 UPDATE test_case_results c SET updated_at = c.updated_at, error_fingerprint = n.fingerprint
-FROM unnest($1::uuid[], $2::bytea[]) AS n(id, fingerprint)
+FROM unnest((SELECT $1::uuid[]), (SELECT $2::bytea[])) AS n(id, fingerprint)
 WHERE c.id = n.id
 
 -- name: add
@@ -26,12 +26,13 @@ WHERE c.id = n.id
 -- adds the same error waits for the commit. Sorted, so that two of them cannot deadlock. MATERIALIZED: otherwise the plan
 -- reads all results that have one of the errors.
 WITH written AS MATERIALIZED (
-    SELECT project_id, error_fingerprint FROM test_case_results WHERE id = ANY($1::uuid[])
+    SELECT project_id, error_fingerprint FROM test_case_results WHERE id = ANY((SELECT $1::uuid[])::uuid[])
 )
 INSERT INTO errors (project_id, fingerprint, error_type, stable_text, sample)
 SELECT DISTINCT c.project_id, n.fingerprint, n.error_type, n.stable_text, n.sample
 FROM written c
-JOIN unnest($2::bytea[], $3::text[], $4::text[], $5::text[]) AS n(fingerprint, error_type, stable_text, sample)
+JOIN unnest((SELECT $2::bytea[]), (SELECT $3::text[]), (SELECT $4::text[]), (SELECT $5::text[]))
+    AS n(fingerprint, error_type, stable_text, sample)
     ON n.fingerprint = c.error_fingerprint
 ORDER BY c.project_id, n.fingerprint
 ON CONFLICT DO NOTHING

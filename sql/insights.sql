@@ -8,9 +8,9 @@ WHERE status <> 'Running' AND started_at >= $2
 ORDER BY id DESC
 
 -- name: newest_of_tests
--- The newest result of each of these tests ($2).
+-- The newest result of each of these tests ($2). A sub-select as in artifacts.lock.
 SELECT newest.test_id, newest.name, newest.id, newest.status
-FROM unnest($2::text[]) AS wanted(test_id)
+FROM unnest((SELECT $2::text[])) AS wanted(test_id)
 CROSS JOIN LATERAL (
     SELECT test_id, name, id, status FROM test_case_results c
     WHERE c.project_id = $1 AND c.test_id = wanted.test_id ORDER BY c.id DESC LIMIT 1) AS newest

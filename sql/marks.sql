@@ -25,9 +25,10 @@ WHERE EXISTS (
           AND p.browser IS NOT DISTINCT FROM f.browser AND p.id BETWEEN $2 AND $3 LIMIT 1) AS passed)
 
 -- name: histories
--- The newest $4 results of each of these tests ($2), up to result $3: one index scan for each test.
+-- The newest $4 results of each of these tests ($2), up to result $3: one index scan for each test. A sub-select as in
+-- artifacts.lock.
 SELECT h.test_id, h.id, h.suite_run_id, h.status, h.attempt, h.browser, r.name, r.branch, r.commit_sha, h.duration_ms
-FROM unnest($2::text[]) AS wanted(test_id)
+FROM unnest((SELECT $2::text[])) AS wanted(test_id)
 CROSS JOIN LATERAL (
     SELECT c.test_id, c.id, c.suite_run_id, c.status, c.attempt, c.browser, c.duration_ms FROM test_case_results c
     WHERE c.project_id = $1 AND c.test_id = wanted.test_id AND c.id <= $3 ORDER BY c.id DESC LIMIT $4) AS h

@@ -128,12 +128,16 @@ ON CONFLICT ON CONSTRAINT unique_step_per_test DO UPDATE SET
 RETURNING id, iteration_number, step_number
 
 -- name: by_ids
+-- OFFSET 0, so that each step is looked up by its id. Otherwise the plan for any values may read all steps of the
+-- result, and PostgreSQL plans this anew each time, which takes several times as long as to execute it.
 SELECT id, test_case_result_id, iteration_number, step_number, parent_step_number, step_type, action, description,
        status, duration_ms,
        element_selector, element_name, element_type, input_value, expected_value, actual_value,
        error_message, error_type, stack_trace, screenshot_path, screenshot_artifact_id,
        started_at, completed_at, created_at, updated_at
-FROM test_step_results WHERE test_case_result_id = $1 AND id = ANY($2::uuid[]) ORDER BY id
+FROM unnest((SELECT $2::uuid[])) AS wanted(wanted_id)
+CROSS JOIN LATERAL (SELECT * FROM test_step_results WHERE id = wanted_id OFFSET 0) AS step
+WHERE test_case_result_id = $1 ORDER BY id
 
 -- name: prune
 -- Deletes the steps that were not sent, in the iterations that were. Returns the artifacts of each deleted step:
@@ -364,13 +368,13 @@ RETURNING id
 
 -- name: failed_first
 -- The first failed step of each result ($1), and a picture of it: that of its error, else the one that the step has,
--- else the newest of the result.
+-- else the newest of the result. A sub-select as in artifacts.lock.
 SELECT c.id, s.iteration_number, s.step_number,
        CASE WHEN s.id IS NOT NULL THEN left(coalesce(nullif(s.description, ''),
            concat_ws(' ', coalesce(nullif(s.action, ''), s.step_type),
                CASE WHEN strpos(s.action, s.element_name) > 0 THEN NULL ELSE s.element_name END)), 200) END AS title,
        coalesce(e.id, s.screenshot_artifact_id, n.id) AS picture
-FROM unnest($1::uuid[]) AS c(id)
+FROM unnest((SELECT $1::uuid[])) AS c(id)
 LEFT JOIN LATERAL (
     SELECT * FROM test_step_results WHERE test_case_result_id = c.id AND status = 'Failed'
     ORDER BY iteration_number, step_number LIMIT 1) AS s ON true

@@ -54,7 +54,7 @@ LIMIT $11
 
 -- name: counts
 -- Counted per request, for all runs of a page at once: with a counter column, parallel shards would wait for its row
--- lock.
+-- lock. A sub-select as in artifacts.lock.
 SELECT suite_run_id,
        count(*) AS total,
        count(*) FILTER (WHERE status = 'Passed') AS passed,
@@ -62,7 +62,7 @@ SELECT suite_run_id,
        count(*) FILTER (WHERE status = 'Skipped') AS skipped,
        count(*) FILTER (WHERE status = 'Pending') AS pending,
        COALESCE(sum(duration_ms), 0)::bigint AS total_duration_ms
-FROM test_case_results WHERE suite_run_id = ANY($1)
+FROM test_case_results WHERE suite_run_id = ANY((SELECT $1::uuid[])::uuid[])
 GROUP BY suite_run_id
 
 -- name: known

@@ -108,11 +108,12 @@ SELECT (SELECT count(*) FROM test_artifacts
 -- name: test_counts
 -- Of the runs ($1): tests, not results. A test counts by its last attempt: of its results in the run with one browser,
 -- the highest attempt, then the newest. It is flaky when that attempt passed and another one failed. MATERIALIZED:
--- otherwise the last attempt of a repeated test is looked up once for each of the counts.
+-- otherwise the last attempt of a repeated test is looked up once for each of the counts. A sub-select as in
+-- artifacts.lock.
 WITH tests AS (
     SELECT suite_run_id, test_id, browser, count(*) AS results, sum(duration_ms) AS milliseconds,
            bool_or(status = 'Failed') AS failed, min(status) AS only_status
-    FROM test_case_results WHERE suite_run_id = ANY($1::uuid[])
+    FROM test_case_results WHERE suite_run_id = ANY((SELECT $1::uuid[])::uuid[])
     GROUP BY suite_run_id, test_id, browser
 ), judged AS MATERIALIZED (
     SELECT t.*, CASE WHEN results = 1 THEN only_status ELSE (
@@ -132,18 +133,18 @@ FROM judged GROUP BY suite_run_id
 
 -- name: failing
 -- The tests of the runs ($1) whose last attempt failed, at most $2 of each run. What they say about it: their own
--- message, else that of their first failed step, else the stack trace.
+-- message, else that of their first failed step, else the stack trace. Sub-selects as in artifacts.lock.
 SELECT c.id, c.suite_run_id, c.name, c.test_id, c.browser, c.duration_ms, c.attempt,
        coalesce(c.error_type, s.error_type) AS error_type,
        left(coalesce(nullif(c.error_message, ''), s.error_message, c.stack_trace), 1000) AS error,
        encode(c.error_fingerprint, 'hex') AS fingerprint
-FROM unnest($1::uuid[]) AS r(id) CROSS JOIN LATERAL (
+FROM unnest((SELECT $1::uuid[])) AS r(id) CROSS JOIN LATERAL (
     SELECT * FROM test_case_results f
     WHERE f.suite_run_id = r.id AND f.status = 'Failed' AND NOT EXISTS (
         SELECT FROM test_case_results l
         WHERE l.suite_run_id = r.id AND l.test_id = f.test_id AND l.browser IS NOT DISTINCT FROM f.browser
           AND (l.attempt, l.id) > (f.attempt, f.id))
-    ORDER BY f.id LIMIT $2) AS c
+    ORDER BY f.id LIMIT (SELECT $2::int)) AS c
 LEFT JOIN LATERAL (
     SELECT error_type, error_message FROM test_step_results
     WHERE test_case_result_id = c.id AND coalesce(c.error_message, '') = ''

@@ -2,6 +2,7 @@
 
 import json
 import re
+import uuid
 
 import asyncpg
 import pytest
@@ -41,6 +42,21 @@ FILL = """
         FROM test_artifacts a WHERE a.test_case_result_id = s.test_case_result_id;
     ANALYZE
 """
+# Statements with short arrays, as requests and pages send them.
+SOME, RUN, TESTS = uuid.UUID(int=1), [uuid.UUID(int=1)], ["test 1", "test 2"]
+SHORT = {
+    "steps.by_ids": (SOME, [SOME]),
+    "steps.failed_first": ([SOME],),
+    "checkpoints.own_artifacts": (SOME, [SOME]),
+    "suite_runs.counts": (RUN,),
+    "test_cases.test_counts": (RUN,),
+    "test_cases.failing": (RUN, 2),
+    "errors.sources": ([SOME], 4000, 4000, True),
+    "errors.assign": ([SOME], [b"x"]),
+    "errors.add": ([SOME], [b"x"], [None], ["x"], ["x"]),
+    "marks.histories": (SOME, TESTS, SOME, 200),
+    "insights.newest_of_tests": (SOME, TESTS),
+}
 INDEXES = """
     SELECT i.indexrelid::regclass::text AS name, i.indrelid::regclass::text AS table, a.attname AS column
     FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indexrelid AND a.attnum = 1"""
@@ -144,3 +160,22 @@ async def test_the_statements_of_an_upload_are_not_planned_each_time(client, cas
     async with client.app[SERVICES].pool.acquire() as connection:
         planned = dict(await connection.fetch("SELECT statement, custom_plans FROM pg_prepared_statements"))
     assert [planned[QUERIES[name]] for name in ("artifacts.lock", "artifacts.insert_many")] == [5, 5]
+
+
+@pytest.mark.parametrize("name", SHORT)
+async def test_a_statement_with_a_short_array_is_not_planned_each_time(filled, name):
+    """To plan it takes as long as to execute it, or several times as long."""
+    await filled.execute("RESET plan_cache_mode")
+    statement = await filled.prepare(QUERIES[name])
+    for _ in range(8):
+        await statement.fetch(*SHORT[name])
+    planned = "SELECT custom_plans, generic_plans FROM pg_prepared_statements WHERE statement = $1"
+    assert tuple(await filled.fetchrow(planned, QUERIES[name])) == (5, 3)
+
+
+@pytest.mark.parametrize("name", ["steps.by_ids", "checkpoints.own_artifacts"])
+async def test_rows_are_looked_up_by_their_ids(filled, name):
+    """The plan for any values must not read all steps of a result that has thousands."""
+    await filled.execute(f"PREPARE planned AS {QUERIES[name]}")
+    (root,) = json.loads(await filled.fetchval("EXPLAIN (FORMAT JSON) EXECUTE planned(NULL, NULL)"))
+    assert [each["Index Cond"] for each in nodes(root["Plan"]) if "Index Cond" in each] == ["(id = wanted.wanted_id)"]
