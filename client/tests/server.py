@@ -10,12 +10,14 @@ import http.client
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -34,6 +36,7 @@ class Reports:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("REPORTD_", "ARTIFACT_"))}
         command = [PYTHON, "-m", "server", "up", "--data", str(data), "--port", str(port)]
         self._log = (data.parent / f"{data.name}.log").open("ab")
+        (data / "server.json").unlink(missing_ok=True)  # of a server that was killed: it would pass for the new one
         self.process = subprocess.Popen(
             command, cwd=CHECKOUT, env=environment, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
         )
@@ -100,15 +103,17 @@ class Proxy:
     """Passes requests on to a server. `script` decides about each: it gets (method, path) and returns None to pass it
     on, a status (with an optional body and headers) to answer itself, `cut` to pass it on and drop the answer, `drop`
     to close the connection without an answer. `seen` has every request. Requests come in parallel: a script finds the
-    body of its own in `body`, while the last of `bodies` may be that of another.
+    body of its own in `body`, while the last of `bodies` may be that of another; and in `number` which one it is of the
+    requests with its method and path, from 1.
 
     `older`: the server is one without /limits and what it names. `forgets`: it has no Idempotency-Keys any more, as
-    after they were swept."""
+    after they were swept. `certificate`: it is spoken to by https."""
 
-    def __init__(self, target: str, port: int = 0) -> None:
+    def __init__(self, target: str, port: int = 0, certificate: ssl.SSLContext | None = None) -> None:
         self.target, self.script, self.seen = target, lambda method, path: None, []
         self.bodies: list[tuple[str, bytes]] = []
         self._here = threading.local()
+        self._counting, self._counts = threading.Lock(), Counter[tuple[str, str]]()
         self.delay = 0.0
         self.older = self.forgets = False
         proxy = self
@@ -127,13 +132,20 @@ class Proxy:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.url = f"http{'s' if certificate else ''}://127.0.0.1:{self._server.server_port}"
+        if certificate:
+            self._server.socket = certificate.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     @property
     def body(self) -> bytes:
         """Of the request that the script is called for."""
         return self._here.body
+
+    @property
+    def number(self) -> int:
+        """Of the request that the script is called for."""
+        return self._here.number
 
     def handle(self, request) -> None:
         length = int(request.headers.get("Content-Length") or 0)
@@ -144,7 +156,9 @@ class Proxy:
         path = request.path.removeprefix(API)
         self.seen.append((request.command, path))
         self.bodies.append((path, body))
-        self._here.body = body
+        with self._counting:
+            self._counts[request.command, path] += 1
+            self._here.body, self._here.number = body, self._counts[request.command, path]
         time.sleep(self.delay)
         action = 404 if self.older and path == "/limits" else self.script(request.command, path)
         if action == "drop":
@@ -197,10 +211,16 @@ def wait_until(condition, seconds: float = PATIENCE) -> None:
         time.sleep(0.02)
 
 
+_HELD = []
+
+
 def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
+    """A port on which nobody listens. It stays reserved while this process runs: nobody gets it by chance. A server of
+    the test can still listen on it, since both sockets have SO_REUSEADDR and only one of them listens."""
+    _HELD.append(socket.socket())
+    _HELD[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    _HELD[-1].bind(("127.0.0.1", 0))
+    return _HELD[-1].getsockname()[1]
 
 
 PACKAGE = str(CHECKOUT / "client")
