@@ -12,7 +12,7 @@ from reportd_client.notes import Notes
 from reportd_client.runs import make_run
 from reportd_client.sender.http import Patience
 
-from tests.server import PYTHON, Proxy, Reports
+from tests.server import PATIENCE, PYTHON, Proxy, Reports
 from tests.test_process import command
 
 pytest_plugins = ["pytester", "tests.playwright"]
@@ -90,8 +90,8 @@ def record(tmp_path, server, said, quick):
     """Makes a run with a sender in a thread, or without one (`sender="none"`); the run is `with record(...) as run`."""
 
     def make(url=None, **arguments):
-        arguments = {"sender": "thread", "spool": tmp_path / "spool", "token": server.token, "drain": 20, **arguments}
-        return make_run(Notes(say=said.append), url=url or server.url, **arguments)
+        usual = {"sender": "thread", "spool": tmp_path / "spool", "token": server.token, "drain": PATIENCE}
+        return make_run(Notes(say=said.append), url=url or server.url, **{**usual, **arguments})
 
     return make
 
