@@ -10,7 +10,7 @@ import pytest
 from reportd_client.spool import spools_in
 
 from tests.images import png
-from tests.server import CHECKOUT
+from tests.server import CHECKOUT, PATIENCE
 from tests.tools import QUIET, node, program
 
 SOURCE = CHECKOUT / "client/js/reportd-playwright"
@@ -40,7 +40,7 @@ class Driver:
         self.process = subprocess.Popen(
             ["node", str(DRIVER), str(package), json.dumps(options)],
             cwd=folder,
-            env={**QUIET, "REPORTD_SPOOL": str(self.spool), "REPORTD_DRAIN": "20", **environment},
+            env={**QUIET, "REPORTD_SPOOL": str(self.spool), "REPORTD_DRAIN": str(PATIENCE), **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -60,7 +60,7 @@ class Driver:
         ended = self("end", **result)
         assert ended.get("status") is None  # of which Playwright would make the exit code
         self("exit")
-        _, said = self.process.communicate(timeout=60)
+        _, said = self.process.communicate(timeout=PATIENCE)
         assert self.process.returncode == 0
         return said, ended["milliseconds"]
 

@@ -9,7 +9,7 @@ from reportd_client import limits
 from reportd_client.pytest_plugin import _OPTIONS
 from reportd_client.receipt import EXIT
 
-from tests.server import CHECKOUT, CLEAN
+from tests.server import CHECKOUT, CLEAN, PATIENCE
 
 PAGE = (CHECKOUT / "docs/python.md").read_text("utf-8")
 README = (CHECKOUT / "client/README.md").read_text("utf-8")
@@ -19,7 +19,7 @@ README = (CHECKOUT / "client/README.md").read_text("utf-8")
 def test_examples_run(code, server, tmp_path):
     environment = {**CLEAN, "REPORTD_URL": server.url, "REPORTD_TOKEN": server.token, "REPORTD_STRICT": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stderr
     assert "print(run.receipt)" not in code or ("tests=1" in done.stdout and "refused=[]" in done.stdout)

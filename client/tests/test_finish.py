@@ -189,7 +189,7 @@ def test_it_waits_for_shards(finish, server, proxy, incomplete):
 
 
 def test_the_time_to_wait_is_over(finish, incomplete):
-    code, out, err = finish(incomplete["id"], "--wait", "0.1", "--fail-on", "incomplete")
+    code, out, err = finish(incomplete["id"], "--wait", "1", "--fail-on", "incomplete")
     assert code == 4 and "2 of 4 shards are silent" in out and err.count("\n") == 1
 
 

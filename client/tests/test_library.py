@@ -15,7 +15,7 @@ from reportd_client.notes import ReportdWarning
 from reportd_client.spool import Spool, spools_in
 
 from tests.images import png
-from tests.server import PACKAGE, python
+from tests.server import PACKAGE, PATIENCE, python
 
 
 def test_everything_that_a_run_can_say(record, server, said, tmp_path):
@@ -137,27 +137,28 @@ def test_an_asynchronous_run(record, server):
         async with record() as run:
             async with run.test("t") as test, test.step("s"):
                 pass
-            assert await run.flush_async(20)
-            assert len(server.cases(run.spool and server.runs()[0]["id"])) == 1
+            assert await run.flush_async(PATIENCE)
+            (stored,) = [each for each in server.runs() if each["run_key"] == run.fields["run_key"]]
+            assert len(server.cases(stored["id"])) == 1
         return run.receipt
 
     assert asyncio.run(work()).complete
 
 
 def test_steps_outside_of_a_test_do_nothing_and_cost_little():
-    started = time.perf_counter()
+    started = time.thread_time()
     for _ in range(1000):
         with reportd.step("nothing", selector="#x") as s:
             s.screenshot(b"")
             s.fail("x")
-    empty = time.perf_counter() - started
+    empty = time.thread_time() - started
     assert reportd.current_test() is None
     reportd.attach(b"x", "x")
     reportd.screenshot(b"x")
-    started = time.perf_counter()
+    started = time.thread_time()
     for _ in range(1000):
         subprocess.list2cmdline(["a b", "c d"])
-    assert empty < 100 * (time.perf_counter() - started)  # microseconds, whatever the machine
+    assert empty < 100 * (time.thread_time() - started)  # microseconds, whatever the machine
 
 
 def test_parents_are_recorded(record, tmp_path):

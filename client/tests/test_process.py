@@ -11,14 +11,15 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+from reportd_client import limits
 from reportd_client.spool import spools_in
 
 from tests.images import png
-from tests.server import API, CLEAN, Reports, free_port, python, wait_until
+from tests.server import API, CLEAN, PATIENCE, Proxy, Reports, free_port, python, wait_until
 
 WORK = """
 import os, sys, time, signal
@@ -45,13 +46,18 @@ def command(*arguments, **environment):
         env={**CLEAN, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
 
 
 @pytest.fixture
 def settings(server):
     return {"REPORTD_URL": server.url, "REPORTD_TOKEN": server.token}
+
+
+def wait_for_senders(folder):
+    """Wait until no process sends from this folder."""
+    wait_until(lambda: not any(str(folder) in line for line in senders()))
 
 
 def senders():
@@ -80,12 +86,12 @@ def test_a_process_sends_and_ends(tmp_path, server, settings):
 def test_a_killed_test_process_loses_nothing_that_has_ended(tmp_path, server, settings):
     done = python(work(tmp_path, "if i == 3: os.kill(os.getpid(), signal.SIGKILL)"), **settings)
     assert done.returncode == -signal.SIGKILL
-    wait_until(lambda: not any(str(tmp_path) in line for line in senders()), 20)
+    wait_for_senders(tmp_path)
     (folder,) = spools_in(tmp_path / "spool")
     resumed = command("resume", folder, **settings)
     assert resumed.returncode == 0, resumed.stderr
     run_id = resumed.stdout.split("/")[-1].strip()
-    assert [(t["test_id"], t["status"]) for t in server.cases(run_id)] == [
+    assert sorted((t["test_id"], t["status"]) for t in server.cases(run_id)) == [
         *((f"tests/{i}", "Passed") for i in range(3)),
         ("tests/3", "Pending"),
     ]
@@ -95,19 +101,19 @@ def test_a_killed_test_process_loses_nothing_that_has_ended(tmp_path, server, se
 
 def test_a_killed_sender_is_continued(tmp_path, server, settings):
     find = "subprocess.run(['pgrep', '-f', run.spool.folder.name], capture_output=True).stdout.split()"
-    kill = f"if i == 2: import subprocess; time.sleep(0.5); [os.kill(int(p), 9) for p in {find}]"
+    kill = f"if i == 2: import subprocess; assert run.flush({PATIENCE}); [os.kill(int(p), 9) for p in {find}]"
     done = python(work(tmp_path, kill), **settings)
     assert "The sender ended early" in done.stdout, done.stderr
     resumed = command("resume", tmp_path / "spool", **settings)
     run_id = resumed.stdout.split("/")[-1].strip()
-    assert [t["test_id"] for t in server.cases(run_id)] == [f"tests/{i}" for i in range(5)]
+    assert sorted(t["test_id"] for t in server.cases(run_id)) == [f"tests/{i}" for i in range(5)]
 
 
 def test_a_server_that_is_down_throughout(tmp_path, server, settings):
+    """Nobody waits for it as long as for one that has answered."""
     down = {**settings, "REPORTD_URL": f"http://127.0.0.1:{free_port()}"}
-    started = time.monotonic()
-    done = python(work(tmp_path, tests=2), **down)
-    assert done.returncode == 0 and time.monotonic() - started < 20
+    done = python(work(tmp_path, tests=2), **down, REPORTD_DRAIN=str(10 * PATIENCE))
+    assert done.returncode == 0
     (line,) = [line for line in done.stderr.splitlines() if "reportd-send resume" in line]
     folder = line.split()[-1]
     status = command("status", tmp_path / "spool")
@@ -122,7 +128,7 @@ def test_a_server_that_is_killed_again_and_again(tmp_path):
     """SIGKILL to the server and its database, while requests are under way: nothing is lost, nothing is doubled."""
     port = free_port()
     reports = Reports(tmp_path / "data", port)
-    settings = {"REPORTD_URL": reports.url, "REPORTD_TOKEN": reports.token, "REPORTD_DRAIN": "100"}
+    settings = {"REPORTD_URL": reports.url, "REPORTD_TOKEN": reports.token, "REPORTD_DRAIN": str(5 * PATIENCE)}
     code = work(tmp_path, "time.sleep(0.02)", tests=150)
     process = subprocess.Popen([sys.executable, "-c", code], env={**CLEAN, **settings}, stdout=subprocess.PIPE)
     try:
@@ -133,7 +139,7 @@ def test_a_server_that_is_killed_again_and_again(tmp_path):
             reports.process.wait()
             reports._log.close()
             reports = Reports(tmp_path / "data", port)
-        output = process.communicate(timeout=120)[0].decode()
+        output = process.communicate(timeout=5 * PATIENCE)[0].decode()
         assert "tests=150" in output and "spool=None" in output, output
         (run,) = reports.runs()
         cases = reports.cases(run["id"])
@@ -148,36 +154,42 @@ def test_a_server_that_is_killed_again_and_again(tmp_path):
 
 
 def test_the_token_is_in_no_process_list_and_no_log(tmp_path, server, settings, proxy):
-    proxy.delay = 0.2
+    go_on = threading.Event()
+    proxy.script = lambda method, path: go_on.wait(PATIENCE) and None if path.endswith("/bundle") else None
     code = work(tmp_path).replace("run(name=", f"run(token={server.token!r}, name=")
     process = subprocess.Popen(
         [sys.executable, "-c", "import sys; exec(sys.stdin.read())"],
         stdin=subprocess.PIPE,
-        env={**CLEAN, "REPORTD_URL": proxy.url},
+        env={**CLEAN, "REPORTD_URL": proxy.url, "REPORTD_DRAIN": str(PATIENCE)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
     process.stdin.write(code.encode())
     process.stdin.close()
     process.stdin = None
-    wait_until(lambda: any(str(tmp_path) in line for line in senders()), 20)
+    records = (tmp_path / "spool").glob
+    wait_until(lambda: any(path.endswith("/bundle") for _, path in proxy.seen))
+    wait_until(lambda: any(b'"kind":"end"' in path.read_bytes() for path in records("*/w-*")))
     lines = [line for line in senders() if str(tmp_path) in line]
-    assert not any(server.token in line for line in lines)
-    for folder in spools_in(tmp_path / "spool"):
-        for path in folder.rglob("*"):
-            assert not path.is_file() or server.token.encode() not in path.read_bytes()
-    out, err = process.communicate(timeout=60)
+    assert lines and not any(server.token in line for line in lines)
+    (folder,) = spools_in(tmp_path / "spool")
+    for path in folder.rglob("*"):
+        assert not path.is_file() or server.token.encode() not in path.read_bytes()
+    go_on.set()
+    out, err = process.communicate(timeout=PATIENCE)
     assert b"tests=5" in out and server.token.encode() not in out + err
 
 
 def test_a_sender_that_cannot_reach_the_end_is_ended(tmp_path, settings, proxy):
-    """A server that accepts connections and never answers."""
-    proxy.script = lambda method, path: time.sleep(60)
+    """A server that accepts connections and never answers: nobody waits as long as a request does."""
+    over = threading.Event()
+    proxy.script = lambda method, path: over.wait(PATIENCE) and "drop"
     started = time.monotonic()
     done = python(work(tmp_path), **{**settings, "REPORTD_URL": proxy.url, "REPORTD_DRAIN": "1"})
-    assert done.returncode == 0 and time.monotonic() - started < 25
+    assert done.returncode == 0 and time.monotonic() - started < limits.READ_SECONDS
     assert "reportd-send resume" in done.stderr
-    wait_until(lambda: not any(str(tmp_path) in line for line in senders()), 10)
+    wait_for_senders(tmp_path)
+    over.set()
 
 
 def test_a_token_that_is_wrong(tmp_path, server):
@@ -235,15 +247,16 @@ def authority(tmp_path_factory):
 
 
 @pytest.fixture
-def secure(proxy, authority):
+def secure(server, authority):
+    """A proxy that is spoken to by https."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(authority / "ca.pem", authority / "key.pem")
-    proxy._server.socket = context.wrap_socket(proxy._server.socket, server_side=True)
-    return proxy.url.replace("http:", "https:")
+    with closing(Proxy(server.url, certificate=context)) as proxy:
+        yield proxy
 
 
 def test_a_certificate_of_the_own_authority(secure, authority, settings):
-    settings = {**settings, "REPORTD_URL": secure}
+    settings = {**settings, "REPORTD_URL": secure.url}
     refused = command("check", **settings)
     assert refused.returncode == 1 and "Set REPORTD_CA_FILE" in refused.stderr
     for name in ("REPORTD_CA_FILE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
@@ -252,15 +265,15 @@ def test_a_certificate_of_the_own_authority(secure, authority, settings):
     assert insecure.returncode == 0 and "is not checked" in insecure.stderr
 
 
-def test_a_certificate_of_another_authority_or_for_another_name(proxy, secure, authority, settings, tmp_path):
-    settings = {**settings, "REPORTD_URL": secure}
+def test_a_certificate_of_another_authority_or_for_another_name(secure, authority, settings, tmp_path):
+    settings = {**settings, "REPORTD_URL": secure.url}
     other = command("check", **settings, REPORTD_CA_FILE=str(certificate(tmp_path) / "ca.pem"))
     assert other.returncode == 1 and other.stderr.count("\n") == 1
-    assert f"{secure}/api/v1/reports: its certificate is not accepted (self-signed certificate)" in other.stderr
-    settings["REPORTD_URL"] = secure.replace("127.0.0.1", "localhost")
+    assert f"{secure.url}/api/v1/reports: its certificate is not accepted (self-signed certificate)" in other.stderr
+    settings["REPORTD_URL"] = secure.url.replace("127.0.0.1", "localhost")
     name = command("check", **settings, REPORTD_CA_FILE=str(authority / "ca.pem"))
     assert name.returncode == 1 and name.stderr.count("\n") == 1 and "Hostname mismatch" in name.stderr, name.stderr
-    assert proxy.seen == []
+    assert secure.seen == []
 
 
 @pytest.fixture
@@ -334,7 +347,7 @@ def test_a_proxy_with_a_password(forward_proxy, settings):
 def test_a_proxy_with_a_password_before_a_certificate(forward_proxy, secure, authority, settings, server, tmp_path):
     """A tunnel: the proxy sees neither the token nor the report."""
     address, trusted = f"127.0.0.1:{forward_proxy.server_port}", {"REPORTD_CA_FILE": str(authority / "ca.pem")}
-    settings = {**settings, "REPORTD_URL": secure}
+    settings = {**settings, "REPORTD_URL": secure.url}
     for login in ("", "anna:wrong@"):
         refused = command("check", **settings, **trusted, https_proxy=f"http://{login}{address}")
         assert refused.returncode == 1 and refused.stderr.count("\n") == 1, refused.stderr
@@ -345,21 +358,21 @@ def test_a_proxy_with_a_password_before_a_certificate(forward_proxy, secure, aut
     forward_proxy.seen.clear()
     done = python(work(tmp_path, tests=2), **settings, **trusted, **through)
     assert "tests=2" in done.stdout and "spool=None" in done.stdout, done.stderr
-    assert set(forward_proxy.seen) == {secure.removeprefix("https://")}
+    assert set(forward_proxy.seen) == {secure.url.removeprefix("https://")}
     forward_proxy.seen.clear()
     assert command("check", **settings, **trusted, **through, no_proxy="127.0.0.1").returncode == 0
     assert forward_proxy.seen == []
 
 
 def test_the_playwright_reporter_goes_the_same_ways(drive, forward_proxy, secure, authority, server):
-    def said(url=secure, **environment):
+    def said(url=secure.url, **environment):
         driver = drive(url, environment=environment)
         driver("test", title="t")
         return driver.finish()[0]
 
     address, trusted = f"127.0.0.1:{forward_proxy.server_port}", {"REPORTD_CA_FILE": str(authority / "ca.pem")}
     assert "Set REPORTD_CA_FILE to the file" in said()
-    assert "its certificate is not accepted" in said(secure.replace("127.0.0.1", "localhost"), **trusted)
+    assert "its certificate is not accepted" in said(secure.url.replace("127.0.0.1", "localhost"), **trusted)
     assert "is no file of certificates" in said(REPORTD_CA_FILE="/nothing")
     insecure = said(REPORTD_INSECURE="1")
     assert "is not checked" in insecure and "1 test, 0 files (0 new) sent" in insecure
@@ -369,7 +382,7 @@ def test_the_playwright_reporter_goes_the_same_ways(drive, forward_proxy, secure
     forward_proxy.seen.clear()
     through = {"HTTPS_PROXY": f"http://anna:p%40ss@{address}"}
     assert "1 test, 0 files (0 new) sent" in said(**trusted, **through)
-    assert set(forward_proxy.seen) == {secure.removeprefix("https://")}
+    assert set(forward_proxy.seen) == {secure.url.removeprefix("https://")}
     forward_proxy.seen.clear()
     assert "1 test, 0 files (0 new) sent" in said(**trusted, **through, NO_PROXY="example.com, 127.0.0.1")
     assert forward_proxy.seen == []
@@ -390,8 +403,8 @@ def test_an_address_where_something_else_listens(tmp_path, settings):
             with suppress(OSError):
                 while True:
                     connection, _ = other.accept()
-                    connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
-                    connection.close()
+                    with connection, suppress(OSError):  # the other side may have gone
+                        connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
 
         threading.Thread(target=talk, daemon=True).start()
         done = command("check", **{**settings, "REPORTD_URL": f"http://127.0.0.1:{other.getsockname()[1]}"})

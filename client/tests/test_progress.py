@@ -11,7 +11,7 @@ import threading
 from reportd_client.commands import terminal
 from reportd_client.commands.terminal import Progress, say
 
-from tests.server import CLEAN, wait_until
+from tests.server import CLEAN, PATIENCE, wait_until
 
 
 class Screen(io.StringIO):
@@ -99,7 +99,7 @@ def test_a_command_on_a_terminal(server, tmp_path):
 
     reader = threading.Thread(target=read)
     reader.start()
-    out = process.communicate(timeout=60)[0]
+    out = process.communicate(timeout=PATIENCE)[0]
     reader.join()
     os.close(screen)
     text = b"".join(seen).decode()

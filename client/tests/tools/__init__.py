@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server import CLEAN
+from tests.server import CLEAN, PATIENCE
 
 MODULES = Path(__file__).parent / "node_modules"
 REQUIRED = bool(os.environ.get("REQUIRE_TOOLS"))  # set by .ci/run
@@ -16,7 +16,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 QUIET = {**{name: value for name, value in CLEAN.items() if name != "CI"}, "NO_COLOR": "1", "FORCE_COLOR": "0"}
 
 
-def node(folder: Path, script: str, *arguments: str, timeout: float = 120, **environment: str):
+def node(folder: Path, script: str, *arguments: str, timeout: float = 5 * PATIENCE, **environment: str):
     """Run a program of package.json in a folder, which gets the modules: node(folder, "jest/bin/jest.js", "--ci").
     Without node or the modules the test is skipped; in CI it fails. Returns the finished process: a runner whose tests
     fail does not exit with 0."""
@@ -28,11 +28,11 @@ def node(folder: Path, script: str, *arguments: str, timeout: float = 120, **env
     return _run(["node", *([str(MODULES / script)] if script else []), *arguments], folder, timeout, environment)
 
 
-def program(folder: Path, name: str, *arguments: str, timeout: float = 120, required: bool = False, **environment: str):
+def program(folder: Path, name: str, *arguments: str, required: bool = False, **environment: str):
     """Run a program of the system in a folder, as node(). Only a `required` one is missed in CI."""
     if shutil.which(name) is None:
         _missing(name, required)
-    return _run([name, *arguments], folder, timeout, environment)
+    return _run([name, *arguments], folder, 5 * PATIENCE, environment)
 
 
 def _run(command, folder, timeout, environment):
