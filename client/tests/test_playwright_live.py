@@ -8,7 +8,7 @@ import pytest
 from reportd_client.spool import spools_in
 
 from tests.playwright import run_id_of
-from tests.server import free_port, wait_until
+from tests.server import PATIENCE, free_port, wait_until
 from tests.test_browser import real_browser
 from tests.tools import CHROMIUM, MODULES, QUIET, node
 
@@ -136,7 +136,7 @@ class Project:
     def run(self, *arguments, **environment):
         """Exit code, standard output, and the lines of standard error that are the reporter's."""
         process = self.start(*arguments, **environment)
-        output, errors = process.communicate(timeout=120)
+        output, errors = process.communicate(timeout=5 * PATIENCE)
         return process.returncode, output, "\n".join(re.findall("^reportd: .*", errors, re.MULTILINE))
 
 
@@ -148,15 +148,17 @@ def project(tmp_path_factory, package, server):
 @pytest.fixture(scope="module")
 def live(project, server):
     """A run with all outcomes: its id, and what the server said of it while it was under way."""
+    others = {run["id"] for run in server.runs()}
     process = project.start("test")
     seen = []
 
     def is_visible():
-        seen[:] = [run for run in server.runs() if run["name"] == "live" and run["test_counts"]["total"]]
+        new = [run for run in server.runs() if run["name"] == "live" and run["id"] not in others]
+        seen[:] = [run for run in new if run["test_counts"]["total"]]
         return seen or process.poll() is not None
 
     wait_until(is_visible)
-    output, errors = process.communicate(timeout=300)
+    output, errors = process.communicate(timeout=5 * PATIENCE)
     assert process.returncode == 1, output + errors
     return run_id_of(errors), seen
 
@@ -322,7 +324,7 @@ def test_a_shard_whose_server_was_away_and_one_whose_server_is_there(project, se
     for shard, settings in (("1/2", off), ("1/2", without), ("2/2", with_it)):
         arguments = ("few.spec.js", "--workers=1", f"--shard={shard}")
         code, output, said = project.run("test", *arguments, REPORTD_RUN_KEY="real shards", **settings)
-        ends.append((code, re.sub(r"\(?\d+(\.\d+)?m?s\)?", "", output)))
+        ends.append((code, re.sub(r"\(?\b\d+(\.\d+)?(ms|s|m)\b\)?", "", output)))
         if settings is without:
             (folder,) = spools_in(spool)
             assert said.endswith(f"Send it with: reportd-send resume {folder}") and "\n" not in said

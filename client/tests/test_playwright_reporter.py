@@ -137,10 +137,10 @@ def test_each_ci_system_says_the_same(package, tmp_path):
 
 def test_a_run_is_sent_while_it_runs_and_its_spool_is_removed(drive, server):
     titles, branch = ["t0", "t1", "t2", "t3", "never"], {"REPORTD_BRANCH": "main"}
-    driver = drive(titles=titles, name="live", tags=["smoke"], environment=branch)
+    driver = drive(titles=titles, name="four tests", tags=["smoke"], environment=branch)
     returned = driver("test", title="t0", stdout=["a ", "0\n"], attachments=[attached(png(0)), attached(png(99))])
     assert returned["awaited"] is False
-    (run,) = wait_for_run(server, "live", tests=1)
+    (run,) = wait_for_run(server, "four tests", tests=1)
     assert (run["status"], run["finished_at"], run["branch"], run["tags"]) == ("Running", None, "main", ["smoke"])
     assert not any(server.token.encode() in path.read_bytes() for path in driver.spool.rglob("*") if path.is_file())
     with pytest.raises(Taken, match=f"process {driver.process.pid} of Node.js"):

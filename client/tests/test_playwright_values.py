@@ -281,7 +281,7 @@ def test_jobs_that_send_their_shards(tmp_path, send, server):
     run = run_of(server, send(tmp_path / "2.zip", REPORTD_RUN_KEY="in shards"))
     assert run["status"] == "Passed" and run["finished_at"] is not None and len(run["tests"]) == 2
     assert run_of(server, send(tmp_path / "1.zip"))["finished_at"] is not None, "without a key it is a run of its own"
-    whole = run_of(server, send(tmp_path, REPORTD_RUN_KEY="whole"))
+    whole = run_of(server, send(tmp_path, REPORTD_RUN_KEY="not in shards"))
     assert whole["finished_at"] is not None and whole["metadata"]["shards"] == ["1/2", "2/2"]
     assert whole["metadata"]["expected_tests"] == 2
 

@@ -16,7 +16,7 @@ from reportd_client.receipt import Receipt, sentence
 from reportd_client.spool import spools_in
 
 from tests.images import png
-from tests.server import API, CLEAN, wait_until
+from tests.server import API, CLEAN, PATIENCE, wait_until
 from tests.test_process import command
 
 
@@ -271,7 +271,7 @@ def test_ctrl_c_keeps_the_spool(proxy, server, results, tmp_path):
     )
     wait_until(lambda: proxy.seen)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, err.count(b"\n")) == (130, 1) and b"Interrupted" in err, err
     assert len(spools_in(tmp_path / "spool")) == 1
 
@@ -301,8 +301,8 @@ def expecting(server, results):
 
 
 def test_a_run_that_is_not_complete(send, server, expecting, results):
-    expecting("whole")
-    done = send(results, "--run-key", "whole", "--fail-on", "incomplete")
+    expecting("nothing lacks")
+    done = send(results, "--run-key", "nothing lacks", "--fail-on", "incomplete")
     assert done.returncode == 0 and done.stderr == ""
     later = {"later": True, "checksum": "0" * 64, "file_size": 9, "file_name": "a.webm", "artifact_type": "video"}
     test = {"client_ref": str(uuid.uuid4()), "test": {"name": "films", "status": "Passed"}, "artifacts": [later]}
