@@ -14,7 +14,7 @@ PASSWORD = "hunter2secret"
 _CONFIG = """
 import { defineConfig } from '@playwright/test';
 export default defineConfig({
-  testDir: 'specs', outputDir: 'results', workers: 1, timeout: 30_000, expect: { timeout: 200 },
+  testDir: 'specs', outputDir: 'results', workers: 1, timeout: 60_000, expect: { timeout: 30_000 },
   metadata: { team: 'checkout' },
   use: {
     launchOptions: { executablePath: 'CHROMIUM', args: ['--no-sandbox'] },
@@ -59,7 +59,7 @@ test.describe('login', { tag: ['@smoke'], annotation: issue }, () => {
   test('fails', async ({ page }) => {
     await page.getByLabel('Password').fill('PASSWORD');
     await test.step('look', async () => {
-      await expect(page.getByLabel('Password'), 'the password').toHaveValue('PASSWORD!');
+      await expect(page.getByLabel('Password'), 'the password').toHaveValue('PASSWORD!', { timeout: 200 });
     });
   });
 });

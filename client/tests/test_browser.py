@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from tests.images import png
+from tests.server import PATIENCE
 from tests.test_pytest import report
 
 __all__ = ["report"]
@@ -17,6 +18,10 @@ real_browser = pytest.mark.skipif(
 CONFTEST = f"""
 import pytest
 from playwright.sync_api import sync_playwright
+from reportd_client import screenshots
+from reportd_client.pytest_plugin import browser
+
+screenshots.SECONDS = browser._SECONDS = {PATIENCE}  # a slow machine needs more than three
 
 @pytest.fixture(scope="session")
 def browser():
@@ -58,11 +63,14 @@ import reportd_client as reportd
 def test_fails(page):
     with reportd.step("Open the cart", type="navigate"):
         page.goto("http://shop.example/cart?token=secret-token")
-        page.evaluate("console.error('from the page')")
-        page.evaluate("fetch('/missing').catch(() => 0)")
-        page.evaluate("fetch('/broken').catch(() => 0)")
-        page.evaluate("setTimeout(() => { throw new Error('uncaught in the page') }, 0)")
-        page.wait_for_timeout(200)
+        for event, code in (
+            ("console", "console.error('from the page')"),
+            ("response", "fetch('/missing').catch(() => 0)"),
+            ("requestfailed", "fetch('/broken').catch(() => 0)"),
+            ("weberror", "setTimeout(() => { throw new Error('uncaught in the page') }, 0)"),
+        ):
+            with page.context.expect_event(event):  # which comes when it comes
+                page.evaluate(code)
     with reportd.step("Fill", selector="#password", input_value="hunter2"):
         pass
     with reportd.step("Look at it") as s:
