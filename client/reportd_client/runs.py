@@ -14,7 +14,7 @@ from reportd_client import ci
 from reportd_client.launch import Launched, launch
 from reportd_client.mask import Masks
 from reportd_client.notes import Notes, harmless
-from reportd_client.receipt import Receipt
+from reportd_client.receipt import Receipt, resume_hint
 from reportd_client.settings import Settings, read, token_of
 from reportd_client.spool import Spool
 from reportd_client.system import System
@@ -103,15 +103,18 @@ class Run:
         """Write the end of the run, and wait for the sender: at most `drain` seconds and a little."""
         if self.spool is None or self.receipt is not None:
             return
-        end = {"kind": "end", "finished_at": System.now(), **self._ended}
-        self.recorder.append(end, verdict=True)
-        self.recorder.writer.close()
-        lost = self.recorder.writer.lost
-        self.receipt = self._launched.finish() if self._launched else Receipt(spool=self.spool.folder)
-        if lost:
-            self.receipt.refused.append(f"{lost} records that the spool had no space for")
-        if self.receipt.message:
-            self.notes.problem("receipt", self.receipt.message)
+        folder = self.spool.folder
+        # If the waiting is interrupted, this is the receipt, and nobody waits again when the run is closed once more.
+        self.receipt = Receipt(spool=folder, message=f"Interrupted while sending. {resume_hint(folder)}", code=5)
+        try:
+            self.recorder.append({"kind": "end", "finished_at": System.now(), **self._ended}, verdict=True)
+            self.recorder.writer.close()
+            self.receipt = self._launched.finish() if self._launched else Receipt(spool=folder)
+        finally:
+            if lost := self.recorder.writer.lost:
+                self.receipt.refused.append(f"{lost} records that the spool had no space for")
+            if self.receipt.message:
+                self.notes.problem("receipt", self.receipt.message)
 
     @harmless
     def flush(self, timeout: float | None = None) -> bool:

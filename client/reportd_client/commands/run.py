@@ -92,7 +92,8 @@ def run(options: argparse.Namespace) -> int:
     try:
         own = _send(made, code, before, options)
     except KeyboardInterrupt:
-        say(f"Interrupted while sending. See reportd-send status {made.spool.folder.parent if made.spool else ''}")
+        if made.receipt is None:  # else close() has said it
+            say(f"Interrupted while sending. See reportd-send status {made.spool.folder.parent if made.spool else ''}")
         own = EXIT.NOT_SENT
     except Exception as error:  # the exit code of the command must not be lost
         say(f"Sending failed: {type(error).__name__}: {error}")
