@@ -381,11 +381,11 @@ def test_half_open_html_costs_little(part):
     times = []
     for length in (100_000, 200_000):
         text = part * (length // len(part))
-        began = time.process_time()
+        began = time.thread_time()
         for _ in range(3):
             text_of_html(text)
             files_of(Source(Path("x/output.xml")), text)
-        times.append(time.process_time() - began)
+        times.append(time.thread_time() - began)
     assert times[1] < max(3 * times[0], 0.5)
 
 
