@@ -169,7 +169,7 @@ async def find(
 async def _flaky(connection: Any, project_id: UUID, now: datetime) -> tuple[list[FlakyTest], bool]:
     """The flaky tests of the last 30 days, those first that are so on most commits; and whether there may be more."""
     until = first_id(now + timedelta(hours=1))
-    wanted = sorted(await marks.flaky_tests(connection, project_id, until))
+    wanted = sorted(await marks.flaky_tests(connection, project_id, until, most=marks.MAX_MARKED + 1))
     shown = wanted[: marks.MAX_MARKED]
     histories = await marks.histories(connection, project_id, shown, until)
     newest = await _newest(connection, project_id, shown)
@@ -188,7 +188,7 @@ async def _flaky(connection: Any, project_id: UUID, now: datetime) -> tuple[list
 
 
 def _mark(history: Sequence[Attempt], now: datetime) -> FlakyMark | None:
-    found = rules.flaky(history, now)
+    found = rules.flaky(history, marks.looked_at_since(now))
     if found is None:
         return None
     pairs = [marks.FlakyPair(failed.id, passed.id, failed.commit) for failed, passed in found.evidence[:_PAIRS]]

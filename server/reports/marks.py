@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -93,15 +93,20 @@ async def of_run(reads: Reads, run_id: UUID, scope: UUID | None) -> RunMarks:
         run = await run_comparisons.by_id(connection, run_id, scope)
         tests = await run_comparisons.tests(connection, run.id, MAX_TESTS + 1)
         before = await run_comparisons.previous(connection, run)
-        shaky = await flaky_tests(connection, run.project_id, _last(tests)) if tests else set()
-        wanted = [
-            test for test in tests[:MAX_TESTS] if test.status == "Failed" or test.flaky_here or test.test_id in shaky
-        ]
-        wanted.sort(key=lambda test: test.status != "Failed")
+        wanted = await _wanted(connection, run.project_id, tests[:MAX_TESTS], _last(tests)) if tests else []
         found = await for_tests(connection, run, before, wanted)
     marked = [_marked(test, mark) for test, mark in zip(wanted, found, strict=True) if mark != Marks()]
     limits = {"tests": len(tests) > MAX_TESTS, "marked": len(wanted) > MAX_MARKED}
     return RunMarks(run.id, before.id if before else None, marked, [name for name, over in limits.items() if over])
+
+
+async def _wanted(where: Any, project_id: UUID, tests: Sequence[Outcome], until: UUID) -> list[Outcome]:
+    """The tests that may have a mark, those that failed first, then by `test_id`. Of those that neither failed nor are
+    flaky here, no more than have their history read."""
+    others = list({test.test_id for test in tests if test.status != "Failed" and not test.flaky_here})
+    shaky = await flaky_tests(where, project_id, until, others, MAX_MARKED + 1) if others else set()
+    wanted = [test for test in tests if test.status == "Failed" or test.flaky_here or test.test_id in shaky]
+    return sorted(wanted, key=lambda test: (test.status != "Failed", test.test_id))
 
 
 async def for_tests(
@@ -155,22 +160,37 @@ async def of_newest(where: Any, history: Sequence[HistoryEntry]) -> list[tuple[H
     return list(zip(last.values(), await for_tests(where, run, previous, tests), strict=True))
 
 
-async def flaky_tests(where: Any, project_id: UUID, until: UUID) -> set[str]:
+async def flaky_tests(
+    where: Any, project_id: UUID, until: UUID, among: Sequence[str] | None = None, most: int | None = None
+) -> set[str]:
     """The `test_id`s that may be flaky as of result `until`: compare/marks.py then decides. Among the newest 5,000
-    failures of the last 30 days."""
-    since = first_id(time_of(until) - timedelta(days=marks.DAYS))
-    rows = await where.fetch(SQL.marks.flaky_tests, project_id, since, until, MAX_FAILURES)
-    return {row["test_id"] for row in rows}
+    failures of the last 30 days; the first `most` (None: all) of those in `among` (None: of all)."""
+    places = project_id, looked_at_since(time_of(until)), until, MAX_FAILURES
+    return {row["test_id"] for row in await where.fetch(SQL.marks.flaky_tests, *places, among, most)}
+
+
+def looked_at_since(now: datetime) -> UUID:
+    """Results before this one are too old for the mark `flaky`."""
+    return first_id(now - timedelta(days=marks.DAYS))
 
 
 async def histories(where: Any, project_id: UUID, tests: Iterable[str], until: UUID) -> dict[str, list[Attempt]]:
     """The newest 150 results of each of these tests, by `test_id`, up to result `until`."""
     wanted = sorted(tests)
-    found: dict[str, list[Attempt]] = {test_id: [] for test_id in wanted}
-    for row in await where.fetch(SQL.marks.histories, project_id, wanted, until, DEPTH):
-        test_id, *columns = row
-        found[test_id].append(Attempt(*[*columns, time_of(row["id"])]))
-    return found
+    rows = await where.fetch(SQL.marks.histories, project_id, wanted, until, DEPTH)
+    ran = await where.fetch(SQL.marks.runs, list({row["suite_run_id"] for row in rows})) if rows else []
+
+    def attempts() -> dict[str, list[Attempt]]:
+        runs = {run_id: facts for run_id, *facts in ran}
+        found: list[list[Attempt]] = [[] for _ in wanted]
+        for number, result_id, run_id, status, attempt, browser, duration in rows:
+            if run_id in runs:  # else it was deleted meanwhile
+                name, branch, commit = runs[run_id]
+                ran_as = status, attempt, browser, name, branch, commit, duration
+                found[number - 1].append(Attempt(result_id, run_id, *ran_as))
+        return dict(zip(wanted, found, strict=True))
+
+    return await aside(500 * len(rows), attempts)
 
 
 def _last(tests: Collection[Outcome]) -> UUID:
@@ -198,7 +218,7 @@ def _marks(run: ComparedRun, test: Outcome, previous_id: UUID | None, history: l
         if slower := marks.slower(series):
             found.slower = SlowerMark(round(slower.now), round(slower.before))
     mine = [each for each in history if each.browser == test.browser]
-    if flaky := marks.flaky(mine, time_of(test.id)):
+    if flaky := marks.flaky(mine, looked_at_since(time_of(test.id))):
         pairs = [FlakyPair(failed.id, passed.id, failed.commit) for failed, passed in flaky.evidence[:_EVIDENCE]]
         found.flaky = FlakyMark(flaky.commits, flaky.of, pairs)
     return found

@@ -451,13 +451,15 @@ async def test_flaky_tests_are_those_of_the_rule(client, rows):
             " VALUES (%s, %s, %s, 'x', %s, %s, %s, %s)",
             *(result_id, run_id, project["id"], test, status, browser, number),
         )
-        attempts.setdefault(test, []).append(
-            Attempt(result_id, run_id, status, number, browser, commit=commit, moment=time_of(result_id))
-        )
-    now = time_of(result_id)
-    expected = {test for test, each in attempts.items() if flaky(each, now)}
+        attempts.setdefault(test, []).append(Attempt(result_id, run_id, status, number, browser, commit=commit))
+    since = marks.looked_at_since(time_of(result_id))
+    expected = {test for test, each in attempts.items() if flaky(each, since)}
     assert 5 < len(expected) < 55
     assert await marks.flaky_tests(pool, project["id"], result_id) == expected
+    assert await marks.flaky_tests(pool, project["id"], result_id, most=4) == set(sorted(expected)[:4])
+    among = sorted(attempts)[20:]
+    first = [test for test in among if test in expected][:4]
+    assert await marks.flaky_tests(pool, project["id"], result_id, among, 4) == set(first)
     long_after = new_ids(1, 1)[0].int + (int(timedelta(days=31).total_seconds() * 1000) << 80)
     assert await marks.flaky_tests(pool, project["id"], UUID(int=long_after)) == set()
 

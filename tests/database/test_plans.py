@@ -57,8 +57,9 @@ ARGUMENTS = {
     "comparisons.previous_run": (PROJECT, RUN, "nightly", "b1"),
     "comparisons.main_run": (PROJECT, RUN, "nightly"),
     "comparisons.tests_of_run": (RUN, 10_001),
-    "marks.flaky_tests": (PROJECT, FIRST, CASE, 5_000),
+    "marks.flaky_tests": (PROJECT, FIRST, CASE, 5_000, ["test 7", "test 9"], 101),
     "marks.histories": (PROJECT, ["test 7", "test 9"], CASE, 200),
+    "marks.runs": ([RUN],),
     "results.head": (CASE, PROJECT, 20_000),
     "results.iterations": (CASE, 1_000),
     "results.first": (CASE,),
@@ -149,7 +150,7 @@ async def test_flaky_tests_are_found_from_the_failures(filled, cache):
     project = await filled.fetchval("SELECT id FROM projects")
     await filled.execute(f"{_SESSION}; SET plan_cache_mode = {cache}")
     query = "EXPLAIN (FORMAT JSON) " + QUERIES["marks.flaky_tests"]
-    text = await filled.fetchval(query, project, FIRST, CASE, 5_000)
+    text = await filled.fetchval(query, project, FIRST, CASE, 5_000, None, 101)
     used = {node.get("Index Name") for node in nodes(json.loads(text)[0]["Plan"])} - {None}
     assert {name for name in used if "test_case_results" in name} == {
         "idx_test_case_results_failed",
