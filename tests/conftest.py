@@ -29,6 +29,7 @@ from server.database.embedded import Postgres
 from server.http.protocol import Runner
 from server.ids import new_id
 from server.storage.marker import MARKER
+from server.thumbs import thumbnails
 from tests.people import password_hash
 
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
@@ -38,6 +39,12 @@ _numbers = itertools.count()
 # tests that interrupt a process with SIGINT would time out in a background run.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def thumbnails_are_not_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slowly their process starts. A test of late ones says when they are."""
+    monkeypatch.setattr(thumbnails, "_WAIT_SECONDS", 60.0)
 
 
 @pytest.fixture(scope="session")
