@@ -8,7 +8,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from server.database.queries import SQL
-from server.database.rows import encode_many
+from server.database.rows import encode_portions
 from server.errors import CaseNotFound
 from server.ids import bucket_of, new_ids
 from server.reports import listing
@@ -48,9 +48,13 @@ class Appended:
 
 async def insert_many(connection: Any, cases: Sequence[UUID], new: Sequence[Struct]) -> None:
     """Inserts checkpoints in the order sent, each of its test case. The caller holds their locks."""
-    if new:
-        ids = new_ids(bucket_of(cases[0]), len(new))
-        await connection.execute(SQL.checkpoints.insert_many, cases, ids, await encode_many(new))
+    if not new:
+        return
+    ids, at = new_ids(bucket_of(cases[0]), len(new)), 0
+    async for count, rows in encode_portions(new):
+        some = slice(at, at + count)
+        await connection.execute(SQL.checkpoints.insert_many, cases[some], ids[some], rows)
+        at += count
 
 
 async def own_artifacts(connection: Any, case_id: UUID, wanted: Sequence[UUID]) -> set[UUID]:
