@@ -19,15 +19,20 @@ _CANCEL_AGAIN = 1.0
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_INLINE = 256 << 10  # bytes; work on less takes a few milliseconds at most
+_INLINE = 256 << 10  # bytes
 # One thread: Python runs one at a time, and with each further one the event loop would wait longer for its turn.
 _THREAD = ThreadPoolExecutor(1, "reportd-work")
+
+
+def is_large(size: int) -> bool:
+    """Whether work on so many bytes would hold up the event loop for longer than a few milliseconds."""
+    return size > _INLINE
 
 
 async def aside(size: int, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """`work(…)`, whose time grows with `size` (in bytes): in a thread when that is large, so that all other requests go
     on meanwhile."""
-    if size <= _INLINE:
+    if not is_large(size):
         return work(*args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(_THREAD, lambda: _without_collector(work, *args, **kwargs))
 

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
-from msgspec import inspect
+from msgspec import Struct, inspect
 
 from server.background import aside
 from server.errors import BodyTimeout, Invalid, MalformedBody, NotForm, NotMultipart, Problem, TooLarge, UnknownEncoding
@@ -37,6 +37,7 @@ _PORTION = 4 << 10  # bytes of tiny chunks to join at once: up to 4,096 chunks, 
 _INFLATE = 256 << 10  # bytes to decompress at once
 _MOST_AT_ONCE = 64  # chunks
 _MAX_FIELDS = 100  # of a form
+_ROWS = 500  # to free at once
 _REGEX = "Expected `str` matching regex "
 
 
@@ -293,6 +294,31 @@ async def read_body(request: web.Request, limit: int, memory: Reservation) -> by
     if inflater is not None:
         inflater.close()
     return await aside(size, b"".join, parts)
+
+
+async def release(body: Struct) -> None:
+    """Free the rows of a large JSON body that is not needed any more: in portions, since no other request is served
+    while they are freed, and headers of 8,000 requests can take 40 ms."""
+    freed = 0
+    for rows in _lists(body):
+        while rows:
+            freed += len(rows[-_ROWS:])
+            del rows[-_ROWS:]
+            if freed >= _ROWS:
+                freed = 0
+                await asyncio.sleep(0)
+
+
+def _lists(value: Struct) -> Iterator[list[Any]]:
+    """The lists in a body, inner ones first. Values in a list are alike: only some have lists of their own."""
+    for name in value.__struct_fields__:
+        rows = getattr(value, name)
+        if isinstance(rows, list):
+            first = rows[0] if rows and isinstance(rows[0], Struct) else None
+            if first is not None and any(isinstance(getattr(first, each), list) for each in first.__struct_fields__):
+                for row in rows:
+                    yield from _lists(row)
+            yield rows
 
 
 def boundary_of(request: web.Request) -> bytes:

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from server.auth.callers import Caller
 from server.auth.roles import Role
-from server.background import aside
+from server.background import aside, is_large
 from server.config import ArtifactsConfig, Config
 from server.errors import (
     AllProjectsNeeded,
@@ -258,6 +258,9 @@ class _Bound:
             if error.status < 500:  # 404 comes first
                 await must_exist(request, arguments)
             raise
+        finally:
+            if "body" in arguments and is_large(call.body_size):
+                await decode.release(arguments["body"])
         if REPLAYED in response.headers:
             await must_exist(request, arguments)  # the resource may have been deleted since the first reply
         # Also to a replayed reply, which is stored without them: the same body has the same warnings.
