@@ -101,7 +101,8 @@ class Call:
     idempotency_key: str | None = None
     body_hash: bytes = b""  # SHA-256 of a JSON body
     warnings: list[Problem] = field(default_factory=list)  # the values of the body that were repaired
-    body_size: int = 0  # bytes of a JSON body, decompressed
+    body: Any = None  # decoded JSON
+    body_size: int = 0  # bytes of it, decompressed
     check_again: Callable[[Any], Awaitable[None]] | None = None  # checks the caller's right with a connection
     # Of a streamed reply: the bytes of its body sent so far, and whether the client disconnected before its end.
     sent: int | None = None

@@ -60,7 +60,7 @@ async def create(request: web.Request, suite_id: UUID, incoming: Incoming) -> Re
     services, call = request.app[SERVICES], request[CALL]
     async with Stage(services.storage) as stage:
         sent = await _receive(request, incoming, stage)
-        bundle = await aside(len(sent.raw), decode.from_json, sent.raw, Bundle, call.warnings)
+        bundle = call.body = await aside(len(sent.raw), decode.from_json, sent.raw, Bundle, call.warnings)
         await prepare(bundle, services.config.api.mask_passwords, services.patterns, len(sent.raw))
         known = await _stage_known(request, suite_id, stage, bundle.tests)
         plans, loose = _plan(request, bundle.tests, sent.files, known)

@@ -71,7 +71,13 @@ def from_json(raw: bytes, wanted: type[T], warnings: list[Problem]) -> T:
         odd = _python_values(raw)
     except ValueError as error:
         raise MalformedBody(f"The body is not valid JSON: {error}") from None
-    return from_plain(odd, wanted, warnings)
+    try:
+        return from_plain(odd, wanted, warnings)
+    except Invalid as error:
+        # Its frames, and the error that it was made from, have all values: they are freed here, not on the event loop.
+        del odd
+        error.__context__ = None
+        raise error.with_traceback(None) from None
 
 
 def from_text(values: Mapping[str, str], wanted: type[T], warnings: list[Problem] | None = None) -> T:

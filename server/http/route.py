@@ -259,8 +259,8 @@ class _Bound:
                 await must_exist(request, arguments)
             raise
         finally:
-            if "body" in arguments and is_large(call.body_size):
-                await decode.release(arguments["body"])
+            if call.body is not None and is_large(call.body_size):
+                await decode.release(call.body)
         if REPLAYED in response.headers:
             await must_exist(request, arguments)  # the resource may have been deleted since the first reply
         # Also to a replayed reply, which is stored without them: the same body has the same warnings.
@@ -283,7 +283,7 @@ class _Bound:
             # request waits for a row lock or for a connection to the database.
             memory = call.until_sent.enter_context(request.app[SERVICES].admission.reserve())
             raw = await decode.read_body(request, self._max_json(request), memory)
-            arguments["body"] = await aside(len(raw), decode.from_json, raw, self._body_type, call.warnings)
+            call.body = arguments["body"] = await aside(len(raw), decode.from_json, raw, self._body_type, call.warnings)
             call.body_size = len(raw)
             await call.still_allowed(request.app[SERVICES].pool)
             if call.idempotency_key is not None:

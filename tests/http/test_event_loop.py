@@ -89,6 +89,10 @@ def headers():
     return {"entries": [{"method": "GET", "url": "/", "request_headers": one} for _ in range(8_000)]}
 
 
+def wrong_bundle():
+    return {"tests": [{"client_ref": "x", "test": {"name": "x"}, "network_logs": headers()["entries"]}]}
+
+
 def selectors(unit):
     steps = [{"step_number": i, "element_selector": "x", "description": text} for i, text in enumerate(spread(unit))]
     return {"steps": [{**step, "input_value": "x", "error_message": "e"} for step in steps]}
@@ -114,6 +118,7 @@ def bodies():
     yield "test cases", "POST", "{run}/test-cases/bulk", {"test_cases": cases}
     points = [{"checkpoint_number": i, "name": "x", "message": "m" * 1400} for i in range(9_000)]
     yield "checkpoints", "POST", "{case}/checkpoints", {"checkpoints": points}
+    yield "a wrong bundle", "POST", "{run}/bundle", wrong_bundle()
     yield "case patch", "PATCH", "{case}", {"stack_trace": "s" * TEXT, "metadata": {"a": ["x"] * 10_000}}
 
 
