@@ -42,9 +42,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 @pytest.fixture(autouse=True)
-def thumbnails_are_not_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slowly their process starts. A test of late ones says when they are."""
-    monkeypatch.setattr(thumbnails, "_WAIT_SECONDS", 60.0)
+def thumbnails_are_not_late() -> Iterator[None]:
+    """However slowly their process starts. A test of late ones says when they are.
+
+    Not by the fixture monkeypatch: it would be set up before all others, and what a test patches by it would outlast
+    their teardown.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(thumbnails, "_WAIT_SECONDS", 60.0)
+        yield
 
 
 @pytest.fixture(scope="session")
