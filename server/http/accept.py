@@ -99,13 +99,17 @@ class Acceptor:
         self._resume()
 
     async def stop(self) -> None:
-        """Close the listening sockets. Connections that are accepted already are set up before this returns."""
+        """Close the listening sockets. Connections in the kernel's queue are accepted before, up to the limit: closing
+        the socket would reset them, with requests that may have been sent. All are set up before this returns."""
+        for listening in self._sockets:
+            while self._accept_one(listening):
+                pass
+            self._loop.remove_reader(listening)
+            listening.close()
+        self._sockets = ()
         self._pause(retry=False)
         if self._setting_up:
             await asyncio.wait(self._setting_up)
-        for listening in self._sockets:
-            listening.close()
-        self._sockets = ()
 
     def _resume(self) -> None:
         self._retry = None
@@ -122,28 +126,36 @@ class Acceptor:
     def _accept(self, listening: socket.socket) -> None:
         """Called when a connection waits at this socket. Another worker may take it first."""
         for _ in range(_AT_ONCE):
-            full = self._server.open + len(self._setting_up) >= self._limit
-            if full and self._find_longest_idle() is None:
-                self._log("none of them is idle, so new connections wait")
-                self._pause()
+            if not self._accept_one(listening):
                 return
-            try:
-                accepted, _ = listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                if error.errno not in _EXHAUSTED:
-                    raise
-                self._close_longest_idle()
-                self._log(f"accepting another one failed: {error.strerror}")
-                self._pause()
-                return
-            if full:
-                self._close_longest_idle()
-                self._log("each new connection closes the one that has been idle for the longest")
-            task = self._loop.create_task(self._set_up(accepted))
-            self._setting_up.add(task)
-            task.add_done_callback(self._setting_up.discard)
+
+    def _accept_one(self, listening: socket.socket) -> bool:
+        """Take one from the kernel's queue. False: none waits, or there is no room for it, and accepting pauses."""
+        full = self._server.open + len(self._setting_up) >= self._limit
+        if full and self._find_longest_idle() is None:
+            self._log("none of them is idle, so new connections wait")
+            self._pause()
+            return False
+        try:
+            accepted, _ = listening.accept()
+        except ConnectionAbortedError:
+            return True
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            if error.errno not in _EXHAUSTED:
+                raise
+            self._close_longest_idle()
+            self._log(f"accepting another one failed: {error.strerror}")
+            self._pause()
+            return False
+        if full:
+            self._close_longest_idle()
+            self._log("each new connection closes the one that has been idle for the longest")
+        task = self._loop.create_task(self._set_up(accepted))
+        self._setting_up.add(task)
+        task.add_done_callback(self._setting_up.discard)
+        return True
 
     async def _set_up(self, accepted: socket.socket) -> None:
         accepted.setblocking(False)

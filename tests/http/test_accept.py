@@ -25,7 +25,8 @@ GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
 @pytest.fixture
 def accepting(config):
-    """async with accepting(limit) as address: a server with that limit, as connect() wants it, with its `server`."""
+    """async with accepting(limit) as address: a server with that limit, as connect() wants it, with its `server` and
+    its `acceptor`."""
 
     @asynccontextmanager
     async def started(limit: int):
@@ -36,7 +37,8 @@ def accepting(config):
         acceptor = Acceptor(runner.made, [listening], limit)
         acceptor.start()
         try:
-            yield SimpleNamespace(host="127.0.0.1", port=listening.getsockname()[1], server=runner.made)
+            port = listening.getsockname()[1]
+            yield SimpleNamespace(host="127.0.0.1", port=port, server=runner.made, acceptor=acceptor)
         finally:
             await acceptor.stop()
             await runner.cleanup()
@@ -137,6 +139,22 @@ async def test_a_stop_serves_the_connections_that_are_accepted_already(accepting
             assert await is_served(connection)
         with pytest.raises(OSError):
             await asyncio.open_connection(server.host, server.port)
+
+
+@pytest.mark.parametrize(("limit", "served"), [(50, 40), (3, 3)])
+async def test_a_stop_serves_the_connections_in_the_queue_of_the_kernel(accepting, limit, served):
+    """Closing the socket would reset them, and their clients could not know whether the request was carried out."""
+    async with accepting(limit) as server:
+        with ExitStack() as stack:
+            clients = []
+            for _ in range(40):  # no await: the event loop cannot accept one of them
+                clients.append(stack.enter_context(socket.create_connection((server.host, server.port), timeout=60)))
+                clients[-1].sendall(GET)
+            await server.acceptor.stop()
+            replies = [await asyncio.to_thread(client.recv, 15) for client in clients[:served]]
+            assert replies == [b"HTTP/1.1 200 OK"] * served and server.server.open == served
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection((server.host, server.port))
 
 
 @pytest.mark.parametrize(
