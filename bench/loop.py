@@ -10,7 +10,7 @@ from bench.run import Run
 
 _TESTS = "tests/http/test_event_loop.py"
 _QUICK = ("-k", "test_no_reply_blocks_the_event_loop and small")
-_LINE = re.compile(r"^ *([\d.]+) ms  (.+?): ", re.MULTILINE)
+_LINE = re.compile(r"^ *([\d.]+) ms \([\d.]+ x\)  (.*?): ", re.MULTILINE)  # of line() there
 _FAILED = 1  # pytest's exit code when a test failed: the value is then above the goal
 _TIMEOUT = 600.0  # seconds
 

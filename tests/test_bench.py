@@ -21,6 +21,7 @@ from bench.results import POSTGRES, WHOLE, Point, Row
 from bench.servers import Database
 from server.routes import PAGES, ROUTES
 from server.uploads.content import Inspector
+from tests.http.test_event_loop import line
 
 ROOT = Path(__file__).parent.parent
 ONE = (1.0, 0.0)
@@ -138,8 +139,10 @@ def test_the_readme_has_the_latest_results_and_a_word_on_each_missed_goal():
 
 
 def test_the_longest_piece_of_work_is_the_shortest_of_its_attempts():
-    output = "\n  25.0 ms  steps put: <Handle a: b>\n  12.5 ms  steps put: <Handle>.\n   3.1 ms  /files/1: <Handle>"
-    assert loop.longest_of(output) == {"steps put": 12.5, "/files/1": 3.1}
+    printed = [(0.0250, 1.3, "steps put", "<Handle a: b>"), (0.0125, 0.8, "steps put", "<Handle>")]
+    printed += [(0.0031, 1.0, "large steps (*/*)", "<Handle>"), (0.0012, 1.4, "", "<Handle>")]
+    output = ".".join(line(*each) for each in printed)
+    assert loop.longest_of(output) == {"steps put": 12.5, "large steps (*/*)": 3.1, "": 1.2}
 
 
 def test_an_unexpected_reply_aborts_a_measurement():

@@ -137,6 +137,11 @@ def where(make_run, make_case):
     return made
 
 
+def line(seconds, pace, name, what):
+    """As it is printed; bench/loop.py reads it. `pace`: how many times as slow as the machine of LIMIT this one is."""
+    return f"\n{seconds * 1000:6.1f} ms ({pace:.1f} x)  {name}: {what[:90]}"
+
+
 async def never_blocked(watch, name, attempt):
     """Asserts that `await attempt()` has no long piece of work. It may try three times: what blocks the loop does so
     each time, while a busy machine may make any piece of work longer once."""
@@ -149,7 +154,7 @@ async def never_blocked(watch, name, attempt):
         await attempt()
         found.append((watch.worst, watch.what))
         pace = machine() / 0.010
-        print(f"\n{watch.worst * 1000:6.1f} ms ({pace:.1f} x)  {name}: {watch.what[:90]}", end="")
+        print(line(watch.worst, pace, name, watch.what), end="")
         if watch.worst < LIMIT * max(1.0, pace):
             return
     pytest.fail(str(found))
