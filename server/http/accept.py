@@ -101,13 +101,13 @@ class Acceptor:
     async def stop(self) -> None:
         """Close the listening sockets. Connections in the kernel's queue are accepted before, up to the limit: closing
         the socket would reset them, with requests that may have been sent. All are set up before this returns."""
-        for listening in self._sockets:
+        self._pause(retry=False)
+        sockets, self._sockets = self._sockets, ()
+        for listening in sockets:
             while self._accept_one(listening):
                 pass
-            self._loop.remove_reader(listening)
             listening.close()
-        self._sockets = ()
-        self._pause(retry=False)
+        self._pause(retry=False)  # there was no room for one
         if self._setting_up:
             await asyncio.wait(self._setting_up)
 

@@ -33,8 +33,8 @@ def accepting(config):
         quick = msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, body_timeout=1.0))
         runner = Runner(create_app(quick), access_log=None, handle_signals=False)
         await runner.setup()
-        listening = socket.create_server(("127.0.0.1", 0))
-        acceptor = Acceptor(runner.made, [listening], limit)
+        listening, other = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+        acceptor = Acceptor(runner.made, [listening, other], limit)
         acceptor.start()
         try:
             port = listening.getsockname()[1]
