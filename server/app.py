@@ -230,7 +230,8 @@ async def _sweeper(app: web.Application) -> AsyncIterator[None]:
                     failures.add(failure)
             before = failures
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_SWEEP_SECONDS):
+                forecast = running("forecast of the free space", partial(services.free_space.measure_until_known, pool))
+                async with forecast, asyncio.timeout(_SWEEP_SECONDS):
                     await services.removals.more.wait()
 
     async with running("sweeper", sweep):

@@ -123,6 +123,38 @@ async def test_one_of_several_processes_sweeps_for_all(start, monkeypatch, rows)
         assert len(sums) == number
 
 
+async def test_a_process_learns_the_growth_soon_after_another_one_has_counted(start, monkeypatch, rows):
+    """Else its metrics and its page would have no forecast until its next sweep, ten minutes later."""
+    from server import app
+    from server.storage import free_space
+
+    measured = []
+    real = app.FreeSpace.measure_growth
+
+    async def measure_growth(self, pool):
+        await real(self, pool)
+        measured.append((await self.measure()).days is not None)
+
+    monkeypatch.setattr(free_space, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(app.FreeSpace, "measure_growth", measure_growth)
+    rows("INSERT INTO sweeps DEFAULT VALUES")  # another process has the turn
+    rows("INSERT INTO counted_days (day) VALUES (current_date)")
+    await start()
+
+    async def until(condition) -> None:
+        async with asyncio.timeout(60):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    await until(lambda: len(measured) >= 3)
+    assert not any(measured)
+    rows("UPDATE counted_days SET counted_at = now()")
+    await until(lambda: measured[-1])
+    count = len(measured)
+    await asyncio.sleep(0.1)
+    assert len(measured) == count  # not again before the next sweep
+
+
 async def test_a_process_that_cannot_ask_for_its_turn_does_not_take_it(start, monkeypatch, rows, caplog):
     from server import app
 

@@ -14,6 +14,7 @@ from server.storage.folder import Storage
 
 _ANSWER_SECONDS = 1.0
 _DAYS = 30
+_RETRY_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,12 @@ class FreeSpace:
         first = max(earliest, found["first_day"])
         passed = now - datetime(first.year, first.month, first.day, tzinfo=UTC)
         self._daily = found["bytes"] / max(1.0, passed / timedelta(days=1))
+
+    async def measure_until_known(self, pool: Pool) -> None:
+        """Call measure_growth() every 10 seconds until the growth is known: another process may be counting."""
+        while self._daily is None:
+            await asyncio.sleep(_RETRY_SECONDS)
+            await self.measure_growth(pool)
 
     async def measure(self) -> Measured | None:
         """The free space now; None when the folder is missing, or the disk does not answer within a second."""

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -45,7 +46,7 @@ def staging_folders(server: UpServer) -> set[str]:
 
 @contextmanager
 def only(server: UpServer, worker: int) -> Iterator[None]:
-    """Only this worker answers requests: the others are stopped (SIGSTOP)."""
+    """Only this worker answers requests: the others are stopped (SIGSTOP), which gunicorn allows for a minute."""
     others = workers(server) - {worker}
     for pid in others:
         os.kill(pid, signal.SIGSTOP)
@@ -134,9 +135,14 @@ def test_every_worker_returns_the_storage_metrics_once(server):
             form = [("artifact_type", "screenshot"), ("step_number", str(number))]
             picture = ("file", "a.png", png(20, 20, seed=number), "image/png")
             server.send(f"{BASE}/test-case-results/{case}/artifacts", picture, *form)
+
+    def knows_days(worker: int) -> bool:
+        with only(server, worker):  # not for long: the other one may be counting what this one waits for
+            return "reportd_storage_days_until_full" in metrics(server)
+
     for worker in both:
+        wait_for(partial(knows_days, worker), server.log.read_text)
         with only(server, worker):
-            wait_for(lambda: "reportd_storage_days_until_full" in metrics(server), server.log.read_text)
             names = [line.split()[0] for line in metrics(server).splitlines() if line.startswith("reportd_storage_")]
             wanted = ["up", "free_bytes", "size_bytes", "days_until_full"]
             assert names == [f"reportd_storage_{name}" for name in wanted]
