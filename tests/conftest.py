@@ -18,6 +18,7 @@ import psycopg
 import pytest
 from aiohttp import DummyCookieJar
 from aiohttp.test_utils import TestClient, TestServer
+from hypothesis import HealthCheck, settings
 from psycopg.pq import ExecStatus
 
 from server.app import create_app
@@ -34,6 +35,11 @@ from tests.people import password_hash
 
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
 _numbers = itertools.count()
+
+# Hypothesis fails an example that takes more than 200 ms, and a test whose examples are made slowly: on a busy machine,
+# any of them.
+settings.register_profile("any_speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any_speed")
 
 # A shell starts background processes with SIGINT ignored, and their child processes inherit that. Without this, the
 # tests that interrupt a process with SIGINT would time out in a background run.

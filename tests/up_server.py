@@ -38,6 +38,12 @@ PATIENCE = 120.0  # seconds; only a deadline, so that tests also pass on a very 
 _SHARED = pytest.StashKey["UpServer"]()
 
 
+def staged(storage: Path) -> list[Path]:
+    """The staged files: those of requests in progress. Unlike glob(), also while a server removes staging folders."""
+    top = storage / ".staging"
+    return [Path(folder, name) for folder, _, names in os.walk(top) if Path(folder) != top for name in names]
+
+
 @dataclass(frozen=True)
 class Reply:
     status: int
@@ -65,7 +71,7 @@ class UpServer:
 
     def staged(self) -> list[Path]:
         """The staged files of in-flight requests."""
-        return [path for path in (self.data / "artifacts/.staging").glob("*/*") if path.is_file()]
+        return staged(self.data / "artifacts")
 
     @property
     def postgres(self) -> Postgres:

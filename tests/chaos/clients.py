@@ -267,11 +267,6 @@ def files(storage: Path) -> list[str]:
     return sorted(str(path) for path in found if not path.parts[0].startswith("."))
 
 
-def staged(storage: Path) -> list[Path]:
-    """The staged files: those of requests in progress."""
-    return [path for path in (storage / ".staging").glob("*/*") if path.is_file()]
-
-
 def make_cases(server: UpServer, count: int = 8) -> list[str]:
     """Creates a run with test cases; the URL paths of the test cases."""
     run = server.ask_json("POST", f"{BASE}/suite-runs", {"name": "nightly"}, status=201)["id"]

@@ -6,10 +6,10 @@ import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.chaos.clients import Batch, files, make_cases, staged
+from tests.chaos.clients import Batch, files, make_cases
 from tests.chaos.processes import descriptors, memory, sockets_of, wait_until_at_most
 from tests.forms import CONTENT_TYPE, batch
-from tests.up_server import PATIENCE, UpServer, serving, wait_for
+from tests.up_server import PATIENCE, UpServer, serving, staged, wait_for
 
 AT_ONCE = 50
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST

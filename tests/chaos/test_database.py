@@ -22,10 +22,10 @@ from server.auth.tokens import hash_of, new_token
 from server.database import migrate
 from server.database.embedded import SOCKET, Postgres
 from server.ids import new_id
-from tests.chaos.clients import BackgroundClients, Ledger, check, files, make_cases, small_requests, staged, stored
+from tests.chaos.clients import BackgroundClients, Ledger, check, files, make_cases, small_requests, stored
 from tests.chaos.conftest import Tally
 from tests.chaos.proxy import proxied
-from tests.up_server import UpServer, serving, wait_for
+from tests.up_server import UpServer, serving, staged, wait_for
 
 POOL = 4
 # Database timeouts in seconds. Not lower: on a busy machine even a healthy database may need this long.

@@ -21,11 +21,11 @@ from schemathesis.specs.openapi.checks import (
 
 from server.auth.roles import Role
 from server.routes import ROUTES
-from tests.chaos.clients import BASE, check, files, make_cases, picture, rows_without_file, staged, stored
+from tests.chaos.clients import BASE, check, files, make_cases, picture, rows_without_file, stored
 from tests.chaos.conftest import SEED
 from tests.forms import BOUNDARY, CONTENT_TYPE, a_body, a_field, a_file, a_part, batch, single
 from tests.test_access import snapshot as snapshot  # a fixture
-from tests.up_server import PATIENCE, UpServer, serving, wait_for
+from tests.up_server import PATIENCE, UpServer, serving, staged, wait_for
 
 PICTURE = picture("fuzz", 8)
 TOKENS = [

@@ -16,10 +16,10 @@ from urllib.error import URLError
 import psycopg
 
 from server.commands.up import postgres
-from tests.chaos.clients import Ledger, check, files, make_cases, staged, stored
+from tests.chaos.clients import Ledger, check, files, make_cases, stored
 from tests.forms import CONTENT_TYPE, a_body, a_field, a_file
 from tests.makers import png
-from tests.up_server import UpServer, end, serving, start_up, wait_for
+from tests.up_server import UpServer, end, serving, staged, start_up, wait_for
 
 
 def workers(server: UpServer) -> list[int]:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import aiohttp
 import pytest
 
-from tests.chaos.clients import Batch, make_cases, staged
+from tests.chaos.clients import Batch, make_cases
 from tests.chaos.processes import memory, reset_peak
 from tests.forms import CONTENT_TYPE, batch
-from tests.up_server import UpServer, serving
+from tests.up_server import UpServer, serving, staged
 
 MAX_UPLOADS = 8  # concurrent uploads that the server accepts
 SLACK = 24 << 20  # bytes of memory above the peak at full load without overload

@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.chaos.clients import Batch, make_cases, staged
+from tests.chaos.clients import Batch, make_cases
 from tests.chaos.processes import sockets_of, wait_until_at_most
 from tests.forms import CONTENT_TYPE
-from tests.up_server import PATIENCE, UpServer, serving, wait_for
+from tests.up_server import PATIENCE, UpServer, serving, staged, wait_for
 
 
 def slow_client_settings(seconds: int, slow: int) -> dict[str, str]:

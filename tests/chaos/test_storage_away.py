@@ -13,9 +13,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.chaos.clients import BackgroundClients, Ledger, check, files, make_cases, small_requests, staged, stored
+from tests.chaos.clients import BackgroundClients, Ledger, check, files, make_cases, small_requests, stored
 from tests.chaos.mounts import mounted
-from tests.up_server import serving, wait_for
+from tests.up_server import serving, staged, wait_for
 
 MIN_REFUSALS = 12  # refused uploads before the fault ends
 SHAPE = {"files": 4, "width": 140}  # of a batch: 60 KB per file

@@ -5,8 +5,8 @@ from functools import partial
 
 import pytest
 
-from tests.chaos.clients import BASE, Batch, Ledger, call_at_once, files, make_cases, staged, stored
-from tests.up_server import serving
+from tests.chaos.clients import BASE, Batch, Ledger, call_at_once, files, make_cases, stored
+from tests.up_server import serving, staged
 
 
 @pytest.fixture

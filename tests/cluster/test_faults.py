@@ -14,10 +14,10 @@ from uuid import uuid4
 import pytest
 
 from server.storage.marker import MARKER
-from tests.chaos.clients import BackgroundClients, Ledger, make_cases, picture, small_requests, staged
+from tests.chaos.clients import BackgroundClients, Ledger, make_cases, picture, small_requests
 from tests.cluster.engines import Host
 from tests.forms import CONTENT_TYPE, single
-from tests.up_server import half_an_upload, wait_for
+from tests.up_server import half_an_upload, staged, wait_for
 
 MIN_REFUSALS = 12  # uploads, before the fault ends
 ENDLESS = {"live": ("GET", "/healthz", None), "metrics": ("GET", "/metrics", None)}

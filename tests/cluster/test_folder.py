@@ -15,10 +15,21 @@ import pytest
 
 from server.commands.check import promises
 from server.storage.marker import MARKER
-from tests.chaos.clients import Ledger, files, make_cases, picture, staged
+from tests.chaos.clients import Ledger, files, make_cases, picture
 from tests.cluster.engines import Host
 from tests.forms import CONTENT_TYPE, single
-from tests.up_server import CHECKOUT, ENVIRONMENT, PATIENCE, REPORTD, Reply, UpServer, half_an_upload, reportd, wait_for
+from tests.up_server import (
+    CHECKOUT,
+    ENVIRONMENT,
+    PATIENCE,
+    REPORTD,
+    Reply,
+    UpServer,
+    half_an_upload,
+    reportd,
+    staged,
+    wait_for,
+)
 
 # A site module that makes the clock of a process wrong. PostgreSQL and the file system keep theirs.
 WRONG_CLOCK = """

@@ -8,9 +8,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.chaos.clients import Ledger, check, files, make_cases, staged
+from tests.chaos.clients import Ledger, check, files, make_cases
 from tests.cluster.engines import HAProxy, haproxy
-from tests.up_server import UpServer, end, half_an_upload, wait_for
+from tests.up_server import UpServer, end, half_an_upload, staged, wait_for
 
 MIN_BATCHES = 25  # acknowledged, before and after a fault
 
