@@ -67,11 +67,13 @@ def drop(rows):
 
 
 @pytest.fixture
-async def made(client, days):
-    """A client of a server whose first sweep has made the partitions."""
+async def made(client, days, rows):
+    """A client of a server whose first sweep has made the partitions, and does not lock them any more: counting the
+    usage comes last."""
     async with asyncio.timeout(60):
-        while len(days()) < 3:
+        while not rows("SELECT FROM counted_days WHERE counted_at IS NOT NULL"):
             await asyncio.sleep(0.02)
+    assert len(days()) == 3
     return client
 
 

@@ -16,7 +16,8 @@ OLD = "UPDATE instances SET seen_at = now() - make_interval(secs => %s)"
 
 
 @pytest.fixture
-def services(client):
+def services(only_requests, client):
+    """Those of a server whose own beats and sweeps do not come between those of a test, or lock its table."""
     return client.app[SERVICES]
 
 
