@@ -57,7 +57,7 @@ class StandbyServer(Postgres):
             return cursor.fetchall() if cursor.description else []
 
     def configure(self, **settings: str) -> None:
-        """Changes settings, which apply at once."""
+        """Changes settings. Each process applies them when it comes to it."""
         for name, value in settings.items():
             self.run(f"ALTER SYSTEM SET {name} = '{value}'")
         self.run("SELECT pg_reload_conf()")

@@ -298,4 +298,5 @@ def _reason(error: Exception) -> str:
         return "busy"
     if isinstance(error, asyncpg.TargetServerAttributeNotMatched | asyncpg.ReadOnlySQLTransactionError):
         return "refused"  # no host is a standby; or a route that is marked as reading has tried to write
-    return "conflict" if isinstance(error, _CONFLICTS) else "away"
+    # When the replay ends the whole session, asyncpg reports that it is lost, with the conflict as the cause.
+    return "conflict" if isinstance(error, _CONFLICTS) or isinstance(error.__cause__, _CONFLICTS) else "away"

@@ -283,9 +283,10 @@ def test_a_standby_that_is_not_asked_for_its_position_would_be_stale(hosts, stan
     alpha, _ = hosts
     standby.configure(recovery_min_apply_delay="2s")
     try:
-        run = create(alpha, "delayed")
-        with psycopg.connect(standby.dsn()) as connection:
-            assert connection.execute("SELECT FROM suite_runs WHERE id = %s", [run]).fetchall() == []
+        with psycopg.connect(standby.dsn(), autocommit=True) as connection:
+            by_id = "SELECT FROM suite_runs WHERE id = %s"
+            # The process that replays may learn of the delay only after the first of them.
+            wait_for(lambda: connection.execute(by_id, [create(alpha, "delayed")]).fetchall() == [])
     finally:
         standby.configure(recovery_min_apply_delay="0")
 
@@ -399,6 +400,7 @@ async def test_a_standby_that_is_far_behind_is_not_used(hasty, primary, standby)
 
 async def test_a_statement_that_the_replay_cancels_runs_on_the_primary(pair, primary, standby):
     standby.configure(max_standby_streaming_delay="0")
+    await until_read_from_standby(pair)
     slow = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_sleep(600)::text END || '', count(*) FROM numbers"
     with counted(_FALLBACKS, conflict=1):
         reading = asyncio.create_task(pair.reads().fetchrow(slow))
@@ -430,6 +432,19 @@ async def test_a_handler_runs_once_more_from_its_beginning(pair):
     with counted(_FALLBACKS, away=1):
         assert await reads.attempt(partial(handler, reads)) == "primary"
     assert places == ["standby", "standby", "primary", "primary"]
+
+
+async def test_a_session_that_the_replay_ends_is_counted_as_a_conflict(pair):
+    """PostgreSQL ends the session when it cannot cancel the statement alone; asyncpg reports that it is lost."""
+    places = iter(["standby", "primary"])
+
+    async def handler():
+        if (place := next(places)) == "standby":
+            raise asyncpg.ConnectionDoesNotExistError() from asyncpg.SerializationError()
+        return place
+
+    with counted(_FALLBACKS, conflict=1):
+        assert await pair.reads().attempt(handler) == "primary"
 
 
 async def test_a_lock_that_the_replay_holds_is_waited_for_as_long_as_any_other(primary, standby, patience):
@@ -579,6 +594,7 @@ async def test_a_standby_that_did_not_follow_a_failover_is_not_read_from(folder,
     """It is further in the WAL than the new primary, but in another one: what the new primary stores, it never gets."""
     with following(folder, primary) as left_behind, following(folder, primary) as promoted:
         promoted.configure(primary_conninfo="")
+        wait_for(lambda: promoted.run("SELECT pid FROM pg_stat_wal_receiver") == [])
         with psycopg.connect(primary.dsn(), autocommit=True) as connection:
             for _ in range(20):
                 connection.execute("UPDATE numbers SET number = number")
