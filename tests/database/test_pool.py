@@ -3,12 +3,13 @@
 import asyncio
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import partial
 
 import asyncpg
 import psycopg
 import pytest
+from psycopg.pq.abc import PGconn
 
 from server.config import DatabaseConfig
 from server.database import migrate
@@ -178,13 +179,28 @@ def absent_standby(postgres, dsn) -> Iterator[Callable[[bool], None]]:
         def switch(on: bool) -> None:
             connection.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{'absent' if on else ''}'")
             connection.execute("SELECT pg_reload_conf()")
-            found = "SELECT setting = %s FROM pg_settings WHERE name = 'synchronous_standby_names'"
-            wait_for(lambda: connection.execute(found, ("absent" if on else "",)).fetchone() == (True,))
+            # The checkpointer applies it for all sessions, when it comes to it: pg_settings may show it before that.
+            wait_for(lambda: commit_waits() is on)
+
+        def commit_waits() -> bool:
+            with closing(psycopg.connect(postgres.dsn("postgres"), options="-c synchronous_commit=on")) as probe:
+                probe.pgconn.send_query(b"SELECT pg_logical_emit_message(true, '', '')")
+                waiting = "SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid = %s"
+                session = (probe.info.backend_pid,)
+                wait_for(lambda: connection.execute(waiting, session).rowcount or has_answered(probe.pgconn))
+                waits = not has_answered(probe.pgconn)
+                connection.execute("SELECT pg_terminate_backend(%s, 10000)", session)  # it would wait with the others
+            return waits
 
         try:
             yield switch
         finally:
             switch(False)
+
+
+def has_answered(connection: PGconn) -> bool:
+    connection.consume_input()
+    return not connection.is_busy()
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
