@@ -217,12 +217,12 @@ def end(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
             process.wait()
 
 
-def wait_for(condition: Callable[[], Any], explain: Callable[[], str] = str) -> Any:
-    """Wait until the condition is true and return its value."""
+def wait_for(condition: Callable[[], Any], explain: Callable[[], str] = str, pause: float = 0.02) -> Any:
+    """Wait until the condition is true and return its value. `pause` between two looks, in seconds."""
     deadline = time.monotonic() + PATIENCE
     while not (found := condition()):
         assert time.monotonic() < deadline, explain()
-        time.sleep(0.02)
+        time.sleep(pause)
     return found
 
 

@@ -6,8 +6,8 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -157,12 +157,22 @@ def stop_signals(terminal: bool = True) -> set[signal.Signals]:
     return {signal.SIGINT, signal.SIGTERM} | ({signal.SIGHUP} if hangup else set())
 
 
-def _stop_event(terminal: bool) -> asyncio.Event:
-    """An event that stop_signals() set."""
-    stop = asyncio.Event()
-    for number in stop_signals(terminal):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
+@contextmanager
+def _stop_event(is_worker: bool) -> Iterator[asyncio.Event]:
+    """An event that stop_signals() set. After the block they are ignored until the process ends: the event loop's own
+    handlers would then leave the default to a second signal, and the exit code would say that the process was killed.
+    """
+    signals = stop_signals(terminal=not is_worker)  # gunicorn's workers leave SIGHUP to gunicorn
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in signals:
+        loop.remove_signal_handler(number)  # gunicorn's
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)  # of a worker, see workers.py
+    try:
+        yield stop
+    finally:
+        for number in signals:
+            signal.signal(number, signal.SIG_IGN)
 
 
 async def run(
@@ -189,12 +199,12 @@ async def run(
         pin_to_core(core)
     keep_freed_memory()
     service = service or Service()
-    stop = _stop_event(terminal=not sockets)  # gunicorn's workers leave SIGHUP to gunicorn
     limit = max_connections(config, raise_descriptor_limit())
     app = create_app(config)
     admission = app[SERVICES].admission
     runner = Runner(app, access_log=None, handle_signals=False, shutdown_timeout=_LAST_SECONDS)
     async with AsyncExitStack() as stack:
+        stop = stack.enter_context(_stop_event(is_worker=bool(sockets)))
         await stack.enter_async_context(service.pinging())
         stack.push_async_callback(runner.cleanup)
         await runner.setup()

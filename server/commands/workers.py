@@ -130,6 +130,8 @@ class _Arbiter(Arbiter):
             self.cfg.graceful_timeout + _LAST_SECONDS,
         )
         super().stop(graceful)
+        for number in self.SIGNALS:  # Python would restore their defaults at its end, see serve.run
+            signal.signal(number, signal.SIG_IGN)
 
     def _notify_systemd(self) -> None:
         """Send readiness and watchdog pings to systemd.
@@ -152,7 +154,7 @@ class _Arbiter(Arbiter):
         taken = Counter(self._cores.values())
         self.app.core = min(os.sched_getaffinity(0), key=lambda core: (taken[core], secrets.randbits(16)))
         # A signal that arrives before the new process has its handlers would be lost, and the worker would never stop.
-        # Blocked, it stays pending until Worker.init_signals().
+        # Blocked, it stays pending until serve.run has its handlers.
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)
         try:
             pid = super().spawn_worker()
@@ -171,7 +173,7 @@ class Worker(GunicornWebWorker):
         super().init_signals()
         # On SIGINT, gunicorn sends SIGQUIT to its workers. Handle it like SIGTERM, for which serve.run has a handler.
         self.loop.add_signal_handler(signal.SIGQUIT, signal.raise_signal, signal.SIGTERM)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGQUIT})
 
     async def _run(self) -> None:
         try:

@@ -58,6 +58,26 @@ def test_an_upload_in_progress_is_finished(tmp_path, dsn, make_token, way):
         assert "Traceback" not in server.log.read_text()
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_more_signals_while_the_process_ends_do_not_change_its_exit_code(tmp_path, dsn, make_token, way):
+    """Someone presses Ctrl-C twice, or two programs stop it: its end is as regular as with one."""
+    workers, number = WAYS[way]
+    with serving(tmp_path / "data", dsn, make_token(), "--workers", workers) as server:
+        assert insist(server.process, number) == 0
+        assert "Traceback" not in server.log.read_text()
+
+
+def insist(process: subprocess.Popen[bytes], number: int) -> int:
+    """Sends the signal every millisecond until the process has ended, and returns its exit code."""
+
+    def has_ended() -> bool:
+        process.send_signal(number)
+        return process.poll() is not None
+
+    wait_for(has_ended, pause=0.001)
+    return process.returncode
+
+
 def test_a_reply_to_a_slow_client_is_finished(tmp_path, dsn, make_token):
     """The request stays in progress until the client has received the whole reply."""
     with serving(tmp_path / "data", dsn, make_token()) as server:
