@@ -41,10 +41,11 @@ _numbers = itertools.count()
 settings.register_profile("any_speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any_speed")
 
-# A shell starts background processes with SIGINT ignored, and their child processes inherit that. Without this, the
-# tests that interrupt a process with SIGINT would time out in a background run.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell starts background processes with SIGINT ignored, and `nohup` ignores SIGHUP; child processes inherit that.
+# Without this, the tests that stop a process with one of them would time out in such a run.
+for number, action in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, action)
 
 
 @pytest.fixture(autouse=True)
