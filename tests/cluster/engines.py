@@ -177,13 +177,13 @@ def host(folder: Path, weed: SeaweedFS, name: str) -> Iterator[Host]:
             yield Host(folder, own, mount)
 
 
-def _configuration(address: str, stats: Path, servers: Mapping[str, str]) -> str:
+def _configuration(address: str, stats: Path, servers: Mapping[str, str], check_timeout: str) -> str:
     """deploy/cluster/haproxy.cfg with these addresses, without TLS, and without what needs a system's folders."""
     deployed = (CHECKOUT / "deploy/cluster/haproxy.cfg").read_text("utf-8")
     settings, _, reports = deployed.partition("\nfrontend local\n")
     reports = "listen reports\n" + reports.partition("\nlisten reports\n")[2]
     kept = [line for line in reports.splitlines() if not re.match(r" +(bind|server) ", line)]
-    kept.insert(1, f"    bind {address}")
+    kept[1:1] = [f"    bind {address}", *([f"    timeout check {check_timeout}"] if check_timeout else [])]
     kept += [f"    server {name} {where}" for name, where in servers.items()]  # last: default-server is for those below
     settings = re.sub(r"^ +(log|user|group|chroot|stats socket) .*$", "", settings, flags=re.MULTILINE)
     settings = settings.replace("\nglobal\n", f"\nglobal\n    stats socket {stats} mode 600 level admin\n")
@@ -193,11 +193,13 @@ def _configuration(address: str, stats: Path, servers: Mapping[str, str]) -> str
 class HAProxy(Program):
     """A running HAProxy in front of `servers`: the address (host:port) of each by its name."""
 
-    def __init__(self, folder: Path, servers: Mapping[str, str], host: str, prefix: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, servers: Mapping[str, str], host: str, prefix: Sequence[str], check_timeout: str
+    ) -> None:
         folder.mkdir()
         self.address = f"{host}:{free_ports(1)[0]}"
         self._socket, config = folder / "socket", folder / "haproxy.cfg"
-        config.write_text(_configuration(self.address, self._socket, servers))
+        config.write_text(_configuration(self.address, self._socket, servers, check_timeout))
         super().__init__(
             [required("haproxy"), "-db", "-f", str(config)], folder / "log", lambda: self.states() and True, prefix
         )
@@ -222,10 +224,17 @@ class HAProxy(Program):
 
 @contextmanager
 def haproxy(
-    folder: Path, servers: Mapping[str, str], host: str = LOOPBACK, prefix: Sequence[str] = ()
+    folder: Path,
+    servers: Mapping[str, str],
+    host: str = LOOPBACK,
+    prefix: Sequence[str] = (),
+    check_timeout: str = "",
 ) -> Iterator[HAProxy]:
-    """HAProxy, until the block ends; wait_until_up() says that the servers answer."""
-    proxy = HAProxy(folder, servers, host, prefix)
+    """HAProxy, until the block ends; wait_until_up() says that the servers answer.
+
+    With a `check_timeout` like "60s" a server that is slow is not DOWN, only one that refuses connections or says so.
+    """
+    proxy = HAProxy(folder, servers, host, prefix, check_timeout)
     try:
         proxy.start()
         yield proxy

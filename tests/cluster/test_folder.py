@@ -106,7 +106,8 @@ def test_two_first_starts_at_once_agree_on_the_folder(start, hosts, tmp_path, ro
 def test_two_hosts_of_one_name_keep_each_others_staged_files(start, rows):
     """Also when one was killed and starts again: it removes what it has left itself, by the lock that it sees."""
     alpha, beta = start(0), start(1)
-    assert {row["host"] for row in rows("SELECT host FROM instances")} == {"twin"}
+    both = wait_for(lambda: found if len(found := rows("SELECT host FROM instances")) == 2 else None)
+    assert both == 2 * [{"host": "twin"}]
     with half_an_upload(alpha) as (sock, rest):
         ours = staged(alpha.data / "artifacts")
         assert ours

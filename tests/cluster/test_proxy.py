@@ -10,7 +10,7 @@ import pytest
 
 from tests.chaos.clients import Ledger, check, files, make_cases
 from tests.cluster.engines import HAProxy, haproxy
-from tests.up_server import UpServer, end, half_an_upload, staged, wait_for
+from tests.up_server import PATIENCE, UpServer, end, half_an_upload, staged, wait_for
 
 MIN_BATCHES = 25  # acknowledged, before and after a fault
 
@@ -33,7 +33,8 @@ def servers(start) -> list[UpServer]:
 @pytest.fixture
 def proxy(tmp_path, servers) -> Iterator[HAProxy]:
     addresses = {name: f"127.0.0.1:{server.port}" for name, server in zip(("alpha", "beta"), servers, strict=True)}
-    with haproxy(tmp_path / "haproxy", addresses) as proxy:
+    # On a busy machine the one server may be slow while the other one restarts, and clients would get 503.
+    with haproxy(tmp_path / "haproxy", addresses, check_timeout=f"{PATIENCE:.0f}s") as proxy:
         proxy.wait_until_up()
         yield proxy
 

@@ -1131,6 +1131,8 @@ def test_repair_removes_everything_that_a_killed_server_left(tmp_path, dsn, make
         (staging,) = (tmp_path / "data/artifacts/.staging").iterdir()
         staged_file = staging / "0"
         staged_file.write_bytes(b"half")
+        # Until it has its row, it may be one of an older version, which nobody takes for ended within a day.
+        wait_for(lambda: rows("SELECT id FROM instances"), server.log.read_text)
         end(server.process, 9)
     own = environment(dsn, tmp_path / "data/artifacts")
     assert staged_file.exists()
